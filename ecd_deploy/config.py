@@ -1,0 +1,330 @@
+"""The recipe: every choice of a run, read strictly from TOML.
+
+Each field is documented and checked here, and nowhere else. Fields that the paper leaves open
+(router reduction, temperature, initialisation) are marked as this project's choice.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ecd_deploy.errors import RecipeError
+from ecd_deploy.files import sha256_bytes
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Where the images come from and how they are prepared."""
+
+    source: Literal["digits", "cifar10", "cifar100", "imagefolder"]
+    path: str | None = Field(
+        default=None,
+        description="Root folder: `train/` and `test/` (or `val/`) for imagefolder, the download folder for cifar.",
+    )
+    image_size: PositiveInt | None = Field(
+        default=None, description="Side in pixels; larger images are resized and centre-cropped. Default: as stored."
+    )
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="Share of the training images cut off, by seed, for selecting the best epoch."
+    )
+    train_limit: PositiveInt | None = Field(
+        default=None, description="Use at most this many training images (class-balanced, before the cut)."
+    )
+    test_limit: PositiveInt | None = Field(default=None, description="Use at most this many test images.")
+    crop_padding: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Pixels of zero padding before a random crop of the original size; 0 disables it."
+    )
+    horizontal_flip: bool = Field(default=False, description="Mirror each training image with probability one half.")
+    mean: tuple[float, ...] | None = Field(
+        default=None, description="Channel means in units of 0..1. Default: measured on the training images."
+    )
+    std: tuple[PositiveFloat, ...] | None = Field(
+        default=None, description="Channel standard deviations in units of 0..1. Default: measured."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.source == "imagefolder" and self.path is None:
+            raise ValueError("source 'imagefolder' needs path, the folder that holds train/ and test/")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std are given together or not at all")
+        return self
+
+
+class StudentConfig(_Section):
+    """The network that is deployed."""
+
+    name: str = Field(description="A built-in name, `torchvision:NAME` or `package.module:factory`.")
+    num_classes: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="Checked against the data; default: taken from the data."
+    )
+
+
+class MethodConfig(_Section):
+    """How the student is trained: with ECD (paper, section 3) or alone."""
+
+    name: Literal["ecd", "plain"] = "ecd"
+    teacher: Literal["daconv"] = Field(default="daconv", description="How the teacher is generated (section 3.3).")
+    kernels: Annotated[int, Field(ge=2)] = Field(
+        default=16, description="n, the kernels of a dynamic additive convolution (appendix A.1; table 13)."
+    )
+    reduction: PositiveInt = Field(
+        default=4, description="Input channels over hidden units of the router. Not in the paper: our choice."
+    )
+    temperature: PositiveFloat = Field(
+        default=1.0, description="Softmax temperature of the router. Not in the paper: our choice."
+    )
+    connection: Literal["direct", "conv1x1", "conv1x1_bn"] = Field(
+        default="conv1x1", description="T in phi_T + T(phi_S) (section 3.4; table 6)."
+    )
+    stages: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        default=(2, 3), min_length=1, description="Stages ConvK_x that are connected (table 4)."
+    )
+    backend: Literal["grouped", "chunked"] = Field(
+        default="grouped", description="How per-sample kernels are applied: one grouped convolution, or by chunks."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.stages)) != len(self.stages):
+            raise ValueError(f"stages {list(self.stages)} names a stage twice")
+        return self
+
+
+class TrainConfig(_Section):
+    """The optimisation; SGD, as in the paper's appendix A.1."""
+
+    epochs: PositiveInt = 200
+    batch_size: PositiveInt = Field(default=128, description="Images of one optimiser step, over all processes.")
+    learning_rate: PositiveFloat = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 5e-4
+    schedule: Literal["multistep", "cosine"] = "multistep"
+    milestones: tuple[PositiveInt, ...] = Field(
+        default=(100, 150), description="Epochs after which multistep multiplies the rate by `decay`."
+    )
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_epochs: NonNegativeFloat = Field(default=0.0, description="Epochs of linear rise from zero.")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    gradient_accumulation: PositiveInt = Field(
+        default=1, description="Parts into which a batch is cut, to bound memory; BN sees the parts."
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    threads: PositiveInt | None = Field(default=None, description="CPU threads of torch; default: all cores.")
+    select: Literal["best", "last"] = Field(
+        default="best", description="Which weights are deployed: best on the validation split, or of the last epoch."
+    )
+    tensorboard: bool = Field(default=True, description="Write TensorBoard events beside metrics.jsonl.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} must rise strictly")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} is longer than epochs {self.epochs}")
+        if self.gradient_accumulation > self.batch_size:
+            raise ValueError(f"gradient_accumulation {self.gradient_accumulation} exceeds batch_size {self.batch_size}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class ExportConfig(_Section):
+    """What is written for the device."""
+
+    formats: tuple[Literal["safetensors", "torchscript", "onnx"], ...] = Field(
+        default=("safetensors", "torchscript", "onnx"), min_length=1
+    )
+    opset: Annotated[int, Field(ge=18, le=24)] = Field(
+        default=20, description="ONNX opset; asserted from the written file. The exporter has none below 18."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.formats)) != len(self.formats):
+            raise ValueError(f"formats {list(self.formats)} names a format twice")
+        if "onnx" not in self.formats:
+            raise ValueError("formats must contain 'onnx': accuracy and latency are measured on it")
+        return self
+
+
+class ProfileConfig(_Section):
+    """How latency is measured with onnxruntime."""
+
+    threads: PositiveInt = 1
+    batch_size: PositiveInt = 1
+    warmup_seconds: NonNegativeFloat = 0.5
+    min_seconds: PositiveFloat = 2.0
+    min_samples: PositiveInt = Field(default=500, description="44 are needed for p90, 459 for p99.")
+    max_seconds: PositiveFloat = 60.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_seconds < self.min_seconds:
+            raise ValueError(f"max_seconds {self.max_seconds} is below min_seconds {self.min_seconds}")
+        return self
+
+
+class GateConfig(_Section):
+    """Limits that decide over deployment; a limit that is not given is not checked.
+
+    Accuracies are fractions, not percent. A limit on accuracy must be met by a one-sided confidence
+    bound, not only by the observed value.
+    """
+
+    min_top1: Fraction | None = Field(default=None, description="Least top-1 of the ONNX student on the test set.")
+    max_drop: Fraction | None = Field(
+        default=None, description="Largest top-1 loss of an artefact against the PyTorch student, paired by image."
+    )
+    max_abs_diff: PositiveFloat | None = Field(
+        default=1e-4, description="Largest absolute difference of a logit against the PyTorch student."
+    )
+    p90_ms_max: PositiveFloat | None = Field(default=None, description="Largest p90 latency in milliseconds.")
+    max_size_mb: PositiveFloat | None = Field(default=None, description="Largest ONNX file in MB (1e6 bytes).")
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class Recipe(_Section):
+    """Everything that a run needs to know."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: DataConfig
+    student: StudentConfig
+    method: MethodConfig = MethodConfig()
+    train: TrainConfig = TrainConfig()
+    export: ExportConfig = ExportConfig()
+    profile: ProfileConfig = ProfileConfig()
+    gate: GateConfig = GateConfig()
+
+    def canonical_json(self) -> str:
+        """The resolved recipe as one JSON line with sorted keys."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def digest(self) -> str:
+        """SHA-256 of the resolved recipe."""
+        return sha256_bytes(self.canonical_json().encode())
+
+
+def builtin_recipes() -> tuple[str, ...]:
+    """Names of the recipes that come with the package, sorted."""
+    folder = files("ecd_deploy.pipelines") / "recipes"
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a built-in recipe by name or a TOML file by path, apply overrides, and check it.
+
+    Args:
+        name_or_path: a built-in name, or a path that ends in `.toml`.
+        overrides: `key.path=value` each; the value is TOML, or a bare string where it is not.
+
+    Raises:
+        RecipeError: naming the key's path, the value and the choices.
+    """
+    if name_or_path in builtin_recipes():
+        text = (files("ecd_deploy.pipelines") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+        where = f"recipe '{name_or_path}'"
+    else:
+        text = _read_recipe_file(name_or_path)
+        where = name_or_path
+    return parse_recipe(text, where, overrides)
+
+
+def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Check a recipe given as TOML text; `where` names its origin in errors.
+
+    Raises:
+        RecipeError: naming the key's path, the value and the choices.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{where} is not valid TOML: {error}") from error
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        return Recipe.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        raise RecipeError(_explain(error, where)) from error
+
+
+def _read_recipe_file(name_or_path: str) -> str:
+    path = Path(name_or_path)
+    if not path.is_file():
+        hint = _suggest(name_or_path, builtin_recipes())
+        raise RecipeError(
+            f"no recipe '{name_or_path}': neither a file nor a built-in name{hint}; "
+            f"built in are {', '.join(builtin_recipes())}"
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read recipe {path}: {error}") from error
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    key_path, separator, raw = override.partition("=")
+    keys = key_path.strip().split(".")
+    if not separator or not all(keys):
+        raise RecipeError(f"--set {override}: expected key.path=value, for example train.epochs=1")
+    target = document
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise RecipeError(f"--set {override}: '{key}' is a value, not a section")
+    target[keys[-1]] = _parse_value(raw.strip())
+
+
+def _parse_value(raw: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return raw
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = [f"{where} cannot be used:"]
+    for detail in error.errors():
+        path = ".".join(str(part) for part in detail["loc"]) or "recipe"
+        if detail["type"] == "extra_forbidden":
+            choices = _allowed_keys(detail["loc"][:-1])
+            hint = _suggest(str(detail["loc"][-1]), choices)
+            lines.append(f"  {path}: unknown key{hint}; known are {', '.join(choices)}")
+        elif detail["type"] == "missing":
+            lines.append(f"  {path}: is missing")
+        else:
+            message = detail["msg"].removeprefix("Value error, ")
+            value = detail["input"]
+            shown = "" if isinstance(value, dict) else f" (it is {value!r})"
+            lines.append(f"  {path}: {message}{shown}")
+    return "\n".join(lines)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    section: Any = Recipe
+    for part in location:
+        section = section.model_fields[part].annotation
+    return tuple(section.model_fields)
+
+
+def _suggest(word: str, choices: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

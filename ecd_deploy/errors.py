@@ -1,0 +1,91 @@
+"""Errors that a user meets, each with the exit code of the command it ends.
+
+```
+EcdDeployError            70  a fault of this program
+├── UsageError             2  the call or the configuration is wrong
+│   ├── RecipeError        2  a recipe's key, value or file
+│   ├── StudentError       2  a student that cannot be built or treated
+│   └── RunDirectoryError  2  the output directory is taken, absent or of another run
+├── GateFailed             1  a limit is violated; a report was written
+├── Inconclusive           3  the evidence is too thin to pass or to fail
+└── ArtefactError          4  a bad artefact, bad data or a broken run
+    ├── DataError          4  images, folders or labels that cannot be used
+    ├── DigestError        4  a file's bytes are not those that were recorded
+    ├── CheckpointError    4  no valid checkpoint, or one that cannot be written
+    ├── TrainingError      4  training cannot go on (a loss that is not finite)
+    ├── SplitError         4  the student is not separate from the teacher
+    └── ExportError        4  an artefact that cannot be written or opened
+```
+
+Signals end a command with 130 (SIGINT) or 143 (SIGTERM).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EcdDeployError(Exception):
+    """Base of every error of this package; its text is shown to the user as it is."""
+
+    exit_code: ClassVar[int] = 70
+
+
+class UsageError(EcdDeployError):
+    """The call or the configuration is wrong: nothing was started."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RecipeError(UsageError):
+    """A recipe is missing or has an unknown, duplicate or unusable key."""
+
+
+class StudentError(UsageError):
+    """A student cannot be built, or its structure cannot be treated."""
+
+
+class RunDirectoryError(UsageError):
+    """A run directory is in use, absent, or belongs to another run."""
+
+
+class GateFailed(EcdDeployError):
+    """At least one limit is violated; the report was written before this was raised."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class Inconclusive(EcdDeployError):
+    """No limit is violated, but at least one could not be decided."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class ArtefactError(EcdDeployError):
+    """A bad artefact, bad data, or a run that broke."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class DataError(ArtefactError):
+    """Images, folders or labels that cannot be used."""
+
+
+class DigestError(ArtefactError):
+    """A file's bytes are not those that were recorded when it was written."""
+
+
+class CheckpointError(ArtefactError):
+    """No valid checkpoint is left, or a checkpoint cannot be written."""
+
+
+class TrainingError(ArtefactError):
+    """Training cannot go on, for example because the loss is not finite."""
+
+
+class SplitError(ArtefactError):
+    """The student is not separate from the teacher; the offending path is in the text."""
+
+
+class ExportError(ArtefactError):
+    """An artefact cannot be written or opened."""

@@ -1,0 +1,88 @@
+"""Files that are either whole or absent, and their SHA-256 digests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from ecd_deploy.errors import ArtefactError, DigestError
+
+_PARTIAL_SUFFIX = ".partial"
+_BLOCK_BYTES = 1 << 20
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of the file's bytes in hexadecimal.
+
+    Raises:
+        ArtefactError: the file is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a directory's entries to disk, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes) -> str:
+    """Write `data` under its final name only when it is complete; return its SHA-256.
+
+    What stood there before is kept until the new bytes are on disk.
+
+    Raises:
+        ArtefactError: the folder cannot be written or the disk is full.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ArtefactError(f"cannot write {path}: {error.strerror}") from error
+    return sha256_bytes(data)
+
+
+def read_verified(path: Path, sha256: str) -> bytes:
+    """Read a file whose digest is known; the bytes returned are the bytes checked.
+
+    Raises:
+        ArtefactError: the file is missing or cannot be read.
+        DigestError: the digest differs.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+    found = sha256_bytes(data)
+    if found != sha256:
+        raise DigestError(f"{path} was changed after it was written: SHA-256 is {found}, recorded was {sha256}")
+    return data
+
+
+def is_partial(path: Path) -> bool:
+    """Whether the path is what an interrupted write left behind."""
+    return path.name.startswith(".") and path.name.endswith(_PARTIAL_SUFFIX)
