@@ -1,0 +1,53 @@
+"""Explicit Connection Distillation: from training to a validated, deployable student.
+
+The public names below are imported when they are first asked for, so that `import ecd_deploy`
+is quick and needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ecd_deploy.distill import DynamicConv2d, ECDModel, build_teacher
+    from ecd_deploy.models import build_student
+    from ecd_deploy.split import SplitStudent, split_student
+
+    __version__: str
+
+__all__ = [
+    "DynamicConv2d",
+    "ECDModel",
+    "SplitStudent",
+    "__version__",
+    "build_student",
+    "build_teacher",
+    "split_student",
+]
+
+_HOMES = {
+    "DynamicConv2d": "ecd_deploy.distill",
+    "ECDModel": "ecd_deploy.distill",
+    "SplitStudent": "ecd_deploy.split",
+    "build_student": "ecd_deploy.models",
+    "build_teacher": "ecd_deploy.distill",
+    "split_student": "ecd_deploy.split",
+}
+
+
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            value: object = import_module("importlib.metadata").version("ecd-deploy")
+        elif name in _HOMES:
+            value = getattr(import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

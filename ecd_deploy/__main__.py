@@ -1,0 +1,10 @@
+"""`python -m ecd_deploy` is the command `ecd-deploy`."""
+
+from __future__ import annotations
+
+import sys
+
+from ecd_deploy.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
