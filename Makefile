@@ -1,0 +1,65 @@
+# `make demo` and `make test` are all that is needed on a fresh machine; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A stamp is newer than pyproject.toml as long as what it asks for is installed. One environment serves both:
+# torch alone takes minutes to install.
+INSTALLED := $(VENV)/installed
+INSTALLED_DEV := $(VENV)/installed-dev
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test coverage lint types layers format check install install-dev clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: install ## Train, split, export, validate and gate a student on the digits
+	$(BIN)/ecd-deploy run digits
+
+test: install-dev ## Run all tests
+	$(BIN)/python -m pytest
+
+coverage: install-dev ## Run all tests and list the lines that none of them reached
+	$(BIN)/python -m pytest --cov --cov-report=term-missing
+
+lint: install-dev ## Check the code, its format, the shell script and the Dockerfile
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck .ci/run
+	$(BIN)/hadolint Dockerfile
+
+types: install-dev ## Check the types
+	$(BIN)/mypy
+
+layers: install-dev ## Check that imports go down only
+	$(BIN)/lint-imports --no-logo
+
+format: install-dev ## Repair what can be repaired by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint types layers test ## Everything that CI checks
+
+install: $(INSTALLED) ## Make .venv and install the project
+install-dev: $(INSTALLED_DEV) ## Make .venv and install the project with the development extras
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  f"Python 3.11 or newer is needed and {sys.executable} is {sys.version.split()[0]}: make PYTHON=/path/to/python")'
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable .
+	touch $@
+
+$(INSTALLED_DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable '.[dev]'
+	touch $(INSTALLED) $@
+
+clean: ## Remove what builds and tools left behind; .venv and runs/ stay
+	rm -rf build dist htmlcov .coverage .coverage.* *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find ecd_deploy exporters pipelines tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
