@@ -1,0 +1,81 @@
+"""Data sets that come as whole arrays: scikit-learn's digits and CIFAR through torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecd_deploy.data.images import ImageSet
+from ecd_deploy.data.resize import resize_all
+from ecd_deploy.data.subsets import balanced_subset
+from ecd_deploy.errors import DataError
+
+_DIGITS_TEST_IMAGES = 500
+_DIGITS_LEVELS = 16
+_DIGITS_SPLIT_SEED = 0  # the data set has no split of its own: ours is the same for every run
+_CIFAR_DEFAULT_FOLDER = "data"
+
+
+class ArraySource:
+    """A `Source` whose images are in memory already; `image_size` None keeps them as they are."""
+
+    def __init__(self, train: ImageSet, test: ImageSet, classes: tuple[str, ...], image_size: int | None) -> None:
+        self.classes = classes
+        self.train_labels: Tensor = train.labels
+        self.test_labels: Tensor = test.labels
+        self._train = train
+        self._test = test
+        self._image_size = image_size
+
+    def read(self, train: Tensor, test: Tensor) -> tuple[ImageSet, ImageSet]:
+        """Return the images at these indices, resized if asked."""
+        return self._fit(self._train.select(train)), self._fit(self._test.select(test))
+
+    def _fit(self, images: ImageSet) -> ImageSet:
+        if self._image_size is None:
+            return images
+        return ImageSet(resize_all(images.images, self._image_size), images.labels)
+
+
+def open_digits(image_size: int | None) -> ArraySource:
+    """Open scikit-learn's 1,797 handwritten digits, 8x8 grey: 500 for testing, 50 of each class."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / _DIGITS_LEVELS)).astype(np.uint8)
+    whole = ImageSet(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(digits.target.astype(np.int64)))
+    test = balanced_subset(whole.labels, _DIGITS_TEST_IMAGES, seed=_DIGITS_SPLIT_SEED)
+    is_train = torch.ones(len(whole), dtype=torch.bool)
+    is_train[test] = False
+    classes = tuple(str(name) for name in digits.target_names)
+    return ArraySource(whole.select(is_train.nonzero().flatten()), whole.select(test), classes, image_size)
+
+
+def open_cifar(name: Literal["cifar10", "cifar100"], path: str | None, image_size: int | None) -> ArraySource:
+    """Open CIFAR from `path` (default `data`), downloading it if it is not there.
+
+    Raises:
+        DataError: it cannot be downloaded, or the files are damaged.
+    """
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    dataset = CIFAR10 if name == "cifar10" else CIFAR100
+    folder = Path(path or _CIFAR_DEFAULT_FOLDER)
+    try:
+        train, test = (dataset(str(folder), train=is_train, download=True) for is_train in (True, False))
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise DataError(
+            f"cannot download {name} to {folder} or read it from there: {error}. Check the connection, or fetch "
+            f"{dataset.url} yourself and put the file into {folder} (data.path)"
+        ) from error
+    return ArraySource(_cifar_images(train), _cifar_images(test), tuple(train.classes), image_size)
+
+
+def _cifar_images(dataset: object) -> ImageSet:
+    pixels = torch.from_numpy(np.asarray(dataset.data, dtype=np.uint8))  # type: ignore[attr-defined]
+    labels = torch.tensor(dataset.targets, dtype=torch.int64)  # type: ignore[attr-defined]
+    return ImageSet(pixels.permute(0, 3, 1, 2).contiguous(), labels)
