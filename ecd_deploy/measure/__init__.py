@@ -1,0 +1,1 @@
+"""Accuracy, parity, latency and their statistics: the same code for every artefact."""

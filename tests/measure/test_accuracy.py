@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ecd_deploy.measure.accuracy import Top1, paired_top1, top1
+from ecd_deploy.measure.prediction import Predictions, predict, torch_predictor
+
+
+def predictions(chosen: list[int], labels: list[int]) -> Predictions:
+    return Predictions(np.eye(3, dtype=np.float32)[chosen], np.array(labels))
+
+
+def test_paired_counts_by_image() -> None:
+    reference = predictions([0, 1, 2, 0], [0, 1, 2, 2])
+    candidate = predictions([0, 2, 2, 2], [0, 1, 2, 2])
+    paired = paired_top1(reference, candidate)
+    assert (paired.lost, paired.gained) == (1, 1)
+    assert paired.reference == paired.candidate == Top1(correct=3, images=4)
+    assert paired.drop == 0.0
+
+
+def test_different_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="same images"):
+        paired_top1(predictions([0], [0]), predictions([0], [1]))
+
+
+def test_a_row_with_nan_is_never_correct() -> None:
+    logits = np.array([[np.nan, 0.0], [1.0, 0.0]], dtype=np.float32)
+    assert top1(Predictions(logits, np.array([0, 0]))).correct == 1
+
+
+def test_accuracy_of_no_images_is_not_a_number() -> None:
+    assert np.isnan(Top1(correct=0, images=0).accuracy)
+
+
+def test_torch_predictor_evaluates_and_keeps_the_order() -> None:
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Flatten()).train()
+    images = torch.arange(8.0).reshape(4, 1, 1, 2)
+    batches = [(images[:3], torch.tensor([0, 1, 0])), (images[3:], torch.tensor([1]))]
+    result = predict(torch_predictor(module), batches)
+    assert not module.training
+    assert module[0].num_batches_tracked == 0
+    np.testing.assert_allclose(result.logits, images.flatten(1).numpy(), rtol=1e-4)
+    assert result.labels.tolist() == [0, 1, 0, 1]

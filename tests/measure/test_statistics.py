@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.optimize import minimize_scalar
+
+from ecd_deploy.measure.statistics import (
+    accuracy_lower_bound,
+    drop_upper_bound,
+    percentile,
+    percentile_upper_bound,
+    samples_needed,
+)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(1, 10), (485, 500), (9_900, 10_000), (500, 500)])
+def test_accuracy_bound_inverts_the_binomial_test(correct: int, total: int) -> None:
+    bound = accuracy_lower_bound(correct, total, 0.95)
+    # At the bound, seeing at least this many correct has probability 5 %: the definition of Clopper-Pearson.
+    assert stats.binom.sf(correct - 1, total, bound) == pytest.approx(0.05, rel=1e-6)
+
+
+def test_accuracy_bound_of_no_hit_is_zero() -> None:
+    assert accuracy_lower_bound(0, 50, 0.95) == 0.0
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 0), (3, 2), (-1, 5)])
+def test_impossible_counts_are_refused(correct: int, total: int) -> None:
+    with pytest.raises(ValueError, match="images"):
+        accuracy_lower_bound(correct, total, 0.95)
+
+
+def score_by_numerical_likelihood(lost: int, gained: int, total: int, drop: float) -> float:
+    """Tango's statistic with the nuisance parameter found by a numerical search instead of the closed form."""
+    same = total - lost - gained
+
+    def negative_log_likelihood(gain: float) -> float:
+        cells = [(lost, gain + drop), (gained, gain), (same, 1 - 2 * gain - drop)]
+        if any(probability <= 0 and count for count, probability in cells):
+            return math.inf
+        return -sum(count * math.log(probability) for count, probability in cells if count)
+
+    low, high = max(0.0, -drop) + 1e-12, (1 - drop) / 2 - 1e-12
+    gain = minimize_scalar(negative_log_likelihood, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+    return (lost - gained - total * drop) / math.sqrt(total * (2 * gain + drop * (1 - drop)))
+
+
+@pytest.mark.parametrize(("lost", "gained", "total"), [(3, 1, 500), (12, 9, 1_000), (1, 8, 300), (40, 40, 10_000)])
+def test_drop_bound_solves_the_score_equation(lost: int, gained: int, total: int) -> None:
+    bound = drop_upper_bound(lost, gained, total, 0.95)
+    assert bound > (lost - gained) / total
+    assert score_by_numerical_likelihood(lost, gained, total, bound) == pytest.approx(-1.6448536, abs=1e-3)
+
+
+def test_drop_bound_without_any_difference_shrinks_with_images() -> None:
+    quantile = stats.norm.ppf(0.95) ** 2
+    assert drop_upper_bound(0, 0, 500, 0.95) == pytest.approx(quantile / (500 + quantile), abs=1e-8)
+    assert drop_upper_bound(0, 0, 10_000, 0.95) < 0.0003
+
+
+def test_drop_bound_covers_at_its_confidence() -> None:
+    generator = np.random.default_rng(7)
+    drop, gain, total, trials = 0.01, 0.02, 2_000, 2_000
+    cells = generator.multinomial(total, [gain + drop, gain, 1 - 2 * gain - drop], size=trials)
+    covered = np.mean([drop_upper_bound(int(lost), int(gained), total, 0.95) >= drop for lost, gained, _ in cells])
+    assert covered == pytest.approx(0.95, abs=0.015)
+
+
+def test_all_lost_is_a_drop_of_one() -> None:
+    assert drop_upper_bound(20, 0, 20, 0.95) == 1.0
+
+
+def test_sample_counts_are_those_of_loadgen() -> None:
+    assert samples_needed(0.9) == 44
+    assert samples_needed(0.99) == 459
+    assert samples_needed(0.95, confidence=0.95) == 59
+
+
+def test_percentile_is_the_nearest_rank() -> None:
+    samples = list(range(1, 101))
+    assert percentile(samples, 0.9) == 90
+    assert percentile(samples, 0.99) == 99
+    assert percentile([5.0], 0.5) == 5.0
+    assert percentile(samples, 0.0) == 1
+
+
+def test_percentile_bound_needs_enough_samples() -> None:
+    assert percentile_upper_bound(list(range(43)), 0.9) is None
+    assert percentile_upper_bound(list(range(44)), 0.9) == 43
+
+
+def test_percentile_bound_covers_at_its_confidence() -> None:
+    generator = np.random.default_rng(3)
+    truth = stats.expon.ppf(0.9)
+    bounds = [percentile_upper_bound(list(generator.exponential(size=120)), 0.9) for _ in range(2_000)]
+    covered = np.mean([bound is not None and bound >= truth for bound in bounds])
+    assert covered >= 0.985

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from ecd_deploy.config import Recipe, builtin_recipes, load_recipe, parse_recipe
+from ecd_deploy.errors import RecipeError
+
+MINIMAL = """
+name = "mine"
+[data]
+source = "digits"
+[student]
+name = "resnet8"
+"""
+
+
+def test_cifar100_recipe_is_the_papers() -> None:
+    recipe = load_recipe("cifar100-resnet20")
+    assert (recipe.train.epochs, recipe.train.batch_size, recipe.train.learning_rate) == (200, 128, 0.1)
+    assert (recipe.train.schedule, recipe.train.milestones, recipe.train.decay) == ("multistep", (100, 150), 0.1)
+    assert recipe.train.weight_decay == 5e-4
+    assert (recipe.method.kernels, recipe.method.connection, recipe.method.stages) == (16, "conv1x1", (2, 3))
+    assert recipe.student.name == "resnet20"
+
+
+@pytest.mark.parametrize("name", builtin_recipes())
+def test_builtin_recipes_are_named_after_their_file(name: str) -> None:
+    assert load_recipe(name).name == name
+    assert load_recipe(name).description
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.epocs=3", ["train.epocs", "did you mean 'epochs'", "batch_size"]),
+        ("tran.epochs=3", ["tran", "did you mean 'train'"]),
+        ("train.epochs=0", ["train.epochs", "greater than or equal to 1", "0"]),
+        ("train.epochs=1.5", ["train.epochs", "1.5"]),
+        ("train.epochs='3'", ["train.epochs", "valid integer"]),
+        ("train.learning_rate=nan", ["train.learning_rate", "finite"]),
+        ("train.learning_rate=inf", ["train.learning_rate", "finite"]),
+        ("gate.min_top1=nan", ["gate.min_top1", "finite"]),
+        ("gate.min_top1=97", ["gate.min_top1", "97"]),
+        ("method.connection=conv3x3", ["method.connection", "'direct', 'conv1x1' or 'conv1x1_bn'", "conv3x3"]),
+        ("method.stages=[2,2]", ["method", "twice"]),
+        ("train.milestones=[150,100]", ["train", "rise strictly"]),
+        ("data.source=imagefolder", ["data", "needs path"]),
+        ("data.mean=[0.5]", ["data", "mean and std"]),
+        ("export.formats=['safetensors']", ["export", "'onnx'"]),
+        ("profile.max_seconds=1.0", ["profile", "min_seconds"]),
+        ("train.epochs", ["key.path=value"]),
+        ("name.x=1", ["'name' is a value"]),
+    ],
+)
+def test_refuses_naming_the_key_and_the_choices(override: str, expected: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("digits", (override,))
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_duplicate_key_is_refused_with_its_place() -> None:
+    with pytest.raises(RecipeError, match=r"mine\.toml is not valid TOML.*line 3"):
+        parse_recipe('name = "a"\nseed = 1\nseed = 2\n', "mine.toml")
+
+
+def test_missing_key_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"student: is missing"):
+        parse_recipe('name = "a"\n[data]\nsource = "digits"\n', "mine.toml")
+
+
+def test_unknown_recipe_lists_the_built_in_ones() -> None:
+    with pytest.raises(RecipeError, match=r"did you mean 'digits'.*built in are cifar100-resnet20, digits"):
+        load_recipe("digit")
+
+
+def test_overrides_are_toml_values_or_bare_strings() -> None:
+    recipe = load_recipe("digits", ("train.epochs=3", "student.name=resnet20", "method.stages=[4]", "data.path=/a b"))
+    assert recipe.train.epochs == 3
+    assert recipe.student.name == "resnet20"
+    assert recipe.method.stages == (4,)
+    assert recipe.data.path == "/a b"
+
+
+def test_digest_is_of_the_values_not_of_the_writing() -> None:
+    spaced = MINIMAL.replace(" = ", "=").replace('name="mine"', '# a comment\nname="mine"')
+    assert parse_recipe(MINIMAL, "a").digest() == parse_recipe(spaced, "b").digest()
+    assert parse_recipe(MINIMAL, "a").digest() != parse_recipe(MINIMAL, "a", ("seed=1",)).digest()
+
+
+def test_schema_names_every_section() -> None:
+    schema = json.dumps(Recipe.model_json_schema())
+    for section in ("data", "student", "method", "train", "export", "profile", "gate"):
+        assert f'"{section}"' in schema
+
+
+def test_integers_are_accepted_where_a_number_is_wanted() -> None:
+    assert math.isclose(load_recipe("digits", ("train.learning_rate=1",)).train.learning_rate, 1.0)
