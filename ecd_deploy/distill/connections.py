@@ -1,0 +1,103 @@
+"""Dense feature connections from the student to the teacher: paper, section 3.4 and table 6."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from torch import Tensor, nn
+
+from ecd_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ecd_deploy.distill.probe import FeatureMap
+    from ecd_deploy.distill.teacher import TeacherReport
+
+ConnectionKind = Literal["direct", "conv1x1", "conv1x1_bn"]
+Place = Literal["convolution", "block"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionSite:
+    """A place where a feature of the student is added to the teacher's.
+
+    Attributes:
+        name: of the module, in student and teacher, after which it stands.
+        place: whether that is a replaced convolution or a block.
+        stage: number of the stage.
+        channels: of the feature (N, channels, H, W).
+        overwritten: whether the student changes the feature in place afterwards, so that a copy is taken.
+    """
+
+    name: str
+    place: Place
+    stage: int
+    channels: int
+    overwritten: bool
+
+
+def connection_sites(report: TeacherReport, stages: Iterable[int]) -> tuple[ConnectionSite, ...]:
+    """List the sites in the given stages: each replaced convolution and each block (appendix A.1).
+
+    Raises:
+        StudentError: the student has no such stage.
+    """
+    replaced = {entry.name for entry in report.replaced}
+    sites: dict[str, ConnectionSite] = {}
+    for number in sorted(stages):
+        for block in report.structure.stage(number).blocks:
+            for conv in block.convolutions:
+                if conv.name in replaced:
+                    sites[conv.name] = _site(conv, "convolution", number)
+            # Where a convolution is a block of its own, both are one place.
+            sites.setdefault(block.name, _site(block.output, "block", number))
+    return tuple(sites.values())
+
+
+class FeatureConnections(nn.Module):
+    """The transforms T of `phi_T := phi_T + T(phi_S)`, one a site.
+
+    `direct` is the identity, without parameters; `conv1x1` a 1x1 convolution without bias; `conv1x1_bn`
+    the same followed by batch norm. The convolution starts as torch draws it (the paper is silent).
+    The student's feature is not detached: the teacher's loss reaches the student through it.
+    """
+
+    def __init__(self, sites: Iterable[ConnectionSite], kind: ConnectionKind = "conv1x1") -> None:
+        """Make a transform for each site.
+
+        Raises:
+            UsageError: no such kind.
+        """
+        super().__init__()
+        if kind not in get_args(ConnectionKind):
+            raise UsageError(f"no connection '{kind}'; choices are {', '.join(get_args(ConnectionKind))}")
+        self.kind = kind
+        self.sites = tuple(sites)
+        self.transforms = nn.ModuleDict({_key(site.name): _transform(site.channels, kind) for site in self.sites})
+
+    def forward(self, name: str, teacher_feature: Tensor, student_feature: Tensor) -> Tensor:
+        """Return the teacher's new feature at the site `name`; all three are (N, C, H, W)."""
+        transformed: Tensor = self.transforms[_key(name)](student_feature)
+        return teacher_feature + transformed
+
+
+def _site(feature: FeatureMap, place: Place, stage: int) -> ConnectionSite:
+    return ConnectionSite(
+        name=feature.name, place=place, stage=stage, channels=feature.channels, overwritten=feature.overwritten
+    )
+
+
+def _key(name: str) -> str:
+    """A module name without dots, which torch does not allow in keys."""
+    return name.replace(".", "/")
+
+
+def _transform(channels: int, kind: ConnectionKind) -> nn.Module:
+    if kind == "direct":
+        return nn.Identity()
+    convolution = nn.Conv2d(channels, channels, 1, bias=False)
+    if kind == "conv1x1":
+        return convolution
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels))

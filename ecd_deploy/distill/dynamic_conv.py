@@ -1,0 +1,165 @@
+"""Dynamic additive convolution: paper, section 3.3; after Yang et al. (2019), <https://arxiv.org/abs/1904.04971>.
+
+Shape letters: N samples, n kernels, C input channels, O output channels, G groups, (h, w) the kernel's size.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ecd_deploy.errors import UsageError
+
+Backend = Literal["grouped", "chunked"]
+
+CHUNK_BYTES = 64 * 2**20
+"""Bound of the `chunked` backend for the per-sample kernels held at one time (one sample's at least)."""
+
+MIN_HIDDEN = 4
+"""Least number of hidden units of the router."""
+
+
+class DynamicConv2d(nn.Module):
+    """A convolution whose kernel is, for each sample, a convex combination of n kernels.
+
+    The weights of the combination are `softmax(router(x) / temperature)` with a router of global average
+    pooling, a linear reduction, ReLU and a linear layer. Stride, padding, dilation, groups and bias (mixed
+    like the kernel) are those of the convolution it takes the place of.
+
+    Shapes: (N, C, H, W) -> (N, O, H', W'), as the given convolution.
+
+    The paper gives the router's softmax but neither its reduction, its temperature nor any initialisation.
+    Our choice: every kernel is drawn on its own at the mean and standard deviation of the given
+    convolution's weight, so none has a value of the original.
+
+    Attributes:
+        weight: the kernels, (n, O, C/G, h, w).
+        bias: (n, O), or None.
+        temperature: a buffer, so that checkpoints keep it.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        kernels: int = 16,
+        *,
+        reduction: int = 4,
+        temperature: float = 1.0,
+        backend: Backend = "grouped",
+    ) -> None:
+        """Make the dynamic counterpart of `conv`, which is not changed.
+
+        Args:
+            conv: gives shape, options, scale, device and dtype.
+            kernels: n.
+            reduction: input channels over hidden units of the router; there are at least `MIN_HIDDEN`.
+            temperature: divides the router's output before the softmax.
+            backend: `grouped` applies all per-sample kernels as one grouped convolution; `chunked` does so
+                for as many samples at a time as `CHUNK_BYTES` allows, and makes the kernels anew backward.
+
+        Raises:
+            UsageError: an argument is out of its range.
+        """
+        super().__init__()
+        _check(kernels, reduction, temperature, backend)
+        self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
+        self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
+        self.padding, self.padding_mode, self.groups = conv.padding, conv.padding_mode, conv.groups
+        self.kernels, self.backend = kernels, backend
+        self._edge_padding: list[int] | None = None
+        if conv.padding_mode != "zeros":
+            self._edge_padding = list(conv._reversed_padding_repeated_twice)
+
+        like = conv.weight
+        self.weight = nn.Parameter(fresh_like(like, copies=kernels))
+        self.bias = None if conv.bias is None else nn.Parameter(fresh_like(conv.bias, copies=kernels))
+        hidden = max(conv.in_channels // reduction, MIN_HIDDEN)
+        self.reduce = nn.Linear(conv.in_channels, hidden, device=like.device, dtype=like.dtype)
+        self.relu = nn.ReLU()
+        self.expand = nn.Linear(hidden, kernels, device=like.device, dtype=like.dtype)
+        self.register_buffer("temperature", torch.tensor(temperature, device=like.device))
+
+    def mixing_weights(self, features: Tensor) -> Tensor:
+        """Return each sample's weights of the kernels: (N, C, H, W) -> (N, n), rows sum to one."""
+        scores: Tensor = self.expand(self.relu(self.reduce(features.mean(dim=(2, 3)))))
+        return torch.softmax(scores / self.temperature, dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Convolve each sample with its own kernel."""
+        mixing = self.mixing_weights(features)
+        if self._edge_padding is not None:
+            features = F.pad(features, self._edge_padding, mode=self.padding_mode)
+        if self.backend == "grouped":
+            return self._convolve(features, mixing)
+        chunk = self.samples_per_chunk()
+        outputs = [
+            self._convolve_recomputing(part, weights)
+            for part, weights in zip(torch.split(features, chunk), torch.split(mixing, chunk), strict=True)
+        ]
+        return torch.cat(outputs)
+
+    def samples_per_chunk(self) -> int:
+        """Samples that the `chunked` backend treats together."""
+        kernel_bytes = self.weight[0].numel() * self.weight.element_size()
+        return max(1, CHUNK_BYTES // kernel_bytes)
+
+    def extra_repr(self) -> str:
+        """Return what is shown between the brackets when the module is printed."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding!r}, groups={self.groups}, kernels={self.kernels}, backend={self.backend!r}"
+        )
+
+    def _convolve_recomputing(self, features: Tensor, mixing: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self._convolve(features, mixing)
+        # Saving every chunk's kernels for the backward pass would hold as much memory as one chunk of all samples.
+        output: Tensor = checkpoint(self._convolve, features, mixing, use_reentrant=False, preserve_rng_state=False)
+        return output
+
+    def _convolve(self, features: Tensor, mixing: Tensor) -> Tensor:
+        samples, channels, height, width = features.shape
+        mixed = mixing @ self.weight.flatten(1)
+        bias = None if self.bias is None else (mixing @ self.bias).flatten()
+        # Each sample is a set of groups of one image, so that one convolution applies all kernels.
+        output = F.conv2d(
+            features.reshape(1, samples * channels, height, width),
+            mixed.view(samples * self.out_channels, *self.weight.shape[2:]),
+            bias,
+            self.stride,
+            self.padding if self._edge_padding is None else 0,
+            self.dilation,
+            samples * self.groups,
+        )
+        return output.view(samples, self.out_channels, *output.shape[2:])
+
+
+def fresh_like(tensor: Tensor, copies: int | None = None) -> Tensor:
+    """Draw a tensor at the mean and standard deviation of `tensor`; a constant is repeated.
+
+    Shapes: S -> S, or (copies, *S), where each copy is drawn on its own.
+    """
+    shape = tensor.shape if copies is None else (copies, *tensor.shape)
+    with torch.no_grad():
+        # Compared by value: rounding can give a constant tensor a deviation that is not zero.
+        if tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all()):
+            return tensor.expand(shape).clone()
+        drawn = torch.randn(shape, device=tensor.device, dtype=tensor.dtype)
+        return drawn * tensor.std(correction=0) + tensor.mean()
+
+
+def _check(kernels: int, reduction: int, temperature: float, backend: str) -> None:
+    if kernels < 2:
+        raise UsageError(f"kernels must be at least 2, it is {kernels}: a single kernel leaves nothing to mix")
+    if reduction < 1:
+        raise UsageError(f"reduction must be at least 1, it is {reduction}")
+    if not temperature > 0:
+        raise UsageError(f"temperature must be above 0, it is {temperature}")
+    if backend not in get_args(Backend):
+        raise UsageError(f"no backend '{backend}'; choices are {', '.join(get_args(Backend))}")

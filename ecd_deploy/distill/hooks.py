@@ -1,0 +1,102 @@
+"""Reading features of the student and adding to the teacher's, without editing either.
+
+Hooks stand only inside the context managers below: neither network keeps one, also after an exception.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from ecd_deploy.errors import StudentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ecd_deploy.distill.connections import ConnectionSite, FeatureConnections
+
+
+class FeatureQueue:
+    """The student's features of one site in one forward, first in, first out.
+
+    A module that is called several times gives several features, and its counterpart in the teacher is
+    called as often.
+    """
+
+    def __init__(self, site: ConnectionSite) -> None:
+        self._site = site
+        self._features: deque[tuple[Tensor, int]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def put(self, feature: Tensor) -> None:
+        """Append a feature (N, C, H, W)."""
+        if self._site.overwritten:
+            feature = feature.clone()
+        self._features.append((feature, feature._version))
+
+    def take(self) -> Tensor:
+        """Remove and return the oldest feature.
+
+        Raises:
+            StudentError: there is none, or the student has changed it in place.
+        """
+        if not self._features:
+            raise StudentError(f"the teacher calls '{self._site.name}' more often than the student did")
+        feature, version = self._features.popleft()
+        if feature._version != version:
+            raise StudentError(
+                f"the student changes the output of '{self._site.name}' in place in training mode only; "
+                "use inplace=False there"
+            )
+        return feature
+
+
+FeatureQueues = dict[str, FeatureQueue]
+
+
+@contextmanager
+def reading(student: nn.Module, sites: tuple[ConnectionSite, ...]) -> Iterator[FeatureQueues]:
+    """Collect the student's features at the sites while the context lasts."""
+    queues = {site.name: FeatureQueue(site) for site in sites}
+
+    def reader(queue: FeatureQueue) -> Callable[[nn.Module, Any, Tensor], None]:
+        def read(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            queue.put(output)
+
+        return read
+
+    with ExitStack() as hooks:
+        for name, queue in queues.items():
+            handle = student.get_submodule(name).register_forward_hook(reader(queue))
+            hooks.callback(handle.remove)
+        yield queues
+
+
+@contextmanager
+def adding(teacher: nn.Module, connections: FeatureConnections, queues: FeatureQueues) -> Iterator[None]:
+    """Replace the teacher's features by `phi_T + T(phi_S)` while the context lasts.
+
+    Raises:
+        StudentError: a feature of the student was not used, because the teacher took another way.
+    """
+
+    def adder(name: str, queue: FeatureQueue) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+        def add(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+            result: Tensor = connections(name, output, queue.take())
+            return result
+
+        return add
+
+    with ExitStack() as hooks:
+        for name, queue in queues.items():
+            handle = teacher.get_submodule(name).register_forward_hook(adder(name, queue))
+            hooks.callback(handle.remove)
+        yield
+    unused = [name for name, queue in queues.items() if len(queue)]
+    if unused:
+        raise StudentError(f"the teacher calls {', '.join(unused)} less often than the student did")

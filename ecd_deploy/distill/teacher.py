@@ -1,0 +1,178 @@
+"""Auxiliary teacher generation: paper, section 3.3 and appendix A.1."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ecd_deploy.distill.dynamic_conv import Backend, DynamicConv2d, fresh_like
+from ecd_deploy.distill.structure import StudentStructure, find_structure, is_spatial
+from ecd_deploy.errors import StudentError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TeacherKind = Literal["daconv"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplacedConvolution:
+    """A convolution that became dynamic; `parameters` is the count of its dynamic counterpart."""
+
+    name: str
+    block: str
+    stage: int
+    kernel_size: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedConvolution:
+    """A convolution that stayed as it is, and why."""
+
+    name: str
+    kernel_size: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherReport:
+    """How a teacher differs from its student; the counts are of parameters."""
+
+    teacher: TeacherKind
+    kernels: int
+    structure: StudentStructure
+    replaced: tuple[ReplacedConvolution, ...]
+    skipped: tuple[SkippedConvolution, ...]
+    student_parameters: int
+    teacher_parameters: int
+
+
+@dataclass(frozen=True)
+class GeneratedTeacher:
+    """A teacher and the report of its making."""
+
+    module: nn.Module
+    report: TeacherReport
+
+
+def build_teacher(
+    student: nn.Module,
+    *,
+    teacher: TeacherKind = "daconv",
+    kernels: int = 16,
+    reduction: int = 4,
+    temperature: float = 1.0,
+    backend: Backend = "grouped",
+    example: Tensor | None = None,
+) -> GeneratedTeacher:
+    """Make a teacher of the student's structure with dynamic convolutions inside its blocks.
+
+    Convolutions above 1x1 inside blocks are replaced; stem, 1x1 and those outside blocks stay ordinary.
+    Teacher and student are trained from scratch together, but the paper does not say how the teacher
+    starts. Our choice: each parameter that is not constant is drawn anew at the mean and standard
+    deviation it has in the student, constants (batch norm, zero biases) keep the value, and running
+    statistics start over. So the two share no storage and no random value.
+
+    Args:
+        student: any network of images (N, C, H, W) -> logits (N, classes); it is not changed.
+        teacher: what takes the convolutions' place.
+        kernels: n of `DynamicConv2d`.
+        reduction: of the router.
+        temperature: of the router.
+        backend: of `DynamicConv2d`.
+        example: images (N, C, H, W) to find the structure with; by default the size is guessed.
+
+    Raises:
+        StudentError: the student cannot be copied or run, or has nothing to replace.
+        UsageError: an argument is out of its range.
+    """
+    if teacher not in get_args(TeacherKind):
+        raise UsageError(f"no teacher '{teacher}'; choices are {', '.join(get_args(TeacherKind))}")
+    structure = find_structure(student, example)
+    module = copy.deepcopy(student)
+    module.requires_grad_(True)
+    skipped = tuple(_skipped(student, structure))
+    kept = {entry.name for entry in skipped}
+    dynamic = {
+        name: DynamicConv2d(conv, kernels, reduction=reduction, temperature=temperature, backend=backend)
+        for name, conv in module.named_modules()
+        if isinstance(conv, nn.Conv2d) and name not in kept
+    }
+    if not dynamic:
+        reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in skipped)
+        raise StudentError(f"no convolution of the student can be replaced ({reasons})")
+    _start_over(module)
+    for name, replacement in dynamic.items():
+        old = module.get_submodule(name)
+        _replace(module, old, replacement.train(old.training))
+    report = TeacherReport(
+        teacher=teacher,
+        kernels=kernels,
+        structure=structure,
+        replaced=tuple(_replaced(structure, dynamic)),
+        skipped=skipped,
+        student_parameters=_count(student),
+        teacher_parameters=_count(module),
+    )
+    return GeneratedTeacher(module, report)
+
+
+def _skipped(student: nn.Module, structure: StudentStructure) -> Iterator[SkippedConvolution]:
+    inside = {conv.name for block in structure.blocks for conv in block.convolutions}
+    for name, module in student.named_modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        if name not in structure.called:
+            reason = "it is never called"
+        elif not is_spatial(module):
+            reason = "its kernel is 1x1"
+        elif name not in inside:
+            reason = "it is outside the blocks"
+        elif type(module) is not nn.Conv2d:
+            reason = f"its class {type(module).__name__} may compute something else than torch.nn.Conv2d"
+        elif module._forward_pre_hooks or module._forward_hooks:
+            reason = "it has hooks, which may change what it computes"
+        else:
+            continue
+        yield SkippedConvolution(name=name, kernel_size=module.kernel_size, reason=reason)
+
+
+def _replaced(structure: StudentStructure, dynamic: dict[str, DynamicConv2d]) -> Iterator[ReplacedConvolution]:
+    for stage in structure.stages:
+        for block in stage.blocks:
+            for conv in block.convolutions:
+                if conv.name in dynamic:
+                    yield ReplacedConvolution(
+                        name=conv.name,
+                        block=block.name,
+                        stage=stage.number,
+                        kernel_size=dynamic[conv.name].kernel_size,
+                        parameters=_count(dynamic[conv.name]),
+                    )
+
+
+def _start_over(module: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(fresh_like(parameter))
+    for part in module.modules():
+        if isinstance(part, _NormBase):
+            part.reset_running_stats()
+
+
+def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put `new` wherever `old` is held, which may be in several places."""
+    for parent in list(root.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is old:
+                setattr(parent, name, new)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
