@@ -1,0 +1,79 @@
+"""What is known of an epoch and of a whole training, as it is written to disk."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EpochScore(_Frozen):
+    """Accuracy on the validation split after an epoch, as fractions.
+
+    Attributes:
+        epoch: counted from 1.
+        step: optimiser steps done since the start of the training.
+        validation_top1: of the student.
+        teacher_validation_top1: None if there is no teacher.
+    """
+
+    epoch: int
+    step: int
+    validation_top1: float
+    teacher_validation_top1: float | None = None
+
+
+class EpochRecord(EpochScore):
+    """One line of `metrics.jsonl`.
+
+    Attributes:
+        loss: mean over the epoch's images of the objective, all heads together.
+        student_loss: the student's cross-entropy alone.
+        teacher_loss: None if there is no teacher.
+        learning_rate: of the epoch's last step.
+        seconds: wall time of the epoch, evaluation included.
+    """
+
+    loss: float
+    student_loss: float
+    teacher_loss: float | None = None
+    learning_rate: float
+    seconds: float
+
+    def score(self) -> EpochScore:
+        """The accuracies alone."""
+        return EpochScore(
+            epoch=self.epoch,
+            step=self.step,
+            validation_top1=self.validation_top1,
+            teacher_validation_top1=self.teacher_validation_top1,
+        )
+
+
+class TrainingResult(_Frozen):
+    """A finished training.
+
+    Attributes:
+        epochs: done, those before a resume included.
+        steps: optimiser steps done.
+        last: the last epoch's score.
+        best: the score of the epoch with the highest validation top-1; the earliest of equals.
+        seconds: wall time of all epochs.
+        threads: CPU threads of torch in each process.
+        processes: over which each step was spread.
+    """
+
+    epochs: int
+    steps: int
+    last: EpochScore
+    best: EpochScore
+    seconds: float
+    threads: int
+    processes: int
+
+
+def best_score(history: tuple[EpochRecord, ...]) -> EpochScore:
+    """The score with the highest validation top-1; the earliest of equals."""
+    return max(history, key=lambda record: (record.validation_top1, -record.epoch)).score()

@@ -1,0 +1,51 @@
+"""From a checkpoint's tensors into the joint model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ecd_deploy.errors import CheckpointError
+from ecd_deploy.training.checkpoint import CheckpointStore
+
+CHECKPOINTS = "checkpoints"
+
+
+def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Module) -> None:
+    """Load the weights of a finished training, after verifying their digests.
+
+    Args:
+        directory: the run directory.
+        which: of the best epoch on the validation split, or of the last.
+        model: built as it was for the training.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it is damaged, or it is of another model.
+    """
+    store = CheckpointStore(directory / CHECKPOINTS)
+    checkpoint = store.newest()
+    if checkpoint is None:
+        raise CheckpointError(f"no checkpoint below {directory / CHECKPOINTS}: train first")
+    if which == "best" and checkpoint.state.best.step != checkpoint.state.step:
+        checkpoint = store.read(store.path_of(checkpoint.state.best.step))
+    assign_weights(model, checkpoint.weights)
+
+
+def assign_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy tensors into the model's parameters and buffers of the same names.
+
+    Raises:
+        CheckpointError: a name or a shape differs; the first is named.
+    """
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        expected = tuple(own[name].shape) if name in own else "nothing"
+        found = tuple(weights[name].shape) if name in weights else "nothing"
+        if expected != found:
+            raise CheckpointError(
+                f"the checkpoint is of another model: at {name} it has {found}, the model has {expected}"
+            )
+    model.load_state_dict(dict(weights))
