@@ -1,0 +1,36 @@
+"""Check: no hook was left on the student."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ecd_deploy.split.results import HooksResult, listed
+
+if TYPE_CHECKING:
+    from ecd_deploy.distill import TrainingModel
+
+_HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+# weight_norm and spectral_norm, which compute a layer's own weight by a hook.
+_ALLOWED_ORIGIN = "torch.nn.utils"
+
+
+def check_hooks(model: TrainingModel) -> HooksResult:
+    """Look for forward and backward hooks: even one that leads nowhere would run, and be traced, on the device."""
+    modules = dict(model.student.named_modules(prefix="student"))
+    findings = [
+        f"{path}.{table}[{key}] is a hook that was left behind, {_shown(hook)}"
+        for path, module in modules.items()
+        for table in _HOOK_TABLES
+        for key, hook in getattr(module, table).items()
+        if not _origin(hook).startswith(_ALLOWED_ORIGIN)
+    ]
+    return HooksResult(findings=listed(findings), passed=not findings, modules=len(modules))
+
+
+def _origin(hook: object) -> str:
+    return str(getattr(hook, "__module__", None) or type(hook).__module__)
+
+
+def _shown(hook: object) -> str:
+    return f"{_origin(hook)}.{getattr(hook, '__qualname__', type(hook).__qualname__)}"

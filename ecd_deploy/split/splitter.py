@@ -1,0 +1,92 @@
+"""Takes the student out of the model that was trained, if it is provably separate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ecd_deploy.errors import SplitError
+from ecd_deploy.split.copying import check_copy
+from ecd_deploy.split.dataflow import check_dataflow
+from ecd_deploy.split.hooks import check_hooks
+from ecd_deploy.split.inventory import TensorRecord, records_digest
+from ecd_deploy.split.joint import preserved
+from ecd_deploy.split.perturbation import check_perturbation
+from ecd_deploy.split.references import check_references
+from ecd_deploy.split.results import CheckResult, SplitChecks, SplitProof
+from ecd_deploy.split.storage_check import check_storage
+from ecd_deploy.split.student import SplitStudent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ecd_deploy.distill import TrainingModel
+
+
+def split_student(model: TrainingModel, example: Tensor) -> SplitStudent:
+    """Prove that the student stands alone, and return a copy of it with the proof.
+
+    The joint model is left as it was: mode, values, gradients, running statistics.
+
+    Args:
+        model: the joint model, or the student's own wrapper if it was trained alone.
+        example: normalised images, (N, C, H, W), preferably real ones.
+
+    Raises:
+        SplitError: the student is not separate; each offending path is in the text.
+    """
+    images = _checked_images(example, model.student)
+    with preserved(model):
+        references = check_references(model)
+        hooks = check_hooks(model)
+        storage = check_storage(model)
+        dataflow = check_dataflow(model, images)
+        perturbation = check_perturbation(model, images)
+        # A student that holds the joint model would take it along into the copy.
+        _refuse(references=references, hooks=hooks, storage=storage, dataflow=dataflow, perturbation=perturbation)
+        copied = check_copy(model, images)
+        _refuse(copy=copied.result)
+    checks = SplitChecks(
+        references=references,
+        hooks=hooks,
+        storage=storage,
+        dataflow=dataflow,
+        perturbation=perturbation,
+        copied=copied.result,
+    )
+    return SplitStudent(copied.module.cpu(), _proof(model, images, checks, copied.records))
+
+
+def _checked_images(example: Tensor, student: nn.Module) -> Tensor:
+    if example.dim() != 4 or len(example) == 0:
+        raise SplitError(f"the example must be images (N, C, H, W), its shape is {tuple(example.shape)}")
+    parameter = next(student.parameters(), None)
+    return example.detach() if parameter is None else example.detach().to(parameter.device)
+
+
+def _refuse(**results: CheckResult) -> None:
+    lines = [f"  {name}: {finding}" for name, result in results.items() for finding in result.findings]
+    if lines:
+        raise SplitError("\n".join(("the student is not separate from what was trained beside it:", *lines)))
+
+
+def _proof(model: TrainingModel, images: Tensor, checks: SplitChecks, records: tuple[TensorRecord, ...]) -> SplitProof:
+    _, channels, height, width = images.shape
+    return SplitProof(
+        joint_model=type(model).__name__,
+        auxiliary=tuple(model.auxiliary()),
+        example_shape=(channels, height, width),
+        example_batch=len(images),
+        passed=True,
+        checks=checks,
+        student_digest=records_digest(records),
+        parameters=_elements(record for record in records if record.kind == "parameter"),
+        buffers=_elements(record for record in records if record.kind != "parameter"),
+        student_tensors=records,
+    )
+
+
+def _elements(records: Iterable[TensorRecord]) -> int:
+    return sum(torch.Size(record.shape).numel() for record in records)

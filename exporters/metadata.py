@@ -1,0 +1,83 @@
+"""What every artefact says about itself, and the check that it says so of the right student."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated, Final, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.split import SplitStudent
+
+METADATA_KEY = "ecd_deploy"
+"""Under which an artefact holds its metadata, as one JSON text: several keys would come in any order."""
+
+INPUT_NAME: Final = "images"
+OUTPUT_NAME: Final = "logits"
+
+_Size = Annotated[int, Field(ge=1)]
+
+
+class ArtefactMetadata(BaseModel):
+    """What a device must know to use an artefact."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: Literal[1] = 1
+    student: str = Field(description="Name of the architecture, as in the recipe.")
+    classes: tuple[str, ...] = Field(min_length=2, description="Names of the logits, in order.")
+    input_shape: tuple[_Size, _Size, _Size] = Field(description="Channels, height, width of one image, float32.")
+    mean: tuple[float, ...] = Field(description="Subtracted from each channel of an image in 0..1.")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="Each channel is divided by it after that.")
+    input_name: Literal["images"] = INPUT_NAME
+    output_name: Literal["logits"] = OUTPUT_NAME
+    recipe_digest: str = Field(description="SHA-256 of the recipe of the run.")
+    student_digest: str | None = Field(
+        default=None, description="SHA-256 of the student's tensors, of the split proof; written by the exporter."
+    )
+    package_version: str = Field(default_factory=lambda: version("ecd-deploy"))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        channels = self.input_shape[0]
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations for {channels} channels")
+        return self
+
+
+def describe(student: SplitStudent, metadata: ArtefactMetadata) -> ArtefactMetadata:
+    """Check that the metadata fit the student, and add the student's digest.
+
+    Raises:
+        ExportError: image shape or number of classes differ, or the student is in train mode.
+    """
+    training = [name or "the student" for name, child in student.module.named_modules() if child.training]
+    if training:
+        raise ExportError(f"cannot export: {training[0]} is in train mode")
+    if metadata.input_shape != student.example_shape:
+        raise ExportError(
+            f"metadata give images of {metadata.input_shape}, the student was split on {student.example_shape}"
+        )
+    with torch.inference_mode():
+        logits = student.module(torch.zeros(1, *student.example_shape))
+    if logits.shape[1] != len(metadata.classes):
+        raise ExportError(f"metadata name {len(metadata.classes)} classes, the student gives {logits.shape[1]} logits")
+    return metadata.model_copy(update={"student_digest": student.proof.student_digest})
+
+
+def parse_metadata(text: str | None, format_name: str) -> ArtefactMetadata:
+    """Read the metadata of an artefact.
+
+    Raises:
+        ExportError: there are none, or they are malformed.
+    """
+    if text is None:
+        raise ExportError(f"the {format_name} artefact has no metadata '{METADATA_KEY}'")
+    try:
+        return ArtefactMetadata.model_validate_json(text)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"]) or "the document"
+        raise ExportError(f"the {format_name} artefact's metadata are malformed: {where}: {detail['msg']}") from error

@@ -1,0 +1,128 @@
+"""What is demanded of a written ONNX model, and what is taken out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import onnx
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME
+
+
+def strip_provenance(model: onnx.ModelProto) -> None:
+    """Remove metadata and doc strings of nodes, values and graphs: stack traces and paths of this machine."""
+    _clear(model)
+    for function in model.functions:
+        _clear(function)
+        _clear_all(function.node)
+        _clear_all(function.value_info)
+        for node in function.node:
+            for graph in _subgraphs(node):
+                _strip_graph(graph)
+    _strip_graph(model.graph)
+
+
+def set_metadata(model: onnx.ModelProto, text: str) -> None:
+    """Write the artefact's metadata as the model's only property."""
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=text)
+
+
+def get_metadata(model: onnx.ModelProto) -> str | None:
+    """The artefact's metadata, if the model has any."""
+    return next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+
+
+def check_opset(model: onnx.ModelProto, opset: int) -> None:
+    """Compare the opset that was written with the one asked for; the exporter silently takes another.
+
+    Raises:
+        ExportError: it is another one, or a further operator set is needed to run the model.
+    """
+    found = {entry.domain: entry.version for entry in model.opset_import}
+    if found != {"": opset}:
+        written = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in sorted(found.items()))
+        raise ExportError(f"ONNX opset {opset} was asked for, written was {written}")
+
+
+def check_interface(model: onnx.ModelProto, image_shape: tuple[int, int, int], classes: int) -> None:
+    """Compare names, types and sizes of inputs and outputs; the first dimension must be free.
+
+    Raises:
+        ExportError: something differs.
+    """
+    _check_values("input", model.graph.input, INPUT_NAME, image_shape)
+    _check_values("output", model.graph.output, OUTPUT_NAME, (classes,))
+    if _sizes(model.graph.input[0])[0] != _sizes(model.graph.output[0])[0]:
+        raise ExportError("the ONNX model's output has another batch size than its input")
+
+
+def check_embedded(model: onnx.ModelProto) -> None:
+    """Refuse tensors that are kept in another file.
+
+    Raises:
+        ExportError: naming the first such tensor.
+    """
+    for graph in _graphs(model.graph):
+        attributes = (attribute for node in graph.node for attribute in node.attribute)
+        constants = (tensor for attribute in attributes for tensor in (attribute.t, *attribute.tensors))
+        sparse = (part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices))
+        for tensor in (*graph.initializer, *constants, *sparse):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+                raise ExportError(f"the ONNX model keeps {tensor.name or 'a constant'} in another file")
+
+
+def _check_values(side: str, values: Iterable[onnx.ValueInfoProto], name: str, sizes: tuple[int, ...]) -> None:
+    found = list(values)
+    names = [value.name for value in found]
+    if names != [name]:
+        raise ExportError(f"the ONNX model's {side}s are {names}, expected ['{name}']")
+    if found[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        raise ExportError(f"the ONNX model's {side} '{name}' is not float32")
+    batch, *others = _sizes(found[0])
+    if not isinstance(batch, str) or not batch:
+        raise ExportError(f"the ONNX model's {side} '{name}' has a fixed batch size, {batch}")
+    if tuple(others) != sizes:
+        raise ExportError(f"the ONNX model's {side} '{name}' has sizes {tuple(others)}, expected {sizes}")
+
+
+def _sizes(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    sizes = value.type.tensor_type.shape.dim
+    return tuple(size.dim_value if size.HasField("dim_value") else size.dim_param for size in sizes)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for subgraph in _subgraphs(node):
+            yield from _graphs(subgraph)
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    for part in _graphs(graph):
+        _clear(part)
+        for entries in (part.node, part.input, part.output, part.value_info, part.initializer):
+            _clear_all(entries)
+
+
+_Documented = (
+    onnx.ModelProto | onnx.FunctionProto | onnx.GraphProto | onnx.NodeProto | onnx.ValueInfoProto | onnx.TensorProto
+)
+
+
+def _clear(entry: _Documented) -> None:
+    entry.ClearField("doc_string")
+    entry.ClearField("metadata_props")
+
+
+def _clear_all(entries: Iterable[_Documented]) -> None:
+    for entry in entries:
+        _clear(entry)

@@ -1,0 +1,109 @@
+"""TorchScript: traced, frozen, and cleaned of what changes from one export to the next."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.jit._trace import TracerWarning
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.batches import check_batches
+from ecd_deploy.exporters.contract import StudentBuilder
+from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.paths import refuse_local_paths
+from ecd_deploy.measure.prediction import Predictor, torch_predictor
+from ecd_deploy.split import SplitStudent
+
+_METADATA_FILE = "metadata.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+# Stack traces with local paths, the example's tensors, and a hash over both; none is needed to load.
+_DROPPED = (".debug_pkl", "traced_inputs.pkl", "serialization_id")
+
+# How often this process has traced a class of the same name.
+_MANGLE_PATH = re.compile(r"___torch_mangle_\d+(?=[./])")
+_MANGLE_NAME = re.compile(rb"\.___torch_mangle_\d+(?=[.\n])")
+
+
+class TorchScriptExporter:
+    """Writes a program that needs no Python class; deprecated by PyTorch, kept for those who run it.
+
+    Freezing folds constants and batch normalisation into the convolutions.
+    """
+
+    format = "torchscript"
+    filename = "student.torchscript.pt"
+
+    def export(self, student: SplitStudent, metadata: ArtefactMetadata) -> bytes:
+        """Write the student; see `Exporter`."""
+        described = describe(student, metadata)
+        data = _cleaned(_traced(student.module, student.example_shape, described.model_dump_json()))
+        refuse_local_paths(data, self.format)
+        check_batches(torch_predictor(_loaded(data)[0]), student.example_shape, len(described.classes), self.format)
+        return data
+
+    def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
+        """Load the program, which runs as it is; see `Exporter`."""
+        return torch_predictor(_loaded(data)[0])
+
+    def read_metadata(self, data: bytes) -> ArtefactMetadata:
+        """Read the metadata; see `Exporter`."""
+        return parse_metadata(_loaded(data)[1] or None, self.format)
+
+
+@contextmanager
+def _warnings_contained() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=FutureWarning)
+        # A size or branch taken for a constant: whether it matters is seen by running the program.
+        warnings.simplefilter("ignore", TracerWarning)
+        yield
+
+
+def _traced(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        with _warnings_contained(), torch.no_grad():
+            traced = torch.jit.trace(module, torch.zeros(2, *image_shape), check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={_METADATA_FILE: text})
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ExportError(f"TorchScript cannot express the student: {error}") from error
+    return buffer.getvalue()
+
+
+def _cleaned(data: bytes) -> bytes:
+    """Rewrite the archive without what depends on the process."""
+    result = io.BytesIO()
+    written: set[str] = set()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as target:
+        for entry in source.infolist():
+            if entry.filename.endswith(_DROPPED):
+                continue
+            name = _MANGLE_PATH.sub("", entry.filename).replace("/.py", ".py")
+            content = source.read(entry)
+            if name.endswith((".py", ".pkl")):
+                content = _MANGLE_NAME.sub(b"", content)
+            if name in written:
+                raise ExportError(f"TorchScript wrote two classes that differ by a counter only, {name}")
+            written.add(name)
+            target.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+    return result.getvalue()
+
+
+def _loaded(data: bytes) -> tuple[torch.jit.ScriptModule, str]:
+    files: dict[str, str | bytes] = {_METADATA_FILE: ""}
+    try:
+        with _warnings_contained():
+            program = torch.jit.load(io.BytesIO(data), map_location="cpu", _extra_files=files)  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"not a TorchScript artefact: {error}") from error
+    text = files[_METADATA_FILE]
+    return program, text.decode() if isinstance(text, bytes) else text
