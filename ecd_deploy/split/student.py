@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain
 
+from pydantic import ValidationError
 from torch import nn
 
 from ecd_deploy.errors import DigestError, SplitError
@@ -31,8 +32,10 @@ class SplitStudent:
         failed = self.proof.checks.failed
         if failed or not self.proof.passed:
             raise SplitError(f"the split proof did not pass: {', '.join(failed) or 'passed is false'}")
-        # Only what a proof says of itself is checked when it is parsed; a copy with changed fields is not parsed.
-        SplitProof.model_validate(self.proof.model_dump())
+        try:  # A proof checks itself when it is parsed, but not when it is copied with other fields.
+            SplitProof.model_validate(self.proof.model_dump())
+        except ValidationError as error:
+            raise SplitError(f"the split proof contradicts itself: {error.errors()[0]['msg']}") from error
         self._check_mode()
         self._check_tensors()
 
