@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from accelerate.accelerator import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils.operations import broadcast
 from torch import nn
+from torch.optim import SGD
 
 from ecd_deploy.config import TrainConfig
 from ecd_deploy.errors import RecipeError
@@ -25,11 +30,34 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     AcceleratorState._reset_state()
     GradientState._reset_state()
     try:
-        return Accelerator(mixed_precision=config.mixed_precision)
+        accelerator = Accelerator(mixed_precision=config.mixed_precision)
     except ValueError as error:
         raise RecipeError(
             f"train.mixed_precision: '{config.mixed_precision}' cannot be used here: {error}; 'no' always works"
         ) from error
+    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        # accelerate ignores it there without a word
+        raise RecipeError("train.mixed_precision: 'fp16' needs a GPU; on a CPU choose 'bf16' or 'no'")
+    return accelerator
+
+
+@contextmanager
+def prepared(
+    accelerator: Accelerator, model: nn.Module, optimizer: SGD
+) -> Iterator[tuple[nn.Module, AcceleratedOptimizer]]:
+    """Prepare a model and its optimiser for the device and the processes; the model is left as it was.
+
+    On the way out the casts of mixed precision, which accelerate puts around `forward`, are taken off again.
+    """
+    had_own_forward = "forward" in vars(model)
+    wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
+    try:
+        yield wrapped, wrapped_optimizer
+    finally:
+        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        if not had_own_forward:
+            # what accelerate puts back shadows the class's method and ties the model to itself
+            vars(model).pop("forward", None)
 
 
 def share_buffers(module: nn.Module, accelerator: Accelerator) -> None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from ecd_deploy.data import Batch, DataSplits, TrainBatches
 from ecd_deploy.data.draws import Purpose, stream_key
 from ecd_deploy.distill import TrainingModel, training_loss
 from ecd_deploy.errors import TrainingError
-from ecd_deploy.training.acceleration import build_accelerator, restore_scaler, scaler_state, share_buffers
+from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler, scaler_state, share_buffers
 from ecd_deploy.training.checkpoint import Checkpoint, CheckpointState, CheckpointStore
 from ecd_deploy.training.evaluation import top1
 from ecd_deploy.training.losses import EpochLosses
@@ -73,29 +73,20 @@ def train(
     if start is not None:
         require_same_training(start.state, recipe, data, len(batches), accelerator)
         assign_weights(model, start.weights)
-    prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
-    if start is not None:
-        restore_momentum(model, optimizer, start.momentum)
-        restore_scaler(accelerator, start.state.scaler)
-    history = () if start is None else start.state.history
-
-    is_main = accelerator.is_main_process
-    progress = TrainingProgress(
-        console if is_main else None,
-        epochs=config.epochs,
-        steps_per_epoch=len(batches),
-        steps_done=len(history) * len(batches),
-    )
-    try:
+    with prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer):
+        if start is not None:
+            restore_momentum(model, optimizer, start.momentum)
+            restore_scaler(accelerator, start.state.scaler)
+        history = () if start is None else start.state.history
         with (
-            MetricsLog(directory, history, tensorboard=config.tensorboard) if is_main else nullcontext() as log,
-            progress,
+            _metrics_log(directory, history, recipe, accelerator) as log,
+            _progress(console, len(history), recipe, batches, accelerator) as progress,
         ):
             for epoch in range(len(history) + 1, config.epochs + 1):
                 started = time.perf_counter()
                 progress.start_epoch(epoch)
-                prepared.train()
-                losses = _train_epoch(prepared, prepared_optimizer, accelerator, batches, recipe, epoch, progress)
+                wrapped.train()
+                losses = _train_epoch(wrapped, wrapped_optimizer, accelerator, batches, recipe, epoch, progress)
                 share_buffers(model, accelerator)
                 _require_finite(model, epoch)
                 accuracies = top1(model, data.validation, data.normalisation, accelerator, config.batch_size)
@@ -106,9 +97,6 @@ def train(
                     store.save(_checkpoint(model, optimizer, accelerator, history, recipe, data))
                 accelerator.wait_for_everyone()
                 progress.finish_epoch(record)
-    finally:
-        # takes the casts of mixed precision off the model's forward
-        accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
     return _result(history, accelerator)
 
 
@@ -123,6 +111,25 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
         process_index=accelerator.process_index,
         process_count=accelerator.num_processes,
         device=accelerator.device,
+    )
+
+
+def _metrics_log(
+    directory: Path, history: tuple[EpochRecord, ...], recipe: Recipe, accelerator: Accelerator
+) -> AbstractContextManager[MetricsLog | None]:
+    if not accelerator.is_main_process:
+        return nullcontext()
+    return MetricsLog(directory, history, tensorboard=recipe.train.tensorboard)
+
+
+def _progress(
+    console: Console | None, epochs_done: int, recipe: Recipe, batches: TrainBatches, accelerator: Accelerator
+) -> TrainingProgress:
+    return TrainingProgress(
+        console if accelerator.is_main_process else None,
+        epochs=recipe.train.epochs,
+        steps_per_epoch=len(batches),
+        steps_done=epochs_done * len(batches),
     )
 
 

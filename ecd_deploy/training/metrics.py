@@ -27,6 +27,10 @@ class MetricsLog:
 
     def __init__(self, directory: Path, history: tuple[EpochRecord, ...], *, tensorboard: bool) -> None:
         self._path = directory / _FILE
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtefactError(f"cannot write {directory}: {error.strerror}") from error
         write_atomic(self._path, "".join(_line(record) for record in history).encode())
         self._events: SummaryWriter | None = None
         if tensorboard:

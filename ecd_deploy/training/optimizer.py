@@ -41,7 +41,7 @@ def restore_momentum(model: nn.Module, optimizer: SGD, momentum: Mapping[str, Te
         parameter = parameters.get(name)
         if parameter is None or parameter.shape != buffer.shape:
             raise CheckpointError(f"the checkpoint has momentum of shape {tuple(buffer.shape)} for no parameter {name}")
-        optimizer.state[parameter][_MOMENTUM] = buffer.to(parameter.device, parameter.dtype)
+        optimizer.state[parameter][_MOMENTUM] = buffer.to(parameter.device, parameter.dtype, copy=True)
 
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ecd_deploy.data import Batch, ImageSet, Normalisation, TrainBatches, eval_batches
+from ecd_deploy.errors import DataError
+
+NORMALISATION = Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+
+
+def images(count: int) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    return ImageSet(pixels, torch.arange(count) % 7)
+
+
+def train_batches(count: int, batch_size: int, *, seed: int = 0, index: int = 0, processes: int = 1) -> TrainBatches:
+    return TrainBatches(
+        images(count),
+        NORMALISATION,
+        batch_size=batch_size,
+        seed=seed,
+        crop_padding=2,
+        horizontal_flip=True,
+        process_index=index,
+        process_count=processes,
+    )
+
+
+def test_an_epoch_holds_every_image_once_with_its_label() -> None:
+    batches = list(train_batches(50, 16).epoch(1))
+    indices = torch.cat([batch.indices for batch in batches])
+    assert sorted(indices.tolist()) == list(range(50))
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), indices % 7)
+    assert [len(batch) for batch in batches] == [16, 16, 16, 2]
+
+
+@pytest.mark.parametrize(("count", "steps"), [(48, 3), (49, 3), (50, 4)])
+def test_a_last_step_of_one_image_is_left_out(count: int, steps: int) -> None:
+    batches = train_batches(count, 16)
+    assert len(batches) == steps == len(list(batches.epoch(1)))
+
+
+def test_order_changes_with_the_epoch_and_the_seed_only() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return torch.cat([batch.indices for batch in train_batches(64, 16, seed=seed).epoch(epoch)]).tolist()
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
+    assert order(0, 1) != list(range(64))
+
+
+def test_an_epoch_entered_in_its_middle_goes_on_alike() -> None:
+    whole = list(train_batches(50, 16).epoch(2))
+    rest = list(train_batches(50, 16).epoch(2, first_step=2))
+    assert len(rest) == 2
+    for expected, found in zip(whole[2:], rest, strict=True):
+        assert torch.equal(expected.images, found.images)
+        assert torch.equal(expected.indices, found.indices)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_steps_of_one(processes: int) -> None:
+    alone = list(train_batches(53, 16).epoch(1))
+    shares = zip(*(train_batches(53, 16, index=i, processes=processes).epoch(1) for i in range(processes)), strict=True)
+    for expected, parts in zip(alone, shares, strict=False):
+        assert torch.equal(torch.cat([part.images for part in parts]), expected.images)
+        assert torch.equal(torch.cat([part.indices for part in parts]), expected.indices)
+        assert all(part.step_images == len(expected) for part in parts)
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(DataError, match="1 training images in batches of 16"):
+        train_batches(1, 16)
+    with pytest.raises(DataError, match=r"2 process\(es\)"):
+        train_batches(50, 2, processes=2)
+
+
+def test_parts_of_a_batch_keep_everything_and_two_images_each() -> None:
+    batch = next(train_batches(50, 9).epoch(1))
+    parts = batch.split(8)
+    assert [len(part) for part in parts] == [3, 2, 2, 2]
+    assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
+    assert all(part.step_images == 9 for part in parts)
+    assert batch.split(1)[0].indices.tolist() == batch.indices.tolist()
+
+
+def test_evaluation_goes_through_the_images_in_order_and_unchanged() -> None:
+    data = images(23)
+    batches = list(eval_batches(data, NORMALISATION, 10))
+    assert [len(batch) for batch in batches] == [10, 10, 3]
+    assert torch.equal(torch.cat([batch.images for batch in batches]), NORMALISATION.apply(data.images))
+
+
+def test_evaluation_is_shared_out_between_processes_even_if_some_get_nothing() -> None:
+    def indices(index: int) -> list[int]:
+        batches: list[Batch] = list(eval_batches(images(2), NORMALISATION, 10, process_index=index, process_count=3))
+        return [int(i) for batch in batches for i in batch.indices]
+
+    assert [indices(0), indices(1), indices(2)] == [[0], [1], []]

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ecd_deploy.data.subsets import balanced_subset, stratified_cut
+from ecd_deploy.errors import DataError
+
+LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)[torch.randperm(100, generator=torch.Generator().manual_seed(1))]
+
+
+def counts(indices: torch.Tensor) -> list[int]:
+    return torch.bincount(LABELS[indices], minlength=3).tolist()
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(30, [10, 10, 10]), (70, [25, 25, 20]), (100, [50, 30, 20])])
+def test_a_subset_takes_as_evenly_as_the_classes_allow(limit: int, expected: list[int]) -> None:
+    chosen = balanced_subset(LABELS, limit, seed=0)
+    assert counts(chosen) == expected
+    assert chosen.tolist() == sorted(set(chosen.tolist()))
+
+
+def test_what_does_not_divide_goes_to_classes_by_seed() -> None:
+    extra = {tuple(counts(balanced_subset(LABELS, 4, seed=seed))) for seed in range(30)}
+    assert extra == {(2, 1, 1), (1, 2, 1), (1, 1, 2)}
+
+
+def test_no_limit_takes_all_and_a_seed_decides_which() -> None:
+    assert balanced_subset(LABELS, None, seed=0).tolist() == list(range(100))
+    assert balanced_subset(LABELS, 30, seed=0).tolist() == balanced_subset(LABELS, 30, seed=0).tolist()
+    assert balanced_subset(LABELS, 30, seed=0).tolist() != balanced_subset(LABELS, 30, seed=1).tolist()
+
+
+def test_a_cut_takes_each_class_in_proportion_and_loses_nothing() -> None:
+    kept, cut = stratified_cut(LABELS, 0.1, seed=0)
+    assert counts(cut) == [5, 3, 2]
+    assert sorted(kept.tolist() + cut.tolist()) == list(range(100))
+    assert cut.tolist() != stratified_cut(LABELS, 0.1, seed=1)[1].tolist()
+
+
+@pytest.mark.parametrize("fraction", [0.07, 0.33, 0.5])
+def test_a_cut_that_does_not_divide_stays_within_one_image_of_proportion(fraction: float) -> None:
+    _, cut = stratified_cut(LABELS, fraction, seed=0)
+    assert len(cut) == round(100 * fraction)
+    for found, size in zip(counts(cut), (50, 30, 20), strict=True):
+        assert abs(found - fraction * size) <= 1
+
+
+def test_a_tiny_fraction_still_cuts_one_image() -> None:
+    assert len(stratified_cut(LABELS, 0.001, seed=0)[1]) == 1
+
+
+def test_a_cut_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="leaves none of the 3 training images"):
+        stratified_cut(torch.tensor([0, 1, 2]), 0.9, seed=0)
+    with pytest.raises(DataError, match="every training image of class number"):
+        stratified_cut(torch.tensor([0, 1, 1, 1, 1]), 0.7, seed=0)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from accelerate.accelerator import Accelerator
+
+from ecd_deploy.data import DataSplits
+from ecd_deploy.distill import TrainingModel
+from ecd_deploy.training.evaluation import evaluating, top1
+
+
+def test_counts_equal_a_plain_evaluation(make_model: Callable[[], TrainingModel], data: DataSplits) -> None:
+    model = make_model()
+    found = top1(model, data.test, data.normalisation, Accelerator(), 64)
+    model.eval()
+    with torch.no_grad():
+        outputs = model(data.normalisation.apply(data.test.images))
+    expected = [(logits.argmax(1) == data.test.labels).double().mean().item() for logits in outputs]
+    assert list(found) == expected
+
+
+def test_each_modules_mode_is_given_back_and_nothing_is_changed(
+    make_model: Callable[[], TrainingModel], data: DataSplits
+) -> None:
+    model = make_model().train()
+    model.student.eval()
+    modes = [module.training for module in model.modules()]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    top1(model, data.validation, data.normalisation, Accelerator(), 64)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_mode_is_given_back_after_an_error(make_model: Callable[[], TrainingModel]) -> None:
+    model = make_model().train()
+    try:
+        with evaluating(model):
+            assert not any(module.training for module in model.modules())
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert all(module.training for module in model.modules())
