@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import safetensors
 import safetensors.torch
 from safetensors import SafetensorError
 
@@ -45,8 +46,11 @@ class SafetensorsExporter:
         """Read the metadata; see `Exporter`."""
         length = int.from_bytes(data[:_LENGTH_BYTES], "little")
         try:
+            safetensors.deserialize(data)  # type: ignore[no-untyped-call]
             header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
             text = header["__metadata__"][METADATA_KEY]
-        except (ValueError, KeyError, TypeError) as error:
+        except SafetensorError as error:
+            raise ExportError(f"not a safetensors artefact: {error}") from error
+        except (KeyError, TypeError) as error:
             raise ExportError(f"the {self.format} artefact has no metadata '{METADATA_KEY}'") from error
         return parse_metadata(text, self.format)

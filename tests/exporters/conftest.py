@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from ecd_deploy.config import ExportConfig
+from ecd_deploy.distill import ECDModel
+from ecd_deploy.exporters import ArtefactMetadata, Exporter, exporter_for
+from ecd_deploy.models import build_student
+from ecd_deploy.split import SplitStudent, split_student
+
+FORMATS = ("safetensors", "torchscript", "onnx")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One student in one format."""
+
+    exporter: Exporter
+    student: SplitStudent
+    metadata: ArtefactMetadata
+    data: bytes
+
+
+def fresh_student() -> nn.Module:
+    return build_student("resnet8", num_classes=10, in_channels=1)
+
+
+def digit_images(count: int) -> Tensor:
+    """Real digits, (count, 1, 8, 8)."""
+    images = load_digits().images[:count]
+    return torch.tensor(images, dtype=torch.float32).div(8).sub(1).unsqueeze(1)
+
+
+def make_student() -> SplitStudent:
+    """The same student in any process: seeded, its running statistics taken from real digits."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    images = digit_images(32)
+    model = ECDModel(fresh_student(), kernels=2, example=images)
+    with torch.no_grad():
+        model.train()(images)
+    return split_student(model, images[:4])
+
+
+def make_metadata() -> ArtefactMetadata:
+    return ArtefactMetadata(
+        student="resnet8",
+        classes=tuple("0123456789"),
+        input_shape=(1, 8, 8),
+        mean=(0.5,),
+        std=(0.5,),
+        recipe_digest="a" * 64,
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from threads, and lose much where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def student() -> SplitStudent:
+    return make_student()
+
+
+@pytest.fixture
+def metadata() -> ArtefactMetadata:
+    return make_metadata()
+
+
+@pytest.fixture(scope="session")
+def artefacts(student: SplitStudent) -> dict[str, Exported]:
+    """Every format, written once: ONNX takes seconds."""
+    described = make_metadata()
+    exporters = [exporter_for(name, ExportConfig()) for name in FORMATS]
+    return {
+        exporter.format: Exported(exporter, student, described, exporter.export(student, described))
+        for exporter in exporters
+    }
+
+
+@pytest.fixture(params=FORMATS)
+def exported(request: pytest.FixtureRequest, artefacts: dict[str, Exported]) -> Exported:
+    return artefacts[request.param]
