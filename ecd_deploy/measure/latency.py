@@ -89,7 +89,7 @@ def measure_onnx_latency(model: bytes, image_shape: tuple[int, int, int], config
         first_run_ms = _milliseconds_since(started)
         _warm_up(run, config.warmup_seconds)
         return _sample(run, config, load_ms, first_run_ms)
-    except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes straight from Exception
+    except Exception as error:
         raise ExportError(f"onnxruntime cannot run the model: {error}") from error
 
 

@@ -11,7 +11,7 @@ from ecd_deploy.measure.latency import measure_onnx_latency
 
 @pytest.fixture(scope="module")
 def doubling_model() -> bytes:
-    shape = ["batch", 1, 4, 4]
+    shape: list[str | int | None] = ["batch", 1, 4, 4]
     graph = helper.make_graph(
         [helper.make_node("Add", ["images", "images"], ["logits"])],
         "doubling",

@@ -1,0 +1,29 @@
+"""Classify images with an exported student, using nothing but numpy and onnxruntime.
+
+    python run_student.py student.onnx images.npy
+
+`images.npy` holds uint8 images of shape (N, C, H, W); one class name a line is printed.
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+
+
+def main(model: str, images: str) -> None:
+    """Normalise the images as the model's metadata says, and print the classes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    metadata = json.loads(session.get_modelmeta().custom_metadata_map["ecd_deploy"])
+    mean, std = (np.array(metadata[key], dtype=np.float32).reshape(1, -1, 1, 1) for key in ("mean", "std"))
+    normalised = (np.load(images).astype(np.float32) / 255 - mean) / std
+    (logits,) = session.run(["logits"], {"images": normalised})
+    for index in logits.argmax(axis=1):
+        print(metadata["classes"][index])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,272 @@
+"""The command line: thin, and quick to start because each command imports what it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecd_deploy.errors import EcdDeployError, GateFailed, Inconclusive, RunDirectoryError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ecd_deploy.config import Recipe
+    from ecd_deploy.pipelines.gate import GateReport
+
+_INTERNAL_ERROR = 70
+_INTERRUPTED = 130
+_LOG_WIDTH = 120
+
+_run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
+
+
+def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    overrides = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY.PATH=VALUE",
+        help="Change one value of the recipe; repeatable.",
+    )
+    resume = click.option("--resume", is_flag=True, help="Go on from the newest checkpoint.")
+    return overrides(resume(command))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ecd-deploy")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Train a small classifier with Explicit Connection Distillation and ship it.
+
+    The student is trained together with a generated teacher, split off with a proof that nothing of
+    the teacher is left, exported, compared with onnxruntime, timed, and passed or failed by a gate.
+
+    Exit codes: 0 pass, 1 a limit is violated, 2 wrong call or recipe, 3 inconclusive,
+    4 bad artefact or data, 70 internal error.
+    """
+    del debug  # read in main, which reports errors
+
+
+@cli.command()
+@click.argument("recipe")
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory; default: runs/RECIPE-DATE-TIME.")
+@_recipe_options
+def run(recipe: str, out: Path | None, overrides: tuple[str, ...], resume: bool) -> None:
+    """Run every step for RECIPE, a built-in name or a TOML file."""
+    if resume and out is None:
+        raise UsageError("--resume needs --out, the run directory to go on with")
+    loaded = _load_recipe(recipe, overrides)
+    from ecd_deploy.pipelines.run import run as run_pipeline
+    from ecd_deploy.pipelines.summary import print_summary
+
+    directory = out or Path("runs") / f"{loaded.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    console = _console()
+    console.print(f"[bold]{loaded.name}[/bold] in {directory}")
+    results = run_pipeline(loaded, directory, resume=resume, console=console)
+    if results is not None:
+        print_summary(results, directory, console)
+        _finish(results.gate, directory)
+
+
+@cli.command()
+@_run_directory
+@click.option("--recipe", help="A built-in name or a TOML file; not needed with --resume.")
+@_recipe_options
+def train(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], resume: bool) -> None:
+    """Train only, into RUN_DIR."""
+    loaded = _recipe_of(run_dir, recipe, overrides, resume=resume)
+    from ecd_deploy.pipelines.steps import run_train
+
+    result = run_train(loaded, run_dir, resume=resume, console=_console())
+    if result is not None:
+        last, best = result.last, result.best
+        click.echo(
+            f"student top-1 on the validation split: last {last.validation_top1:.2%} (epoch {last.epoch}), "
+            f"best {best.validation_top1:.2%} (epoch {best.epoch})"
+        )
+
+
+@cli.command()
+@_run_directory
+def split(run_dir: Path) -> None:
+    """Split the student off and prove it separate."""
+    from ecd_deploy.pipelines.split_text import describe_proof
+    from ecd_deploy.pipelines.steps import run_split
+
+    for name, found in describe_proof(run_split(run_dir)):
+        click.echo(f"{name}: {found}")
+
+
+@cli.command()
+@_run_directory
+def export(run_dir: Path) -> None:
+    """Write the student in every format of the recipe."""
+    from ecd_deploy.pipelines.steps import run_export
+
+    for artefact in run_export(run_dir).artefacts:
+        click.echo(f"{artefact.file}  {artefact.bytes:,} bytes  sha256 {artefact.sha256}")
+
+
+@cli.command()
+@_run_directory
+def validate(run_dir: Path) -> None:
+    """Compare every artefact with the PyTorch student, and measure accuracy with onnxruntime."""
+    from ecd_deploy.pipelines.steps import run_validate
+
+    validation = run_validate(run_dir)
+    for entry in validation.artefacts:
+        problem = entry.parity.problem()
+        click.echo(f"{entry.format}: " + (problem or f"largest difference {entry.parity.max_abs_diff:.2g}"))
+    paired = validation.onnx_top1
+    click.echo(f"top-1: PyTorch {paired.reference.accuracy:.2%}, ONNX {paired.candidate.accuracy:.2%}")
+    if any(entry.parity.problem() for entry in validation.artefacts):
+        raise GateFailed(f"an artefact's logits cannot be compared with the student's; see {run_dir}/validation.json")
+
+
+@cli.command()
+@_run_directory
+def profile(run_dir: Path) -> None:
+    """Measure the latency of the ONNX student on this host."""
+    from ecd_deploy.pipelines.steps import run_profile
+
+    latency = run_profile(run_dir).latency
+    for entry in latency.percentiles:
+        shown = (
+            f"not given: {entry.samples_needed} samples needed"
+            if entry.value_ms is None
+            else f"{entry.value_ms:.3f} ms"
+        )
+        click.echo(f"p{entry.fraction * 100:.0f}: {shown}")
+    if latency.contended:
+        raise Inconclusive(f"this host was busy: CPU time was {latency.cpu_over_wall:.0%} of wall time")
+
+
+@cli.command()
+@_run_directory
+def gate(run_dir: Path) -> None:
+    """Decide over a run by the limits of its recipe."""
+    from ecd_deploy.pipelines.steps import run_gate
+    from ecd_deploy.pipelines.summary import print_gate
+
+    report = run_gate(run_dir)
+    print_gate(report, _console())
+    _finish(report, run_dir)
+
+
+@cli.command()
+@_run_directory
+def report(run_dir: Path) -> None:
+    """Write report.md from what the steps left."""
+    from ecd_deploy.pipelines.steps import run_report
+
+    click.echo(run_report(run_dir))
+
+
+@cli.command()
+def recipes() -> None:
+    """List the built-in recipes."""
+    from ecd_deploy.config import builtin_recipes, load_recipe
+
+    for name in builtin_recipes():
+        click.echo(f"{name:20} {load_recipe(name).description}")
+
+
+@cli.command()
+def models() -> None:
+    """List the built-in students with their parameters."""
+    from ecd_deploy.pipelines.catalogue import describe_students
+
+    for entry in describe_students():
+        click.echo(f"{entry.name:14} {entry.parameters:>10,} parameters at 100 classes")
+    click.echo("wrn-D-K        any depth D = 6n + 4 and width K")
+    click.echo("torchvision:NAME, package.module:factory")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors."""
+    import json
+
+    from ecd_deploy.config import Recipe
+
+    click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+
+
+@cli.command()
+def doctor() -> None:
+    """Show versions and hardware, and check that the runtimes work."""
+    from ecd_deploy.pipelines.doctor import diagnose
+
+    diagnose(_console())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: every outcome has its exit code, and only --debug shows a traceback."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    sys.exit(_invoke(arguments, debug=debug))
+
+
+def _invoke(arguments: list[str], *, debug: bool) -> int:
+    try:
+        result = cli.main(arguments, prog_name="ecd-deploy", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except EcdDeployError as error:
+        return _report(str(error), error.exit_code, debug=debug)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _report("interrupted", _INTERRUPTED, debug=debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last resort, so that no user meets a traceback
+        kind = type(error).__name__
+        return _report(f"internal error ({kind}: {error}); --debug shows where", _INTERNAL_ERROR, debug=debug)
+
+
+def _report(message: str, exit_code: int, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"Error: {message}", err=True)
+    return exit_code
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    # In a log there is no screen to fit: tables keep their lines whole.
+    return console if console.is_terminal else Console(highlight=False, width=_LOG_WIDTH)
+
+
+def _load_recipe(recipe: str, overrides: tuple[str, ...]) -> Recipe:
+    from ecd_deploy.config import load_recipe
+
+    return load_recipe(recipe, overrides)
+
+
+def _recipe_of(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], *, resume: bool) -> Recipe:
+    if recipe is not None:
+        return _load_recipe(recipe, overrides)
+    recorded = run_dir / "recipe.toml"
+    if not resume or not recorded.is_file():
+        raise RunDirectoryError(f"say what to train: ecd-deploy train {run_dir} --recipe RECIPE")
+    return _load_recipe(str(recorded), overrides)
+
+
+def _finish(report: GateReport, directory: Path) -> None:
+    failed = [check.name for check in report.checks if check.verdict == "fail"]
+    undecided = [check.name for check in report.checks if check.verdict == "inconclusive"]
+    if failed:
+        raise GateFailed(f"gate failed: {', '.join(failed)}; see {directory / 'gate.json'}")
+    if undecided:
+        raise Inconclusive(f"gate inconclusive: {', '.join(undecided)}; see {directory / 'gate.json'}")

@@ -1,0 +1,73 @@
+"""`MANIFEST.json`: the SHA-256 and size of every file of a run, and what it was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ecd_deploy.errors import ArtefactError, DigestError
+from ecd_deploy.files import is_partial, sha256_file, write_atomic
+
+MANIFEST_NAME = "MANIFEST.json"
+LOCK_NAME = ".lock"
+
+
+class FileEntry(BaseModel):
+    """One file of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(BaseModel):
+    """Every file of a run by its path relative to the run directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 1
+    recipe_digest: str
+    data_digest: str | None = None
+    files: dict[str, FileEntry] = {}
+
+    def entry(self, name: str) -> FileEntry:
+        """The entry of a file.
+
+        Raises:
+            DigestError: the file is not recorded.
+        """
+        if name not in self.files:
+            raise DigestError(f"{name} is not recorded in {MANIFEST_NAME}: it was not written by this run")
+        return self.files[name]
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read the manifest of a run directory.
+
+    Raises:
+        ArtefactError: it cannot be read or is not a manifest.
+    """
+    path = root / MANIFEST_NAME
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise ArtefactError(f"{path} is not a manifest: {error.error_count()} fields are wrong") from error
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write the manifest, atomically."""
+    write_atomic(root / MANIFEST_NAME, (manifest.model_dump_json(indent=2) + "\n").encode())
+
+
+def describe_files(root: Path, folder: Path) -> dict[str, FileEntry]:
+    """Entries of a file, or of all files below a folder, by their path relative to `root`."""
+    paths = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): FileEntry(sha256=sha256_file(path), bytes=path.stat().st_size)
+        for path in paths
+        if not is_partial(path)
+    }

@@ -1,0 +1,45 @@
+"""Step 2: split the student off, with a proof."""
+
+from __future__ import annotations
+
+from ecd_deploy.data import DataSplits
+from ecd_deploy.models import build_student
+from ecd_deploy.pipelines.run_directory import RunDirectory
+from ecd_deploy.pipelines.train import TRAINING_NAME, example_images, training_model
+from ecd_deploy.split import SplitProof, SplitStudent, load_student, split_student, student_bytes
+from ecd_deploy.training import load_weights
+
+SPLIT_NAME = "split.json"
+WEIGHTS_NAME = "split.safetensors"
+
+
+def split(directory: RunDirectory, data: DataSplits) -> SplitStudent:
+    """Load the selected checkpoint, prove the student separate, and write it with its proof.
+
+    Raises:
+        RunDirectoryError: the run is not trained.
+        SplitError: the student is not separate; nothing is written.
+        CheckpointError: the checkpoint is missing or was changed.
+    """
+    directory.require(TRAINING_NAME, made_by="train")
+    recipe = directory.recipe
+    model = training_model(recipe, data)
+    load_weights(directory.root, recipe.train.select, model)
+    student = split_student(model, example_images(data))
+    directory.write(WEIGHTS_NAME, student_bytes(student))
+    directory.write_json(SPLIT_NAME, student.proof)
+    return student
+
+
+def open_student(directory: RunDirectory, data: DataSplits) -> SplitStudent:
+    """Read back the student that `split` wrote; its tensors are checked against the proof.
+
+    Raises:
+        RunDirectoryError: nothing was split yet.
+        ArtefactError: a file was changed.
+    """
+    proof = directory.read_json(SPLIT_NAME, SplitProof, made_by="split")
+    weights = directory.read(WEIGHTS_NAME)
+    name = directory.recipe.student.name
+    module = build_student(name, num_classes=len(data.classes), in_channels=data.in_channels)
+    return load_student(weights, module, proof)

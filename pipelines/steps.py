@@ -1,0 +1,77 @@
+"""One step of an existing run directory, as the command line calls it: inputs are read from the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ecd_deploy.config import Recipe
+from ecd_deploy.data import DataSplits, load_data
+from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
+from ecd_deploy.pipelines.export import ArtefactList, export
+from ecd_deploy.pipelines.gate import GateReport, gate
+from ecd_deploy.pipelines.launch import is_main_process, train_as_worker
+from ecd_deploy.pipelines.profile import Profile, profile
+from ecd_deploy.pipelines.report import write_report
+from ecd_deploy.pipelines.run_directory import RunDirectory, create_run, open_run
+from ecd_deploy.pipelines.split import open_student, split
+from ecd_deploy.pipelines.train import train
+from ecd_deploy.pipelines.validate import Validation, validate
+from ecd_deploy.split import SplitProof
+from ecd_deploy.training import TrainingResult
+
+
+def run_train(recipe: Recipe, root: Path, *, resume: bool, console: Console) -> TrainingResult | None:
+    """Train into a new run directory, or go on in one; None in all processes but the first."""
+    data = load_data(recipe.data, seed=recipe.seed)
+    if not is_main_process():
+        train_as_worker(recipe, root, data, resume=resume)
+        return None
+    with create_run(root, recipe, resume=resume) as directory:
+        directory.write_json(ENVIRONMENT_NAME, describe_environment())
+        return train(directory, data, resume=resume, console=console)
+
+
+def run_split(root: Path) -> SplitProof:
+    """Split the student off a trained run."""
+    with open_run(root) as directory:
+        return split(directory, _data(directory)).proof
+
+
+def run_export(root: Path) -> ArtefactList:
+    """Export the student that `split` left."""
+    with open_run(root) as directory:
+        data = _data(directory)
+        return export(directory, open_student(directory, data), data)
+
+
+def run_validate(root: Path) -> Validation:
+    """Validate the artefacts that `export` left."""
+    with open_run(root) as directory:
+        data = _data(directory)
+        return validate(directory, open_student(directory, data), data)
+
+
+def run_profile(root: Path) -> Profile:
+    """Measure the latency of the exported ONNX student."""
+    with open_run(root) as directory:
+        return profile(directory)
+
+
+def run_gate(root: Path) -> GateReport:
+    """Decide over a validated and profiled run."""
+    with open_run(root) as directory:
+        return gate(directory)
+
+
+def run_report(root: Path) -> Path:
+    """Write the report of a run, as far as it has come."""
+    with open_run(root) as directory:
+        return write_report(directory)
+
+
+def _data(directory: RunDirectory) -> DataSplits:
+    data = load_data(directory.recipe.data, seed=directory.recipe.seed)
+    directory.bind_data(data.digest)
+    return data

@@ -1,0 +1,57 @@
+"""Step 1: train the student, with or without its teacher."""
+
+from __future__ import annotations
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ecd_deploy.config import Recipe
+from ecd_deploy.data import DataSplits
+from ecd_deploy.distill import ECDModel, PlainModel, build_training_model
+from ecd_deploy.errors import RecipeError
+from ecd_deploy.models import build_student
+from ecd_deploy.pipelines.run_directory import RunDirectory
+from ecd_deploy.training import TrainingResult
+from ecd_deploy.training import train as train_model
+
+TRAINING_NAME = "training.json"
+_EXAMPLE_IMAGES = 8
+
+
+def train(directory: RunDirectory, data: DataSplits, *, resume: bool, console: Console | None) -> TrainingResult:
+    """Train as the recipe says; leaves checkpoints, metrics and `training.json` in the run directory.
+
+    Raises:
+        RecipeError: the recipe does not fit the data.
+        TrainingError: the loss is not finite.
+    """
+    directory.bind_data(data.digest)
+    model = training_model(directory.recipe, data)
+    result = train_model(model, data, directory.recipe, directory.root, resume=resume, console=console)
+    for name in ("metrics.jsonl", "checkpoints", "tensorboard"):
+        if (directory.root / name).exists():
+            directory.record_folder(name)
+    directory.write_json(TRAINING_NAME, result)
+    return result
+
+
+def training_model(recipe: Recipe, data: DataSplits) -> ECDModel | PlainModel:
+    """Build the student and what trains with it; the seed alone decides the initial student.
+
+    Raises:
+        RecipeError: `student.num_classes` differs from the data's.
+        StudentError: the student cannot be built or has no such stages.
+    """
+    classes = len(data.classes)
+    expected = recipe.student.num_classes
+    if expected is not None and expected != classes:
+        raise RecipeError(f"student.num_classes is {expected}, but the data have {classes} classes")
+    torch.manual_seed(recipe.seed)
+    student = build_student(recipe.student.name, num_classes=classes, in_channels=data.in_channels)
+    return build_training_model(recipe.method, student, example=example_images(data))
+
+
+def example_images(data: DataSplits) -> Tensor:
+    """A few normalised training images, (N, C, H, W)."""
+    return data.normalisation.apply(data.train.images[:_EXAMPLE_IMAGES])

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ecd_deploy.cli import cli
+from tests.conftest import run_command
+
+
+def make_folder(root: Path, classes: dict[str, list[str]]) -> None:
+    generator = np.random.default_rng(0)
+    for split, names in classes.items():
+        for name in names:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(12):
+                pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    code = (
+        "import sys; from ecd_deploy.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    )
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        times.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+    assert "Exit codes" in done.stdout
+    assert min(times) < 0.4
+
+
+def test_commands_and_options_are_these() -> None:
+    options = {
+        name: sorted(parameter.name or "" for parameter in command.params) for name, command in cli.commands.items()
+    }
+    assert options == {
+        "run": ["out", "overrides", "recipe", "resume"],
+        "train": ["overrides", "recipe", "resume", "run_dir"],
+        "split": ["run_dir"],
+        "export": ["run_dir"],
+        "validate": ["run_dir"],
+        "profile": ["run_dir"],
+        "gate": ["run_dir"],
+        "report": ["run_dir"],
+        "recipes": [],
+        "models": [],
+        "schema": [],
+        "doctor": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "nonsense"], 2, "built in are"),
+        (["run", "digits", "--set", "train.epocs=1"], 2, "did you mean 'epochs'"),
+        (["run", "digits", "--resume"], 2, "--resume needs --out"),
+        (["run", "digits", "--out", "/proc/run"], 4, "cannot write to /proc/run"),
+        (["run", "digits", "--set", "student.name=resnet9"], 2, "resnet8"),
+        (["run", "digits", "--set", "student.num_classes=11"], 2, "num_classes is 11, but the data have 10 classes"),
+        (["run", "digits", "--set", "method.stages=[7]"], 2, "stage"),
+        (["run", "digits", "--set", "data.source=imagefolder", "--set", "data.path=absent"], 4, "absent"),
+        (["train", "somewhere"], 2, "--recipe"),
+        (["split", "absent"], 2, "not a run directory"),
+        (["gate", "."], 2, "not a run directory"),
+        (["frobnicate"], 2, "No such command"),
+        (["run"], 2, "Missing argument"),
+    ],
+)
+def test_errors_have_their_code_and_no_traceback(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    ended = run_command(arguments, cwd=tmp_path)
+    assert ended.code == code, ended.err
+    assert message in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    ended = run_command(["--debug", "run", "nonsense"], cwd=tmp_path)
+    assert ended.code == 2
+    assert "Traceback" in ended.err
+
+
+def test_a_loss_that_is_not_finite_names_the_step(tmp_path: Path) -> None:
+    arguments = ["run", "digits", "--out", "run", "--set", "train.learning_rate=1e30", "--set", "train.warmup_epochs=0"]
+    ended = run_command(arguments, cwd=tmp_path)
+    assert ended.code == 4
+    assert "step" in ended.err
+    assert "finite" in ended.err
+    assert not (tmp_path / "run" / "exports").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"train": ["cat", "dog", "fox"], "test": ["cat", "fox"]}, "dog"),
+        ({"train": ["cat", "dog"]}, "test"),
+    ],
+)
+def test_folders_that_cannot_be_used(tmp_path: Path, classes: dict[str, list[str]], message: str) -> None:
+    make_folder(tmp_path / "images", classes)
+    ended = run_command(
+        ["run", "digits", "--set", "data.source=imagefolder", "--set", f"data.path={tmp_path / 'images'}"], cwd=tmp_path
+    )
+    assert ended.code == 4
+    assert message in ended.err
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path / "images", {"train": ["cat", "dog"], "test": ["cat", "dog"]})
+    (tmp_path / "images" / "train" / "eel").mkdir()
+    (tmp_path / "images" / "test" / "eel").mkdir()
+    ended = run_command(
+        ["run", "digits", "--set", "data.source=imagefolder", "--set", f"data.path={tmp_path / 'images'}"], cwd=tmp_path
+    )
+    assert ended.code == 4
+    assert "eel" in ended.err
+
+
+def test_schema_is_json_with_the_fields() -> None:
+    ended = run_command(["schema"], cwd=Path.cwd())
+    assert "method" in json.loads(ended.out)["properties"]
+
+
+def test_lists(tmp_path: Path) -> None:
+    assert "cifar100-resnet20" in run_command(["recipes"], cwd=tmp_path).out
+    models = run_command(["models"], cwd=tmp_path).out
+    assert "resnet164" in models
+    assert "torchvision:NAME" in models
+
+
+def test_doctor_finds_what_is_installed(tmp_path: Path) -> None:
+    ended = run_command(["doctor"], cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "onnxruntime" in ended.out
+
+
+def test_an_output_that_nobody_reads_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m ecd_deploy schema | head -c 10 > {os.devnull}; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
