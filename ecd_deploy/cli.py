@@ -63,12 +63,14 @@ def run(recipe: str, out: Path | None, overrides: tuple[str, ...], resume: bool)
     if resume and out is None:
         raise UsageError("--resume needs --out, the run directory to go on with")
     loaded = _load_recipe(recipe, overrides)
+    from ecd_deploy.pipelines.launch import is_main_process
     from ecd_deploy.pipelines.run import run as run_pipeline
     from ecd_deploy.pipelines.summary import print_summary
 
     directory = out or Path("runs") / f"{loaded.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     console = _console()
-    console.print(f"[bold]{loaded.name}[/bold] in {directory}")
+    if is_main_process():
+        console.print(f"[bold]{loaded.name}[/bold] in {directory}")
     results = run_pipeline(loaded, directory, resume=resume, console=console)
     if results is not None:
         print_summary(results, directory, console)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from ecd_deploy.errors import ArtefactError, DigestError
@@ -61,7 +62,8 @@ def write_atomic(path: Path, data: bytes) -> str:
         partial.replace(path)
         sync_directory(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be what is missing
+            partial.unlink(missing_ok=True)
         raise ArtefactError(f"cannot write {path}: {error.strerror}") from error
     return sha256_bytes(data)
 

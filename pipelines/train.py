@@ -39,6 +39,8 @@ def train(directory: RunDirectory, data: DataSplits, *, resume: bool, console: C
 def training_model(recipe: Recipe, data: DataSplits) -> ECDModel | PlainModel:
     """Build the student and what trains with it; the seed alone decides the initial student.
 
+    Torch's threads are set first: the last bits of the initial tensors depend on their number.
+
     Raises:
         RecipeError: `student.num_classes` differs from the data's.
         StudentError: the student cannot be built or has no such stages.
@@ -47,6 +49,8 @@ def training_model(recipe: Recipe, data: DataSplits) -> ECDModel | PlainModel:
     expected = recipe.student.num_classes
     if expected is not None and expected != classes:
         raise RecipeError(f"student.num_classes is {expected}, but the data have {classes} classes")
+    if recipe.train.threads is not None:
+        torch.set_num_threads(recipe.train.threads)
     torch.manual_seed(recipe.seed)
     student = build_student(recipe.student.name, num_classes=classes, in_channels=data.in_channels)
     return build_training_model(recipe.method, student, example=example_images(data))

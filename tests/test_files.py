@@ -56,3 +56,9 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_partial_names_are_recognised(tmp_path: Path) -> None:
     assert is_partial(tmp_path / ".model.onnx.0a0b.partial")
     assert not is_partial(tmp_path / "model.onnx")
+
+
+def test_a_file_where_a_folder_should_be_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ArtefactError, match="cannot write"):
+        write_atomic(tmp_path / "file" / "below", b"data")
