@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage lint types layers format check install install-dev clean
+.PHONY: help demo test coverage lint types layers format check bench install install-dev clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: install-dev ## Repair what can be repaired by itself
 	$(BIN)/ruff format .
 
 check: lint types layers test ## Everything that CI checks
+
+bench: install ## Measure the training step against reference and peers; writes benchmarks/results/
+	$(BIN)/python -m benchmarks
 
 install: $(INSTALLED) ## Make .venv and install the project
 install-dev: $(INSTALLED_DEV) ## Make .venv and install the project with the development extras

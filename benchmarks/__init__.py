@@ -1,0 +1,1 @@
+"""What the project measures about itself, how, and against whom; `python -m benchmarks` prints the table."""

@@ -1,0 +1,30 @@
+"""Run the benchmarks named, or all, write their results and print one table: `python -m benchmarks [NAME ...]`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from benchmarks.figures import Figure, Report, show, write
+
+BENCHMARKS = ("training_step",)
+"""Modules of this package, each with `measure() -> Report`; the order is that of the table."""
+
+
+def main(names: list[str]) -> int:
+    """Measure and report; what a figure reached does not change the exit code."""
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        print(f"no benchmark {', '.join(unknown)}; choices are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    figures: list[Figure] = []
+    for name in names or BENCHMARKS:
+        print(f"measuring {name}", file=sys.stderr)
+        report: Report = importlib.import_module(f"benchmarks.{name}").measure()
+        write(report)
+        figures += report.figures
+    show(figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

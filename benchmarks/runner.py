@@ -1,0 +1,156 @@
+"""Times candidates against each other: each in a process of its own, in turns, a round of all at a time.
+
+A process of its own, because the settings of the memory allocator and the peak of memory belong to a process.
+In turns, because a machine gets slower and faster while it measures: what is compared is measured within
+seconds, and each ratio is that of one round. While one candidate works the others wait on a pipe.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+Work = Callable[[], object]
+"""One measured unit of work, a training step for example; it has ended when the call returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What is measured.
+
+    Attributes:
+        name: by which its timings are found.
+        factory: `package.module:function`, called once in the candidate's process; returns the `Work`.
+        arguments: of the factory.
+    """
+
+    name: str
+    factory: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of the seconds of two candidates: the median over the rounds, and the quartiles."""
+
+    median: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What was measured.
+
+    Attributes:
+        seconds: by candidate, one entry a round: seconds of one unit of work.
+        peak_bytes: by candidate: peak resident memory over what the process held before the factory ran.
+    """
+
+    seconds: Mapping[str, tuple[float, ...]]
+    peak_bytes: Mapping[str, int]
+
+    def ratio(self, numerator: str, denominator: str) -> Ratio:
+        """Time of one candidate over that of another, round by round."""
+        pairs = zip(self.seconds[numerator], self.seconds[denominator], strict=True)
+        ratios = [mine / other for mine, other in pairs]
+        lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+        return Ratio(median, lower, upper)
+
+    def median(self, name: str) -> float:
+        """Median seconds of one unit of work."""
+        return statistics.median(self.seconds[name])
+
+
+def interleave(candidates: Sequence[Candidate], *, rounds: int, warm_up: int = 2, repeats: int = 1) -> Timings:
+    """Measure the candidates in turns; their order is rotated from round to round.
+
+    Args:
+        candidates: with different names.
+        rounds: at least 2.
+        warm_up: units of work that each does first, not counted.
+        repeats: units of work in one timing.
+    """
+    seconds: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+    with ExitStack() as processes:
+        pipes = {candidate.name: processes.enter_context(_process(candidate)) for candidate in candidates}
+        for pipe in pipes.values():
+            _ask(pipe, warm_up)
+        names = list(pipes)
+        for turn in range(rounds):
+            start = turn % len(names)
+            for name in names[start:] + names[:start]:
+                seconds[name].append(_ask(pipes[name], repeats).seconds / repeats)
+        peaks = {name: _ask(pipe, 0).peak_bytes for name, pipe in pipes.items()}
+    return Timings({name: tuple(values) for name, values in seconds.items()}, peaks)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    seconds: float
+    peak_bytes: int
+
+
+@contextmanager
+def _process(candidate: Candidate) -> Iterator[Connection[Any, Any]]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    # Not a daemon: a candidate may start workers of its own.
+    process = context.Process(target=_serve, args=(candidate, theirs))
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.join()
+
+
+def _ask(pipe: Connection[Any, Any], repeats: int) -> _Answer:
+    pipe.send(repeats)
+    answer = pipe.recv()
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer  # type: ignore[no-any-return]
+
+
+def _serve(candidate: Candidate, pipe: Connection[Any, Any]) -> None:
+    """Run in the candidate's process: do as many units of work as is asked for, until the pipe is closed."""
+    module_name, _, function = candidate.factory.partition(":")
+    factory = getattr(importlib.import_module(module_name), function)
+    held = _memory("VmRSS")
+    work: Work = factory(**candidate.arguments)
+    while True:
+        try:
+            repeats = pipe.recv()
+        except EOFError:
+            return
+        try:
+            started = time.perf_counter()
+            for _ in range(repeats):
+                work()
+            answer: object = _Answer(time.perf_counter() - started, _memory("VmHWM") - held)
+        except Exception as error:  # noqa: BLE001 (raised again in the process that asked)
+            answer = error
+        pipe.send(answer)
+
+
+def _memory(name: str) -> int:
+    """Bytes of a line of the process's status; 0 where there is none (not Linux)."""
+    path = Path(f"/proc/{os.getpid()}/status")
+    if not path.is_file():
+        return 0
+    for line in path.read_text(encoding="ascii").splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024
+    return 0

@@ -1,0 +1,135 @@
+"""The training step: ECD against the hand-written reference, mutual learning and the student alone."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+from torch import Tensor, nn
+
+from benchmarks.figures import Figure, Report
+from benchmarks.reference import ReferenceECD, reference_loss, reference_optimizer
+from benchmarks.runner import Candidate, Ratio, Timings, Work, interleave
+from ecd_deploy.config import MethodConfig, TrainConfig
+from ecd_deploy.distill import ECDModel, build_training_model, training_loss
+from ecd_deploy.models import build_student
+from ecd_deploy.training.optimizer import build_optimizer
+
+STUDENT, CLASSES, SIDE, BATCH, KERNELS = "resnet20", 100, 32, 128, 16
+ROUNDS = 16
+MIB = 2**20
+
+
+def measure() -> Report:
+    """Time and memory of one step of each candidate, in turns."""
+    here = __name__
+    timings = interleave(
+        (
+            Candidate(name="reference", factory=f"{here}:reference_step"),
+            Candidate(name="ecd", factory=f"{here}:engine_step", arguments={"method": "ecd"}),
+            Candidate(name="mutual", factory=f"{here}:mutual_step"),
+            Candidate(name="student", factory=f"{here}:engine_step", arguments={"method": "plain"}),
+        ),
+        rounds=ROUNDS,
+    )
+    return Report(
+        benchmark="training_step",
+        figures=_figures(timings),
+        setting={"student": STUDENT, "side": SIDE, "batch": BATCH, "kernels": KERNELS, "rounds": ROUNDS},
+        raw={"seconds": timings.seconds, "peak_mib": {key: val / MIB for key, val in timings.peak_bytes.items()}},
+    )
+
+
+def reference_step() -> Work:
+    """The hand-written step, with the process as it is."""
+    torch.manual_seed(0)
+    model = ReferenceECD(num_classes=CLASSES, kernels=KERNELS).train()
+    optimizer = reference_optimizer(model)
+    images, labels = _batch()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = reference_loss(model(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def engine_step(method: str) -> Work:
+    """A step as the training loop does it, of ECD or of the student alone."""
+    torch.manual_seed(0)
+    student = build_student(STUDENT, num_classes=CLASSES)
+    config = MethodConfig.model_validate({"name": method, "kernels": KERNELS})
+    model = build_training_model(config, student, example=torch.zeros(1, 3, SIDE, SIDE)).train()
+    optimizer = build_optimizer(model, TrainConfig())
+    images, labels = _batch()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = training_loss(model(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def mutual_step() -> Work:
+    """Deep mutual learning, Zhang et al. (2018), <https://arxiv.org/abs/1706.00384>, of our student and teacher."""
+    torch.manual_seed(0)
+    student = build_student(STUDENT, num_classes=CLASSES)
+    joint = ECDModel(student, kernels=KERNELS, example=torch.zeros(1, 3, SIDE, SIDE))
+    model = nn.ModuleList([joint.student, joint.teacher]).train()
+    optimizer = build_optimizer(model, TrainConfig())
+    images, labels = _batch()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = _mutual_loss(joint.student(images), joint.teacher(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def _mutual_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """Each head's cross-entropy and its divergence from the other's prediction, which is held fixed."""
+    student_log, teacher_log = F.log_softmax(student, dim=1), F.log_softmax(teacher, dim=1)
+    towards_teacher = F.kl_div(student_log, teacher_log.detach(), reduction="batchmean", log_target=True)
+    towards_student = F.kl_div(teacher_log, student_log.detach(), reduction="batchmean", log_target=True)
+    return F.nll_loss(student_log, labels) + F.nll_loss(teacher_log, labels) + towards_teacher + towards_student
+
+
+def _batch() -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    return torch.randn(BATCH, 3, SIDE, SIDE, generator=draw), torch.randint(CLASSES, (BATCH,), generator=draw)
+
+
+def _figures(timings: Timings) -> list[Figure]:
+    peak = timings.peak_bytes
+
+    def row(name: str, ratio: Ratio, must: float, aim: float) -> Figure:
+        return Figure(
+            name=name, value=ratio.median, lower=ratio.lower, upper=ratio.upper, better="lower", must=must, aim=aim
+        )
+
+    faster = timings.ratio("reference", "ecd")
+    return [
+        Figure(
+            name="ECD step: times faster than the hand-written reference",
+            value=faster.median,
+            lower=faster.lower,
+            upper=faster.upper,
+            better="higher",
+            must=1.3,
+            aim=1.6,
+        ),
+        row("ECD step over mutual learning's", timings.ratio("ecd", "mutual"), 1.05, 0.976),
+        row("ECD step over the student's alone", timings.ratio("ecd", "student"), 2.6, 2.2),
+        Figure(
+            name="peak memory over the reference's",
+            value=peak["ecd"] / peak["reference"],
+            better="lower",
+            must=1.0,
+            aim=0.8,
+        ),
+    ]
