@@ -8,8 +8,8 @@ COPY ecd_deploy ecd_deploy
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11.14-slim-bookworm
-# The default index serves torch with CUDA (5 GB). For an image without it:
-#   docker build --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu .
+# The default index serves torch with CUDA (5 GB). For an image without it, name PyTorch's index of CPU builds:
+#   docker build --build-arg PIP_EXTRA_INDEX_URL=URL .
 ARG PIP_EXTRA_INDEX_URL
 ENV PYTHONUNBUFFERED=1
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \

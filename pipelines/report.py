@@ -102,7 +102,7 @@ def _gate_section(gate: GateReport) -> str:
         for check in gate.checks
     ]
     text = "## Gate\n\n" + _table(("check", "value", "bound", "limit", "verdict", "because"), rows)
-    text += f"\n\nBounds are one-sided, at {gate.confidence:.0%} confidence (p90: 99 %)."
+    text += f"\n\nBounds are one-sided, at {gate.confidence:.0%} confidence (p90: 99%)."
     if gate.not_limited:
         text += f" Not limited by the recipe: {', '.join(gate.not_limited)}."
     return text
@@ -119,8 +119,8 @@ def _accuracy_section(directory: RunDirectory, results: RunResults) -> str:
     return (
         "## Accuracy\n\n"
         + _table(("weights", "images", "epoch", "top-1"), rows)
-        + f"\n\nDeployed are the weights of the {directory.recipe.train.select} epoch, chosen on the validation split; "
-        "the test set took no part in the choice."
+        + f"\n\nDeployed are the weights of the {directory.recipe.train.select} epoch; "
+        "best means best on the validation split, and the test set took no part in any choice."
     )
 
 
