@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage lint types layers format check bench install install-dev clean
+.PHONY: help demo test coverage lint types layers format check bench bench-demo install install-dev clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ check: lint types layers test ## Everything that CI checks
 
 bench: install ## Measure the training step against reference and peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+bench-demo: install ## Run the README's demo for three seeds; writes benchmarks/results/digits_demo.json
+	$(BIN)/python -m benchmarks digits_demo
 
 install: $(INSTALLED) ## Make .venv and install the project
 install-dev: $(INSTALLED_DEV) ## Make .venv and install the project with the development extras

@@ -22,10 +22,17 @@ class Ended:
     err: str
 
 
+STUDENTS = Path(__file__).parent / "students"
+
+
 def run_command(arguments: Sequence[str | Path], *, cwd: Path, timeout: float = 240) -> Ended:
-    """Run the real command in a process of its own, from a folder that is not the source tree."""
+    """Run the real command in a process of its own, from a folder that is not the source tree.
+
+    The factories in `tests/students` can be named as students.
+    """
     command = [sys.executable, "-m", "ecd_deploy", *map(str, arguments)]
-    environment = {**os.environ, "COLUMNS": "200"}
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(STUDENTS))))
+    environment = {**os.environ, "COLUMNS": "200", "PYTHONPATH": path}
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )

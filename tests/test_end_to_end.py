@@ -142,3 +142,17 @@ def test_report_names_the_verdict_and_the_figures(finished_run: tuple[Path, Ende
     assert report.startswith(f"# digits: {gate['verdict']}")
     for heading in ("## Gate", "## Accuracy", "## Artefacts", "## Latency", "## Split proof", "## Environment"):
         assert heading in report
+
+
+def test_a_student_that_leans_on_its_teacher_is_not_split(tmp_path: Path) -> None:
+    arguments = ["train", "run", "--recipe", "digits", "--set", "student.name=leaky_student:leaky_student"]
+    arguments += ["--set", "train.epochs=1", "--set", "data.train_limit=300"]
+    trained = run_command(arguments, cwd=tmp_path)
+    assert trained.code == 0, trained.err
+    ended = run_command(["split", "run"], cwd=tmp_path)
+    assert ended.code == 4
+    assert "teacher.network.fc.bias" in ended.err
+    assert "AddBackward" in ended.err  # the path through the graph
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "run" / "split.json").exists()
+    assert run_command(["export", "run"], cwd=tmp_path).code == 2
