@@ -133,21 +133,20 @@ def validate(run_dir: Path) -> None:
 
 
 @cli.command()
-@_run_directory
-def profile(run_dir: Path) -> None:
-    """Measure the latency of the ONNX student on this host."""
-    from ecd_deploy.pipelines.steps import run_profile
+@click.argument("target", type=click.Path(path_type=Path), metavar="RUN_DIR|MODEL.onnx")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime; default: as in the recipe, or 1.")
+@click.option("--cpus", metavar="0,1", help="Pin the measurement to these CPUs (constrained host).")
+@click.option("--memory", type=click.IntRange(min=1), metavar="MB", help="Limit its data (constrained host).")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the whole result there as well.")
+def profile(target: Path, threads: int | None, cpus: str | None, memory: int | None, output: Path | None) -> None:
+    """Measure an ONNX student: latency, cold start, memory, throughput, and time by layer."""
+    from ecd_deploy.pipelines.profile_command import profile_target
+    from ecd_deploy.pipelines.profile_text import print_profile
 
-    latency = run_profile(run_dir).latency
-    for entry in latency.percentiles:
-        shown = (
-            f"not given: {entry.samples_needed} samples needed"
-            if entry.value_ms is None
-            else f"{entry.value_ms:.3f} ms"
-        )
-        click.echo(f"p{entry.fraction * 100:.0f}: {shown}")
-    if latency.contended:
-        raise Inconclusive(f"this host was busy: CPU time was {latency.cpu_over_wall:.0%} of wall time")
+    found = profile_target(target, threads=threads, cpus=cpus, memory_mb=memory, output=output)
+    print_profile(found, _console())
+    if found.latency.contended:
+        raise Inconclusive("this measurement is invalid: " + "; ".join(found.latency.reasons))
 
 
 @cli.command()

@@ -173,6 +173,12 @@ class ProfileConfig(_Section):
     min_seconds: PositiveFloat = 2.0
     min_samples: PositiveInt = Field(default=500, description="44 are needed for p90, 459 for p99.")
     max_seconds: PositiveFloat = 60.0
+    cpus: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, min_length=1, description="Pin the measurement to these CPUs; makes it a constrained host."
+    )
+    memory_mb: PositiveInt | None = Field(
+        default=None, description="Limit the measured process's data, in 1e6 bytes; makes it a constrained host."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

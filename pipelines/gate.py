@@ -170,7 +170,7 @@ def _latency_checks(config: GateConfig, profile: Profile) -> list[Check]:
     p90 = latency.at(0.9)
     if latency.contended:
         verdict = Verdict.INCONCLUSIVE
-        reason = f"contended: CPU time was {latency.cpu_over_wall:.0%} of wall time"
+        reason = f"contended: {'; '.join(latency.reasons) or 'the host was busy'}"
     elif p90.value_ms is None or p90.upper_bound_ms is None:
         verdict = Verdict.INCONCLUSIVE
         reason = f"{len(latency.samples_ms)} samples, {p90.samples_needed} needed"

@@ -156,13 +156,14 @@ def _latency_section(profile: Profile) -> str:
     ]
     text = (
         "## Latency\n\n"
-        f"`{profile.file}`, onnxruntime on this host's CPU, {latency.threads} thread(s), batch {latency.batch_size}, "
+        f"`{profile.file}`, onnxruntime on the CPU of the {profile.place}, {latency.threads} thread(s), "
+        f"batch {latency.batch_size}, "
         f"{len(latency.samples_ms)} samples, none removed. Load {latency.load_ms:.1f} ms, "
         f"first run {latency.first_run_ms:.2f} ms, CPU time over wall time {latency.cpu_over_wall:.2f}.\n\n"
         + _table(("percentile", "latency", "upper bound"), rows)
     )
     if latency.contended:
-        text += "\n\nThe host was busy during the measurement: these figures are not valid."
+        text += f"\n\nThese figures are not valid: {'; '.join(latency.reasons) or 'the host was busy'}."
     return text
 
 

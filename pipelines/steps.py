@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ecd_deploy.config import Recipe
+from ecd_deploy.config import ProfileConfig, Recipe
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
 from ecd_deploy.pipelines.export import ArtefactList, export
@@ -53,10 +53,10 @@ def run_validate(root: Path) -> Validation:
         return validate(directory, open_student(directory, data), data)
 
 
-def run_profile(root: Path) -> Profile:
+def run_profile(root: Path, config: ProfileConfig | None = None) -> Profile:
     """Measure the latency of the exported ONNX student."""
     with open_run(root) as directory:
-        return profile(directory)
+        return profile(directory, config)
 
 
 def run_gate(root: Path) -> GateReport:

@@ -50,7 +50,7 @@ def test_commands_and_options_are_these() -> None:
         "split": ["run_dir"],
         "export": ["run_dir"],
         "validate": ["run_dir"],
-        "profile": ["run_dir"],
+        "profile": ["cpus", "memory", "output", "target", "threads"],
         "gate": ["run_dir"],
         "report": ["run_dir"],
         "recipes": [],

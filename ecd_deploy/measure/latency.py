@@ -1,31 +1,33 @@
-"""Latency of an ONNX model with onnxruntime: warm-up, enough samples, no sample removed.
+"""What the device runner measured, typed, and the runner's call in a child process.
 
-Percentiles are given only where the samples suffice (MLPerf LoadGen's rule), each with an upper
-confidence bound. A run that shared its processor is marked contended, not slow.
+The runner is one file that knows nothing of this package, so that the same code measures here and on a device.
+A child process keeps torch's threads and memory out of the figures, and survives a runtime that crashes.
 """
 
 from __future__ import annotations
 
-import resource
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
 
-import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecd_deploy.config import ProfileConfig
 from ecd_deploy.errors import ExportError
-from ecd_deploy.measure.statistics import percentile, percentile_upper_bound, samples_needed
 
-_LEAST_CPU_OVER_WALL = 0.9
+RUNNER_NAME = "device_runner.py"
+_GRACE_SECONDS = 300.0
 
 
-class Percentile(BaseModel):
+class _Measured(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Percentile(_Measured):
     """One percentile of the latency in milliseconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     fraction: float
     value_ms: float | None
@@ -35,20 +37,34 @@ class Percentile(BaseModel):
     samples_needed: int
 
 
-class Latency(BaseModel):
-    """What one process measured on one host; raw samples are kept."""
+class Host(_Measured):
+    """How undisturbed a measurement was."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    cpu_over_wall: float
+    """CPU time over wall time of the measuring thread; well below one on a busy host."""
+    process_cpu_over_wall: float | None = None
+    """The same of all threads."""
+    involuntary_switches: int
+    stolen: float | None = None
+    """Share of the CPU time that a hypervisor took."""
+    mhz: tuple[float | None, float | None] = (None, None)
+    """Lowest clock of the CPUs before and after; None where the system does not say."""
+    celsius: tuple[float | None, float | None] = (None, None)
+    """Highest temperature before and after."""
+    contended: bool
+    """Whether the measurement is invalid."""
+    reasons: tuple[str, ...] = ()
+    """Each cause of that."""
+
+
+class Latency(Host):
+    """What one process measured on one host; raw samples are kept, rounded to 0.1 us."""
 
     threads: int
     batch_size: int
     load_ms: float
     first_run_ms: float
     percentiles: tuple[Percentile, ...]
-    cpu_over_wall: float
-    """CPU time over wall time of the sampled runs; well below the thread count on a busy host."""
-    involuntary_switches: int
-    contended: bool
     samples_ms: tuple[float, ...]
 
     def at(self, fraction: float) -> Percentile:
@@ -63,84 +79,170 @@ class Latency(BaseModel):
         raise KeyError(fraction)
 
 
-def measure_onnx_latency(model: bytes, image_shape: tuple[int, int, int], config: ProfileConfig) -> Latency:
-    """Time an ONNX model given as bytes.
+class ColdStart(_Measured):
+    """Medians of fresh processes that load the model and run it once."""
 
-    Args:
-        model: a model with one input of shape (batch, C, H, W).
-        image_shape: (C, H, W).
-        config: threads, batch size and how long to measure.
+    process_to_result_ms: float
+    load_ms: float
+    first_run_ms: float
+    peak_memory_mb: float
+    """Peak resident memory in 1e6 bytes, Python and onnxruntime included."""
+
+
+class Throughput(_Measured):
+    """Images a second at one batch size; None where the model's batch size is fixed to another."""
+
+    batch_size: int
+    images_per_second: float | None
+
+
+class Operator(_Measured):
+    """One operator after onnxruntime's fusions."""
+
+    name: str
+    kind: str
+    median_us: float
+
+
+class OperatorMacs(_Measured):
+    """Multiply-accumulates of one operator of the graph as written, for one image."""
+
+    name: str
+    macs: int
+
+
+class MeasuredModel(_Measured):
+    """The file that was measured."""
+
+    sha256: str
+    bytes: int
+    input_shape: tuple[int, ...]
+
+
+class MeasuringRuntime(_Measured):
+    """With what and on what it was measured."""
+
+    python: str
+    onnxruntime: str
+    numpy: str
+    system: str
+    machine: str
+    processor: str
+
+
+class Measurement(_Measured):
+    """The whole document of the device runner."""
+
+    schema_version: Literal[1]
+    model: MeasuredModel
+    runtime: MeasuringRuntime
+    cpus: tuple[int, ...]
+    memory_limit_mb: int | None
+    constrained: bool
+    """Whether CPUs or memory were limited: a first estimate, not a device."""
+    latency: Latency
+    cold_start: ColdStart
+    throughput: tuple[Throughput, ...]
+    operators: tuple[Operator, ...]
+    graph_macs: tuple[OperatorMacs, ...]
+    peak_gflops: float
+    """Best rate of a float32 matrix product on the same host with the same threads."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        return sum(entry.macs for entry in self.graph_macs)
+
+    @property
+    def gflops(self) -> float | None:
+        """Rate at the median latency, two operations a MAC; None without a median."""
+        median = self.latency.at(0.5).value_ms
+        return None if not median else 2e-6 * self.macs * self.latency.batch_size / median
+
+
+class SessionBlocks(_Measured):
+    """One session of an interleaved comparison."""
+
+    name: str
+    block_p50_ms: tuple[float, ...]
+    """Median latency of each block, in the order of the blocks."""
+
+
+class Comparison(_Measured):
+    """Candidate, baseline and baseline again, timed in random blocks by one process."""
+
+    schema_version: Literal[1]
+    threads: int
+    sessions: tuple[SessionBlocks, SessionBlocks, SessionBlocks]
+    host: Host
+
+
+def runner_source() -> bytes:
+    """The device runner's one file."""
+    return (files("ecd_deploy.measure.device") / RUNNER_NAME).read_bytes()
+
+
+def runner_arguments(config: ProfileConfig) -> list[str]:
+    """The runner's options for a `[profile]` section, without the model."""
+    arguments = ["--threads", str(config.threads), "--batch-size", str(config.batch_size)]
+    arguments += ["--warmup-seconds", str(config.warmup_seconds), "--min-seconds", str(config.min_seconds)]
+    arguments += ["--min-samples", str(config.min_samples), "--max-seconds", str(config.max_seconds)]
+    if config.cpus is not None:
+        arguments += ["--cpus", ",".join(map(str, config.cpus))]
+    if config.memory_mb is not None:
+        arguments += ["--memory", str(config.memory_mb)]
+    return arguments
+
+
+def measure_onnx(model: bytes, config: ProfileConfig) -> Measurement:
+    """Measure a model, given as bytes, in a child process on this host.
 
     Raises:
-        ExportError: onnxruntime cannot load or run the model.
+        ExportError: onnxruntime cannot load or run the model, or takes too long.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = config.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    images = np.random.default_rng(0).standard_normal((config.batch_size, *image_shape), dtype=np.float32)
+    return parse_measurement(_call(model, runner_arguments(config), timeout=config.max_seconds + _GRACE_SECONDS))
+
+
+def compare_onnx(model: bytes, baseline: bytes, config: ProfileConfig, *, seed: int = 0) -> Comparison:
+    """Time two models in random blocks, the second in two sessions, whose difference is the A/A floor.
+
+    Raises:
+        ExportError: onnxruntime cannot load or run one of them, or takes too long.
+    """
+    arguments = [*runner_arguments(config), "--seed", str(seed)]
+    output = _call(model, arguments, against=baseline, timeout=config.max_seconds + _GRACE_SECONDS)
     try:
-        started = time.perf_counter()
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        load_ms = _milliseconds_since(started)
-        run = _runner(session, images)
-        started = time.perf_counter()
-        run()
-        first_run_ms = _milliseconds_since(started)
-        _warm_up(run, config.warmup_seconds)
-        return _sample(run, config, load_ms, first_run_ms)
-    except Exception as error:
-        raise ExportError(f"onnxruntime cannot run the model: {error}") from error
+        return Comparison.model_validate_json(output)
+    except ValidationError as error:
+        raise ExportError(f"the device runner's comparison cannot be read: {error}") from error
 
 
-def _runner(session: onnxruntime.InferenceSession, images: NDArray[np.float32]) -> Callable[[], object]:
-    name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: images})
+def parse_measurement(text: str) -> Measurement:
+    """Read the runner's document.
+
+    Raises:
+        ExportError: it is not one.
+    """
+    try:
+        return Measurement.model_validate_json(text)
+    except ValidationError as error:
+        raise ExportError(f"the device runner's result cannot be read: {error}") from error
 
 
-def _warm_up(run: Callable[[], object], seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        run()
-
-
-def _sample(run: Callable[[], object], config: ProfileConfig, load_ms: float, first_run_ms: float) -> Latency:
-    samples: list[float] = []
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    cpu_started, wall_started = time.process_time(), time.perf_counter()
-    now = wall_started
-    while now - wall_started < config.max_seconds and (
-        now - wall_started < config.min_seconds or len(samples) < config.min_samples
-    ):
-        before = time.perf_counter()
-        run()
-        now = time.perf_counter()
-        samples.append((now - before) * 1e3)
-    wall, cpu = now - wall_started, time.process_time() - cpu_started
-    ratio = cpu / wall
-    return Latency(
-        threads=config.threads,
-        batch_size=config.batch_size,
-        load_ms=load_ms,
-        first_run_ms=first_run_ms,
-        percentiles=tuple(_percentile(samples, fraction) for fraction in (0.1, 0.5, 0.9, 0.99)),
-        cpu_over_wall=ratio,
-        involuntary_switches=resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches,
-        contended=ratio < _LEAST_CPU_OVER_WALL,
-        samples_ms=tuple(samples),
-    )
-
-
-def _percentile(samples: list[float], fraction: float) -> Percentile:
-    needed = samples_needed(fraction)
-    enough = len(samples) >= needed
-    return Percentile(
-        fraction=fraction,
-        value_ms=percentile(samples, fraction) if enough else None,
-        upper_bound_ms=percentile_upper_bound(samples, fraction),
-        samples_needed=needed,
-    )
-
-
-def _milliseconds_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1e3
+def _call(model: bytes, arguments: list[str], *, timeout: float, against: bytes | None = None) -> str:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / RUNNER_NAME).write_bytes(runner_source())
+        (folder / "model.onnx").write_bytes(model)
+        command = [sys.executable, str(folder / RUNNER_NAME), str(folder / "model.onnx"), *arguments]
+        if against is not None:
+            (folder / "against.onnx").write_bytes(against)
+            command += ["--against", str(folder / "against.onnx")]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd=folder)
+        except subprocess.TimeoutExpired as error:
+            raise ExportError(f"onnxruntime did not finish within {timeout:.0f} s") from error
+    if done.returncode != 0:
+        cause = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"ended with {done.returncode}"
+        raise ExportError(f"onnxruntime cannot run the model: {cause}")
+    return done.stdout

@@ -1,43 +1,103 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from scipy import stats
 
 from ecd_deploy.config import ProfileConfig
 from ecd_deploy.errors import ExportError
-from ecd_deploy.measure.latency import measure_onnx_latency
+from ecd_deploy.measure import statistics
+from ecd_deploy.measure.device import device_runner
+from ecd_deploy.measure.latency import RUNNER_NAME, compare_onnx, measure_onnx, runner_source
+from ecd_deploy.measure.layers import layer_costs
+
+QUICK = ProfileConfig(min_seconds=0.05, min_samples=500, warmup_seconds=0.0)
 
 
-@pytest.fixture(scope="module")
-def doubling_model() -> bytes:
-    shape: list[str | int | None] = ["batch", 1, 4, 4]
+def convolution_model(size: int | str = "batch") -> bytes:
+    """3x3 convolution of 2 to 4 channels on 8x8, ReLU, mean, then 4 to 5 classes."""
+    generator = np.random.default_rng(0)
+    weights = {
+        "stem.weight": generator.standard_normal((4, 2, 3, 3)).astype(np.float32),
+        "head.weight": generator.standard_normal((5, 4)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["images", "stem.weight"], ["stem"], name="node_conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["stem"], ["relu"], name="node_relu"),
+        helper.make_node("GlobalAveragePool", ["relu"], ["pooled"], name="node_pool"),
+        helper.make_node("Flatten", ["pooled"], ["flat"], name="node_flat"),
+        helper.make_node("Gemm", ["flat", "head.weight"], ["logits"], name="node_gemm", transB=1),
+    ]
     graph = helper.make_graph(
-        [helper.make_node("Add", ["images", "images"], ["logits"])],
-        "doubling",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
+        nodes,
+        "convolution",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [size, 2, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [size, 5])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
-def test_every_sample_is_kept_and_percentiles_are_ordered(doubling_model: bytes) -> None:
-    config = ProfileConfig(min_seconds=0.05, min_samples=500, warmup_seconds=0.0)
-    latency = measure_onnx_latency(doubling_model, (1, 4, 4), config)
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    return convolution_model()
+
+
+def test_measurement_has_every_figure(model: bytes) -> None:
+    found = measure_onnx(model, QUICK)
+    latency = found.latency
     assert len(latency.samples_ms) >= 500
     values = [entry.value_ms for entry in latency.percentiles]
     assert None not in values
     assert values == sorted(value for value in values if value is not None)
-    assert latency.at(0.9).upper_bound_ms is not None
-    assert latency.load_ms > 0
-    assert latency.first_run_ms > 0
+    assert [entry.fraction for entry in latency.percentiles] == [0.1, 0.5, 0.9, 0.95, 0.99]
+    assert found.cold_start.process_to_result_ms > found.cold_start.load_ms > 0
+    assert found.cold_start.peak_memory_mb > 10
+    assert [entry.batch_size for entry in found.throughput] == [1, 8, 32]
+    assert all(entry.images_per_second for entry in found.throughput)
+    assert found.peak_gflops > 1
+    assert not found.constrained
 
 
-def test_percentiles_without_enough_samples_are_not_given(doubling_model: bytes) -> None:
+def test_macs_and_layers_are_those_of_the_graph(model: bytes) -> None:
+    found = measure_onnx(model, QUICK)
+    assert found.macs == 8 * 8 * 4 * (2 * 3 * 3) + 5 * 4
+    assert found.gflops == pytest.approx(2e-6 * found.macs / (found.latency.at(0.5).value_ms or 0))
+    layers = {layer.name: layer for layer in layer_costs(model, found)}
+    assert layers["stem"].macs == 8 * 8 * 4 * 18
+    assert layers["head"].macs == 20
+    assert layers["stem"].median_us > 0
+
+
+def test_limits_make_it_a_constrained_host(model: bytes) -> None:
+    config = QUICK.model_copy(update={"cpus": (0,), "memory_mb": 2_000})
+    found = measure_onnx(model, config)
+    assert found.constrained
+    assert found.cpus == (0,)
+    assert found.memory_limit_mb == 2_000
+
+
+def test_too_little_memory_is_an_error(model: bytes) -> None:
+    with pytest.raises(ExportError, match="cannot run the model"):
+        measure_onnx(model, QUICK.model_copy(update={"memory_mb": 20}))
+
+
+def test_a_fixed_batch_size_is_measured_alone() -> None:
+    found = measure_onnx(convolution_model(1), QUICK)
+    assert [entry.images_per_second is None for entry in found.throughput] == [False, True, True]
+
+
+def test_percentiles_without_enough_samples_are_not_given(model: bytes) -> None:
     config = ProfileConfig(min_seconds=1e-6, max_seconds=1e-6, min_samples=1, warmup_seconds=0.0)
-    latency = measure_onnx_latency(doubling_model, (1, 4, 4), config)
+    latency = measure_onnx(model, config).latency
     assert len(latency.samples_ms) == 1
     assert latency.at(0.99).value_ms is None
     assert latency.at(0.99).upper_bound_ms is None
@@ -46,4 +106,63 @@ def test_percentiles_without_enough_samples_are_not_given(doubling_model: bytes)
 
 def test_a_broken_model_is_an_artefact_error() -> None:
     with pytest.raises(ExportError, match="onnxruntime cannot run"):
-        measure_onnx_latency(b"not a model", (1, 4, 4), ProfileConfig())
+        measure_onnx(b"not a model", QUICK)
+
+
+def test_a_comparison_times_both_in_blocks(model: bytes) -> None:
+    found = compare_onnx(model, model, QUICK)
+    assert [session.name for session in found.sessions] == ["candidate", "baseline", "baseline_again"]
+    assert {len(session.block_p50_ms) for session in found.sessions} == {40}
+
+
+def test_the_runner_needs_neither_torch_nor_this_package(model: bytes, tmp_path: Path) -> None:
+    (tmp_path / RUNNER_NAME).write_bytes(runner_source())
+    (tmp_path / "model.onnx").write_bytes(model)
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'ecd_deploy', 'onnx', 'scipy', 'pydantic')));"
+        f"import runpy; sys.argv = ['{RUNNER_NAME}', 'model.onnx', '--min-seconds', '0.01', '--warmup-seconds', '0'];"
+        f"runpy.run_path('{RUNNER_NAME}', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('{"schema_version":1')
+
+
+@pytest.mark.parametrize("count", [43, 44, 45, 458, 459, 460, 1_000, 20_000])
+@pytest.mark.parametrize("fraction", device_runner.FRACTIONS)
+def test_bounds_are_those_of_scipy(count: int, fraction: float) -> None:
+    ordered = [float(value) for value in range(count)]
+    rank = int(stats.binom.ppf(0.99, count, fraction)) + 1
+    expected = ordered[rank - 1] if rank <= count else None
+    assert device_runner.percentile_upper_bound(ordered, fraction) == expected
+    assert statistics.percentile_upper_bound(ordered, fraction) == expected
+    assert device_runner.samples_needed(fraction) == statistics.samples_needed(fraction)
+
+
+def reading(wall: float, cpu: float, switches: int = 0, stolen: int = 0, mhz: float | None = None) -> dict[str, object]:
+    return {
+        "wall": wall,
+        "cpu": cpu,
+        "thread_cpu": cpu,
+        "switches": switches,
+        "stolen": stolen,
+        "ticks": wall * 100,
+        "mhz": mhz,
+        "celsius": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        (reading(10.0, 8.0), "for 80% of the time"),
+        (reading(10.0, 10.0, switches=3_000), "300 involuntary context switches a second"),
+        (reading(10.0, 10.0, stolen=100), "the hypervisor took 10%"),
+        (reading(10.0, 10.0, mhz=1_200.0), "fell from 1500 to 1200 MHz"),
+        (reading(10.0, 9.9, switches=10, stolen=1, mhz=1_490.0), None),
+    ],
+)
+def test_each_disturbance_makes_a_run_invalid(after: dict[str, object], reason: str | None) -> None:
+    found = device_runner._host(reading(0.0, 0.0, mhz=1_500.0), after, settled=True)
+    assert found["contended"] is (reason is not None)
+    assert reason is None or reason in found["reasons"][0]

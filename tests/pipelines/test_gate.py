@@ -15,11 +15,12 @@ from ecd_deploy.measure.parity import Parity
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.export import ARTEFACTS_NAME, Artefact, ArtefactList
 from ecd_deploy.pipelines.gate import GATE_NAME, Check, GateReport, Verdict, gate
-from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile
+from ecd_deploy.pipelines.profile import PROFILE_NAME
 from ecd_deploy.pipelines.run_directory import RunDirectory, create_run
 from ecd_deploy.pipelines.split import SPLIT_NAME
 from ecd_deploy.pipelines.validate import VALIDATION_NAME, ArtefactValidation, Validation
 from ecd_deploy.split import SplitProof, split_student
+from tests.pipelines.profiles import profiled
 
 ONNX = "exports/student.onnx"
 LIMITS = (
@@ -95,7 +96,7 @@ class MeasuredRun:
         self.directory.write_json(SPLIT_NAME, self.proof)
         self.directory.write_json(ARTEFACTS_NAME, artefacts)
         self.directory.write_json(VALIDATION_NAME, Validation(artefacts=(validated,), onnx_top1=paired))
-        self.directory.write_json(PROFILE_NAME, Profile(file=ONNX, sha256=entry.sha256, latency=latency))
+        self.directory.write_json(PROFILE_NAME, profiled(ONNX, entry.sha256, latency))
         return gate(self.directory)
 
 

@@ -1,0 +1,1 @@
+"""Files that are sent to a device and run there, each by itself."""

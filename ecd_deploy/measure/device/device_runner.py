@@ -1,0 +1,445 @@
+"""Latency of an ONNX model on this machine: one file for hosts and devices, with numpy and onnxruntime only.
+
+`python device_runner.py model.onnx` prints one JSON document. A percentile is given only with enough samples
+(MLPerf LoadGen's early stopping), no sample is removed, and a run that was disturbed is marked invalid with
+its reasons. Runs on Python 3.8 and newer, for devices are not updated often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import onnxruntime
+
+SCHEMA_VERSION = 1
+FRACTIONS = (0.1, 0.5, 0.9, 0.95, 0.99)
+_CONFIDENCE = 0.99
+_COLD_STARTS = 3
+_LEAST_CPU_OVER_WALL = 0.9
+_MOST_STOLEN = 0.05
+_MOST_SWITCHES_PER_SECOND = 200.0
+_LEAST_FREQUENCY_KEPT = 0.9
+_STEADY = 0.05
+_GEMM_SIZE = 768
+_BLOCK_SECONDS = 0.05
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as the command line says, and print one JSON document."""
+    options = _parse(arguments)
+    try:
+        _constrain(options)
+        if options.first_result:
+            document = _first_result(options)
+        elif options.against is not None:
+            document = compare(options)
+        else:
+            document = measure(options)
+    except Exception as error:  # noqa: BLE001 - the caller reads one line, on a device no traceback helps
+        print(f"{type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr)  # noqa: T201
+        return 4
+    print(json.dumps(document, separators=(",", ":")), flush=True)  # noqa: T201
+    return 0
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Cold start, latency, throughput, operators and the arithmetic rate of one model."""
+    import numpy as np
+    import onnxruntime as ort
+
+    model = Path(options.model).read_bytes()
+    cold = _cold_start(options)
+    run, shape = _runner(_open(options, options.model), options.batch_size)
+    latency = _sample(run, options)
+    latency.update(
+        threads=options.threads,
+        batch_size=options.batch_size,
+        load_ms=cold["load_ms"],
+        first_run_ms=cold["first_run_ms"],
+    )
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": {"sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model), "input_shape": shape},
+        "runtime": {
+            "python": platform.python_version(),
+            "onnxruntime": ort.__version__,
+            "numpy": np.__version__,
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "processor": _processor(),
+        },
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "memory_limit_mb": options.memory,
+        "constrained": options.cpus is not None or options.memory is not None,
+        "latency": latency,
+        "cold_start": cold,
+        "throughput": [_throughput(options, size) for size in options.batches],
+        "operators": _operators(options),
+        "graph_macs": _graph_macs(options),
+        "peak_gflops": _peak_gflops(),
+    }
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Time the model and another one in random blocks, with a second session of the other as the A/A floor."""
+    names = ("candidate", "baseline", "baseline_again")
+    paths = (options.model, options.against, options.against)
+    runs = [_runner(_open(options, path), options.batch_size)[0] for path in paths]
+    settled = [_warm_up(run, options.warmup_seconds) for run in runs]
+    blocks: list[list[float]] = [[] for _ in runs]
+    generator = random.Random(options.seed)
+    before, started = _readings(), time.perf_counter()
+    while time.perf_counter() - started < options.min_seconds or len(blocks[0]) < options.blocks:
+        if time.perf_counter() - started > options.max_seconds:
+            break
+        order = list(range(len(runs)))
+        generator.shuffle(order)
+        for index in order:
+            blocks[index].append(round(statistics.median(_block(runs[index])), 5))
+    host = _host(before, _readings(), all(settled))
+    sessions = [{"name": name, "block_p50_ms": blocks[index]} for index, name in enumerate(names)]
+    return {"schema_version": SCHEMA_VERSION, "threads": options.threads, "sessions": sessions, "host": host}
+
+
+def percentile_upper_bound(ordered: Sequence[float], fraction: float, confidence: float = _CONFIDENCE) -> float | None:
+    """Upper confidence bound on a percentile by an order statistic; None where the samples are too few."""
+    rank = _binomial_quantile(len(ordered), fraction, confidence) + 1
+    return ordered[rank - 1] if rank <= len(ordered) else None
+
+
+def samples_needed(fraction: float, confidence: float = _CONFIDENCE) -> int:
+    """Least number of samples that bound a percentile: 44 for p90, 459 for p99."""
+    return math.ceil(math.log(1 - confidence) / math.log(fraction))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", help="ONNX file whose inputs have a free or fixed first dimension")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cpus", type=_numbers, help="pin to these CPUs, for example 0,1")
+    parser.add_argument("--memory", type=int, metavar="MB", help="limit on the data of the process")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--batches", type=_numbers, default=[1, 8, 32], help="batch sizes for the throughput")
+    parser.add_argument("--warmup-seconds", type=float, default=0.5)
+    parser.add_argument("--min-seconds", type=float, default=2.0)
+    parser.add_argument("--min-samples", type=int, default=500)
+    parser.add_argument("--max-seconds", type=float, default=60.0)
+    parser.add_argument("--against", help="compare with this model in random blocks; the model itself for an A/A run")
+    parser.add_argument("--blocks", type=int, default=40, help="least blocks of a comparison")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the blocks")
+    parser.add_argument("--first-result", action="store_true", help="load, run once and say how long it took")
+    return parser.parse_args(arguments)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+def _constrain(options: argparse.Namespace) -> None:
+    """Before numpy and onnxruntime are loaded: their thread pools ask once."""
+    if options.cpus is not None:
+        os.sched_setaffinity(0, options.cpus)
+    if options.memory is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (options.memory * 1_000_000, options.memory * 1_000_000))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(options.threads)
+
+
+def _open(
+    options: argparse.Namespace, path: str, *, profile: str | None = None, optimise: bool = True
+) -> onnxruntime.InferenceSession:
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    if not optimise:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        settings.add_session_config_entry("session.disable_prepacking", "1")  # packed weights lose their shape
+    if profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = profile
+    return ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+
+
+def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Callable[[], object], list[int]]:
+    import numpy as np
+
+    (entry,) = session.get_inputs()
+    if any(not isinstance(size, int) for size in entry.shape[1:]):
+        raise ValueError(f"input {entry.name} has shape {entry.shape}: only the first dimension may be free")
+    kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}[entry.type]
+    shape = [batch_size, *entry.shape[1:]]
+    images = {entry.name: np.random.default_rng(0).standard_normal(shape).astype(kind)}
+    return lambda: session.run(None, images), shape
+
+
+def _warm_up(run: Callable[[], object], seconds: float) -> bool:
+    """Run until three blocks in a row agree; False where they never do."""
+    medians: list[float] = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < max(5.0, 4 * seconds):
+        medians.append(statistics.median(_block(run)))
+        last = medians[-3:]
+        steady = len(last) == 3 and max(last) <= (1 + _STEADY) * min(last)
+        if time.perf_counter() - started >= seconds and (steady or seconds == 0):
+            return True
+    return False
+
+
+def _block(run: Callable[[], object]) -> list[float]:
+    samples: list[float] = []
+    end = time.perf_counter() + _BLOCK_SECONDS
+    while time.perf_counter() < end or len(samples) < 3:
+        started = time.perf_counter()
+        run()
+        samples.append((time.perf_counter() - started) * 1e3)
+    return samples
+
+
+def _sample(run: Callable[[], object], options: argparse.Namespace) -> dict[str, Any]:
+    settled = _warm_up(run, options.warmup_seconds)
+    samples: list[float] = []
+    before = _readings()
+    started = now = time.perf_counter()
+    while now - started < options.max_seconds and (
+        now - started < options.min_seconds or len(samples) < options.min_samples
+    ):
+        last = time.perf_counter()
+        run()
+        now = time.perf_counter()
+        samples.append(round((now - last) * 1e3, 4))
+    host = _host(before, _readings(), settled)
+    return {"percentiles": _percentiles(samples), **host, "samples_ms": samples}
+
+
+def _percentiles(samples: list[float]) -> list[dict[str, Any]]:
+    ordered, entries = sorted(samples), []
+    for fraction in FRACTIONS:
+        needed = samples_needed(fraction)
+        entry: dict[str, Any] = {"fraction": fraction, "samples_needed": needed}
+        enough = len(ordered) >= needed
+        entry["value_ms"] = ordered[max(math.ceil(fraction * len(ordered)) - 1, 0)] if enough else None
+        entry["upper_bound_ms"] = percentile_upper_bound(ordered, fraction) if enough else None
+        entries.append(entry)
+    return entries
+
+
+def _binomial_quantile(total: int, probability: float, confidence: float) -> int:
+    deviation = math.sqrt(total * probability * (1 - probability))
+    count = max(int(total * probability - 12 * deviation) - 1, 0)  # what lies below weighs nothing
+    reached = 0.0
+    while count <= total:
+        reached += math.exp(
+            math.lgamma(total + 1)
+            - math.lgamma(count + 1)
+            - math.lgamma(total - count + 1)
+            + count * math.log(probability)
+            + (total - count) * math.log1p(-probability)
+        )
+        if reached >= confidence:
+            return count
+        count += 1
+    return total
+
+
+def _readings() -> dict[str, Any]:
+    stolen, ticks = _stolen_ticks()
+    frequencies = [_number(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq") for cpu in _cpus()]
+    heats = [_number(str(path)) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    return {
+        "wall": time.perf_counter(),
+        "cpu": time.process_time(),
+        "thread_cpu": time.thread_time(),
+        "switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
+        "stolen": stolen,
+        "ticks": ticks,
+        "mhz": min((value / 1e3 for value in frequencies if value), default=None),
+        "celsius": max((value / 1e3 for value in heats if value), default=None),
+    }
+
+
+def _host(before: dict[str, Any], after: dict[str, Any], settled: bool) -> dict[str, Any]:
+    """How undisturbed the time between two readings was, and each reason why it does not count."""
+    wall = after["wall"] - before["wall"]
+    ratio = (after["thread_cpu"] - before["thread_cpu"]) / wall
+    stolen = (after["stolen"] - before["stolen"]) / max(after["ticks"] - before["ticks"], 1)
+    switches = after["switches"] - before["switches"]
+    reasons = []
+    if ratio < _LEAST_CPU_OVER_WALL:
+        reasons.append(f"the measuring thread had the CPU for {ratio:.0%} of the time")
+    if switches / wall > _MOST_SWITCHES_PER_SECOND:
+        reasons.append(f"{switches / wall:.0f} involuntary context switches a second")
+    if stolen > _MOST_STOLEN:
+        reasons.append(f"the hypervisor took {stolen:.0%} of the CPU time")
+    if before["mhz"] and after["mhz"] and after["mhz"] < _LEAST_FREQUENCY_KEPT * before["mhz"]:
+        reasons.append(f"the clock fell from {before['mhz']:.0f} to {after['mhz']:.0f} MHz")
+    if not settled:
+        reasons.append("the warm-up did not become steady")
+    return {
+        "cpu_over_wall": ratio,
+        "process_cpu_over_wall": (after["cpu"] - before["cpu"]) / wall,
+        "involuntary_switches": switches,
+        "stolen": stolen,
+        "mhz": [before["mhz"], after["mhz"]],
+        "celsius": [before["celsius"], after["celsius"]],
+        "contended": bool(reasons),
+        "reasons": reasons,
+    }
+
+
+def _cold_start(options: argparse.Namespace) -> dict[str, Any]:
+    """Medians of fresh processes, from their start to their first result; the files are in the disk cache."""
+    command = [sys.executable, __file__, options.model, "--first-result", "--threads", str(options.threads)]
+    command += ["--batch-size", str(options.batch_size)]
+    if options.memory is not None:
+        command += ["--memory", str(options.memory)]
+    rows = []
+    for _ in range(_COLD_STARTS):
+        started = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = child.stdout.readline() if child.stdout else ""
+        elapsed = (time.perf_counter() - started) * 1e3
+        _, error = child.communicate()
+        if child.returncode != 0:
+            raise RuntimeError(error.strip().splitlines()[-1] if error.strip() else f"killed: {child.returncode}")
+        rows.append({"process_to_result_ms": elapsed, **json.loads(line)})
+    return {name: round(statistics.median(row[name] for row in rows), 4) for name in rows[0]}
+
+
+def _first_result(options: argparse.Namespace) -> dict[str, Any]:
+    import onnxruntime  # noqa: F401 - its import is part of the cold start, not of the load time
+
+    started = time.perf_counter()
+    session = _open(options, options.model)
+    loaded = time.perf_counter()
+    run, _ = _runner(session, options.batch_size)
+    ready = time.perf_counter()
+    run()
+    done = time.perf_counter()
+    return {"load_ms": (loaded - started) * 1e3, "first_run_ms": (done - ready) * 1e3, "peak_memory_mb": _peak_mb()}
+
+
+def _throughput(options: argparse.Namespace, batch_size: int) -> dict[str, Any]:
+    session = _open(options, options.model)
+    fixed = session.get_inputs()[0].shape[0]
+    if isinstance(fixed, int) and fixed != batch_size:
+        return {"batch_size": batch_size, "images_per_second": None}
+    run, _ = _runner(session, batch_size)
+    _block(run)
+    best = min(statistics.median(_block(run)) for _ in range(5))
+    return {"batch_size": batch_size, "images_per_second": round(batch_size / best * 1e3, 2)}
+
+
+def _operators(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Median time of each operator as onnxruntime runs it, after its fusions."""
+    times: dict[str, list[float]] = {}
+    kinds: dict[str, str] = {}
+    for event in _profile(options, runs=30, optimise=True):
+        name = event["name"][: -len("_kernel_time")]
+        times.setdefault(name, []).append(event["dur"])
+        kinds[name] = event["args"]["op_name"]
+    return [{"name": name, "kind": kinds[name], "median_us": statistics.median(times[name])} for name in times]
+
+
+def _graph_macs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Multiply-accumulates of each operator of the graph as it was written, for one image."""
+    entries = []
+    for event in _profile(options, runs=1, optimise=False):
+        macs = _macs(event["args"])
+        if macs:
+            entries.append({"name": event["name"][: -len("_kernel_time")], "macs": macs})
+    return entries
+
+
+def _macs(node: dict[str, Any]) -> int:
+    kind = node["op_name"]
+    inputs = [next(iter(entry.values())) for entry in node["input_type_shape"]]
+    output: list[int] = next(iter(node["output_type_shape"][0].values()))
+    if kind in ("Conv", "ConvInteger", "ConvTranspose", "QLinearConv"):
+        weight: list[int] = inputs[3 if kind == "QLinearConv" else 1]
+        outer: list[int] = inputs[0] if kind == "ConvTranspose" else output
+        return math.prod(outer) * math.prod(weight[1:])
+    if kind in ("Gemm", "QGemm", "MatMul", "MatMulInteger", "QLinearMatMul"):
+        return math.prod(output) * int(inputs[0][-1])
+    return 0
+
+
+def _profile(options: argparse.Namespace, *, runs: int, optimise: bool) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        session = _open(options, options.model, profile=str(Path(folder) / "profile"), optimise=optimise)
+        fixed = session.get_inputs()[0].shape[0]
+        run, _ = _runner(session, fixed if isinstance(fixed, int) else 1)
+        for _ in range(runs):
+            run()
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+
+
+def _peak_gflops() -> float:
+    """Best rate of numpy's float32 matrix product with the same threads: what this host can reach."""
+    import numpy as np
+
+    left = np.random.default_rng(0).standard_normal((_GEMM_SIZE, _GEMM_SIZE), dtype=np.float32)
+    best = min(min(_block(lambda: left @ left)) for _ in range(6))
+    return round(2 * _GEMM_SIZE**3 / best / 1e6, 2)
+
+
+def _peak_mb() -> float:
+    for line in _text("/proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return round(int(line.split()[1]) * 1024 / 1e6, 2)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 2)
+
+
+def _cpus() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+def _stolen_ticks() -> tuple[int, int]:
+    fields = [int(field) for field in _text("/proc/stat").split("\n", 1)[0].split()[1:9]]
+    return (fields[7], sum(fields)) if len(fields) == 8 else (0, 0)
+
+
+def _processor() -> str:
+    for line in _text("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "Model"):
+            return value.strip()
+    return _text("/proc/device-tree/model").strip("\0") or platform.machine()
+
+
+def _number(path: str) -> float | None:
+    try:
+        return float(_text(path))
+    except ValueError:
+        return None
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
