@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecd_deploy.errors import EcdDeployError, GateFailed, Inconclusive, RunDirectoryError, UsageError
+from ecd_deploy.errors import (
+    EcdDeployError,
+    GateFailed,
+    Inconclusive,
+    Interrupted,
+    RunDirectoryError,
+    Terminated,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +31,6 @@ if TYPE_CHECKING:
     from ecd_deploy.pipelines.gate import GateReport
 
 _INTERNAL_ERROR = 70
-_INTERRUPTED = 130
 _LOG_WIDTH = 120
 
 _run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
@@ -36,7 +45,12 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Change one value of the recipe; repeatable.",
     )
     resume = click.option("--resume", is_flag=True, help="Go on from the newest checkpoint.")
-    return overrides(resume(command))
+    accept_changes = click.option(
+        "--accept-changes",
+        is_flag=True,
+        help="Resume although the recipe, the images, the threads or the versions are not those of the checkpoint.",
+    )
+    return overrides(resume(accept_changes(command)))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,7 +63,7 @@ def cli(debug: bool) -> None:
     the teacher is left, exported, compared with onnxruntime, timed, and passed or failed by a gate.
 
     Exit codes: 0 pass, 1 a limit is violated, 2 wrong call or recipe, 3 inconclusive,
-    4 bad artefact or data, 70 internal error.
+    4 bad artefact or data, 70 internal error, 130 and 143 stopped by SIGINT and SIGTERM.
     """
     del debug  # read in main, which reports errors
 
@@ -58,7 +72,7 @@ def cli(debug: bool) -> None:
 @click.argument("recipe")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; default: runs/RECIPE-DATE-TIME.")
 @_recipe_options
-def run(recipe: str, out: Path | None, overrides: tuple[str, ...], resume: bool) -> None:
+def run(recipe: str, out: Path | None, overrides: tuple[str, ...], resume: bool, accept_changes: bool) -> None:
     """Run every step for RECIPE, a built-in name or a TOML file."""
     if resume and out is None:
         raise UsageError("--resume needs --out, the run directory to go on with")
@@ -71,7 +85,7 @@ def run(recipe: str, out: Path | None, overrides: tuple[str, ...], resume: bool)
     console = _console()
     if is_main_process():
         console.print(f"[bold]{loaded.name}[/bold] in {directory}")
-    results = run_pipeline(loaded, directory, resume=resume, console=console)
+    results = run_pipeline(loaded, directory, resume=resume, console=console, accept_changes=accept_changes)
     if results is not None:
         print_summary(results, directory, console)
         _finish(results.gate, directory)
@@ -81,12 +95,12 @@ def run(recipe: str, out: Path | None, overrides: tuple[str, ...], resume: bool)
 @_run_directory
 @click.option("--recipe", help="A built-in name or a TOML file; not needed with --resume.")
 @_recipe_options
-def train(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], resume: bool) -> None:
+def train(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], resume: bool, accept_changes: bool) -> None:
     """Train only, into RUN_DIR."""
     loaded = _recipe_of(run_dir, recipe, overrides, resume=resume)
     from ecd_deploy.pipelines.steps import run_train
 
-    result = run_train(loaded, run_dir, resume=resume, console=_console())
+    result = run_train(loaded, run_dir, resume=resume, console=_console(), accept_changes=accept_changes)
     if result is not None:
         last, best = result.last, result.best
         click.echo(
@@ -210,22 +224,29 @@ def doctor() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: every outcome has its exit code, and only --debug shows a traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     sys.exit(_invoke(arguments, debug=debug))
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated("SIGTERM")
 
 
 def _invoke(arguments: list[str], *, debug: bool) -> int:
     try:
         result = cli.main(arguments, prog_name="ecd-deploy", standalone_mode=False)
         return result if isinstance(result, int) else 0
+    except Interrupted as stop:
+        return _report(str(stop), stop.exit_code, debug=debug, kind="Stopped")
     except EcdDeployError as error:
         return _report(str(error), error.exit_code, debug=debug)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return _report("interrupted", _INTERRUPTED, debug=debug)
+        return _report("SIGINT", Interrupted.exit_code, debug=debug, kind="Stopped")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -234,10 +255,10 @@ def _invoke(arguments: list[str], *, debug: bool) -> int:
         return _report(f"internal error ({kind}: {error}); --debug shows where", _INTERNAL_ERROR, debug=debug)
 
 
-def _report(message: str, exit_code: int, *, debug: bool) -> int:
+def _report(message: str, exit_code: int, *, debug: bool, kind: str = "Error") -> int:
     if debug:
         traceback.print_exc()
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"{kind}: {message}", err=True)
     return exit_code
 
 

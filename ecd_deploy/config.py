@@ -130,6 +130,12 @@ class TrainConfig(_Section):
     select: Literal["best", "last"] = Field(
         default="best", description="Which weights are deployed: best on the validation split, or of the last epoch."
     )
+    checkpoint_minutes: NonNegativeFloat = Field(
+        default=10.0, description="Minutes after which a checkpoint is saved within an epoch; 0: at its end only."
+    )
+    checkpoint_steps: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Steps after which a checkpoint is saved within an epoch; 0: by the clock only."
+    )
     tensorboard: bool = Field(default=True, description="Write TensorBoard events beside metrics.jsonl.")
 
     @model_validator(mode="after")

@@ -8,6 +8,8 @@ EcdDeployError            70  a fault of this program
 │   └── RunDirectoryError  2  the output directory is taken, absent or of another run
 ├── GateFailed             1  a limit is violated; a report was written
 ├── Inconclusive           3  the evidence is too thin to pass or to fail
+├── Interrupted          130  SIGINT came; what was done is saved
+│   └── Terminated       143  SIGTERM came; what was done is saved
 └── ArtefactError          4  a bad artefact, bad data or a broken run
     ├── DataError          4  images, folders or labels that cannot be used
     ├── DigestError        4  a file's bytes are not those that were recorded
@@ -17,7 +19,7 @@ EcdDeployError            70  a fault of this program
     └── ExportError        4  an artefact that cannot be written or opened
 ```
 
-Signals end a command with 130 (SIGINT) or 143 (SIGTERM).
+Outside of a training, signals end a command with the same codes.
 """
 
 from __future__ import annotations
@@ -59,6 +61,18 @@ class Inconclusive(EcdDeployError):
     """No limit is violated, but at least one could not be decided."""
 
     exit_code: ClassVar[int] = 3
+
+
+class Interrupted(EcdDeployError):
+    """SIGINT came: the step that was running ended and was saved."""
+
+    exit_code: ClassVar[int] = 130
+
+
+class Terminated(Interrupted):
+    """SIGTERM came: the step that was running ended and was saved."""
+
+    exit_code: ClassVar[int] = 143
 
 
 class ArtefactError(EcdDeployError):

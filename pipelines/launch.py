@@ -16,6 +16,9 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def train_as_worker(recipe: Recipe, root: Path, data: DataSplits, *, resume: bool) -> None:
+def train_as_worker(
+    recipe: Recipe, root: Path, data: DataSplits, *, resume: bool, accept_changes: bool = False
+) -> None:
     """Take part in the training that the first process leads; only that one owns the run directory."""
-    train_model(training_model(recipe, data), data, recipe, root, resume=resume, console=None)
+    model = training_model(recipe, data)
+    train_model(model, data, recipe, root, resume=resume, console=None, accept_changes=accept_changes)

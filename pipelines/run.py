@@ -20,7 +20,9 @@ from ecd_deploy.pipelines.train import train
 from ecd_deploy.pipelines.validate import validate
 
 
-def run(recipe: Recipe, root: Path, *, resume: bool, console: Console) -> RunResults | None:
+def run(
+    recipe: Recipe, root: Path, *, resume: bool, console: Console, accept_changes: bool = False
+) -> RunResults | None:
     """Train, split, export, validate, profile, gate and report.
 
     Under `accelerate launch` every process trains, and only the first one goes on after that: the
@@ -31,11 +33,11 @@ def run(recipe: Recipe, root: Path, *, resume: bool, console: Console) -> RunRes
     """
     data = load_data(recipe.data, seed=recipe.seed)
     if not is_main_process():
-        train_as_worker(recipe, root, data, resume=resume)
+        train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
-    with create_run(root, recipe, resume=resume) as directory:
+    with create_run(root, recipe, resume=resume, accept_changes=accept_changes) as directory:
         directory.write_json(ENVIRONMENT_NAME, describe_environment())
-        train(directory, data, resume=resume, console=console)
+        train(directory, data, resume=resume, console=console, accept_changes=accept_changes)
         student = split(directory, data)
         export(directory, student, data)
         validate(directory, student, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,8 @@ from typing import IO, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ecd_deploy.config import Recipe, parse_recipe
-from ecd_deploy.errors import ArtefactError, DataError, RunDirectoryError
-from ecd_deploy.files import read_verified, sha256_bytes, write_atomic
+from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
+from ecd_deploy.files import is_partial, read_verified, sha256_bytes, write_atomic
 from ecd_deploy.pipelines.manifest import (
     LOCK_NAME,
     MANIFEST_NAME,
@@ -26,6 +27,8 @@ from ecd_deploy.pipelines.manifest import (
 from ecd_deploy.pipelines.recipe_file import recipe_to_toml
 
 RECIPE_NAME = "recipe.toml"
+
+_logger = logging.getLogger(__name__)
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -101,14 +104,14 @@ class RunDirectory:
         self._manifest = self._manifest.model_copy(update={"files": kept})
         self._record(describe_files(self.root, self.root / name))
 
-    def bind_data(self, digest: str) -> None:
+    def bind_data(self, digest: str, *, accept_changes: bool = False) -> None:
         """Record the data's digest on first use, and compare it ever after.
 
         Raises:
-            DataError: the run was made from other data.
+            DataError: the run was made from other data, and changes are not accepted.
         """
         recorded = self._manifest.data_digest
-        if recorded is None:
+        if recorded is None or accept_changes:
             self._manifest = self._manifest.model_copy(update={"data_digest": digest})
             write_manifest(self.root, self._manifest)
         elif recorded != digest:
@@ -132,27 +135,25 @@ class RunDirectory:
 
 
 @contextmanager
-def create_run(root: Path, recipe: Recipe, *, resume: bool) -> Iterator[RunDirectory]:
+def create_run(root: Path, recipe: Recipe, *, resume: bool, accept_changes: bool = False) -> Iterator[RunDirectory]:
     """Make a run directory, or with `resume` go on in one of the same recipe, and hold it.
+
+    With `accept_changes` the recipe given takes the place of the one recorded.
 
     Raises:
         RunDirectoryError: it holds something, is in use, or belongs to another recipe.
         ArtefactError: it cannot be written.
     """
     existing = (root / MANIFEST_NAME).is_file()
-    if not existing and root.is_dir() and any(path.name != LOCK_NAME for path in root.iterdir()):
+    if not existing and root.is_dir() and not all(_is_ours(path) for path in root.iterdir()):
         raise RunDirectoryError(f"{root} is not empty and is not a run directory; choose another --out")
     if existing and not resume:
         raise RunDirectoryError(f"{root} already holds a run; add --resume to go on with it, or choose another --out")
     with _hold(root):
-        if existing:
-            directory = _open(root)
-            _compare_recipes(directory, recipe)
-        else:
-            write_manifest(root, Manifest(recipe_digest=recipe.digest()))
-            directory = RunDirectory(root, recipe, read_manifest(root))
-            directory.write(RECIPE_NAME, recipe_to_toml(recipe).encode())
-        yield directory
+        if existing and RECIPE_NAME in read_manifest(root).files:
+            yield _reopen(root, recipe, accept_changes=accept_changes)
+        else:  # new, or killed before its recipe was recorded
+            yield _make(root, Manifest(recipe_digest=recipe.digest()), recipe)
 
 
 @contextmanager
@@ -176,6 +177,30 @@ def _open(root: Path) -> RunDirectory:
     return RunDirectory(root, recipe, manifest)
 
 
+def _make(root: Path, manifest: Manifest, recipe: Recipe) -> RunDirectory:
+    write_manifest(root, manifest)
+    directory = RunDirectory(root, recipe, manifest)
+    directory.write(RECIPE_NAME, recipe_to_toml(recipe).encode())
+    return directory
+
+
+def _reopen(root: Path, recipe: Recipe, *, accept_changes: bool) -> RunDirectory:
+    try:
+        directory = _open(root)
+        _compare_recipes(directory, recipe)
+    except (DigestError, RunDirectoryError) as error:
+        if not accept_changes:
+            raise
+        _logger.warning("%s\n--accept-changes: the recipe given takes its place", error)
+        return _make(root, read_manifest(root).model_copy(update={"recipe_digest": recipe.digest()}), recipe)
+    return directory
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a run that was killed before its manifest was whole can have left this."""
+    return path.name == LOCK_NAME or is_partial(path)
+
+
 def _compare_recipes(directory: RunDirectory, recipe: Recipe) -> None:
     if directory.recipe.digest() == recipe.digest():
         return
@@ -183,7 +208,9 @@ def _compare_recipes(directory: RunDirectory, recipe: Recipe) -> None:
     changed = [f"  recorded {line}" for line in recorded if line not in given]
     changed += [f"  given    {line}" for line in given if line not in recorded]
     raise RunDirectoryError(
-        f"{directory.root} was made by another recipe, so it cannot be resumed:\n" + "\n".join(changed)
+        f"{directory.root} was made by another recipe:\n"
+        + "\n".join(changed)
+        + "\nresume it with its own recipe, or go on with this one by --accept-changes"
     )
 
 

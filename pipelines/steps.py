@@ -22,15 +22,17 @@ from ecd_deploy.split import SplitProof
 from ecd_deploy.training import TrainingResult
 
 
-def run_train(recipe: Recipe, root: Path, *, resume: bool, console: Console) -> TrainingResult | None:
+def run_train(
+    recipe: Recipe, root: Path, *, resume: bool, console: Console, accept_changes: bool = False
+) -> TrainingResult | None:
     """Train into a new run directory, or go on in one; None in all processes but the first."""
     data = load_data(recipe.data, seed=recipe.seed)
     if not is_main_process():
-        train_as_worker(recipe, root, data, resume=resume)
+        train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
-    with create_run(root, recipe, resume=resume) as directory:
+    with create_run(root, recipe, resume=resume, accept_changes=accept_changes) as directory:
         directory.write_json(ENVIRONMENT_NAME, describe_environment())
-        return train(directory, data, resume=resume, console=console)
+        return train(directory, data, resume=resume, console=console, accept_changes=accept_changes)
 
 
 def run_split(root: Path) -> SplitProof:

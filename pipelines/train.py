@@ -9,7 +9,7 @@ from torch import Tensor
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import ECDModel, PlainModel, build_training_model
-from ecd_deploy.errors import RecipeError
+from ecd_deploy.errors import DataError, RecipeError, RunDirectoryError
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.training import TrainingResult
@@ -19,16 +19,29 @@ TRAINING_NAME = "training.json"
 _EXAMPLE_IMAGES = 8
 
 
-def train(directory: RunDirectory, data: DataSplits, *, resume: bool, console: Console | None) -> TrainingResult:
+def train(
+    directory: RunDirectory,
+    data: DataSplits,
+    *,
+    resume: bool,
+    console: Console | None,
+    accept_changes: bool = False,
+) -> TrainingResult:
     """Train as the recipe says; leaves checkpoints, metrics and `training.json` in the run directory.
 
     Raises:
         RecipeError: the recipe does not fit the data.
+        RunDirectoryError: the training cannot be gone on from with these data or on this machine.
         TrainingError: the loss is not finite.
     """
-    directory.bind_data(data.digest)
+    try:
+        directory.bind_data(data.digest, accept_changes=accept_changes)
+    except DataError as error:
+        raise RunDirectoryError(f"{error}; go on nevertheless with --accept-changes") from error
     model = training_model(directory.recipe, data)
-    result = train_model(model, data, directory.recipe, directory.root, resume=resume, console=console)
+    result = train_model(
+        model, data, directory.recipe, directory.root, resume=resume, console=console, accept_changes=accept_changes
+    )
     for name in ("metrics.jsonl", "checkpoints", "tensorboard"):
         if (directory.root / name).exists():
             directory.record_folder(name)

@@ -45,8 +45,8 @@ def test_commands_and_options_are_these() -> None:
         name: sorted(parameter.name or "" for parameter in command.params) for name, command in cli.commands.items()
     }
     assert options == {
-        "run": ["out", "overrides", "recipe", "resume"],
-        "train": ["overrides", "recipe", "resume", "run_dir"],
+        "run": ["accept_changes", "out", "overrides", "recipe", "resume"],
+        "train": ["accept_changes", "overrides", "recipe", "resume", "run_dir"],
         "split": ["run_dir"],
         "export": ["run_dir"],
         "validate": ["run_dir"],

@@ -17,7 +17,7 @@ from torch.optim import SGD
 
 from ecd_deploy.config import TrainConfig
 from ecd_deploy.errors import RecipeError
-from ecd_deploy.training.checkpoint import ScalerState
+from ecd_deploy.training.state import ScalerState
 
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
@@ -80,3 +80,10 @@ def restore_scaler(accelerator: Accelerator, state: ScalerState | None) -> None:
     if accelerator.scaler is not None and state is not None:
         current = accelerator.scaler.state_dict()
         accelerator.scaler.load_state_dict({**current, "scale": state.scale, "_growth_tracker": state.growth_tracker})
+
+
+def highest(value: int, accelerator: Accelerator) -> int:
+    """The highest of the processes' values, the same for all of them; each must call this."""
+    if accelerator.num_processes == 1:
+        return value
+    return int(accelerator.gather(torch.tensor([value], device=accelerator.device)).max())

@@ -14,76 +14,27 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import safetensors.torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
 from ecd_deploy.errors import ArtefactError, CheckpointError
 from ecd_deploy.files import is_partial, read_verified, sha256_bytes, sync_directory
-from ecd_deploy.training.scores import EpochRecord, EpochScore
+from ecd_deploy.training.state import Checkpoint, CheckpointState
 
 _WEIGHTS = "weights.safetensors"
 _MOMENTUM = "momentum.safetensors"
 _STATE = "state.json"
 _MANIFEST = "MANIFEST.json"
 _FILES = (_WEIGHTS, _MOMENTUM, _STATE)
-_NAME = re.compile(r"step-(\d{9,})")
+_NAME = re.compile(r"step-(\d{9,})(-running)?")
+_RUNNING = "-running"
 _KEPT = 2
 
 _logger = logging.getLogger(__name__)
-
-
-class ScalerState(BaseModel):
-    """Loss scaling of fp16 training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scale: float
-    growth_tracker: int
-
-
-class CheckpointState(BaseModel):
-    """Everything of a checkpoint that is not a tensor.
-
-    Attributes:
-        version: of this layout.
-        epoch: epochs done.
-        step: optimiser steps done.
-        best: the best score so far.
-        history: every epoch's record, from which `metrics.jsonl` is restored.
-        recipe_digest: of the recipe that was trained.
-        data_digest: of the images.
-        threads: CPU threads of torch: another count gives other bits.
-        processes: over which each step was spread.
-        scaler: None unless training in fp16.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    epoch: int
-    step: int
-    best: EpochScore
-    history: tuple[EpochRecord, ...]
-    recipe_digest: str
-    data_digest: str
-    threads: int
-    processes: int
-    scaler: ScalerState | None = None
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The whole training after a step: tensors by name, momentum by parameter name, and the rest."""
-
-    state: CheckpointState
-    weights: Mapping[str, Tensor]
-    momentum: Mapping[str, Tensor]
 
 
 class CheckpointStore:
@@ -96,26 +47,26 @@ class CheckpointStore:
         """Folders of complete checkpoints, oldest first."""
         if not self._folder.is_dir():
             return []
-        return sorted(path for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
+        return sorted((path for path in self._folder.iterdir() if _NAME.fullmatch(path.name)), key=_age)
 
-    def path_of(self, step: int) -> Path:
-        """The folder of the checkpoint made after `step` steps."""
-        return self._folder / f"step-{step:09d}"
+    def path_of(self, step: int, *, running: bool = False) -> Path:
+        """The folder of the checkpoint made after `step` steps: at the end of an epoch, or while it is running."""
+        return self._folder / f"step-{step:09d}{_RUNNING if running else ''}"
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint, then remove all but the newest two and the best.
+        """Write a checkpoint, then remove all but the newest two and the best ones that these refer to.
 
         Raises:
             CheckpointError: it cannot be written; those before it are untouched.
         """
-        path = self.path_of(checkpoint.state.step)
+        path = self.path_of(checkpoint.state.step, running=checkpoint.state.running is not None)
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         try:
             partial.mkdir(parents=True)
             _write_files(partial, checkpoint)
             partial.rename(path)
             sync_directory(self._folder)
-            self._prune(best=self.path_of(checkpoint.state.best.step))
+            self._prune()
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise CheckpointError(f"cannot write checkpoint {path}: {error.strerror}") from error
@@ -179,13 +130,24 @@ class CheckpointStore:
                 if is_partial(path):
                     shutil.rmtree(path)
 
-    def _prune(self, best: Path) -> None:
-        for path in self.paths()[:-_KEPT]:
-            if path != best:
+    def _prune(self) -> None:
+        paths = self.paths()
+        kept = set(paths[-_KEPT:])
+        # the older of the two serves if the newer is damaged, so what it calls best must be there as well
+        best = {self._best_of(path) for path in kept}
+        for path in paths:
+            if path not in kept | best:
                 # renamed first: a half-removed folder must not look like a checkpoint
                 leaving = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
                 path.rename(leaving)
                 shutil.rmtree(leaving)
+
+    def _best_of(self, path: Path) -> Path | None:
+        try:
+            best = CheckpointState.model_validate_json((path / _STATE).read_bytes()).best
+        except (OSError, ValidationError):
+            return None  # damaged meanwhile: `recover` finds that out when it matters
+        return None if best is None else self.path_of(best.step)
 
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
@@ -221,6 +183,12 @@ def _read_manifest(path: Path) -> dict[str, str]:
     if not isinstance(digests, dict) or set(digests) != set(_FILES):
         raise CheckpointError(f"{path} does not list {', '.join(_FILES)}")
     return digests
+
+
+def _age(path: Path) -> tuple[int, bool]:
+    # of two after the same step, the one with the epoch finished is the newer
+    name = path.name.removesuffix(_RUNNING)
+    return int(name.removeprefix("step-")), not path.name.endswith(_RUNNING)
 
 
 def _set_aside(path: Path) -> Path:

@@ -29,6 +29,10 @@ def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Modu
     checkpoint = store.newest()
     if checkpoint is None:
         raise CheckpointError(f"no checkpoint below {directory / CHECKPOINTS}: train first")
+    if checkpoint.state.running is not None or checkpoint.state.best is None:
+        raise CheckpointError(
+            f"the training was stopped after step {checkpoint.state.step}, within an epoch: go on with --resume"
+        )
     if which == "best" and checkpoint.state.best.step != checkpoint.state.step:
         checkpoint = store.read(store.path_of(checkpoint.state.best.step))
     assign_weights(model, checkpoint.weights)

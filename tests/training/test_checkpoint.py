@@ -8,10 +8,23 @@ import pytest
 import torch
 
 from ecd_deploy.errors import CheckpointError
-from ecd_deploy.training.checkpoint import Checkpoint, CheckpointState, CheckpointStore, ScalerState
+from ecd_deploy.training.checkpoint import CheckpointStore
 from ecd_deploy.training.scores import EpochRecord, best_score
+from ecd_deploy.training.state import (
+    Checkpoint,
+    CheckpointState,
+    LossSums,
+    RunningEpoch,
+    ScalerState,
+    TrainingIdentity,
+)
 
 FILES = ("weights.safetensors", "momentum.safetensors", "state.json", "MANIFEST.json")
+
+
+IDENTITY = TrainingIdentity(
+    recipe_digest="r", data_digest="d", steps_per_epoch=10, threads=2, processes=1, device="cpu", torch="2"
+)
 
 
 def record(epoch: int, top1: float = 0.5) -> EpochRecord:
@@ -23,14 +36,10 @@ def record(epoch: int, top1: float = 0.5) -> EpochRecord:
 def checkpoint(*top1s: float, weights: int = 5) -> Checkpoint:
     history = tuple(record(number, top1) for number, top1 in enumerate(top1s, start=1))
     state = CheckpointState(
-        epoch=len(history),
+        training=IDENTITY,
         step=10 * len(history),
         best=best_score(history),
         history=history,
-        recipe_digest="r",
-        data_digest="d",
-        threads=2,
-        processes=1,
         scaler=ScalerState(scale=1024.0, growth_tracker=3),
     )
     values = torch.arange(weights, dtype=torch.float32) + len(history)
@@ -151,3 +160,24 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("in the way")
     with pytest.raises(CheckpointError, match=r"cannot write checkpoint .*checkpoints"):
         CheckpointStore(tmp_path / "checkpoints").save(checkpoint(0.5))
+
+
+def test_the_end_of_an_epoch_is_newer_than_its_last_step(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    ended = checkpoint(0.5, 0.5)
+    running = RunningEpoch(losses=(LossSums(sums=(1 / 3, 1e-17), images=7),), seconds=0.1)
+    before = ended.state.model_copy(update={"running": running, "history": ended.state.history[:1]})
+    store.save(Checkpoint(before, ended.weights, ended.momentum))
+    newest = store.newest()
+    assert newest is not None
+    assert newest.state.running == running
+    store.save(ended)
+    assert [path.name for path in store.paths()] == ["step-000000020-running", "step-000000020"]
+
+
+def test_the_best_that_the_older_of_two_refers_to_is_kept_as_well(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    top1s = [0.1, 0.4, 0.3, 0.2, 0.5]
+    for count in range(1, 6):
+        store.save(checkpoint(*top1s[:count]))
+    assert names(tmp_path) == ["step-000000020", "step-000000040", "step-000000050"]

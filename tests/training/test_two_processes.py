@@ -43,7 +43,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         assert found["loss"] == pytest.approx(expected_line["loss"], rel=1e-4)
         assert found["validation_top1"] == pytest.approx(expected_line["validation_top1"], abs=0.04)
     state = next((tmp_path / "two" / "checkpoints").glob("step-*/state.json"))
-    assert json.loads(state.read_text())["processes"] == 2
+    assert json.loads(state.read_text())["training"]["processes"] == 2
 
 
 def lines(directory: Path) -> list[dict[str, float]]:

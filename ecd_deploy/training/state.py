@@ -1,0 +1,100 @@
+"""What a checkpoint holds: the whole training after a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from ecd_deploy.training.scores import EpochRecord, EpochScore
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScalerState(_Frozen):
+    """Loss scaling of fp16 training."""
+
+    scale: float
+    growth_tracker: int
+
+
+class TrainingIdentity(_Frozen):
+    """What decides over the bits of a training; a checkpoint is only gone on from by an equal one.
+
+    Attributes:
+        recipe_digest: of the recipe that is trained.
+        data_digest: of the images.
+        steps_per_epoch: optimiser steps of an epoch.
+        threads: CPU threads of torch in each process: another count adds in another order.
+        processes: over which each step is spread.
+        device: "cpu", "cuda", ...
+        torch: its version.
+    """
+
+    recipe_digest: str
+    data_digest: str
+    steps_per_epoch: int
+    threads: int
+    processes: int
+    device: str
+    torch: str
+
+
+class LossSums(_Frozen):
+    """One process's sums since its epoch began.
+
+    Attributes:
+        sums: the objective's, then each head's cross-entropy, weighted by images.
+        images: that were summed over.
+    """
+
+    sums: tuple[float, ...]
+    images: int
+
+
+class RunningEpoch(_Frozen):
+    """What is known of an epoch between its steps.
+
+    Attributes:
+        losses: of each process, in their order.
+        seconds: wall time spent on it.
+    """
+
+    losses: tuple[LossSums, ...]
+    seconds: float
+
+
+class CheckpointState(_Frozen):
+    """Everything of a checkpoint that is not a tensor.
+
+    Attributes:
+        version: of this layout.
+        training: which training it is of.
+        step: optimiser steps done.
+        history: the record of every finished epoch, from which `metrics.jsonl` is restored.
+        best: the best score so far; None before the first epoch is finished.
+        running: None if the checkpoint is of the end of an epoch.
+        scaler: None unless training in fp16.
+    """
+
+    version: Literal[2] = 2
+    training: TrainingIdentity
+    step: int
+    history: tuple[EpochRecord, ...]
+    best: EpochScore | None
+    running: RunningEpoch | None = None
+    scaler: ScalerState | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The whole training after a step: tensors by name, momentum by parameter name, and the rest."""
+
+    state: CheckpointState
+    weights: Mapping[str, Tensor]
+    momentum: Mapping[str, Tensor]

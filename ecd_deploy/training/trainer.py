@@ -1,0 +1,191 @@
+# mypy: untyped-calls-exclude=accelerate
+
+"""A training in progress: its epochs, and the checkpoints that any step can be gone on from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from accelerate.accelerator import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+from torch.optim import SGD
+
+from ecd_deploy.config import Recipe
+from ecd_deploy.data import DataSplits, TrainBatches
+from ecd_deploy.distill import TrainingModel
+from ecd_deploy.errors import TrainingError
+from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
+from ecd_deploy.training.checkpoint import CheckpointStore
+from ecd_deploy.training.evaluation import top1
+from ecd_deploy.training.losses import EpochLosses
+from ecd_deploy.training.metrics import MetricsLog
+from ecd_deploy.training.optimizer import momentum_of
+from ecd_deploy.training.progress import TrainingProgress
+from ecd_deploy.training.schedule import learning_rate
+from ecd_deploy.training.scores import EpochRecord, best_score
+from ecd_deploy.training.state import Checkpoint, CheckpointState, RunningEpoch, TrainingIdentity
+from ecd_deploy.training.step import train_step
+from ecd_deploy.training.stopping import StopRequest, stopped
+
+# What the processes agree on between two steps; a higher number is the number of the signal that asked to stop.
+_GO_ON = 0
+_SAVE = 1
+_STEPS_BETWEEN_AGREEMENTS = 50  # each makes the host wait for the accelerator
+
+
+@dataclass
+class Trainer:
+    """A training between two steps.
+
+    Attributes:
+        model: what is trained.
+        optimizer: of its parameters.
+        wrapped: the model as Accelerate prepared it.
+        wrapped_optimizer: the optimiser, likewise.
+        accelerator: device and processes.
+        batches: of the training split.
+        data: of the run.
+        recipe: of the run.
+        identity: what every checkpoint says it is of.
+        store: for checkpoints.
+        log: for metrics; None in all processes but the first.
+        progress: for the terminal.
+        stop: whether a signal came.
+        history: records of the finished epochs.
+        step: optimiser steps done.
+        running: of the epoch that a checkpoint left unfinished.
+    """
+
+    model: TrainingModel
+    optimizer: SGD
+    wrapped: nn.Module
+    wrapped_optimizer: AcceleratedOptimizer
+    accelerator: Accelerator
+    batches: TrainBatches
+    data: DataSplits
+    recipe: Recipe
+    identity: TrainingIdentity
+    store: CheckpointStore
+    log: MetricsLog | None
+    progress: TrainingProgress
+    stop: StopRequest
+    history: tuple[EpochRecord, ...] = ()
+    step: int = 0
+    running: RunningEpoch | None = None
+
+    def __post_init__(self) -> None:
+        self._saved = time.monotonic()
+
+    def run_epoch(self) -> None:
+        """Do what is left of the next epoch's steps, evaluate, and leave its record and its checkpoint.
+
+        Raises:
+            TrainingError: the loss or a weight is not finite; the last good checkpoint is kept.
+            Interrupted: a signal came; everything is saved.
+            ArtefactError: a file cannot be written.
+        """
+        epoch = len(self.history) + 1
+        before, self.running = self.running, None
+        started = time.perf_counter() - (before.seconds if before else 0.0)
+        self.progress.start_epoch(epoch)
+        losses = self._train(epoch, before, started)
+        self._require_finite()
+        share_buffers(self.model, self.accelerator)
+        accuracies = top1(
+            self.model, self.data.validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
+        )
+        record = self._record(epoch, losses.means(), accuracies, time.perf_counter() - started)
+        self.history = (*self.history, record)
+        if self.log is not None:
+            self.log.append(record)
+        self._save(None)
+        self.progress.finish_epoch(record)
+        if signal_number := highest(self.stop.signal_number, self.accelerator):
+            raise stopped(signal_number, self.step, self._all_steps())
+
+    def _train(self, epoch: int, before: RunningEpoch | None, started: float) -> EpochLosses:
+        self.wrapped.train()
+        steps = len(self.batches)
+        losses = EpochLosses(
+            epoch,
+            self.accelerator,
+            label_smoothing=self.recipe.train.label_smoothing,
+            before=before.losses if before else (),
+        )
+        for batch in self.batches.epoch(epoch, first_step=self.step - (epoch - 1) * steps):
+            train_step(
+                self.wrapped,
+                self.wrapped_optimizer,
+                self.accelerator,
+                batch,
+                self.recipe,
+                losses,
+                step=self.step,
+                steps_per_epoch=steps,
+            )
+            self.step += 1
+            self.progress.step()
+            decision = self._agree()
+            ends_epoch = self.step == epoch * steps
+            if decision > _SAVE or (decision == _SAVE and not ends_epoch):
+                losses.check_now()
+                self._require_finite()
+                self._save(RunningEpoch(losses=losses.by_process(), seconds=time.perf_counter() - started))
+            if decision > _SAVE:
+                raise stopped(decision, self.step, self._all_steps())
+        return losses
+
+    def _agree(self) -> int:
+        """What all processes do after this step."""
+        config = self.recipe.train
+        is_due = bool(config.checkpoint_steps) and self.step % config.checkpoint_steps == 0
+        if self.accelerator.device.type != "cpu" and self.step % _STEPS_BETWEEN_AGREEMENTS:
+            return _SAVE if is_due else _GO_ON
+        is_due |= 0 < config.checkpoint_minutes * 60 <= time.monotonic() - self._saved
+        return highest(self.stop.signal_number or (_SAVE if is_due else _GO_ON), self.accelerator)
+
+    def _save(self, running: RunningEpoch | None) -> None:
+        if self.accelerator.is_main_process:
+            state = CheckpointState(
+                training=self.identity,
+                step=self.step,
+                history=self.history,
+                best=best_score(self.history) if self.history else None,
+                running=running,
+                scaler=scaler_state(self.accelerator),
+            )
+            self.store.save(Checkpoint(state, self.model.state_dict(), momentum_of(self.model, self.optimizer)))
+        self.accelerator.wait_for_everyone()
+        self._saved = time.monotonic()
+
+    def _require_finite(self) -> None:
+        for name, tensor in self.model.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                epoch = len(self.history) + 1
+                raise TrainingError(
+                    f"{name} is not finite after step {self.step} (epoch {epoch}); the last checkpoint before it is "
+                    "kept. Lower train.learning_rate or add train.warmup_epochs"
+                )
+
+    def _record(
+        self, epoch: int, losses: tuple[float, ...], accuracies: tuple[float, ...], seconds: float
+    ) -> EpochRecord:
+        objective, student_loss, *teacher_losses = losses
+        student_top1, *teacher_top1s = accuracies
+        return EpochRecord(
+            epoch=epoch,
+            step=self.step,
+            loss=objective,
+            student_loss=student_loss,
+            teacher_loss=teacher_losses[0] if teacher_losses else None,
+            validation_top1=student_top1,
+            teacher_validation_top1=teacher_top1s[0] if teacher_top1s else None,
+            learning_rate=learning_rate(self.step - 1, self.recipe.train, len(self.batches)),
+            seconds=seconds,
+        )
+
+    def _all_steps(self) -> int:
+        return self.recipe.train.epochs * len(self.batches)
