@@ -18,11 +18,17 @@ def main(model: str, images: str) -> None:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     metadata = json.loads(session.get_modelmeta().custom_metadata_map["ecd_deploy"])
-    mean, std = (np.array(metadata[key], dtype=np.float32).reshape(1, -1, 1, 1) for key in ("mean", "std"))
-    normalised = (np.load(images).astype(np.float32) / 255 - mean) / std
-    (logits,) = session.run(["logits"], {"images": normalised})
-    for index in logits.argmax(axis=1):
-        print(metadata["classes"][index])
+    pixels = np.load(images)
+    if metadata["preprocessing"] == "inside":  # the model takes the pixels themselves, channels last
+        given = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+    else:
+        mean, std = (np.array(metadata[key], dtype=np.float32).reshape(1, -1, 1, 1) for key in ("mean", "std"))
+        given = (pixels.astype(np.float32) / 255 - mean) / std
+    size = metadata["batch"] or len(given)  # a file for mobile runtimes takes one image at a time
+    for start in range(0, len(given), size):
+        (logits,) = session.run(["logits"], {"images": given[start : start + size]})
+        for index in logits.argmax(axis=1):
+            print(metadata["classes"][index])
 
 
 if __name__ == "__main__":

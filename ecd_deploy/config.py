@@ -13,22 +13,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ecd_deploy.errors import RecipeError
+from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.files import sha256_bytes
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+from ecd_deploy.section import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the images come from and how they are prepared."""
 
     source: Literal["digits", "cifar10", "cifar100", "imagefolder"]
@@ -66,7 +59,7 @@ class DataConfig(_Section):
         return self
 
 
-class StudentConfig(_Section):
+class StudentConfig(Section):
     """The network that is deployed."""
 
     name: str = Field(description="A built-in name, `torchvision:NAME` or `package.module:factory`.")
@@ -75,7 +68,7 @@ class StudentConfig(_Section):
     )
 
 
-class MethodConfig(_Section):
+class MethodConfig(Section):
     """How the student is trained: with ECD (paper, section 3) or alone."""
 
     name: Literal["ecd", "plain"] = "ecd"
@@ -106,7 +99,7 @@ class MethodConfig(_Section):
         return self
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """The optimisation; SGD, as in the paper's appendix A.1."""
 
     epochs: PositiveInt = 200
@@ -151,26 +144,7 @@ class TrainConfig(_Section):
         return self
 
 
-class ExportConfig(_Section):
-    """What is written for the device."""
-
-    formats: tuple[Literal["safetensors", "torchscript", "onnx"], ...] = Field(
-        default=("safetensors", "torchscript", "onnx"), min_length=1
-    )
-    opset: Annotated[int, Field(ge=18, le=24)] = Field(
-        default=20, description="ONNX opset; asserted from the written file. The exporter has none below 18."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if len(set(self.formats)) != len(self.formats):
-            raise ValueError(f"formats {list(self.formats)} names a format twice")
-        if "onnx" not in self.formats:
-            raise ValueError("formats must contain 'onnx': accuracy and latency are measured on it")
-        return self
-
-
-class ProfileConfig(_Section):
+class ProfileConfig(Section):
     """How latency is measured with onnxruntime."""
 
     threads: PositiveInt = 1
@@ -193,7 +167,7 @@ class ProfileConfig(_Section):
         return self
 
 
-class GateConfig(_Section):
+class GateConfig(Section):
     """Limits that decide over deployment; a limit that is not given is not checked.
 
     Accuracies are fractions, not percent. A limit on accuracy must be met by a one-sided confidence
@@ -212,7 +186,7 @@ class GateConfig(_Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything that a run needs to know."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ecd_deploy.exporters.contract import Exporter, StudentBuilder
-from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.context import ExportContext
+from ecd_deploy.exporters.contract import Exporter, ParityBudget, StudentBuilder
+from ecd_deploy.exporters.metadata import ArtefactMetadata, Quantisation
 from ecd_deploy.exporters.onnx_file import OnnxExporter
 from ecd_deploy.exporters.paths import refuse_local_paths
 from ecd_deploy.exporters.registry import exporter_for
@@ -13,9 +14,12 @@ from ecd_deploy.measure.prediction import Predictor
 
 __all__ = [
     "ArtefactMetadata",
+    "ExportContext",
     "Exporter",
     "OnnxExporter",
+    "ParityBudget",
     "Predictor",
+    "Quantisation",
     "SafetensorsExporter",
     "StudentBuilder",
     "TorchScriptExporter",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from torch import nn
 
+from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.split import SplitStudent
@@ -15,14 +17,32 @@ StudentBuilder = Callable[[], nn.Module]
 """Builds the plain student anew, with weights of no matter."""
 
 
+@dataclass(frozen=True)
+class ParityBudget:
+    """How far an artefact's logits may be from the student's.
+
+    Attributes:
+        relative: largest difference of a logit, as a share of the student's largest absolute logit.
+        agreement: least share of images for which both choose the same class.
+    """
+
+    relative: float
+    agreement: float
+
+
 class Exporter(Protocol):
     """One artefact format: how a student is written, and how the file is run again.
+
+    A format of this package is one file with one class, named in `registry.py`. One of another package is found by
+    an entry point of the group `ecd_deploy.exporters`: its name is that of the format, its object is called with
+    the `ExportConfig` and returns an `Exporter`.
 
     An implementation promises that
     - `export` accepts nothing but a `SplitStudent`, and leaves it as it was;
     - the bytes are the whole artefact: no second file, no external data;
     - they hold the student's tensors (or what they fold into) and nothing of what was trained beside it;
-    - any batch size runs, and input and output are float32, `images` (N, C, H, W) and `logits` (N, classes);
+    - input and output are float32, `images` (N, C, H, W) and `logits` (N, classes), for any N; what the file itself
+      demands beyond that, one image at a time or uint8 pixels, its predictor takes care of and its metadata say;
     - the metadata are inside, as JSON, with the student's digest;
     - no absolute path and no user name of this machine is in any byte (`paths.refuse_local_paths`);
     - the same student and metadata give the same bytes, in any process, directory or hash seed;
@@ -39,8 +59,21 @@ class Exporter(Protocol):
     def filename(self) -> str:
         """Name of the artefact, without a folder."""
 
-    def export(self, student: SplitStudent, metadata: ArtefactMetadata) -> bytes:
+    @property
+    def runtime(self) -> Literal["torch", "onnxruntime", "other"]:
+        """What runs the file; accuracy and latency are measured of all that onnxruntime runs."""
+
+    @property
+    def budget(self) -> ParityBudget | None:
+        """How far the logits may be off; None where the format keeps float32, and `gate.max_abs_diff` holds."""
+
+    def export(self, student: SplitStudent, metadata: ArtefactMetadata, context: ExportContext | None = None) -> bytes:
         """Write a student.
+
+        Args:
+            student: proved separate.
+            metadata: that the file carries; the exporter adds what it alone knows.
+            context: real images, for formats that are calibrated.
 
         Raises:
             ExportError: the format cannot express the student, or a promise above is broken.

@@ -20,6 +20,29 @@ OUTPUT_NAME: Final = "logits"
 _Size = Annotated[int, Field(ge=1)]
 
 
+class Quantisation(BaseModel):
+    """How an artefact was quantised, on which images, and what that cost."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    target: Literal["x86", "arm"]
+    quant_format: Literal["qoperator", "qdq"]
+    method: Literal["minmax", "entropy", "percentile"]
+    activation_type: Literal["uint8", "int8"]
+    weight_type: Literal["int8"] = "int8"
+    per_channel: bool
+    reduce_range: bool
+    calibration_images: int
+    calibration_indices_sha256: str = Field(description="Of the indices in the training split, as a JSON list.")
+    calibration_pixels_sha256: str = Field(description="Of the uint8 images themselves, in that order.")
+    validation_images: int
+    float_top1: float = Field(description="Of the fp32 model on the validation split, a fraction.")
+    full_int8_top1: float = Field(description="With every layer that can be quantised in INT8.")
+    top1: float = Field(description="As written.")
+    max_drop: float = Field(description="The margin that accuracy control kept.")
+    float_nodes: tuple[str, ...] = Field(description="Nodes that went back to float, in the order they did.")
+
+
 class ArtefactMetadata(BaseModel):
     """What a device must know to use an artefact."""
 
@@ -33,6 +56,14 @@ class ArtefactMetadata(BaseModel):
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="Each channel is divided by it after that.")
     input_name: Literal["images"] = INPUT_NAME
     output_name: Literal["logits"] = OUTPUT_NAME
+    batch: _Size | None = Field(default=None, description="The only batch size that runs; None for any.")
+    preprocessing: Literal["outside", "inside"] = Field(
+        default="outside",
+        description="inside: `images` are uint8 (N, H, W, C), and the file itself does what mean and std say.",
+    )
+    derived_from: str | None = Field(default=None, description="SHA-256 of the fp32 ONNX file it was made from.")
+    quantisation: Quantisation | None = None
+    target: str | None = Field(default=None, description="The processors it runs on, where not all.")
     recipe_digest: str = Field(description="SHA-256 of the recipe of the run.")
     student_digest: str | None = Field(
         default=None, description="SHA-256 of the student's tensors, of the split proof; written by the exporter."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import onnx
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME
+from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ArtefactMetadata
 
 
 def strip_provenance(model: onnx.ModelProto) -> None:
@@ -46,14 +47,20 @@ def check_opset(model: onnx.ModelProto, opset: int) -> None:
         raise ExportError(f"ONNX opset {opset} was asked for, written was {written}")
 
 
-def check_interface(model: onnx.ModelProto, image_shape: tuple[int, int, int], classes: int) -> None:
-    """Compare names, types and sizes of inputs and outputs; the first dimension must be free.
+def check_interface(model: onnx.ModelProto, metadata: ArtefactMetadata) -> None:
+    """Compare names, types and sizes of inputs and outputs; the first dimension is free, or the batch of the metadata.
 
     Raises:
         ExportError: something differs.
     """
-    _check_values("input", model.graph.input, INPUT_NAME, image_shape)
-    _check_values("output", model.graph.output, OUTPUT_NAME, (classes,))
+    channels, height, width = metadata.input_shape
+    if metadata.preprocessing == "inside":
+        element, sizes = onnx.TensorProto.UINT8, (height, width, channels)
+    else:
+        element, sizes = onnx.TensorProto.FLOAT, (channels, height, width)
+    _check_values("input", model.graph.input, _Value(INPUT_NAME, element, metadata.batch, sizes))
+    outputs = _Value(OUTPUT_NAME, onnx.TensorProto.FLOAT, metadata.batch, (len(metadata.classes),))
+    _check_values("output", model.graph.output, outputs)
     if _sizes(model.graph.input[0])[0] != _sizes(model.graph.output[0])[0]:
         raise ExportError("the ONNX model's output has another batch size than its input")
 
@@ -73,18 +80,49 @@ def check_embedded(model: onnx.ModelProto) -> None:
                 raise ExportError(f"the ONNX model keeps {tensor.name or 'a constant'} in another file")
 
 
-def _check_values(side: str, values: Iterable[onnx.ValueInfoProto], name: str, sizes: tuple[int, ...]) -> None:
-    found = list(values)
+def sort_nodes(model: onnx.ModelProto) -> None:
+    """Put every node after those that it takes values from, as ONNX demands; otherwise the order is kept.
+
+    Raises:
+        ExportError: the nodes form a circle.
+    """
+    graph = model.graph
+    known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
+    waiting, ordered = list(graph.node), []
+    while waiting:
+        ready = next((node for node in waiting if known.issuperset(node.input)), None)
+        if ready is None:
+            raise ExportError(f"the ONNX model's node {waiting[0].name} takes values that nothing gives")
+        waiting.remove(ready)
+        ordered.append(ready)
+        known.update(ready.output)
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+@dataclass(frozen=True)
+class _Value:
+    name: str
+    element: int
+    batch: int | None
+    sizes: tuple[int, ...]
+
+
+def _check_values(side: str, values: Iterable[onnx.ValueInfoProto], expected: _Value) -> None:
+    found, name = list(values), expected.name
     names = [value.name for value in found]
     if names != [name]:
         raise ExportError(f"the ONNX model's {side}s are {names}, expected ['{name}']")
-    if found[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise ExportError(f"the ONNX model's {side} '{name}' is not float32")
+    if found[0].type.tensor_type.elem_type != expected.element:
+        type_name = "uint8" if expected.element == onnx.TensorProto.UINT8 else "float32"
+        raise ExportError(f"the ONNX model's {side} '{name}' is not {type_name}")
     batch, *others = _sizes(found[0])
-    if not isinstance(batch, str) or not batch:
+    if expected.batch is None and (not isinstance(batch, str) or not batch):
         raise ExportError(f"the ONNX model's {side} '{name}' has a fixed batch size, {batch}")
-    if tuple(others) != sizes:
-        raise ExportError(f"the ONNX model's {side} '{name}' has sizes {tuple(others)}, expected {sizes}")
+    if expected.batch is not None and batch != expected.batch:
+        raise ExportError(f"the ONNX model's {side} '{name}' has batch size {batch}, expected {expected.batch}")
+    if tuple(others) != expected.sizes:
+        raise ExportError(f"the ONNX model's {side} '{name}' has sizes {tuple(others)}, expected {expected.sizes}")
 
 
 def _sizes(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:

@@ -1,23 +1,52 @@
-"""Which formats there are."""
+"""Which formats there are: those of this package, and those that other packages announce."""
 
 from __future__ import annotations
 
-from ecd_deploy.config import ExportConfig
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
 from ecd_deploy.errors import ExportError
+from ecd_deploy.export_config import BUILTIN_FORMATS, ENTRY_POINT_GROUP, ExportConfig, format_names
 from ecd_deploy.exporters.contract import Exporter
 from ecd_deploy.exporters.onnx_file import OnnxExporter
+from ecd_deploy.exporters.onnx_fp16 import HalfOnnxExporter
+from ecd_deploy.exporters.onnx_int8 import Int8OnnxExporter
+from ecd_deploy.exporters.onnx_static import StaticOnnxExporter
+from ecd_deploy.exporters.ort_file import OrtExporter
+from ecd_deploy.exporters.pt2 import Pt2Exporter
 from ecd_deploy.exporters.safetensors_file import SafetensorsExporter
 from ecd_deploy.exporters.torchscript import TorchScriptExporter
+
+_BUILTIN: dict[str, Callable[[ExportConfig], Exporter]] = {
+    "safetensors": lambda _: SafetensorsExporter(),
+    "torchscript": lambda _: TorchScriptExporter(),
+    "onnx": lambda config: OnnxExporter(config.opset, config.preprocessing),
+    "onnx-static": lambda config: StaticOnnxExporter(config.opset, config.preprocessing),
+    "onnx-int8": lambda config: Int8OnnxExporter(config.int8, config.opset, config.preprocessing),
+    "onnx-fp16": lambda config: HalfOnnxExporter(config.opset, config.preprocessing),
+    "ort": lambda config: OrtExporter(config.opset, config.preprocessing),
+    "pt2": lambda _: Pt2Exporter(),
+}
 
 
 def exporter_for(format_name: str, config: ExportConfig) -> Exporter:
     """Return the exporter of a format, set up as the recipe says.
 
     Raises:
-        ExportError: there is no such format.
+        ExportError: there is no such format, or its package cannot be imported.
     """
-    exporters: tuple[Exporter, ...] = (SafetensorsExporter(), TorchScriptExporter(), OnnxExporter(config.opset))
-    for exporter in exporters:
-        if exporter.format == format_name:
-            return exporter
-    raise ExportError(f"no format '{format_name}'; there are {', '.join(exporter.format for exporter in exporters)}")
+    if format_name in _BUILTIN:
+        return _BUILTIN[format_name](config)
+    found = [entry for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name == format_name]
+    if not found or format_name in BUILTIN_FORMATS:
+        raise ExportError(f"no format '{format_name}'; there are {', '.join(format_names())}")
+    if len(found) > 1:
+        packages = ", ".join(entry.dist.name for entry in found if entry.dist)
+        raise ExportError(f"format '{format_name}' is announced by several packages: {packages}")
+    try:
+        exporter: Exporter = found[0].load()(config)
+    except Exception as error:
+        raise ExportError(f"the plug-in of format '{format_name}', {found[0].value}, fails: {error}") from error
+    if exporter.format != format_name:
+        raise ExportError(f"the plug-in {found[0].value} calls its format '{exporter.format}', not '{format_name}'")
+    return exporter

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import safetensors
 import safetensors.torch
 from safetensors import SafetensorError
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
 from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.paths import refuse_local_paths
@@ -23,8 +25,15 @@ class SafetensorsExporter:
 
     format = "safetensors"
     filename = "student.safetensors"
+    runtime: Final = "torch"
+    budget = None
 
-    def export(self, student: SplitStudent, metadata: ArtefactMetadata) -> bytes:
+    def export(
+        self,
+        student: SplitStudent,
+        metadata: ArtefactMetadata,
+        context: ExportContext | None = None,  # noqa: ARG002
+    ) -> bytes:
         """Write the student; see `Exporter`."""
         text = describe(student, metadata).model_dump_json()
         data = safetensors.torch.save(plain_state(student.module), metadata={METADATA_KEY: text})

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from torch.jit._trace import TracerWarning
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.batches import check_batches
+from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.paths import refuse_local_paths
@@ -40,8 +42,15 @@ class TorchScriptExporter:
 
     format = "torchscript"
     filename = "student.torchscript.pt"
+    runtime: Final = "torch"
+    budget = None
 
-    def export(self, student: SplitStudent, metadata: ArtefactMetadata) -> bytes:
+    def export(
+        self,
+        student: SplitStudent,
+        metadata: ArtefactMetadata,
+        context: ExportContext | None = None,  # noqa: ARG002
+    ) -> bytes:
         """Write the student; see `Exporter`."""
         described = describe(student, metadata)
         data = _cleaned(_traced(student.module, student.example_shape, described.model_dump_json()))

@@ -10,13 +10,18 @@ from ecd_deploy.config import Recipe
 
 def recipe_to_toml(recipe: Recipe) -> str:
     """Write every field that has a value; `parse_recipe` reads the text back to an equal recipe."""
-    document = recipe.model_dump(mode="json")
-    lines = [_assignment(key, value) for key, value in document.items() if not isinstance(value, dict)]
-    for section, fields in document.items():
-        if isinstance(fields, dict):
-            lines += ["", f"[{section}]"]
-            lines += [_assignment(key, value) for key, value in fields.items() if value is not None]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_table(recipe.model_dump(mode="json"), ())) + "\n"
+
+
+def _table(section: dict[str, Any], path: tuple[str, ...]) -> list[str]:
+    lines = [
+        _assignment(key, value) for key, value in section.items() if value is not None and not isinstance(value, dict)
+    ]
+    for key, value in section.items():
+        if isinstance(value, dict):
+            below = (*path, key)
+            lines += ["", f"[{'.'.join(below)}]", *_table(value, below)]
+    return lines
 
 
 def _assignment(key: str, value: Any) -> str:

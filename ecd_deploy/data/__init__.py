@@ -5,5 +5,15 @@ from __future__ import annotations
 from ecd_deploy.data.batches import Batch, TrainBatches, eval_batches
 from ecd_deploy.data.images import DataSplits, ImageSet, Normalisation
 from ecd_deploy.data.load import load_data
+from ecd_deploy.data.subsets import balanced_subset
 
-__all__ = ["Batch", "DataSplits", "ImageSet", "Normalisation", "TrainBatches", "eval_batches", "load_data"]
+__all__ = [
+    "Batch",
+    "DataSplits",
+    "ImageSet",
+    "Normalisation",
+    "TrainBatches",
+    "balanced_subset",
+    "eval_batches",
+    "load_data",
+]

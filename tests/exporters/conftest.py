@@ -8,13 +8,14 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from ecd_deploy.config import ExportConfig
+from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel
-from ecd_deploy.exporters import ArtefactMetadata, Exporter, exporter_for
+from ecd_deploy.export_config import ExportConfig
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Exporter, exporter_for
 from ecd_deploy.models import build_student
 from ecd_deploy.split import SplitStudent, split_student
 
-FORMATS = ("safetensors", "torchscript", "onnx")
+FORMATS = ("safetensors", "torchscript", "onnx", "onnx-static", "onnx-int8", "onnx-fp16", "ort", "pt2")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ def make_student() -> SplitStudent:
     with torch.no_grad():
         model.train()(images)
     return split_student(model, images[:4])
+
+
+def make_context(normalisation: Normalisation | None = None) -> ExportContext:
+    """Digits to calibrate on and to validate on; pixels of 0..255, normalised to about -1..1."""
+    digits = load_digits()
+    images = torch.tensor(digits.images).mul(15.9375).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.tensor(digits.target, dtype=torch.int64)
+    train, validation = (ImageSet(images[part], labels[part]) for part in (slice(0, 64), slice(64, 192)))
+    return ExportContext(train, validation, normalisation or Normalisation((0.5,), (0.5,)))
 
 
 def make_metadata() -> ArtefactMetadata:
@@ -84,7 +94,7 @@ def artefacts(student: SplitStudent) -> dict[str, Exported]:
     described = make_metadata()
     exporters = [exporter_for(name, ExportConfig()) for name in FORMATS]
     return {
-        exporter.format: Exported(exporter, student, described, exporter.export(student, described))
+        exporter.format: Exported(exporter, student, described, exporter.export(student, described, make_context()))
         for exporter in exporters
     }
 

@@ -14,20 +14,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.config import ExportConfig
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
+from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
 from ecd_deploy.split import SplitStudent, split_student, state_digest
-from tests.exporters.conftest import FORMATS, Exported, digit_images, fresh_student
+from tests.exporters.conftest import FORMATS, Exported, digit_images, fresh_student, make_context
 
 EXPORT_ELSEWHERE = """
 import hashlib, json
-from ecd_deploy.config import ExportConfig
+from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.exporters import exporter_for
-from tests.exporters.conftest import FORMATS, make_metadata, make_student
+from tests.exporters.conftest import FORMATS, make_context, make_metadata, make_student
 student = make_student()
-written = {name: exporter_for(name, ExportConfig()).export(student, make_metadata()) for name in FORMATS}
+context = make_context()
+written = {name: exporter_for(name, ExportConfig()).export(student, make_metadata(), context) for name in FORMATS}
 print(json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in written.items()}))
 """
 
@@ -43,8 +44,11 @@ def test_logits_equal_those_of_the_module(exported: Exported, kind: str, count: 
     found = predictor(images.numpy())
     assert found.shape == (count, 10)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
-    assert np.array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    budget = exported.exporter.budget
+    atol = 2e-6 if budget is None else budget.relative * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+    if budget is None or kind == "digits":
+        assert np.array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
 
 def test_the_same_bytes_in_another_process_folder_and_hash_seed(artefacts: dict[str, Exported], tmp_path: Path) -> None:
@@ -62,16 +66,23 @@ def test_the_same_bytes_in_another_process_folder_and_hash_seed(artefacts: dict[
     assert elsewhere == {name: hashlib.sha256(artefacts[name].data).hexdigest() for name in FORMATS}
 
 
-@pytest.mark.parametrize("name", ["safetensors", "torchscript"])
+@pytest.mark.parametrize("name", ["safetensors", "torchscript", "onnx-int8", "onnx-fp16", "ort", "pt2"])
 def test_the_same_bytes_twice_in_one_process(artefacts: dict[str, Exported], name: str) -> None:
     first = artefacts[name]
-    assert first.exporter.export(first.student, first.metadata) == first.data
+    assert first.exporter.export(first.student, first.metadata, make_context()) == first.data
 
 
 def test_the_metadata_are_inside_with_the_students_digest(exported: Exported) -> None:
     found = exported.exporter.read_metadata(exported.data)
     digest = exported.student.proof.student_digest
-    assert found == exported.metadata.model_copy(update={"student_digest": digest})
+    own = {name: getattr(found, name) for name in ("batch", "derived_from", "quantisation", "target")}
+    assert found == exported.metadata.model_copy(update={"student_digest": digest, **own})
+
+
+@pytest.mark.parametrize("name", ["onnx-static", "onnx-int8", "onnx-fp16", "ort"])
+def test_what_is_derived_says_from_which_file(artefacts: dict[str, Exported], name: str) -> None:
+    metadata = artefacts[name].exporter.read_metadata(artefacts[name].data)
+    assert metadata.derived_from == hashlib.sha256(artefacts["onnx"].data).hexdigest()
 
 
 def test_nothing_of_the_machine_or_the_teacher_is_in_the_bytes(exported: Exported) -> None:
@@ -81,7 +92,7 @@ def test_nothing_of_the_machine_or_the_teacher_is_in_the_bytes(exported: Exporte
         assert name not in exported.data
     state = exported.student.module.state_dict()
     tensor_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    assert len(exported.data) < tensor_bytes + 20_000
+    assert len(exported.data) < tensor_bytes + (90_000 if exported.exporter.format == "pt2" else 20_000)
 
 
 def test_the_student_is_left_as_it_was(exported: Exported) -> None:
@@ -144,5 +155,5 @@ def test_a_batch_size_frozen_into_the_artefact_is_found(metadata: ArtefactMetada
 
 
 def test_an_unknown_format_is_refused_with_the_choices() -> None:
-    with pytest.raises(ExportError, match="no format 'tflite'; there are safetensors, torchscript, onnx"):
+    with pytest.raises(ExportError, match="no format 'tflite'; there are safetensors, torchscript, onnx, onnx-static"):
         exporter_for("tflite", ExportConfig())

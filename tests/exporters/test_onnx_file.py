@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters import refuse_local_paths
+from ecd_deploy.exporters import ArtefactMetadata, refuse_local_paths
 from ecd_deploy.exporters.onnx_graph import check_embedded, check_interface, check_opset, strip_provenance
 from tests.exporters.conftest import Exported, digit_images, fresh_student
 
@@ -97,12 +97,12 @@ def other_classes(model: onnx.ModelProto) -> None:
     ],
 )
 def test_another_interface_is_refused(
-    model: onnx.ModelProto, change: Callable[[onnx.ModelProto], None], message: str
+    model: onnx.ModelProto, metadata: ArtefactMetadata, change: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
-    check_interface(model, (1, 8, 8), 10)
+    check_interface(model, metadata)
     change(model)
     with pytest.raises(ExportError, match=message):
-        check_interface(model, (1, 8, 8), 10)
+        check_interface(model, metadata)
 
 
 def test_external_data_are_refused_before_they_are_read(artefacts: dict[str, Exported], model: onnx.ModelProto) -> None:
