@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ecd_deploy.split import SplitProof
+from ecd_deploy.split import GraphResult, SplitProof
 
 
 def describe_proof(proof: SplitProof) -> tuple[tuple[str, str], ...]:
     """Name each check and say what was compared."""
+    checks, train_mode = proof.checks, proof.checks.train_mode
     references, storage = proof.checks.references, proof.checks.storage
     dataflow, perturbation, copied = proof.checks.dataflow, proof.checks.perturbation, proof.checks.copied
     visited = (
@@ -20,13 +21,29 @@ def describe_proof(proof: SplitProof) -> tuple[tuple[str, str], ...]:
     )
     poisoned = (
         f"{perturbation.logits_compared} logits keep every bit with {perturbation.poisoned_tensors} tensors of the "
-        "teacher side set to NaN"
+        "teacher side NaN, random, deleted"
+    )
+    trained = (
+        f"{train_mode.buffers_compared} buffers and {train_mode.gradients_compared} gradients keep every bit in "
+        f"{train_mode.conditions} joint steps, one with a random teacher"
     )
     return (
         ("references", visited),
         ("hooks", f"none on the student's {proof.checks.hooks.modules} modules"),
         ("storage", memory),
+        ("values", f"none of {checks.values.auxiliary_values} tensors and slices that stay behind is repeated"),
         ("dataflow", graph),
+        ("graph", _exported(checks.graph)),
         ("perturbation", poisoned),
+        ("train mode", trained),
         ("copy", f"{copied.tensors_compared} tensors and {copied.logits_compared} logits equal the original's"),
+    )
+
+
+def _exported(graph: GraphResult) -> str:
+    if graph.not_done_because is not None:
+        return f"not done, because {graph.not_done_because}"
+    return (
+        f"{graph.nodes} nodes of the torch.export graph lead to {len(graph.reached)} tensors of the student, "
+        f"as they do for it alone, and to none of {graph.auxiliary_tensors} others"
     )

@@ -7,12 +7,15 @@ from ecd_deploy.split.results import (
     CheckResult,
     CopyResult,
     DataflowResult,
+    GraphResult,
     HooksResult,
     PerturbationResult,
     ReferencesResult,
     SplitChecks,
     SplitProof,
     StorageResult,
+    TrainModeResult,
+    ValuesResult,
 )
 from ecd_deploy.split.splitter import split_student
 from ecd_deploy.split.store import load_student, plain_state, read_student, save_student, student_bytes
@@ -22,6 +25,7 @@ __all__ = [
     "CheckResult",
     "CopyResult",
     "DataflowResult",
+    "GraphResult",
     "HooksResult",
     "PerturbationResult",
     "ReferencesResult",
@@ -30,6 +34,8 @@ __all__ = [
     "SplitStudent",
     "StorageResult",
     "TensorRecord",
+    "TrainModeResult",
+    "ValuesResult",
     "load_student",
     "plain_state",
     "read_student",

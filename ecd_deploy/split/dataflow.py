@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ecd_deploy.errors import SplitError
-from ecd_deploy.split.inventory import NamedTensor, auxiliary_tensors, named_tensors
+from ecd_deploy.split.inventory import auxiliary_tensors, named_tensors
 from ecd_deploy.split.joint import joint_logits
 from ecd_deploy.split.results import DataflowResult, listed
 
@@ -35,6 +35,16 @@ class _Walk:
     nodes: int
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Where the autograd graph of the student's logits ends."""
+
+    findings: list[str]
+    reached: tuple[str, ...]
+    """Names of the student's parameters."""
+    nodes: int
+
+
 def check_dataflow(model: TrainingModel, images: Tensor) -> DataflowResult:
     """Walk back from the student's logits of the joint forward to the leaves, and name them.
 
@@ -42,46 +52,50 @@ def check_dataflow(model: TrainingModel, images: Tensor) -> DataflowResult:
     student is an offence, whatever it is; so is a trainable parameter of the student that is not reached.
     Call within `preserved(model)`.
     """
-    own = {id(entry.tensor): entry for entry in named_tensors(model.student, "student") if entry.kind == "parameter"}
-    foreign = {
-        id(entry.tensor): entry.name for entry in auxiliary_tensors(model.auxiliary()) if entry.kind == "parameter"
-    }
-    _make_visible(model)
-    findings: list[str] = []
-    reached: set[int] = set()
+    make_visible(model)
     try:
         with torch.enable_grad():
-            walk = _walk_back(joint_logits(model, images.detach()))
+            ends = graph_ends(model, joint_logits(model, images.detach()))
     except SplitError as error:
-        walk = _Walk((), 0)
-        findings.append(str(error))
+        ends = Ends([str(error)], (), 0)
+    return DataflowResult(
+        findings=listed(ends.findings),
+        passed=not ends.findings,
+        nodes=ends.nodes,
+        reached=ends.reached,
+        auxiliary_parameters=len(_auxiliary_parameters(model)),
+    )
+
+
+def graph_ends(model: TrainingModel, logits: Tensor) -> Ends:
+    """Walk back from logits that the joint model just gave, and judge every leaf."""
+    own = {id(entry.tensor): entry for entry in named_tensors(model.student, "student") if entry.kind == "parameter"}
+    foreign = _auxiliary_parameters(model)
+    findings: list[str] = []
+    reached: set[int] = set()
+    walk = _walk_back(logits)
     for leaf in walk.leaves:
         identity = id(leaf.variable)
         if identity in foreign:
-            findings.append(_shown_path(leaf.path, foreign[identity]))
+            findings.append(shown_path(leaf.path, foreign[identity]))
         elif identity in own:
             reached.add(identity)
         else:
-            findings.append(_shown_path(leaf.path, f"an unknown tensor of shape {tuple(leaf.variable.shape)}"))
+            findings.append(shown_path(leaf.path, f"an unknown tensor of shape {tuple(leaf.variable.shape)}"))
     findings += [
         f"the student's logits do not depend on {entry.name}"
         for identity, entry in own.items()
         if entry.tensor.requires_grad and identity not in reached and identity not in foreign
     ]
-    return DataflowResult(
-        findings=listed(findings),
-        passed=not findings,
-        nodes=walk.nodes,
-        reached=tuple(sorted(own[identity].name for identity in reached)),
-        auxiliary_parameters=len(foreign),
-    )
+    return Ends(findings, tuple(sorted(own[identity].name for identity in reached)), walk.nodes)
 
 
-def _parameters(tensors: tuple[NamedTensor, ...]) -> list[NamedTensor]:
-    return [entry for entry in tensors if entry.kind == "parameter"]
+def _auxiliary_parameters(model: TrainingModel) -> dict[int, str]:
+    return {id(entry.tensor): entry.name for entry in auxiliary_tensors(model.auxiliary()) if entry.kind == "parameter"}
 
 
-def _make_visible(model: TrainingModel) -> None:
+def make_visible(model: TrainingModel) -> None:
+    """Let autograd see the auxiliary parameters that are frozen."""
     own = {id(parameter) for parameter in model.student.parameters()}
     for module in model.auxiliary().values():
         for parameter in module.parameters():
@@ -116,7 +130,8 @@ def _operations(node: Node, origins: dict[Node, Node | None]) -> tuple[str, ...]
     return tuple(reversed(steps))
 
 
-def _shown_path(operations: tuple[str, ...], name: str) -> str:
+def shown_path(operations: tuple[str, ...], name: str) -> str:
+    """The way from the logits back to what was found there."""
     if len(operations) > _SHOWN_STEPS:
         half = _SHOWN_STEPS // 2
         skipped = f"({len(operations) - 2 * half} more)"

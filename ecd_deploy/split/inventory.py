@@ -52,6 +52,11 @@ def auxiliary_tensors(auxiliary: Mapping[str, nn.Module]) -> tuple[NamedTensor, 
 
 def tensor_records(module: nn.Module) -> tuple[TensorRecord, ...]:
     """Describe each tensor of a module, sorted by name."""
+    return describe_tensors(named_tensors(module))
+
+
+def describe_tensors(tensors: Iterable[NamedTensor]) -> tuple[TensorRecord, ...]:
+    """Describe each tensor, sorted by name."""
     records = (
         TensorRecord(
             name=entry.name,
@@ -60,7 +65,7 @@ def tensor_records(module: nn.Module) -> tuple[TensorRecord, ...]:
             shape=tuple(entry.tensor.shape),
             sha256=sha256_bytes(tensor_bytes(entry.tensor)),
         )
-        for entry in named_tensors(module)
+        for entry in tensors
     )
     return tuple(sorted(records, key=lambda record: record.name))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import types
 import weakref
 from collections import deque
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 
 _Edge = tuple[str, object]
 
-# Classes, modules and frames belong to the program, not to the object; the rest holds nothing.
+# Modules and frames belong to the program, not to the object; the rest holds nothing.
 _NOT_FOLLOWED = (
-    type,
     types.ModuleType,
     types.FrameType,
     types.CodeType,
@@ -34,6 +34,9 @@ _NOT_FOLLOWED = (
     torch.device,
     torch.Size,
 )
+
+
+_LIBRARIES = frozenset({"accelerate", "numpy", "torch", "torchvision"})
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,10 @@ class Search:
 
 
 def search(root: object, name: str, wanted: Callable[[object], str | None]) -> Search:
-    """Walk breadth first from `root` through attributes, containers, hooks, closures, defaults and bound objects.
+    """Walk breadth first from `root` to whatever it holds on to.
+
+    Followed are attributes, containers, hooks, closures, defaults, bound objects, classes, and the globals that
+    functions name.
 
     Args:
         root: where to start; it is not itself compared.
@@ -83,6 +89,8 @@ def _edges(holder: object) -> Iterator[_Edge]:
         yield from _module_edges(holder)
     elif isinstance(holder, Tensor):
         yield from _tensor_edges(holder)
+    elif isinstance(holder, type):
+        yield from _class_edges(holder)
     elif isinstance(holder, torch.autograd.graph.Node):
         yield ".next_functions", holder.next_functions
         yield ".variable", getattr(holder, "variable", None)
@@ -100,6 +108,7 @@ def _edges(holder: object) -> Iterator[_Edge]:
 
 
 def _module_edges(module: nn.Module) -> Iterator[_Edge]:
+    yield ".__class__", type(module)
     for attribute, value in vars(module).items():
         if attribute in ("_parameters", "_buffers", "_modules") and isinstance(value, dict):
             for name, member in value.items():
@@ -125,6 +134,41 @@ def _function_edges(function: types.FunctionType) -> Iterator[_Edge]:
     yield ".__defaults__", function.__defaults__
     yield ".__kwdefaults__", function.__kwdefaults__
     yield ".__dict__", function.__dict__
+    if not _of_a_library(function):
+        yield from _global_edges(function)
+
+
+def _class_edges(kind: type) -> Iterator[_Edge]:
+    """A class reaches its bases and what stands in it; of a library's classes, only functions put in from outside."""
+    for base in kind.__mro__[1:]:
+        yield f".<base {base.__name__}>", base
+    for name, value in vars(kind).items():
+        function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+        if not _of_a_library(kind) or (isinstance(function, types.FunctionType) and not _of_a_library(function)):
+            yield f".{name}", function
+
+
+def _global_edges(function: types.FunctionType) -> Iterator[_Edge]:
+    """The globals that a function names, and what it names of modules that are no library."""
+    names = _names(function.__code__)
+    for name in sorted(names & function.__globals__.keys()):
+        value = function.__globals__[name]
+        yield f".__globals__[{name}]", value
+        if isinstance(value, types.ModuleType) and not _of_a_library(value):
+            for attribute in sorted(names & vars(value).keys()):
+                yield f".__globals__[{name}].{attribute}", vars(value)[attribute]
+
+
+def _names(code: types.CodeType) -> set[str]:
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return set(code.co_names).union(*inner)
+
+
+def _of_a_library(thing: object) -> bool:
+    """Whether it is defined in Python itself or in a library whose globals hold no model of the user's."""
+    where = thing.__name__ if isinstance(thing, types.ModuleType) else getattr(thing, "__module__", None)
+    package = str(where).partition(".")[0]
+    return package in sys.stdlib_module_names or package in _LIBRARIES
 
 
 def _object_edges(holder: object) -> Iterator[_Edge]:

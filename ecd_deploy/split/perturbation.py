@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,16 +13,16 @@ from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split.inventory import NamedTensor, auxiliary_tensors, tensor_bytes
 from ecd_deploy.split.joint import joint_logits, student_logits
 from ecd_deploy.split.results import PerturbationResult, listed
-from ecd_deploy.split.storages import poisoned
+from ecd_deploy.split.storages import poisoned, randomised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ecd_deploy.distill import TrainingModel
 
 
 def check_perturbation(model: TrainingModel, images: Tensor) -> PerturbationResult:
-    """Compare logits bit by bit: joint and alone, as trained and with each auxiliary number set to NaN.
+    """Compare logits bit by bit: joint and alone; as trained, and with all that is auxiliary NaN, random, deleted.
 
     A feature of the teacher that enters the student detached leaves no trace in the autograd graph; it does here.
     Images are (N, C, H, W). Call within `preserved(model)`.
@@ -53,8 +54,27 @@ def check_perturbation(model: TrainingModel, images: Tensor) -> PerturbationResu
         with poisoned([entry.tensor for entry in targets]):
             compare(lambda: joint_logits(model, images), "in the joint forward with all auxiliary tensors NaN")
             compare(lambda: student_logits(model.student, images), "alone with all auxiliary tensors NaN")
+        with randomised([entry.tensor for entry in targets]):
+            compare(lambda: joint_logits(model, images), "in the joint forward with all auxiliary tensors randomised")
+        with _deleted(model):
+            compare(lambda: student_logits(model.student, images), "alone with all auxiliary modules emptied")
         compare(lambda: student_logits(model.student, images), "alone after the tensors were restored")
     return _result(findings, targets, compared, sha256_bytes(tensor_bytes(reference)))
+
+
+@contextmanager
+def _deleted(model: TrainingModel) -> Iterator[None]:
+    """Take parameters, buffers and children away from every auxiliary module for the length of the block."""
+    children = {id(child): child for module in model.auxiliary().values() for child in module.modules()}
+    tables = [t for child in children.values() for t in (child._parameters, child._buffers, child._modules)]
+    contents: list[dict[str, object]] = [dict(table) for table in tables]
+    try:
+        for table in tables:
+            table.clear()
+        yield
+    finally:
+        for table, content in zip(tables, contents, strict=True):
+            table.update(content)  # type: ignore[arg-type]
 
 
 def bit_difference(logits: Tensor, reference: Tensor) -> str | None:

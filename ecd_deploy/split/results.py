@@ -61,8 +61,45 @@ class DataflowResult(CheckResult):
     auxiliary_parameters: Count = Field(description="Parameters that must not be reached.")
 
 
+class GraphResult(CheckResult):
+    """The `torch.export` graph of the student's logits begins at tensors of the student, all and only its own.
+
+    All are those that the exported student alone begins at. Where `torch.export` cannot express the student, the
+    walk is not done and `not_done_because` says so; the other checks must do without it.
+    """
+
+    not_done_because: str | None = None
+    nodes: Count = Field(default=0, description="Nodes of the graph that the student's logits depend on.")
+    reached: tuple[str, ...] = Field(default=(), description="Names of the student's tensors that were reached.")
+    literals: Count = Field(default=0, description="Numbers and short lists that a forward spells out.")
+    auxiliary_tensors: Count = Field(default=0, description="Tensors that must not be reached.")
+
+
+class TrainModeResult(CheckResult):
+    """In train mode the student's logits, statistics and gradients of its own loss are those of it alone, bit by bit.
+
+    The autograd walk is repeated in train mode too.
+    """
+
+    conditions: Count = Field(default=0, description="Joint steps compared: teacher as trained, and randomised.")
+    buffers_compared: Count = Field(default=0, description="Buffers of the student, in each condition.")
+    gradients_compared: Count = Field(default=0, description="Parameters' gradients, in each condition.")
+    nodes: Count = Field(default=0, description="Nodes of the autograd graph that were walked.")
+
+
+class ValuesResult(CheckResult):
+    """No tensor that the student holds repeats the values of an auxiliary tensor or of one of its slices."""
+
+    student_tensors: Count
+    auxiliary_tensors: Count
+    auxiliary_values: Count = Field(description="Tensors and leading slices whose values were looked for.")
+    common: tuple[str, ...] = Field(
+        default=(), description="What never changes and the student had before the teacher was made of it."
+    )
+
+
 class PerturbationResult(CheckResult):
-    """The student's logits keep every bit, alone or in the joint model, also when all else is NaN."""
+    """The student's logits keep every bit, alone or in the joint model, when all else is NaN, random or deleted."""
 
     poisoned_tensors: Count = Field(description="Auxiliary floating-point tensors that were set to NaN.")
     poisoned_elements: Count
@@ -86,8 +123,11 @@ class SplitChecks(_Frozen):
     references: ReferencesResult
     hooks: HooksResult
     storage: StorageResult
+    values: ValuesResult
     dataflow: DataflowResult
+    graph: GraphResult
     perturbation: PerturbationResult
+    train_mode: TrainModeResult
     copied: CopyResult
 
     @property
@@ -111,6 +151,9 @@ class SplitProof(_Frozen):
     parameters: Count = Field(description="Elements of the student's parameters.")
     buffers: Count = Field(description="Elements of the student's buffers and plain tensor attributes.")
     student_tensors: tuple[TensorRecord, ...]
+    auxiliary_tensors: tuple[TensorRecord, ...] = Field(
+        description="What stays behind, so that an artefact can be searched for it later."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

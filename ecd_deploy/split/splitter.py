@@ -10,14 +10,17 @@ from torch import Tensor, nn
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split.copying import check_copy
 from ecd_deploy.split.dataflow import check_dataflow
+from ecd_deploy.split.graph_check import check_graph
 from ecd_deploy.split.hooks import check_hooks
-from ecd_deploy.split.inventory import TensorRecord, records_digest
+from ecd_deploy.split.inventory import TensorRecord, auxiliary_tensors, describe_tensors, records_digest
 from ecd_deploy.split.joint import preserved
 from ecd_deploy.split.perturbation import check_perturbation
 from ecd_deploy.split.references import check_references
 from ecd_deploy.split.results import CheckResult, SplitChecks, SplitProof
 from ecd_deploy.split.storage_check import check_storage
 from ecd_deploy.split.student import SplitStudent
+from ecd_deploy.split.train_mode import check_train_mode
+from ecd_deploy.split.values import check_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,18 +45,33 @@ def split_student(model: TrainingModel, example: Tensor) -> SplitStudent:
         references = check_references(model)
         hooks = check_hooks(model)
         storage = check_storage(model)
+        values = check_values(model)
         dataflow = check_dataflow(model, images)
+        graph = check_graph(model, images)
         perturbation = check_perturbation(model, images)
+        train_mode = check_train_mode(model, images)
         # A student that holds the joint model would take it along into the copy.
-        _refuse(references=references, hooks=hooks, storage=storage, dataflow=dataflow, perturbation=perturbation)
+        _refuse(
+            references=references,
+            hooks=hooks,
+            storage=storage,
+            values=values,
+            dataflow=dataflow,
+            graph=graph,
+            perturbation=perturbation,
+            train_mode=train_mode,
+        )
         copied = check_copy(model, images)
         _refuse(copy=copied.result)
     checks = SplitChecks(
         references=references,
         hooks=hooks,
         storage=storage,
+        values=values,
         dataflow=dataflow,
+        graph=graph,
         perturbation=perturbation,
+        train_mode=train_mode,
         copied=copied.result,
     )
     return SplitStudent(copied.module.cpu(), _proof(model, images, checks, copied.records))
@@ -85,6 +103,7 @@ def _proof(model: TrainingModel, images: Tensor, checks: SplitChecks, records: t
         parameters=_elements(record for record in records if record.kind == "parameter"),
         buffers=_elements(record for record in records if record.kind != "parameter"),
         student_tensors=records,
+        auxiliary_tensors=describe_tensors(auxiliary_tensors(model.auxiliary())),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, UntypedStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ecd_deploy.split.inventory import NamedTensor
 
@@ -56,25 +56,43 @@ def saved_storages(tensors: Iterable[Tensor]) -> Iterator[None]:
 
 @contextmanager
 def poisoned(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Set every floating-point tensor to NaN for the length of the block, and restore it afterwards.
+    """Set every floating-point tensor to NaN for the length of the block, and restore it afterwards."""
+    with _overwritten(tensors, lambda alias: alias.fill_(torch.nan)):
+        yield
 
-    Writes go through fresh aliases of the storages, so that autograd's version counters do not move.
-    """
+
+@contextmanager
+def randomised(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Draw every floating-point tensor anew, 0.5 to 1.5, for the length of the block, and restore it afterwards."""
+    generators: dict[torch.device, torch.Generator] = {}
+
+    def draw(alias: Tensor) -> None:
+        if alias.device not in generators:
+            generators[alias.device] = torch.Generator(alias.device).manual_seed(0)
+        alias.uniform_(0.5, 1.5, generator=generators[alias.device])
+
+    with _overwritten(tensors, draw):
+        yield
+
+
+@contextmanager
+def _overwritten(tensors: Sequence[Tensor], write: Callable[[Tensor], object]) -> Iterator[None]:
+    # Writes go through fresh aliases of the storages, so that autograd's version counters do not move.
     with saved_storages(tensors):
         for tensor in tensors:
             if tensor.is_floating_point():
                 alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
                 alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
-                _fill_nan(alias)
+                write(_without_repetition(alias))
         yield
 
 
-def _fill_nan(alias: Tensor) -> None:
+def _without_repetition(alias: Tensor) -> Tensor:
     # An expanded tensor has several indices for one element, which torch refuses to write through.
     for dimension, stride in enumerate(alias.stride()):
         if stride == 0 and alias.shape[dimension] > 1:
             alias = alias.narrow(dimension, 0, 1)
-    alias.fill_(torch.nan)
+    return alias
 
 
 def _span(tensor: Tensor) -> tuple[str, int, int] | None:

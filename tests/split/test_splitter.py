@@ -32,7 +32,7 @@ def test_the_proof_says_what_was_compared(joint: ECDModel, images: Tensor) -> No
     assert proof.checks.dataflow.reached == tuple(sorted(trainable))
     assert proof.checks.dataflow.auxiliary_parameters == len(auxiliary)
     assert proof.checks.perturbation.poisoned_tensors >= len(auxiliary)
-    assert proof.checks.perturbation.logits_compared == 4 * 4 * 10
+    assert proof.checks.perturbation.logits_compared == 6 * 4 * 10
     assert proof.parameters == sum(parameter.numel() for parameter in joint.student.parameters())
     assert proof.buffers == sum(buffer.numel() for buffer in joint.student.buffers())
     assert proof.student_digest == state_digest(joint.student)

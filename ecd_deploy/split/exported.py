@@ -1,0 +1,156 @@
+"""The `torch.export` graph of a model: made without a trace left on the model, and walked backwards."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from ecd_deploy.errors import SplitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch.fx import Node
+
+
+@dataclass(frozen=True)
+class Reached:
+    """An input of the graph that the outcome depends on.
+
+    Attributes:
+        name: of the parameter, buffer or constant in the model, or of the input.
+        kind: as `torch.export` calls it.
+        tensor: what stands there; None for an input of the user's.
+        path: operations from the outcome to it.
+        literal: whether it is a number or a short list that the forward spells out.
+    """
+
+    name: str
+    kind: InputKind
+    tensor: Tensor | None
+    path: tuple[str, ...]
+    literal: bool
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What the first output of a graph depends on, and how many nodes that takes."""
+
+    inputs: tuple[Reached, ...]
+    nodes: int
+
+
+def exported_program(module: nn.Module, images: Tensor) -> ExportedProgram:
+    """Export a module, not strictly, and make it functional: afterwards every effect is an edge of the graph.
+
+    Attributes of the modules are what they were afterwards; values and random state are the caller's to keep.
+
+    Raises:
+        SplitError: `torch.export` cannot express the module.
+    """
+    try:
+        with _attributes_kept(module), library_quiet():
+            program = torch.export.export(module, (images,), strict=False)
+            # Makes a mutation in place visible; costs more than the export, so only where there is one.
+            return program.run_decompositions({}) if _mutates(program) else program
+    except Exception as error:
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        raise SplitError(f"torch.export cannot express {type(module).__name__}: {first_line}") from error
+
+
+def first_output(program: ExportedProgram) -> Slice:
+    """Walk back from the first output that is the user's."""
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    first = program.graph_signature.user_outputs[0]
+    results = [node for node in output.all_input_nodes if node.name == first]
+    origins: dict[Node, Node | None] = dict.fromkeys(results)
+    queue = deque(results)
+    while queue:
+        node = queue.popleft()
+        for source in node.all_input_nodes:
+            if source not in origins:
+                origins[source] = node
+                queue.append(source)
+    specifications = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    inputs = []
+    for node in origins:
+        if node.op != "placeholder":
+            continue
+        spec = specifications[node.name]
+        name = spec.target or node.name
+        tensor = tensor_of(program, spec.kind, name)
+        inputs.append(Reached(name, spec.kind, tensor, _operations(node, origins), _is_literal(node, tensor)))
+    return Slice(tuple(inputs), len(origins))
+
+
+def tensor_of(program: ExportedProgram, kind: InputKind, name: str) -> Tensor | None:
+    """The tensor that stands at an input of the graph, None for an input of the user's."""
+    if kind in (InputKind.PARAMETER, InputKind.BUFFER) and name in program.state_dict:
+        found: object = program.state_dict[name]
+    else:
+        found = program.constants.get(name)
+    return found if isinstance(found, Tensor) else None
+
+
+@contextmanager
+def library_quiet() -> Iterator[None]:
+    """Keep warnings and log lines of torch in here: what they warn of is asserted from the graph."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+@contextmanager
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Put back what a forward assigns to its module: under `torch.export` that would be a tensor without data."""
+    tables: list[dict[str, Any]] = [
+        table for child in module.modules() for table in (vars(child), child._parameters, child._buffers)
+    ]
+    kept = [(table, dict(table)) for table in tables]
+    try:
+        yield
+    finally:
+        for table, content in kept:
+            if table.keys() != content.keys() or any(table[key] is not content[key] for key in content):
+                table.clear()
+                table.update(content)
+
+
+def _mutates(program: ExportedProgram) -> bool:
+    if program.graph_signature.buffers_to_mutate:
+        return True
+    schemas = (getattr(node.target, "_schema", None) for node in program.graph.nodes if node.op == "call_function")
+    return any(schema.is_mutable for schema in schemas if schema is not None)
+
+
+_LITERAL_ELEMENTS = 4
+
+
+def _is_literal(node: Node, tensor: Tensor | None) -> bool:
+    """`torch.tensor(...)` in a forward is copied fresh by the tracer; a tensor that is held somewhere is not."""
+    if tensor is None or tensor.numel() > _LITERAL_ELEMENTS:
+        return False
+    return all("lift_fresh" in str(user.target) for user in node.users)
+
+
+def _operations(node: Node, origins: dict[Node, Node | None]) -> tuple[str, ...]:
+    steps: list[str] = []
+    step = origins[node]
+    while step is not None:
+        steps.append(str(step.target))
+        step = origins[step]
+    return tuple(reversed(steps))
