@@ -201,7 +201,7 @@ def models() -> None:
     for entry in describe_students():
         click.echo(f"{entry.name:14} {entry.parameters:>10,} parameters at 100 classes")
     click.echo("wrn-D-K        any depth D = 6n + 4 and width K")
-    click.echo("torchvision:NAME, package.module:factory")
+    click.echo("torchvision:NAME, timm:NAME, package.module:factory")
 
 
 @cli.command()

@@ -6,7 +6,6 @@ Each field is documented and checked here, and nowhere else. Fields that the pap
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from importlib.resources import files
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from ecd_deploy.errors import RecipeError
+from ecd_deploy.errors import RecipeError, did_you_mean
 from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.section import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Section
@@ -62,7 +61,7 @@ class DataConfig(Section):
 class StudentConfig(Section):
     """The network that is deployed."""
 
-    name: str = Field(description="A built-in name, `torchvision:NAME` or `package.module:factory`.")
+    name: str = Field(description="A built-in name, `torchvision:NAME`, `timm:NAME` or `package.module:factory`.")
     num_classes: Annotated[int, Field(ge=2)] | None = Field(
         default=None, description="Checked against the data; default: taken from the data."
     )
@@ -255,7 +254,7 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
 def _read_recipe_file(name_or_path: str) -> str:
     path = Path(name_or_path)
     if not path.is_file():
-        hint = _suggest(name_or_path, builtin_recipes())
+        hint = did_you_mean(name_or_path, builtin_recipes())
         raise RecipeError(
             f"no recipe '{name_or_path}': neither a file nor a built-in name{hint}; "
             f"built in are {', '.join(builtin_recipes())}"
@@ -292,7 +291,7 @@ def _explain(error: ValidationError, where: str) -> str:
         path = ".".join(str(part) for part in detail["loc"]) or "recipe"
         if detail["type"] == "extra_forbidden":
             choices = _allowed_keys(detail["loc"][:-1])
-            hint = _suggest(str(detail["loc"][-1]), choices)
+            hint = did_you_mean(str(detail["loc"][-1]), choices)
             lines.append(f"  {path}: unknown key{hint}; known are {', '.join(choices)}")
         elif detail["type"] == "missing":
             lines.append(f"  {path}: is missing")
@@ -309,8 +308,3 @@ def _allowed_keys(location: tuple[int | str, ...]) -> tuple[str, ...]:
     for part in location:
         section = section.model_fields[part].annotation
     return tuple(section.model_fields)
-
-
-def _suggest(word: str, choices: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""

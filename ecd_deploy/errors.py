@@ -24,6 +24,7 @@ Outside of a training, signals end a command with the same codes.
 
 from __future__ import annotations
 
+import difflib
 from typing import ClassVar
 
 
@@ -103,3 +104,9 @@ class SplitError(ArtefactError):
 
 class ExportError(ArtefactError):
     """An artefact cannot be written or opened."""
+
+
+def did_you_mean(word: str, choices: tuple[str, ...]) -> str:
+    """Return what an error appends to a wrong name: the most similar choice, or nothing."""
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -93,8 +93,7 @@ class DynamicConv2d(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Convolve each sample with its own kernel."""
         mixing = self.mixing_weights(features)
-        if self._edge_padding is not None:
-            features = F.pad(features, self._edge_padding, mode=self.padding_mode)
+        features = self._padded(features)
         if self.backend == "grouped":
             return self._convolve(features, mixing)
         chunk = self.samples_per_chunk()
@@ -115,6 +114,12 @@ class DynamicConv2d(nn.Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"padding={self.padding!r}, groups={self.groups}, kernels={self.kernels}, backend={self.backend!r}"
         )
+
+    def _padded(self, features: Tensor) -> Tensor:
+        """Apply what padding the convolution itself cannot."""
+        if self._edge_padding is None:
+            return features
+        return F.pad(features, self._edge_padding, mode=self.padding_mode)
 
     def _convolve_recomputing(self, features: Tensor, mixing: Tensor) -> Tensor:
         if not torch.is_grad_enabled():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ecd_deploy.distill.dynamic_conv import Backend, DynamicConv2d, fresh_like
+from ecd_deploy.distill.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
 from ecd_deploy.distill.structure import StudentStructure, find_structure, is_spatial
 from ecd_deploy.errors import StudentError, UsageError
 
@@ -100,7 +101,7 @@ def build_teacher(
     skipped = tuple(_skipped(student, structure))
     kept = {entry.name for entry in skipped}
     dynamic = {
-        name: DynamicConv2d(conv, kernels, reduction=reduction, temperature=temperature, backend=backend)
+        name: _counterpart(conv)(conv, kernels, reduction=reduction, temperature=temperature, backend=backend)
         for name, conv in module.named_modules()
         if isinstance(conv, nn.Conv2d) and name not in kept
     }
@@ -123,6 +124,10 @@ def build_teacher(
     return GeneratedTeacher(module, report)
 
 
+def _counterpart(conv: nn.Conv2d) -> type[DynamicConv2d]:
+    return SamePaddedDynamicConv2d if pads_as_tensorflow(conv) else DynamicConv2d
+
+
 def _skipped(student: nn.Module, structure: StudentStructure) -> Iterator[SkippedConvolution]:
     inside = {conv.name for block in structure.blocks for conv in block.convolutions}
     for name, module in student.named_modules():
@@ -134,7 +139,7 @@ def _skipped(student: nn.Module, structure: StudentStructure) -> Iterator[Skippe
             reason = "its kernel is 1x1"
         elif name not in inside:
             reason = "it is outside the blocks"
-        elif type(module) is not nn.Conv2d:
+        elif type(module) is not nn.Conv2d and not pads_as_tensorflow(module):
             reason = f"its class {type(module).__name__} may compute something else than torch.nn.Conv2d"
         elif module._forward_pre_hooks or module._forward_hooks:
             reason = "it has hooks, which may change what it computes"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ecd_deploy.errors import StudentError
+from ecd_deploy.errors import StudentError, did_you_mean
 from ecd_deploy.models.cifar_resnet import CifarResNet
+from ecd_deploy.models.libraries import timm_student, torchvision_student
 from ecd_deploy.models.preact_resnet import PreActivationResNet
 from ecd_deploy.models.wide_resnet import WideResNet
 
@@ -22,8 +22,7 @@ _BOTTLENECK_DEPTHS = (164,)
 _COMMON_WIDE = ("wrn-16-2", "wrn-16-4", "wrn-28-4", "wrn-28-10", "wrn-40-1", "wrn-40-2", "wrn-40-4")
 _WIDE = re.compile(r"wrn-(\d+)-(\d+)")
 _TORCHVISION_PREFIX = "torchvision:"
-# These give a tuple of logits in training mode unless their auxiliary heads are left out.
-_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+_TIMM_PREFIX = "timm:"
 
 
 def student_names() -> tuple[str, ...]:
@@ -35,8 +34,8 @@ def build_student(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Mo
     """Build a student with fresh weights from the global random state.
 
     Args:
-        name: a built-in name, `wrn-D-K`, `torchvision:NAME` (RGB only, no pretrained weights), or
-            `package.module:factory`, which is called as `factory(num_classes=..., in_channels=...)`.
+        name: a built-in name, `wrn-D-K`, `torchvision:NAME` (RGB only), `timm:NAME` (no pretrained weights
+            of either), or `package.module:factory`, called as `factory(num_classes=..., in_channels=...)`.
         num_classes: width of the logits.
         in_channels: channels of the images.
 
@@ -44,13 +43,16 @@ def build_student(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Mo
         A network of images (N, in_channels, H, W) -> logits (N, num_classes).
 
     Raises:
-        StudentError: the name is unknown, or the factory cannot be found, fails or gives no module.
+        StudentError: the name is unknown, timm is not installed, or the factory cannot be found, fails or
+            gives no module.
     """
     for what, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if value < 1:
             raise StudentError(f"student '{name}': {what} must be at least 1, it is {value}")
     if name.startswith(_TORCHVISION_PREFIX):
-        return _torchvision_student(name.removeprefix(_TORCHVISION_PREFIX), num_classes, in_channels)
+        return torchvision_student(name.removeprefix(_TORCHVISION_PREFIX), num_classes, in_channels)
+    if name.startswith(_TIMM_PREFIX):
+        return timm_student(name.removeprefix(_TIMM_PREFIX), num_classes, in_channels)
     if ":" in name:
         return _factory_student(name, num_classes, in_channels)
     if wide := _WIDE.fullmatch(name):
@@ -60,27 +62,9 @@ def build_student(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Mo
     if name in (f"resnet{depth}" for depth in _BOTTLENECK_DEPTHS):
         return PreActivationResNet(int(name.removeprefix("resnet")), num_classes=num_classes, in_channels=in_channels)
     raise StudentError(
-        f"no student '{name}'{_suggest(name, student_names())}; choices are {', '.join(student_names())}, "
-        "wrn-D-K, torchvision:NAME and package.module:factory"
+        f"no student '{name}'{did_you_mean(name, student_names())}; choices are {', '.join(student_names())}, "
+        "wrn-D-K, torchvision:NAME, timm:NAME and package.module:factory"
     )
-
-
-def _torchvision_student(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    from torchvision import models
-
-    choices = tuple(models.list_models(module=models))
-    if name not in choices:
-        raise StudentError(
-            f"torchvision has no classifier '{name}'{_suggest(name, choices)}; choices are {', '.join(choices)}"
-        )
-    if in_channels != 3:
-        raise StudentError(
-            f"student 'torchvision:{name}' takes images of 3 channels, the data has {in_channels}; "
-            "use a built-in student or a factory of your own"
-        )
-    options = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY_HEADS else {}
-    network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
-    return network
 
 
 def _factory_student(name: str, num_classes: int, in_channels: int) -> nn.Module:
@@ -113,7 +97,7 @@ def _find_factory(name: str) -> Callable[..., Any]:
         if not hasattr(found, part):
             public = sorted(key for key, value in vars(found).items() if callable(value) and not key.startswith("_"))
             raise StudentError(
-                f"student '{name}': '{module_name}' has no '{attribute}'{_suggest(part, tuple(public))}; "
+                f"student '{name}': '{module_name}' has no '{attribute}'{did_you_mean(part, tuple(public))}; "
                 f"callables there are {', '.join(public) or 'none'}"
             )
         found = getattr(found, part)
@@ -126,8 +110,3 @@ def _find_factory(name: str) -> Callable[..., Any]:
 def _parents(module_name: str) -> tuple[str, ...]:
     parts = module_name.split(".")
     return tuple(".".join(parts[:count]) for count in range(1, len(parts) + 1))
-
-
-def _suggest(word: str, choices: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
