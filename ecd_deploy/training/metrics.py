@@ -60,9 +60,12 @@ class MetricsLog:
         except OSError as error:
             raise ArtefactError(f"cannot write {self._path}: {error.strerror}") from error
         if self._events is not None:
-            for name, value in record.model_dump(exclude={"epoch", "step"}, exclude_none=True).items():
-                self._events.add_scalar(name, value, record.step)
-            self._events.flush()
+            try:
+                for name, value in record.model_dump(exclude={"epoch", "step"}, exclude_none=True).items():
+                    self._events.add_scalar(name, value, record.step)
+                self._events.flush()
+            except OSError as error:
+                raise ArtefactError(f"cannot write {self._path.with_name(_EVENTS)}: {error.strerror}") from error
 
 
 def _line(record: EpochRecord) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from ecd_deploy.config import load_recipe, parse_recipe
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
+from ecd_deploy.pipelines.manifest import Manifest
 from ecd_deploy.pipelines.recipe_file import recipe_to_toml
 from ecd_deploy.pipelines.run_directory import create_run, open_run
 
@@ -141,3 +142,32 @@ def test_a_file_in_the_way_is_an_artefact_error(tmp_path: Path) -> None:
 def test_recipe_file_reads_back_equal(overrides: tuple[str, ...]) -> None:
     recipe = load_recipe("cifar100-resnet20", overrides)
     assert parse_recipe(recipe_to_toml(recipe), "again") == recipe
+
+
+def test_what_a_kill_left_before_the_recipe_was_recorded_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("1\n")
+    (tmp_path / ".MANIFEST.json.00aa.partial").write_text("{")
+    with create_run(tmp_path, RECIPE, resume=True):
+        pass
+    (tmp_path / "recipe.toml").unlink()
+    manifest = tmp_path / "MANIFEST.json"
+    manifest.write_text(Manifest(recipe_digest=RECIPE.digest()).model_dump_json())
+    with create_run(tmp_path, RECIPE, resume=True) as directory:
+        assert directory.recipe == RECIPE
+    with open_run(tmp_path) as directory:
+        directory.verify()
+
+
+def test_another_recipe_takes_the_place_if_changes_are_accepted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with create_run(tmp_path, RECIPE, resume=False) as directory:
+        directory.bind_data("a")
+    other = load_recipe("digits", ("train.epochs=3",))
+    with create_run(tmp_path, other, resume=True, accept_changes=True) as directory:
+        directory.bind_data("b", accept_changes=True)
+    assert "given    epochs = 3" in caplog.text
+    with open_run(tmp_path) as directory:
+        assert directory.recipe == other
+        assert directory.manifest.recipe_digest == other.digest()
+        assert directory.manifest.data_digest == "b"

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -181,3 +184,47 @@ def test_the_best_that_the_older_of_two_refers_to_is_kept_as_well(tmp_path: Path
     for count in range(1, 6):
         store.save(checkpoint(*top1s[:count]))
     assert names(tmp_path) == ["step-000000020", "step-000000040", "step-000000050"]
+
+
+def test_a_kill_before_any_call_to_the_file_system_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """A save that also prunes: each of its calls that Python audits is once the moment of a SIGKILL."""
+    kills = 0
+    steps = set()
+    ended = False
+    while not ended:
+        folder = tmp_path / str(kills)
+        store = CheckpointStore(folder)
+        for count in (1, 2, 3):
+            store.save(checkpoint(*[0.1 * number for number in range(count)]))
+        ended = save_until_call(store, kills + 1)
+        leftovers = [name for name in names(folder) if name.endswith(".partial")]
+        store.recover()
+        newest = store.newest()
+        assert newest is not None
+        assert newest.state.step in (30, 40)
+        assert len(store.paths()) >= 2
+        assert not any(name.endswith((".partial", ".corrupt")) for name in names(folder))
+        steps.add((newest.state.step, bool(leftovers)))
+        kills += not ended
+    assert kills > 10
+    # before, inside and after the rename that makes the checkpoint, and while an old one is removed
+    assert steps == {(30, False), (30, True), (40, False), (40, True)}
+
+
+def save_until_call(store: CheckpointStore, number: int) -> bool:
+    """Save a fourth checkpoint in a process that is killed at its call of that number; whether it ended before."""
+    process = os.fork()
+    if process == 0:
+        calls = 0
+
+        def kill(event: str, _: object) -> None:
+            nonlocal calls
+            calls += event.startswith(("os.", "open", "shutil."))
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(kill)
+        store.save(checkpoint(0.0, 0.1, 0.2, 0.3))
+        os._exit(0)
+    _, status = os.waitpid(process, 0)
+    return os.waitstatus_to_exitcode(status) == 0
