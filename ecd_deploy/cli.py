@@ -177,11 +177,14 @@ def gate(run_dir: Path) -> None:
 
 @cli.command()
 @_run_directory
-def report(run_dir: Path) -> None:
-    """Write report.md from what the steps left."""
+@click.option(
+    "--against", type=click.Path(path_type=Path), multiple=True, help="Another run to set beside this one; repeatable."
+)
+def report(run_dir: Path, against: tuple[Path, ...]) -> None:
+    """Write report.html and report.md from what the steps left."""
     from ecd_deploy.pipelines.steps import run_report
 
-    click.echo(run_report(run_dir))
+    click.echo(run_report(run_dir, against))
 
 
 @cli.command()

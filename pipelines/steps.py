@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from ecd_deploy.pipelines.export import ArtefactList, export
 from ecd_deploy.pipelines.gate import GateReport, gate
 from ecd_deploy.pipelines.launch import is_main_process, train_as_worker
 from ecd_deploy.pipelines.profile import Profile, profile
-from ecd_deploy.pipelines.report import write_report
+from ecd_deploy.pipelines.report import NamedRun, read_results, write_report
 from ecd_deploy.pipelines.run_directory import RunDirectory, create_run, open_run
 from ecd_deploy.pipelines.split import open_student, split
 from ecd_deploy.pipelines.train import train
@@ -67,10 +68,14 @@ def run_gate(root: Path) -> GateReport:
         return gate(directory)
 
 
-def run_report(root: Path) -> Path:
-    """Write the report of a run, as far as it has come."""
+def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
+    """Write the report of a finished run, with other finished runs beside it."""
+    others = []
+    for other in against:
+        with open_run(other) as directory:
+            others.append(NamedRun(other.name, read_results(directory)))
     with open_run(root) as directory:
-        return write_report(directory)
+        return write_report(directory, others)
 
 
 def _data(directory: RunDirectory) -> DataSplits:

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ecd_deploy.pipelines.gate import Check, GateReport, Verdict
-from ecd_deploy.pipelines.report import REPORT_NAME, RunResults, format_number
+from ecd_deploy.pipelines.report import HTML_NAME, RunResults
+from ecd_deploy.pipelines.report.content import format_number
 
 _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
 
@@ -27,7 +28,7 @@ def print_summary(results: RunResults, root: Path, console: Console) -> None:
     for artefact in results.artefacts.artefacts:
         console.print(f"  {root / artefact.file}  {artefact.bytes / 1e3:.1f} kB")
     print_gate(results.gate, console)
-    console.print(f"report: {root / REPORT_NAME}")
+    console.print(f"report: {root / HTML_NAME}")
 
 
 def print_gate(report: GateReport, console: Console) -> None:

@@ -52,7 +52,7 @@ def test_commands_and_options_are_these() -> None:
         "validate": ["run_dir"],
         "profile": ["cpus", "memory", "output", "target", "threads"],
         "gate": ["run_dir"],
-        "report": ["run_dir"],
+        "report": ["against", "run_dir"],
         "recipes": [],
         "models": [],
         "schema": [],

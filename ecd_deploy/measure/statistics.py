@@ -28,6 +28,17 @@ def accuracy_lower_bound(correct: int, total: int, confidence: float) -> float:
     return float(stats.beta.ppf(1 - confidence, correct, total - correct + 1))
 
 
+def accuracy_interval(correct: int, total: int, confidence: float) -> tuple[float, float]:
+    """Two-sided confidence interval of an accuracy (Clopper and Pearson 1934, exact).
+
+    Raises:
+        ValueError: no images, or more correct ones than images.
+    """
+    one_sided = (1 + confidence) / 2
+    lower = accuracy_lower_bound(correct, total, one_sided)
+    return lower, 1.0 - accuracy_lower_bound(total - correct, total, one_sided)
+
+
 def drop_upper_bound(lost: int, gained: int, total: int, confidence: float) -> float:
     """One-sided upper confidence bound on an accuracy drop measured on the same images.
 

@@ -1,0 +1,113 @@
+"""Charts as SVG text that takes its text colour from the page, so that one picture fits light and dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import cycle
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from ecd_deploy.training import EpochRecord
+
+# Replaced by `currentColor` in the SVG; a colour that nothing else uses.
+_TEXT_COLOUR = "#010203"
+STUDENT_COLOUR = "#2f7fd1"
+TEACHER_COLOUR = "#d0691b"
+_OTHER_COLOURS = ("#2a8f5b", "#a05bc0", "#b0872b", "#c2447a")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's epochs, under a name for the legend."""
+
+    name: str
+    epochs: Sequence[EpochRecord]
+
+
+def training_curves(epochs: Sequence[EpochRecord], others: Sequence[Curve] = ()) -> str:
+    """Validation top-1 and loss by epoch, of the student, of its teacher if there is one, and of other students."""
+    with _style():
+        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        accuracy, loss = figure.subplots(1, 2)
+        _curve(accuracy, epochs, [100 * entry.validation_top1 for entry in epochs], "student", STUDENT_COLOUR)
+        _curve(loss, epochs, [entry.student_loss for entry in epochs], "student", STUDENT_COLOUR)
+        teacher = [entry.teacher_validation_top1 for entry in epochs]
+        if None not in teacher:
+            _curve(accuracy, epochs, [100 * (value or 0) for value in teacher], "teacher", TEACHER_COLOUR, dashed=True)
+            losses = [entry.teacher_loss or 0 for entry in epochs]
+            _curve(loss, epochs, losses, "teacher", TEACHER_COLOUR, dashed=True)
+        for other, colour in zip(others, cycle(_OTHER_COLOURS), strict=False):
+            values = [100 * entry.validation_top1 for entry in other.epochs]
+            _curve(accuracy, other.epochs, values, other.name, colour)
+            _curve(loss, other.epochs, [entry.student_loss for entry in other.epochs], other.name, colour)
+        accuracy.set_ylabel("validation top-1, %")
+        loss.set_ylabel("cross-entropy")
+        for axes in (accuracy, loss):
+            axes.set_xlabel("epoch")
+            axes.legend(frameon=False)
+        return _svg(figure, "training")
+
+
+def latency_distribution(samples_ms: Sequence[float], marks: Sequence[tuple[str, float]]) -> str:
+    """Share of runs that took no longer than each latency, with percentiles marked."""
+    with _style():
+        figure = Figure(figsize=(8, 2.8), layout="constrained")
+        axes = figure.subplots()
+        axes.ecdf(list(samples_ms), color=STUDENT_COLOUR, linewidth=2)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        for name, value in marks:
+            axes.axvline(value, color=_TEXT_COLOUR, linewidth=0.8, linestyle=":")
+            axes.annotate(name, (value, 0.02), textcoords="offset points", xytext=(3, 0), fontsize=9)
+        axes.set_xlabel("milliseconds, logarithmic")
+        axes.set_ylabel("share of runs")
+        return _svg(figure, "latency")
+
+
+def _style() -> AbstractContextManager[None]:
+    return mpl.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "ecd-deploy",
+            "font.family": "sans-serif",
+            "font.size": 11,
+            "text.color": _TEXT_COLOUR,
+            "axes.labelcolor": _TEXT_COLOUR,
+            "axes.edgecolor": _TEXT_COLOUR,
+            "xtick.color": _TEXT_COLOUR,
+            "ytick.color": _TEXT_COLOUR,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    )
+
+
+def _curve(
+    axes: Axes, epochs: Sequence[EpochRecord], values: Sequence[float], label: str, colour: str, *, dashed: bool = False
+) -> None:
+    style = "--" if dashed else "-"
+    marker = "o" if len(epochs) == 1 else ""
+    axes.plot([entry.epoch for entry in epochs], values, style, label=label, color=colour, linewidth=2, marker=marker)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_TEXT_COLOUR, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Matplotlib numbers its parts from one in every figure, but an id may stand only once on a page.
+    text = re.sub(r'(?<= )id="', f'id="{name}-', text)
+    text = re.sub(r'(url\(|xlink:href=")#', rf"\1#{name}-", text)
+    # The page scales it: its own size in points would overflow a phone. What is around it carries the label.
+    return re.sub(
+        r'<svg (.*?)width="[\d.]+pt" height="[\d.]+pt"', r'<svg aria-hidden="true" \1', text, count=1, flags=re.DOTALL
+    )

@@ -1,0 +1,259 @@
+"""What a report says, section by section, before it is Markdown or HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ecd_deploy.measure.statistics import accuracy_interval
+from ecd_deploy.pipelines.gate import GateReport
+from ecd_deploy.pipelines.profile import Profile
+from ecd_deploy.pipelines.report.results import NamedRun, RunResults
+from ecd_deploy.pipelines.run_directory import RECIPE_NAME
+from ecd_deploy.pipelines.split_text import describe_proof
+
+_SLOWEST_LAYERS = 40
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: as shown.
+        sort: what the column is sorted by, if not the text.
+        kind: `pass`, `fail` or `inconclusive` for a verdict, else empty.
+    """
+
+    text: str
+    sort: float | None = None
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption that says what its rows are."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading with what stands below it; `anchor` also names its chart."""
+
+    anchor: str
+    title: str
+    text: str = ""
+    tables: tuple[Table, ...] = ()
+    commands: str = ""
+
+
+def lead_in(results: RunResults) -> str:
+    """What was trained, in a sentence."""
+    recipe = results.recipe
+    trained = f"{recipe.student.name}, trained with `{recipe.method.name}` for {results.training.epochs} epochs."
+    return f"{trained} {recipe.description}".strip()
+
+
+def sections(results: RunResults, others: Sequence[NamedRun] = ()) -> tuple[Section, ...]:
+    """All sections, in the order of the page; other runs are set beside this one."""
+    return (
+        _gate(results.gate),
+        *((_comparison(results, others),) if others else ()),
+        _accuracy(results),
+        _training(results),
+        _artefacts(results),
+        _latency(results.profile),
+        _layers(results.profile),
+        _split(results),
+        _environment(results),
+    )
+
+
+def format_number(value: float | None, unit: str = "") -> str:
+    """Four significant digits with the unit; a dash where there is no value."""
+    return "-" if value is None else f"{value:.4g} {unit}".rstrip()
+
+
+def _gate(gate: GateReport) -> Section:
+    rows = tuple(
+        (
+            Cell(check.name),
+            Cell(check.verdict.value, kind=check.verdict.value),
+            _number(check.value, check.unit),
+            _number(check.bound, check.unit),
+            _number(check.limit, check.unit),
+            Cell(check.reason),
+        )
+        for check in gate.checks
+    )
+    text = f"Bounds are one-sided, at {gate.confidence:.0%} confidence (latency: 99%)."
+    if gate.not_limited:
+        text += f" Not limited by the recipe: {', '.join(gate.not_limited)}."
+    header = ("check", "verdict", "value", "bound", "limit", "because")
+    return Section("gate", "Gate", text, (Table("Each limit and what was measured against it", header, rows),))
+
+
+def _comparison(results: RunResults, others: Sequence[NamedRun]) -> Section:
+    runs = (NamedRun("this run", results), *others)
+    rows = []
+    for run in runs:
+        top1 = run.results.validation.onnx_top1.candidate
+        low, high = accuracy_interval(top1.correct, top1.images, 0.95)
+        latency = run.results.profile.latency
+        p50 = "invalid" if latency.contended else format_number(latency.at(0.5).value_ms, "ms")
+        size = run.results.artefacts.find("onnx").bytes
+        verdict = run.results.gate.verdict.value
+        rows.append(
+            (
+                Cell(run.name),
+                Cell(run.results.recipe.student.name),
+                Cell(run.results.recipe.method.name),
+                _percent(top1.accuracy),
+                Cell(f"{low:.2%} to {high:.2%}", low),
+                Cell(f"{size / 1e3:.1f} kB", size),
+                Cell(p50, latency.at(0.5).value_ms),
+                Cell(verdict, kind=verdict),
+            )
+        )
+    text = "Latencies of different runs were not taken in turns on one host: `gate --baseline` compares them soundly."
+    digests = {run.results.data_digest for run in runs}
+    if len(digests) > 1:
+        text += " The runs used different data, so their accuracies cannot be compared."
+    header = ("run", "student", "method", "top-1", "95% interval", "ONNX", "p50", "gate")
+    return Section("compared", "Compared runs", text, (Table("Runs side by side", header, tuple(rows)),))
+
+
+def _accuracy(results: RunResults) -> Section:
+    paired = results.validation.onnx_top1
+    rows = []
+    for name, top1 in (("PyTorch student", paired.reference), ("ONNX student", paired.candidate)):
+        low, high = accuracy_interval(top1.correct, top1.images, 0.95)
+        interval = f"{low:.2%} to {high:.2%}"
+        rows.append(
+            (Cell(name), _percent(top1.accuracy), Cell(interval, low), Cell(f"{top1.correct} of {top1.images}"))
+        )
+    text = (
+        f"On the whole test set, which took no part in any choice. {paired.lost} images are lost by the export and "
+        f"{paired.gained} gained."
+    )
+    header = ("student", "top-1", "95% interval", "correct")
+    return Section("accuracy", "Accuracy", text, (Table("Accuracy on the test set", header, tuple(rows)),))
+
+
+def _training(results: RunResults) -> Section:
+    training = results.training
+    rows = []
+    for name, score in (("last", training.last), ("best", training.best)):
+        teacher = score.teacher_validation_top1
+        rows.append(
+            (
+                Cell(name),
+                Cell(str(score.epoch), score.epoch),
+                _percent(score.validation_top1),
+                Cell("-") if teacher is None else _percent(teacher),
+            )
+        )
+    text = (
+        f"{training.steps} steps in {training.seconds:.0f} s with {training.processes} process(es) of "
+        f"{training.threads} thread(s). Deployed are the weights of the {results.recipe.train.select} epoch; best "
+        "means best on the validation split."
+    )
+    table = Table(
+        "Accuracy on the validation split", ("weights", "epoch", "student top-1", "teacher top-1"), tuple(rows)
+    )
+    return Section("training", "Training", text, (table,))
+
+
+def _artefacts(results: RunResults) -> Section:
+    parity = {entry.format: entry.parity for entry in results.validation.artefacts}
+    rows = []
+    for artefact in results.artefacts.artefacts:
+        compared = parity[artefact.format]
+        difference = compared.problem() or format_number(compared.max_abs_diff)
+        agreement = compared.argmax_agreement
+        rows.append(
+            (
+                Cell(artefact.file),
+                Cell(f"{artefact.bytes / 1e3:.1f} kB", artefact.bytes),
+                Cell(difference, compared.max_abs_diff),
+                Cell("-") if agreement is None else _percent(agreement),
+                Cell(str(compared.images), compared.images),
+                Cell(f"{artefact.sha256[:16]}…"),
+            )
+        )
+    header = ("file", "size", "largest difference", "same class", "images", "SHA-256")
+    text = "Logits of each file against those of the PyTorch student, on real test images."
+    return Section("artefacts", "Artefacts", text, (Table("Exported files", header, tuple(rows)),))
+
+
+def _latency(profile: Profile) -> Section:
+    measurement, latency = profile.measurement, profile.latency
+    rows = tuple(
+        (
+            Cell(f"p{entry.fraction * 100:.0f}", entry.fraction),
+            Cell(f"{entry.samples_needed} samples needed") if entry.value_ms is None else _number(entry.value_ms, "ms"),
+            _number(entry.upper_bound_ms, "ms"),
+        )
+        for entry in latency.percentiles
+    )
+    text = (
+        f"{profile.file} by onnxruntime on the CPU of the {profile.place}: {latency.threads} thread(s), batch "
+        f"{latency.batch_size}, {len(latency.samples_ms)} samples, none removed. Cold start "
+        f"{measurement.cold_start.process_to_result_ms:.0f} ms from process to result, load {latency.load_ms:.1f} ms, "
+        f"first run {latency.first_run_ms:.2f} ms, peak memory {measurement.cold_start.peak_memory_mb:.0f} MB. "
+        f"CPU time over wall time {latency.cpu_over_wall:.2f}."
+    )
+    if latency.contended:
+        text += f" These figures are not valid: {'; '.join(latency.reasons) or 'the host was busy'}."
+    header = ("percentile", "latency", "99% upper bound")
+    return Section("latency", "Latency", text, (Table("Latency of one inference", header, rows),))
+
+
+def _layers(profile: Profile) -> Section:
+    slowest = sorted(profile.layers, key=lambda layer: -layer.median_us)[:_SLOWEST_LAYERS]
+    total = sum(layer.median_us for layer in profile.layers) or 1.0
+    rows = tuple(
+        (
+            Cell(layer.name),
+            Cell(f"{layer.median_us:.1f} us", layer.median_us),
+            Cell(f"{layer.median_us / total:.1%}", layer.median_us),
+            Cell(f"{layer.macs:,}", layer.macs),
+        )
+        for layer in slowest
+    )
+    measurement = profile.measurement
+    rate = "unknown" if measurement.gflops is None else f"{measurement.gflops:.1f} GFLOP/s"
+    text = (
+        f"{measurement.macs:,} multiply-accumulates an image, at {rate}; a matrix product reaches "
+        f"{measurement.peak_gflops:.0f} GFLOP/s here."
+    )
+    caption = "Median time by layer, the slowest first"
+    return Section("layers", "Time by layer", text, (Table(caption, ("layer", "time", "share", "MACs"), rows),))
+
+
+def _split(results: RunResults) -> Section:
+    rows = tuple((Cell(name), Cell(found)) for name, found in describe_proof(results.proof))
+    text = "What ships is the student, whole, and nothing else: each row is an independent check."
+    return Section("split", "Split proof", text, (Table("Checks of the split", ("check", "found"), rows),))
+
+
+def _environment(results: RunResults) -> Section:
+    environment = results.environment
+    versions = ", ".join(f"{name} {found}" for name, found in environment.packages.items() if found)
+    text = (
+        f"{environment.processor}, {environment.cores} cores, {environment.memory_gib} GiB, {environment.platform}, "
+        f"Python {environment.python}; {versions}. Recipe digest {results.recipe.digest()}, data digest "
+        f"{results.data_digest}. To reproduce, from this folder:"
+    )
+    return Section("environment", "Environment", text, commands=f"ecd-deploy run {RECIPE_NAME} --out again")
+
+
+def _number(value: float | None, unit: str = "") -> Cell:
+    return Cell(format_number(value, unit), value)
+
+
+def _percent(value: float) -> Cell:
+    return Cell(f"{value:.2%}", value)

@@ -1,0 +1,86 @@
+"""`report.html`: one file, complete in itself, that asks the network for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+
+from ecd_deploy.pipelines.report.charts import Curve, latency_distribution, training_curves
+from ecd_deploy.pipelines.report.content import format_number, lead_in, sections
+from ecd_deploy.pipelines.report.results import NamedRun, RunResults
+from ecd_deploy.pipelines.report.split_picture import split_picture
+
+_MARKED = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure at the head of the page."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An SVG and what it shows, in words."""
+
+    svg: str
+    label: str
+
+
+def to_html(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
+    """Write the results as one HTML page with charts, sortable tables and a dark theme."""
+    folder = files("ecd_deploy.pipelines.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        title=f"{results.recipe.name}: {results.gate.verdict.value}",
+        lead_in=lead_in(results).replace("`", ""),
+        results=results,
+        tiles=_tiles(results),
+        sections=sections(results, others),
+        charts=_charts(results, others),
+        style=(folder / "page.css").read_text(encoding="utf-8"),
+        script=(folder / "page.js").read_text(encoding="utf-8"),
+    )
+
+
+def _tiles(results: RunResults) -> tuple[Tile, ...]:
+    top1 = results.validation.onnx_top1.candidate
+    onnx = results.artefacts.find("onnx")
+    p90 = results.profile.latency.at(0.9)
+    return (
+        Tile(f"top-1 of {top1.images} test images", f"{top1.accuracy:.2%}"),
+        Tile(f"p90 latency on the {results.profile.place}", format_number(p90.value_ms, "ms")),
+        Tile("student.onnx", f"{onnx.bytes / 1e3:.0f} kB"),
+        Tile("parameters", f"{results.proof.parameters:,}"),
+    )
+
+
+def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:
+    latency, last = results.profile.latency, results.training.last
+    marks = [
+        (f"p{entry.fraction * 100:.0f}", entry.value_ms)
+        for entry in latency.percentiles
+        if entry.value_ms and entry.fraction in _MARKED
+    ]
+    curves = [Curve(other.name, other.results.epochs) for other in others]
+    return {
+        "training": Chart(
+            training_curves(results.epochs, curves),
+            f"Top-1 and cross-entropy over {last.epoch} epochs; the student ends at {last.validation_top1:.2%}",
+        ),
+        "latency": Chart(
+            latency_distribution(latency.samples_ms, marks),
+            f"Distribution of {len(latency.samples_ms)} latencies; the percentiles are in the table below",
+        ),
+        "split": Chart(
+            split_picture(results.proof),
+            "Images go into student and teacher; connections lead from the student to the teacher only; "
+            "teacher and connections are cut off and thrown away",
+        ),
+    }
