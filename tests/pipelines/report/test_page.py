@@ -89,7 +89,7 @@ def test_nothing_but_the_page_is_asked_of_the_network(browser: WebDriver, reques
 
 
 def test_the_console_stays_silent(browser: WebDriver) -> None:
-    messages = [entry["message"] for entry in browser.get_log("browser")]
+    messages = [entry["message"] for entry in browser.execute("getLog", {"type": "browser"})["value"]]
     assert [message for message in messages if "favicon.ico" not in message] == []
 
 
