@@ -140,6 +140,9 @@ def validate(run_dir: Path) -> None:
     for entry in validation.artefacts:
         problem = entry.parity.problem()
         click.echo(f"{entry.format}: " + (problem or f"largest difference {entry.parity.max_abs_diff:.2g}"))
+        if entry.help is not None:
+            click.echo(f"  {entry.help.words()}: {entry.help.reason}")
+    click.echo(f"recommended on a host like this one: {validation.recommended}")
     paired = validation.onnx_top1
     click.echo(f"top-1: PyTorch {paired.reference.accuracy:.2%}, ONNX {paired.candidate.accuracy:.2%}")
     if any(entry.parity.problem() for entry in validation.artefacts):

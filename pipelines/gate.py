@@ -13,7 +13,7 @@ from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.pipelines.split import SPLIT_NAME
-from ecd_deploy.pipelines.validate import VALIDATION_NAME, Validation
+from ecd_deploy.pipelines.validate import VALIDATION_NAME, ArtefactValidation, Validation
 from ecd_deploy.split import SplitProof
 
 GATE_NAME = "gate.json"
@@ -118,24 +118,37 @@ def _split_check(proof: SplitProof) -> Check:
 
 
 def _parity_checks(config: GateConfig, validation: Validation) -> list[Check]:
-    if config.max_abs_diff is None:
-        return []
     checks = []
     for entry in validation.artefacts:
-        difference = entry.parity.max_abs_diff
-        within = difference is not None and difference <= config.max_abs_diff
-        checks.append(
-            Check(
-                name=f"max_abs_diff {entry.format}",
-                value=difference,
-                bound=None,
-                limit=config.max_abs_diff,
-                unit="",
-                verdict=Verdict.PASS if within else Verdict.FAIL,
-                reason=entry.parity.problem() or f"{entry.parity.images} images",
+        problem = entry.parity_problem(config.max_abs_diff)
+        limits = [("max_abs_diff", entry.parity.max_abs_diff, config.max_abs_diff)]
+        if entry.budget is not None:
+            limits = [("relative difference", entry.parity.relative_diff, entry.budget.relative)]
+            limits.append(("same class", entry.parity.argmax_agreement, entry.budget.agreement))
+        for name, value, limit in limits:
+            if limit is None:
+                continue
+            within = value is not None and (value >= limit if name == "same class" else value <= limit)
+            checks.append(
+                Check(
+                    name=f"{name} {entry.format}",
+                    value=value,
+                    bound=None,
+                    limit=limit,
+                    unit="",
+                    verdict=Verdict.PASS if within else Verdict.FAIL,
+                    reason=f"{entry.parity.images} images" if within else _why(entry, problem),
+                )
             )
-        )
     return checks
+
+
+def _why(entry: ArtefactValidation, problem: str | None) -> str:
+    departs = entry.departs
+    where = (
+        "" if departs is None else f"; first at {departs.operator} {departs.node} ({departs.module or 'the student'})"
+    )
+    return f"{problem or 'not comparable'}{where}"
 
 
 def _accuracy_checks(config: GateConfig, validation: Validation) -> list[Check]:
@@ -149,6 +162,12 @@ def _accuracy_checks(config: GateConfig, validation: Validation) -> list[Check]:
         images = paired.reference.images
         bound = drop_upper_bound(paired.lost, paired.gained, images, config.confidence)
         checks.append(_bounded("max_drop", paired.drop, bound, config.max_drop, images, at_least=False))
+        for entry in validation.artefacts:
+            if entry.top1 is not None and entry.format != "onnx":
+                own = entry.top1
+                bound = drop_upper_bound(own.lost, own.gained, images, config.confidence)
+                name = f"max_drop {entry.format}"
+                checks.append(_bounded(name, own.drop, bound, config.max_drop, images, at_least=False))
     return checks
 
 

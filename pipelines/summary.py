@@ -26,7 +26,8 @@ def print_summary(results: RunResults, root: Path, console: Console) -> None:
         f"PyTorch {paired.reference.accuracy:.2%}"
     )
     for artefact in results.artefacts.artefacts:
-        console.print(f"  {root / artefact.file}  {artefact.bytes / 1e3:.1f} kB")
+        mark = "  recommended on this host" if artefact.format == results.validation.recommended else ""
+        console.print(f"  {root / artefact.file}  {artefact.bytes / 1e3:.1f} kB{mark}")
     print_gate(results.gate, console)
     console.print(f"report: {root / HTML_NAME}")
 

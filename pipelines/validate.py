@@ -1,27 +1,44 @@
-"""Step 4: parity of every artefact, and the accuracy of the ONNX student by onnxruntime."""
+"""Step 4: parity and accuracy of the artefacts, their speed against fp32, and which of them is the one to ship."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
+from torch import Tensor
 
+from ecd_deploy.config import GateConfig
 from ecd_deploy.data import DataSplits, ImageSet, eval_batches
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.exporters import exporter_for
+from ecd_deploy.exporters import ArtefactMetadata, Exporter, exporter_for
+from ecd_deploy.exporters.departure import Departure, first_departure
+from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.accuracy import PairedTop1, paired_top1
 from ecd_deploy.measure.parity import Parity, compare_logits
 from ecd_deploy.measure.prediction import Predictions, predict, torch_predictor
 from ecd_deploy.models import build_student
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
+from ecd_deploy.pipelines.export import ARTEFACTS_NAME, Artefact, ArtefactList
 from ecd_deploy.pipelines.run_directory import RunDirectory
+from ecd_deploy.pipelines.verdict import Help, Speed, compare_speed, judge
 from ecd_deploy.split import SplitStudent
 
 VALIDATION_NAME = "validation.json"
 _PARITY_IMAGES = 256
+_DEPARTURE_IMAGES = 4
 _BATCH_SIZE = 128
+
+
+class Budget(BaseModel):
+    """What a format that does not keep float32 may change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    relative: float
+    """Largest difference of a logit, as a share of the student's largest absolute logit."""
+    agreement: float
+    """Least share of images for which both choose the same class."""
 
 
 class ArtefactValidation(BaseModel):
@@ -33,6 +50,30 @@ class ArtefactValidation(BaseModel):
     file: str
     sha256: str
     parity: Parity
+    budget: Budget | None = None
+    """None where the format keeps float32: `gate.max_abs_diff` holds."""
+    departs: Departure | None = None
+    """Where parity fails: the first node of an ONNX artefact that departs from the student."""
+    top1: PairedTop1 | None = None
+    """On the whole test set, of what onnxruntime runs."""
+    speed: Speed | None = None
+    """Of what is made from the fp32 ONNX file and run by onnxruntime."""
+    help: Help | None = None
+
+    def parity_problem(self, max_abs_diff: float | None) -> str | None:
+        """How the logits miss the format's budget, in words; None where they keep it."""
+        parity = self.parity
+        if parity.problem() is not None:
+            return parity.problem()
+        if self.budget is None:
+            value, limit = parity.max_abs_diff or 0.0, max_abs_diff
+            return f"logits differ by {value:.2g}, limit {limit:.2g}" if limit is not None and value > limit else None
+        relative, agreement = parity.relative_diff or 0.0, parity.argmax_agreement or 0.0
+        if relative > self.budget.relative:
+            return f"logits differ by {relative:.1%} of the largest, limit {self.budget.relative:.0%}"
+        if agreement < self.budget.agreement:
+            return f"{agreement:.1%} of the images keep their class, limit {self.budget.agreement:.0%}"
+        return None
 
 
 class Validation(BaseModel):
@@ -40,14 +81,27 @@ class Validation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = 2
     artefacts: tuple[ArtefactValidation, ...]
     onnx_top1: PairedTop1
     """The ONNX student by onnxruntime against the PyTorch student, on the whole test set."""
+    recommended: str = "onnx"
+    """Format of the artefact to ship to a host like this one: the fastest that helps, or fp32 ONNX."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What all artefacts of a run are compared with."""
+
+    directory: RunDirectory
+    student: SplitStudent
+    data: DataSplits
+    reference: Predictions
+    fp32: bytes
 
 
 def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits) -> Validation:
-    """Compare every artefact with the student on real test images; count both on the whole test set.
+    """Compare every artefact with the student on real test images; count what onnxruntime runs on the whole test set.
 
     Raises:
         RunDirectoryError: nothing was exported yet.
@@ -57,30 +111,77 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits) -
     if exported.student_digest != student.proof.student_digest:
         raise ArtefactError("the student was split anew after `export`: run `export` again")
     reference = predict(torch_predictor(student.module), _batches(data.test, data))
-    entries = []
-    onnx: Predictions | None = None
-    for artefact in exported.artefacts:
-        exporter = exporter_for(artefact.format, directory.recipe.export)
-        content = directory.read(artefact.file)
-        predictor = exporter.open(content, lambda: _plain_student(directory, data), threads=torch.get_num_threads())
-        whole = artefact.format == "onnx"
-        images = data.test if whole else _first(data.test, _PARITY_IMAGES)
-        found = predict(predictor, _batches(images, data))
-        onnx = found if whole else onnx
-        parity = compare_logits(reference.logits[: len(images)], found.logits)
-        entries.append(
-            ArtefactValidation(format=artefact.format, file=artefact.file, sha256=artefact.sha256, parity=parity)
-        )
-    if onnx is None:
+    fp32 = directory.read(exported.find("onnx").file)
+    measured = _Measured(directory, student, data, reference, fp32)
+    entries = tuple(_validate_one(measured, artefact) for artefact in exported.artefacts)
+    onnx_top1 = next(entry.top1 for entry in entries if entry.format == "onnx")
+    if onnx_top1 is None:
         raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
-    result = Validation(artefacts=tuple(entries), onnx_top1=paired_top1(reference, onnx))
+    result = Validation(artefacts=entries, onnx_top1=onnx_top1, recommended=_recommended(entries))
     directory.write_json(VALIDATION_NAME, result)
     return result
 
 
-def _plain_student(directory: RunDirectory, data: DataSplits) -> nn.Module:
+def _validate_one(measured: _Measured, artefact: Artefact) -> ArtefactValidation:
+    directory, data = measured.directory, measured.data
+    exporter = exporter_for(artefact.format, directory.recipe.export)
+    content = directory.read(artefact.file)
     name = directory.recipe.student.name
-    return build_student(name, num_classes=len(data.classes), in_channels=data.in_channels)
+    predictor = exporter.open(
+        content,
+        lambda: build_student(name, num_classes=len(data.classes), in_channels=data.in_channels),
+        threads=torch.get_num_threads(),
+    )
+    whole = exporter.runtime == "onnxruntime"
+    images = data.test if whole else _first(data.test, _PARITY_IMAGES)
+    found = predict(predictor, _batches(images, data))
+    entry = ArtefactValidation(
+        format=artefact.format,
+        file=artefact.file,
+        sha256=artefact.sha256,
+        parity=compare_logits(measured.reference.logits[: len(images)], found.logits),
+        budget=_budget(exporter),
+        top1=paired_top1(measured.reference, found) if whole and len(found.logits) == len(images) else None,
+    )
+    metadata = exporter.read_metadata(content)
+    gate = directory.recipe.gate
+    if whole and artefact.format != "ort" and entry.parity_problem(gate.max_abs_diff) is not None:
+        entry = entry.model_copy(update={"departs": _departure(measured, entry, content, metadata)})
+    if whole and metadata.derived_from is not None and metadata.batch is None:
+        speed = compare_speed(content, measured.fp32, directory.recipe.profile.threads)
+        problem = entry.parity_problem(gate.max_abs_diff) or _accuracy_problem(entry, gate)
+        verdict = judge(len(content), len(measured.fp32), speed, problem)
+        entry = entry.model_copy(update={"speed": speed, "help": verdict})
+    return entry
+
+
+def _budget(exporter: Exporter) -> Budget | None:
+    budget = exporter.budget
+    return None if budget is None else Budget(relative=budget.relative, agreement=budget.agreement)
+
+
+def _departure(
+    measured: _Measured, entry: ArtefactValidation, content: bytes, metadata: ArtefactMetadata
+) -> Departure | None:
+    images = measured.data.normalisation.apply(measured.data.test.images[:_DEPARTURE_IMAGES]).numpy()
+    given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
+    limit = 1e-3 if entry.budget is None else entry.budget.relative
+    return first_departure(content, measured.student, given, images, limit)
+
+
+def _accuracy_problem(entry: ArtefactValidation, gate: GateConfig) -> str | None:
+    if entry.top1 is None or gate.max_drop is None or entry.top1.drop <= gate.max_drop:
+        return None
+    return f"top-1 drops by {entry.top1.drop:.2%}, limit {gate.max_drop:.2%}"
+
+
+def _recommended(entries: tuple[ArtefactValidation, ...]) -> str:
+    helping = [(entry.speed.times_fp32, entry.format) for entry in entries if entry.speed and _helps(entry)]
+    return max(helping)[1] if helping else "onnx"
+
+
+def _helps(entry: ArtefactValidation) -> bool:
+    return entry.help is not None and entry.help.helps is True
 
 
 def _first(images: ImageSet, count: int) -> ImageSet:

@@ -233,11 +233,10 @@ def _call(model: bytes, arguments: list[str], *, timeout: float, against: bytes 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / RUNNER_NAME).write_bytes(runner_source())
-        (folder / "model.onnx").write_bytes(model)
-        command = [sys.executable, str(folder / RUNNER_NAME), str(folder / "model.onnx"), *arguments]
+        path = _write(folder / "model", model)
+        command = [sys.executable, str(folder / RUNNER_NAME), str(path), *arguments]
         if against is not None:
-            (folder / "against.onnx").write_bytes(against)
-            command += ["--against", str(folder / "against.onnx")]
+            command += ["--against", str(_write(folder / "against", against))]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd=folder)
         except subprocess.TimeoutExpired as error:
@@ -246,3 +245,10 @@ def _call(model: bytes, arguments: list[str], *, timeout: float, against: bytes 
         cause = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"ended with {done.returncode}"
         raise ExportError(f"onnxruntime cannot run the model: {cause}")
     return done.stdout
+
+
+def _write(path: Path, model: bytes) -> Path:
+    # onnxruntime tells its own format by the name of the file.
+    named = path.with_suffix(".ort" if model[4:8] == b"ORTM" else ".onnx")
+    named.write_bytes(model)
+    return named

@@ -19,6 +19,8 @@ class Parity(BaseModel):
     """Largest absolute difference of a logit; None where shapes differ or a logit is not finite."""
     argmax_agreement: float | None
     """Share of images for which both choose the same class; None as above."""
+    largest_logit: float | None = None
+    """Largest absolute logit of the student; None as above."""
     first_bad_image: int | None = None
     """Index of the first image with a logit that is not finite."""
 
@@ -26,6 +28,13 @@ class Parity(BaseModel):
     def comparable(self) -> bool:
         """Whether shapes agree and every logit is finite."""
         return self.max_abs_diff is not None
+
+    @property
+    def relative_diff(self) -> float | None:
+        """`max_abs_diff` as a share of the student's largest logit; None where there is none."""
+        if self.max_abs_diff is None or not self.largest_logit:
+            return None
+        return self.max_abs_diff / self.largest_logit
 
     def problem(self) -> str | None:
         """What forbids a comparison, in words; None if nothing does."""
@@ -56,5 +65,6 @@ def compare_logits(expected: NDArray[np.float32], found: NDArray[np.float32]) ->
         found_shape=found.shape,
         max_abs_diff=difference,
         argmax_agreement=agreement,
+        largest_logit=float(np.abs(expected).max()) if not bad.size else None,
         first_bad_image=int(bad[0]) if bad.size else None,
     )

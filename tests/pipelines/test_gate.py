@@ -9,6 +9,8 @@ import torch
 from ecd_deploy.config import ProfileConfig, Recipe, load_recipe
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, DigestError, RunDirectoryError
+from ecd_deploy.exporters.departure import Departure
+from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.accuracy import PairedTop1, Top1
 from ecd_deploy.measure.latency import Latency, Percentile
 from ecd_deploy.measure.parity import Parity
@@ -18,7 +20,7 @@ from ecd_deploy.pipelines.gate import GATE_NAME, Check, GateReport, Verdict, gat
 from ecd_deploy.pipelines.profile import PROFILE_NAME
 from ecd_deploy.pipelines.run_directory import RunDirectory, create_run
 from ecd_deploy.pipelines.split import SPLIT_NAME
-from ecd_deploy.pipelines.validate import VALIDATION_NAME, ArtefactValidation, Validation
+from ecd_deploy.pipelines.validate import VALIDATION_NAME, ArtefactValidation, Budget, Validation
 from ecd_deploy.split import SplitProof, split_student
 from tests.pipelines.profiles import profiled
 
@@ -88,14 +90,20 @@ class MeasuredRun:
         paired: PairedTop1 = paired(),  # noqa: B008
         latency: Latency = latency(),  # noqa: B008
         size: int = 500,
+        others: tuple[ArtefactValidation, ...] = (),
     ) -> GateReport:
         entry = self.directory.write(ONNX, bytes(size))
         artefact = Artefact(format="onnx", file=ONNX, sha256=entry.sha256, bytes=entry.bytes)
-        artefacts = ArtefactList(student_digest=self.proof.student_digest, image_shape=(1, 8, 8), artefacts=(artefact,))
+        exported = [artefact]
+        for other in others:
+            written = self.directory.write(other.file, b"other")
+            exported.append(Artefact(format=other.format, file=other.file, sha256=written.sha256, bytes=written.bytes))
+        digest = self.proof.student_digest
+        artefacts = ArtefactList(student_digest=digest, image_shape=(1, 8, 8), artefacts=tuple(exported))
         validated = ArtefactValidation(format="onnx", file=ONNX, sha256=entry.sha256, parity=parity)
         self.directory.write_json(SPLIT_NAME, self.proof)
         self.directory.write_json(ARTEFACTS_NAME, artefacts)
-        self.directory.write_json(VALIDATION_NAME, Validation(artefacts=(validated,), onnx_top1=paired))
+        self.directory.write_json(VALIDATION_NAME, Validation(artefacts=(validated, *others), onnx_top1=paired))
         self.directory.write_json(PROFILE_NAME, profiled(ONNX, entry.sha256, latency))
         return gate(self.directory)
 
@@ -154,6 +162,49 @@ def test_each_limit(measured: MeasuredRun, name: str, results: dict[str, object]
     report = measured.decide(**results)  # type: ignore[arg-type]
     assert check(report, name).verdict is verdict
     assert report.verdict is verdict
+
+
+def int8(relative: float = 0.1, agreement: float = 0.99, lost: int = 0) -> ArtefactValidation:
+    found = parity().model_copy(
+        update={"max_abs_diff": 10 * relative, "largest_logit": 10.0, "argmax_agreement": agreement}
+    )
+    return ArtefactValidation(
+        format="onnx-int8",
+        file="exports/student.int8.onnx",
+        sha256=sha256_bytes(b"other"),
+        parity=found,
+        budget=Budget(relative=0.5, agreement=0.9),
+        departs=Departure(
+            node="node_Conv_3_quant", operator="QLinearConv", module="layer1.0", relative_error=0.7, nodes_compared=3
+        ),
+        top1=paired(490 - lost, lost=lost),
+    )
+
+
+@pytest.mark.parametrize(
+    ("artefact", "name", "verdict"),
+    [
+        (int8(), "relative difference onnx-int8", Verdict.PASS),
+        (int8(relative=0.6), "relative difference onnx-int8", Verdict.FAIL),
+        (int8(agreement=0.8), "same class onnx-int8", Verdict.FAIL),
+        (int8(), "max_drop onnx-int8", Verdict.PASS),
+        (int8(lost=4), "max_drop onnx-int8", Verdict.INCONCLUSIVE),
+        (int8(lost=20), "max_drop onnx-int8", Verdict.FAIL),
+    ],
+)
+def test_a_quantised_artefact_has_its_own_budget_and_drop(
+    measured: MeasuredRun, artefact: ArtefactValidation, name: str, verdict: Verdict
+) -> None:
+    report = measured.decide(others=(artefact,))
+    assert check(report, name).verdict is verdict
+    assert report.verdict is verdict
+
+
+def test_the_layer_that_departs_is_named(measured: MeasuredRun) -> None:
+    report = measured.decide(others=(int8(relative=0.6),))
+    reason = check(report, "relative difference onnx-int8").reason
+    assert "60.0% of the largest, limit 50%" in reason
+    assert "first at QLinearConv node_Conv_3_quant (layer1.0)" in reason
 
 
 def test_a_failure_outweighs_an_undecided_limit(measured: MeasuredRun) -> None:
