@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 
+LITERAL_ELEMENTS = 4
+"""What a forward may spell out at most, in one list; longer ones are tensors that must be registered."""
+
+
 @dataclass(frozen=True)
 class Reached:
     """An input of the graph that the outcome depends on.
@@ -49,8 +53,8 @@ class Slice:
     nodes: int
 
 
-def exported_program(module: nn.Module, images: Tensor) -> ExportedProgram:
-    """Export a module, not strictly, and make it functional: afterwards every effect is an edge of the graph.
+def exported_program(module: nn.Module, images: Tensor, *, functional: bool = True) -> ExportedProgram:
+    """Export a module, not strictly; if `functional`, every effect is an edge of the graph afterwards.
 
     Attributes of the modules are what they were afterwards; values and random state are the caller's to keep.
 
@@ -61,7 +65,7 @@ def exported_program(module: nn.Module, images: Tensor) -> ExportedProgram:
         with _attributes_kept(module), library_quiet():
             program = torch.export.export(module, (images,), strict=False)
             # Makes a mutation in place visible; costs more than the export, so only where there is one.
-            return program.run_decompositions({}) if _mutates(program) else program
+            return program.run_decompositions({}) if functional and _mutates(program) else program
     except Exception as error:
         first_line = next(iter(str(error).strip().splitlines()), "")
         raise SplitError(f"torch.export cannot express {type(module).__name__}: {first_line}") from error
@@ -88,7 +92,7 @@ def first_output(program: ExportedProgram) -> Slice:
         spec = specifications[node.name]
         name = spec.target or node.name
         tensor = tensor_of(program, spec.kind, name)
-        inputs.append(Reached(name, spec.kind, tensor, _operations(node, origins), _is_literal(node, tensor)))
+        inputs.append(Reached(name, spec.kind, tensor, _operations(node, origins), is_literal(node, tensor)))
     return Slice(tuple(inputs), len(origins))
 
 
@@ -137,12 +141,9 @@ def _mutates(program: ExportedProgram) -> bool:
     return any(schema.is_mutable for schema in schemas if schema is not None)
 
 
-_LITERAL_ELEMENTS = 4
-
-
-def _is_literal(node: Node, tensor: Tensor | None) -> bool:
+def is_literal(node: Node, tensor: Tensor | None) -> bool:
     """`torch.tensor(...)` in a forward is copied fresh by the tracer; a tensor that is held somewhere is not."""
-    if tensor is None or tensor.numel() > _LITERAL_ELEMENTS:
+    if tensor is None or tensor.numel() > LITERAL_ELEMENTS:
         return False
     return all("lift_fresh" in str(user.target) for user in node.users)
 

@@ -1,0 +1,161 @@
+"""Which of the student's tensors a tensor of a file comes from.
+
+The bounds: a fold is within 16 float32 roundings of its float64 recomputation, each measured against the terms
+that were added; an expression within 256 of the largest element; float16 within half a unit of its 11 bits;
+integers within half a step, and one part in a thousand for the rounding of the scale.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecd_deploy.exporters.audit.contents import FileTensor
+from ecd_deploy.exporters.audit.results import Origin
+from ecd_deploy.exporters.audit.sources import Source, StudentSources
+
+_ROUNDING = 2.0**-24
+_FOLD_ROUNDINGS = 16
+_EXPRESSION_ROUNDINGS = 256
+_HALF = 2.0**-11
+_HALF_FLOOR = 1.2e-7  # onnxruntime's converter lifts smaller weights to float16's least
+_STEP = 0.5 + 1e-3
+_MOST_INTEGERS = 64
+_MOST_PERMUTED_DIMENSIONS = 5
+_LEAST_STEPS, _MOST_STEPS = 28.0, 256.0
+
+
+class Match(NamedTuple):
+    """Where a tensor comes from; `error` is its deviation as a share of the bound."""
+
+    origin: Origin
+    source: str | None = None
+    error: float | None = None
+    values: NDArray[np.float64] | None = None
+
+
+def match(tensor: FileTensor, sources: StudentSources) -> Match | None:
+    """Find the source of a tensor; None if it has none."""
+    array = tensor.array
+    if tensor.affine is not None:
+        return _quantised(tensor, sources)
+    candidates = sources.by_size.get(array.size, ())
+    for source in candidates:
+        if source.exact is not None and _equal(array, source.exact, tensor.raw):
+            return Match(Origin.EQUAL, source.name)
+    if tensor.raw is not None:
+        for source in sources.sources:
+            if source.exact is not None and source.exact.tobytes() == tensor.raw:
+                return Match(Origin.EQUAL, source.name)
+    if _is_structure(array, tensor.raw):
+        return Match(Origin.STRUCTURE)
+    if array.dtype not in (np.float32, np.float16, np.float64):
+        return None
+    best = _within(array.astype(np.float64), array.dtype == np.float16, candidates)
+    if best is None and tensor.role == "blocked":
+        best = _reordered(array.astype(np.float64), sources)
+    return best
+
+
+def scale_fits(scale: NDArray[Any], values: NDArray[np.float64], axis: int) -> bool:
+    """Whether the scales of a quantised tensor spread its values, channel by channel, over the integers."""
+    flat = np.moveaxis(np.abs(values), axis, 0).reshape(values.shape[axis], -1).max(axis=1)
+    largest = flat if scale.size > 1 else flat.max(keepdims=True)
+    steps = largest / np.maximum(scale.astype(np.float64).reshape(-1), 1e-30)
+    # A channel of zeros may have any scale.
+    return bool(((steps <= _MOST_STEPS / 2) & ((steps >= _LEAST_STEPS) | (largest < 1e-6))).all())
+
+
+def _equal(array: NDArray[Any], exact: NDArray[Any], raw: bytes | None) -> bool:
+    if array.dtype != exact.dtype:
+        return False
+    if array.tobytes() == exact.tobytes():
+        return True
+    if raw is not None or not np.array_equal(np.sort(array, axis=None), np.sort(exact, axis=None)):
+        return False
+    return any(array.tobytes() == view.tobytes() for view in _permuted(exact))
+
+
+def _permuted(exact: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    squeezed = exact.squeeze()
+    if 1 < squeezed.ndim <= _MOST_PERMUTED_DIMENSIONS:
+        for order in itertools.permutations(range(squeezed.ndim)):
+            yield squeezed.transpose(order)
+
+
+def _is_structure(array: NDArray[Any], raw: bytes | None) -> bool:
+    if array.size <= 1 or bool((array.reshape(-1)[:1] == array).all()):
+        return True
+    if raw is not None and len(raw) % 8 == 0 and len(raw) <= 8 * _MOST_INTEGERS:
+        integers = np.frombuffer(raw, dtype="<i8")
+        return bool((np.abs(integers) < 2**31).all())
+    return array.dtype in (np.int64, np.int32, np.bool_) and array.size <= _MOST_INTEGERS
+
+
+def _within(array: NDArray[np.float64], half: bool, candidates: tuple[Source, ...]) -> Match | None:
+    best: Match | None = None
+    for source in candidates:
+        bound = _bound(source, half)
+        views = [(source.value, bound)]
+        if source.value.shape != array.shape:
+            views += list(zip(_permuted(source.value), _permuted(bound), strict=True))
+        for value, limit in views:
+            error = _excess(array.reshape(-1), value.reshape(-1), limit.reshape(-1))
+            if error <= 1 and (best is None or best.error is None or error < best.error):
+                best = Match(Origin.CAST if half else Origin.FOLDED, source.name, error)
+    return best
+
+
+def _bound(source: Source, half: bool) -> NDArray[np.float64]:
+    roundings = _FOLD_ROUNDINGS if source.exact is None else _EXPRESSION_ROUNDINGS
+    bound = roundings * _ROUNDING * source.magnitude + 1e-37
+    return bound + _HALF * 1.01 * np.abs(source.value) + _HALF_FLOOR if half else bound
+
+
+def _excess(found: NDArray[np.float64], value: NDArray[np.float64], bound: NDArray[np.float64]) -> float:
+    with np.errstate(all="ignore"):
+        excess = np.abs(found - value) / bound
+    return float(excess.max(initial=0.0)) if np.isfinite(excess).all() else float("inf")
+
+
+def _reordered(array: NDArray[np.float64], sources: StudentSources) -> Match | None:
+    """In a blocked layout channels are padded with zeros to the width of the vectors; nothing else is changed."""
+    ordered = np.sort(array, axis=None)
+    filled = ordered[ordered != 0]
+    best: Match | None = None
+    for source in sources.sources:
+        values = np.sort(source.value, axis=None)
+        values = values[values != 0]
+        if values.size != filled.size or source.value.size > array.size:
+            continue
+        bound = _FOLD_ROUNDINGS * _ROUNDING * float(source.magnitude.max(initial=0.0)) + 1e-37
+        error = _excess(filled, values, np.full_like(values, bound))
+        if error <= 1 and (best is None or best.error is None or error < best.error):
+            best = Match(Origin.REORDERED, source.name, error)
+    return best
+
+
+def _quantised(tensor: FileTensor, sources: StudentSources) -> Match | None:
+    affine = tensor.affine
+    assert affine is not None  # noqa: S101 - for the type checker; `match` has looked
+    array = tensor.array.astype(np.float64)
+    shape = [1] * array.ndim
+    if affine.scale.size > 1:
+        shape[affine.axis if array.ndim > 1 else 0] = affine.scale.size
+    scale, zero = affine.scale.reshape(shape), affine.zero.reshape(shape if affine.zero.size > 1 else [1] * array.ndim)
+    values = (array - zero) * scale
+    step = np.broadcast_to(_STEP * scale, array.shape)
+    best: Match | None = None
+    for source in sources.by_size.get(array.size, ()):
+        for value in (source.value, *_permuted(source.value)):
+            wide = value.reshape(array.shape)
+            error = _excess(values, wide, step + _bound(source, half=False).max(initial=0.0))
+            if error <= 1 and (best is None or best.error is None or error < best.error):
+                best = Match(Origin.QUANTISED, source.name, error, wide)
+            if value.shape == array.shape:
+                break
+    return best

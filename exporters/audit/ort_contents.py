@@ -1,0 +1,48 @@
+"""The tensors of an .ort file: a flatbuffer, whose weights onnxruntime may have laid out in blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import helper
+from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs import Graph, InferenceSession, Tensor
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.audit.contents import Contents, FileTensor
+
+
+def read_ort(data: bytes, metadata: str) -> Contents:
+    """Read an .ort file.
+
+    Raises:
+        ExportError: it is none.
+    """
+    try:
+        graph = InferenceSession.InferenceSession.GetRootAs(data, 0).Model().Graph()
+        tensors = tuple(_tensor(graph.Initializers(index)) for index in range(graph.InitializersLength()))
+        problems = _problems(graph)
+    except Exception as error:
+        raise ExportError(f"not an ort artefact: {error}") from error
+    # The flatbuffer refers to its tensors by offset: what is left without their bytes is the overhead.
+    overhead = data
+    for tensor in sorted(tensors, key=lambda tensor: -tensor.array.nbytes):
+        overhead = overhead.replace(tensor.array.tobytes(), b"", 1) if tensor.array.nbytes > 64 else overhead
+    limit = 32_768 + 2048 * (graph.NodesLength() + len(tensors)) + 2 * len(metadata)
+    return Contents(tensors, overhead, limit, tuple(problems))
+
+
+def _tensor(tensor: Tensor.Tensor) -> FileTensor:
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.DataType())
+    shape = [tensor.Dims(index) for index in range(tensor.DimsLength())]
+    content = tensor.RawDataAsNumpy()
+    raw = content.tobytes() if isinstance(content, np.ndarray) else b""
+    return FileTensor(tensor.Name().decode(), np.frombuffer(raw, dtype=dtype).reshape(shape), role="blocked")
+
+
+def _problems(graph: Graph.Graph) -> list[str]:
+    problems = []
+    if graph.SparseInitializersLength():
+        problems.append("the graph has sparse tensors")
+    for index in range(graph.InitializersLength()):
+        if graph.Initializers(index).ExternalDataOffset() >= 0:
+            problems.append(f"{graph.Initializers(index).Name().decode()} is kept in another file")
+    return problems

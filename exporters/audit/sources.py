@@ -1,0 +1,188 @@
+"""All that a file may hold of a student: its tensors, what is computed from them alone, and batch norm folded in.
+
+The student's own `torch.export` graph is evaluated as far as no image is needed, in its own precision and in
+float64; the folds are then computed in float64 from the operands of each batch norm in the graph.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.fx import Node
+
+from ecd_deploy.errors import SplitError
+from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.split import SplitStudent
+from ecd_deploy.split.exported import exported_program, is_literal, tensor_of
+from ecd_deploy.split.inventory import named_tensors
+
+_TRANSPOSED = "transpose"
+_Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a tensor of a file may be.
+
+    Attributes:
+        name: of the student's tensor, or the expression.
+        exact: in the student's own precision; None for a fold.
+        value: in float64.
+        magnitude: the sum of the absolute terms that `value` was computed from: rounding is measured against it.
+    """
+
+    name: str
+    exact: NDArray[Any] | None
+    value: NDArray[np.float64]
+    magnitude: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StudentSources:
+    """The sources of one student, and why its graph could not be evaluated, if so."""
+
+    sources: tuple[Source, ...]
+    not_evaluated_because: str | None = None
+    by_size: Mapping[int, tuple[Source, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes: dict[int, tuple[Source, ...]] = {}
+        for source in self.sources:
+            sizes[source.value.size] = (*sizes.get(source.value.size, ()), source)
+        object.__setattr__(self, "by_size", sizes)
+
+
+def student_sources(student: SplitStudent, metadata: ArtefactMetadata) -> StudentSources:
+    """Collect the sources of a student, and the constants of the preprocessing that the metadata describe."""
+    found = [_exact(entry.name, entry.tensor) for entry in named_tensors(student.module)]
+    std, mean = np.array(metadata.std, dtype=np.float64), np.array(metadata.mean, dtype=np.float64)
+    found += [_plain("1 / (255 std)", 1 / (255 * std)), _plain("-mean / std", -mean / std)]
+    reason = None
+    try:
+        program = exported_program(student.module, torch.zeros(2, *student.example_shape), functional=False)
+        with torch.no_grad():
+            found += _Evaluation(program, student).sources()
+    except SplitError as error:
+        reason = str(error)
+    return StudentSources(tuple(source for source in found if source.value.size), reason)
+
+
+class _Evaluation:
+    """The nodes of an exported graph that need no image, and what they come to."""
+
+    def __init__(self, program: ExportedProgram, student: SplitStudent) -> None:
+        self._nodes = list(program.graph.nodes)
+        self._exact: dict[Node, Any] = {}
+        self._double: dict[Node, Any] = {}
+        self._labels: dict[Node, str] = {}
+        own = {id(entry.tensor) for entry in named_tensors(student.module)}
+        specifications = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+        for node in self._nodes:
+            if node.op != "placeholder":
+                continue
+            spec = specifications[node.name]
+            tensor = None if spec.kind is InputKind.USER_INPUT else tensor_of(program, spec.kind, spec.target or "")
+            if tensor is not None and (id(tensor) in own or is_literal(node, tensor)):
+                self._set(node, tensor.detach(), spec.target or node.name)
+
+    def sources(self) -> Iterator[Source]:
+        for node in self._nodes:
+            if node.op == "call_function":
+                self._evaluate(node)
+                arguments = self._arguments(node)
+                if "running_mean" in arguments:
+                    yield from self._folds(arguments)
+        for node, value in self._exact.items():
+            if node.op == "call_function" and isinstance(value, Tensor):
+                double = self._double.get(node, value.double() if value.is_floating_point() else value)
+                yield _exact(self._labels[node], value, double)
+
+    def _set(self, node: Node, value: Tensor, label: str) -> None:
+        self._exact[node] = value
+        self._double[node] = value.double() if value.is_floating_point() else value
+        self._labels[node] = label
+
+    def _evaluate(self, node: Node) -> None:
+        if not all(source in self._exact for source in node.all_input_nodes):
+            return
+        if node.target is operator.getitem or not callable(node.target):
+            return
+        target = node.target
+        try:
+            self._exact[node] = target(*_filled(node.args, self._exact), **_filled(node.kwargs, self._exact))
+        except Exception:  # noqa: BLE001 - an operation that wants an image's size, or the interpreter of a subgraph
+            return
+        sources = [self._labels[source] for source in node.all_input_nodes]
+        self._labels[node] = f"{str(target).removeprefix('aten.').partition('.')[0]}({', '.join(sources[:3])})"
+        try:
+            self._double[node] = target(*_filled(node.args, self._double), **_filled(node.kwargs, self._double))
+        except Exception:  # noqa: BLE001 - without a float64 variant the student's own precision is the reference
+            self._double[node] = self._exact[node]
+
+    def _arguments(self, node: Node) -> _Arguments:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            return {}
+        names = [argument.name for argument in schema.arguments]
+        defaults = {
+            argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()
+        }
+        return {**defaults, **dict(zip(names, node.args, strict=False)), **node.kwargs}
+
+    def _folds(self, norm: _Arguments) -> Iterator[Source]:
+        operands = [self._value(norm.get(key)) for key in ("running_mean", "running_var", "weight", "bias")]
+        mean, variance, gamma, beta = operands
+        if mean is None or variance is None:
+            return
+        gamma = np.ones_like(mean) if gamma is None else gamma
+        beta = np.zeros_like(mean) if beta is None else beta
+        scale = gamma / np.sqrt(variance + norm["eps"])
+        label = self._labels[norm["running_mean"]].removesuffix(".running_mean")
+        yield _plain(f"scale of {label}", scale)
+        yield _plain(f"shift of {label}", beta - mean * scale, np.abs(beta) + np.abs(mean * scale))
+        before = norm["input"]
+        layer = self._arguments(before) if isinstance(before, Node) else {}
+        weight = self._value(layer.get("weight"))
+        if weight is None:
+            return
+        bias = self._value(layer.get("bias"))
+        bias = np.zeros_like(mean) if bias is None else bias
+        axis = 1 if _TRANSPOSED in str(before.target) or layer.get("transposed") else 0
+        if weight.shape[axis] != scale.size:
+            return
+        shape = [1] * weight.ndim
+        shape[axis] = scale.size
+        name = f"{self._labels[layer['weight']]} with {label}"
+        yield _plain(f"weight of {name}", weight * scale.reshape(shape))
+        terms = np.abs(bias * scale) + np.abs(mean * scale) + np.abs(beta)
+        yield _plain(f"bias of {name}", (bias - mean) * scale + beta, terms)
+
+    def _value(self, node: object) -> NDArray[np.float64] | None:
+        value = self._double.get(node) if isinstance(node, Node) else None
+        return value.numpy() if isinstance(value, Tensor) and value.is_floating_point() else None
+
+
+def _filled(arguments: Any, values: Mapping[Node, Any]) -> Any:
+    return torch.fx.node.map_arg(arguments, lambda node: values[node])
+
+
+def _exact(name: str, tensor: Tensor, double: Tensor | None = None) -> Source:
+    tensor = tensor.detach().cpu().contiguous()
+    exact = tensor.view(torch.int16).numpy() if tensor.dtype is torch.bfloat16 else tensor.numpy()
+    value = (tensor if double is None else double.detach().cpu()).double().contiguous().numpy()
+    # A sum over many terms is rounded against the largest of them; the result's own size stands in for it.
+    size = np.abs(value) if double is None else np.maximum(np.abs(value), np.abs(value).max(initial=0.0))
+    return Source(name, exact, value, size)
+
+
+def _plain(name: str, value: NDArray[np.float64], magnitude: NDArray[np.float64] | None = None) -> Source:
+    return Source(name, None, value, np.abs(value) if magnitude is None else magnitude)
