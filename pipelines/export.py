@@ -11,10 +11,12 @@ from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Quantisation, exporter_for
+from ecd_deploy.exporters.audit import ArtefactAudit, audit_artefact, refuse, student_sources
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.split import SplitStudent
 
 ARTEFACTS_NAME = "artefacts.json"
+AUDIT_NAME = "audit.json"
 _FOLDER = "exports"
 
 
@@ -56,18 +58,32 @@ class ArtefactList(BaseModel):
         raise ArtefactError(f"no {format_name} artefact: exported are {', '.join(a.format for a in self.artefacts)}")
 
 
+class AuditReport(BaseModel):
+    """Written to `audit.json`: the third way of the proof, of which `split.json` holds the first two."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 1
+    student_digest: str
+    audits: tuple[ArtefactAudit, ...]
+
+
 def export(directory: RunDirectory, student: SplitStudent, data: DataSplits) -> ArtefactList:
-    """Write the student to `exports/`, each file complete or absent.
+    """Write the student to `exports/`, each file complete or absent, and audited before it is there.
 
     Raises:
-        ExportError: a format cannot express the student or its file breaks a promise.
+        ExportError: a format cannot express the student, or its file breaks a promise or holds anything else.
     """
     recipe = directory.recipe
     artefacts = []
+    audits = []
+    sources = student_sources(student, _metadata(recipe, student, data))
     for format_name, filename, content in export_all(recipe, student, data):
         file = f"{_FOLDER}/{filename}"
-        entry = directory.write(file, content)
         described = exporter_for(format_name, recipe.export).read_metadata(content)
+        audits.append(audit_artefact(content, format_name, student, sources, described))
+        refuse(audits[-1])
+        entry = directory.write(file, content)
         artefacts.append(
             Artefact(
                 format=format_name,
@@ -83,6 +99,7 @@ def export(directory: RunDirectory, student: SplitStudent, data: DataSplits) -> 
         image_shape=student.example_shape,
         artefacts=tuple(artefacts),
     )
+    directory.write_json(AUDIT_NAME, AuditReport(student_digest=result.student_digest, audits=tuple(audits)))
     directory.write_json(ARTEFACTS_NAME, result)
     return result
 
@@ -93,7 +110,17 @@ def export_all(recipe: Recipe, student: SplitStudent, data: DataSplits) -> Itera
     Raises:
         ExportError: a format cannot express the student or its file breaks a promise.
     """
-    metadata = ArtefactMetadata(
+    metadata = _metadata(recipe, student, data)
+    context = ExportContext(data.train, data.validation, data.normalisation, seed=recipe.seed)
+    if recipe.gate.max_drop is not None:
+        context = replace(context, max_drop=recipe.gate.max_drop)
+    for format_name in recipe.export.formats:
+        exporter = exporter_for(format_name, recipe.export)
+        yield format_name, exporter.filename, exporter.export(student, metadata, context)
+
+
+def _metadata(recipe: Recipe, student: SplitStudent, data: DataSplits) -> ArtefactMetadata:
+    return ArtefactMetadata(
         student=recipe.student.name,
         classes=data.classes,
         mean=data.normalisation.mean,
@@ -101,9 +128,3 @@ def export_all(recipe: Recipe, student: SplitStudent, data: DataSplits) -> Itera
         input_shape=student.example_shape,
         recipe_digest=recipe.digest(),
     )
-    context = ExportContext(data.train, data.validation, data.normalisation, seed=recipe.seed)
-    if recipe.gate.max_drop is not None:
-        context = replace(context, max_drop=recipe.gate.max_drop)
-    for format_name in recipe.export.formats:
-        exporter = exporter_for(format_name, recipe.export)
-        yield format_name, exporter.filename, exporter.export(student, metadata, context)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from ecd_deploy.config import GateConfig
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
+from ecd_deploy.pipelines.export import ARTEFACTS_NAME, AUDIT_NAME, ArtefactList, AuditReport
 from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.pipelines.split import SPLIT_NAME
@@ -67,12 +67,14 @@ def gate(directory: RunDirectory) -> GateReport:
     validation = directory.read_json(VALIDATION_NAME, Validation, made_by="validate")
     profile = directory.read_json(PROFILE_NAME, Profile, made_by="profile")
     artefacts = directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export")
+    audit = directory.read_json(AUDIT_NAME, AuditReport, made_by="export")
     proof = directory.read_json(SPLIT_NAME, SplitProof, made_by="split")
     for artefact in artefacts.artefacts:
         directory.read(artefact.file)
     _check_measured_bytes(artefacts, validation, profile)
     checks = [
         _split_check(proof),
+        _audit_check(artefacts, audit),
         *_parity_checks(config, validation),
         *_accuracy_checks(config, validation),
         *_latency_checks(config, profile),
@@ -114,6 +116,28 @@ def _split_check(proof: SplitProof) -> Check:
         unit="",
         verdict=Verdict.PASS if proof.passed else Verdict.FAIL,
         reason="the student is separate from the teacher" if proof.passed else "the student is not separate",
+    )
+
+
+def _audit_check(artefacts: ArtefactList, audit: AuditReport) -> Check:
+    if {entry.sha256 for entry in audit.audits} != {artefact.sha256 for artefact in artefacts.artefacts}:
+        raise ArtefactError("the artefacts are not those that were audited: run `export` again")
+    failed = [entry.format for entry in audit.audits if not entry.passed]
+    unread = [entry.format for entry in audit.audits if entry.not_done_because is not None]
+    passed = len(audit.audits) - len(failed) - len(unread)
+    verdict, reason = Verdict.PASS, f"{sum(len(entry.tensors) for entry in audit.audits)} tensors traced to the student"
+    if failed:
+        verdict, reason = Verdict.FAIL, f"{', '.join(failed)} hold something else than the student"
+    elif unread:
+        verdict, reason = Verdict.INCONCLUSIVE, f"there is no reader of {', '.join(unread)}"
+    return Check(
+        name="artefact audit",
+        value=float(passed),
+        bound=None,
+        limit=float(len(audit.audits)),
+        unit="",
+        verdict=verdict,
+        reason=reason,
     )
 
 

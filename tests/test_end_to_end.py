@@ -27,6 +27,7 @@ RESULTS = (
     "split.json",
     "split.safetensors",
     "artefacts.json",
+    "audit.json",
     "validation.json",
     "profile.json",
     "gate.json",
@@ -43,7 +44,16 @@ def run_copy(finished_run: tuple[Path, Ended], tmp_path: Path) -> Path:
 def test_run_ends_well_and_shows_every_check(finished_run: tuple[Path, Ended]) -> None:
     _, ended = finished_run
     assert ended.code in {0, 3}, ended.err  # 3: a latency measured on a busy test machine decides nothing
-    for name in ("split proof", "max_abs_diff onnx", "min_top1", "max_drop", "p90_ms_max", "max_size_mb", "gate:"):
+    for name in (
+        "split proof",
+        "artefact audit",
+        "max_abs_diff onnx",
+        "min_top1",
+        "max_drop",
+        "p90_ms_max",
+        "max_size_mb",
+        "gate:",
+    ):
         assert name in ended.out
     assert "Traceback" not in ended.err
 

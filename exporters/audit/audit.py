@@ -18,6 +18,8 @@ from ecd_deploy.split import SplitStudent
 
 _LISTED = 10
 _LEAST_SOUGHT = 8
+# What exporters take over as it is; the rest says how the file was made.
+_GIVEN = ("student", "classes", "input_shape", "mean", "std", "recipe_digest", "package_version")
 
 
 def audit_artefact(
@@ -30,13 +32,13 @@ def audit_artefact(
         format_name: for the result; what the file is, is read from its first bytes.
         student: that it was made of.
         sources: of `student_sources`; made once for all formats.
-        metadata: as read from the file; compared here with the student.
+        metadata: as read from the file; compared here with those that the exporter was given.
 
     Returns:
         The audit, passed or not: to refuse the file is up to the caller.
     """
     names = _auxiliary_names(student)
-    findings = list(_metadata_findings(student, metadata))
+    findings = list(_metadata_findings(student, sources.metadata, metadata))
     findings += [f"the bytes name {name} of the teacher side" for name in names if name.encode() in data]
     text = metadata.model_dump_json()
     try:
@@ -123,11 +125,12 @@ def _auxiliary_digests(student: SplitStudent) -> Mapping[str, str]:
     }
 
 
-def _metadata_findings(student: SplitStudent, metadata: ArtefactMetadata) -> Iterator[str]:
-    if metadata.student_digest != student.proof.student_digest:
-        yield f"the metadata are of another student: {metadata.student_digest}"
-    if metadata.input_shape != student.example_shape:
-        yield f"the metadata give images of {metadata.input_shape}, the student takes {student.example_shape}"
+def _metadata_findings(student: SplitStudent, given: ArtefactMetadata, found: ArtefactMetadata) -> Iterator[str]:
+    if found.student_digest != student.proof.student_digest:
+        yield f"the metadata are of another student: {found.student_digest}"
+    for field in _GIVEN:
+        if getattr(found, field) != getattr(given, field):
+            yield f"the metadata's {field} is not the one that was given"
 
 
 def _described(tensor: FileTensor, found: Match | None) -> AuditedTensor:

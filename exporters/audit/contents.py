@@ -129,8 +129,8 @@ def _read_zip(data: bytes, metadata: str) -> Contents:
         problems.append(
             f"the archive has {len(data) - stored} bytes outside its entries, at most {framing} are expected"
         )
-    # A node of a .pt2 takes about 1,500 bytes of JSON; a layer has several.
-    limit = 32_768 + 8192 * max(len(tensors), 1) + 2 * len(metadata)
+    # A node of a .pt2 takes about 1,500 bytes of JSON, and brings a tensor or two.
+    limit = 32_768 + 3072 * max(len(tensors), 1) + 2 * len(metadata)
     return Contents(tuple(tensors), b"\n".join(rest), limit, tuple(problems))
 
 

@@ -39,10 +39,8 @@ def _tensor(tensor: Tensor.Tensor) -> FileTensor:
 
 
 def _problems(graph: Graph.Graph) -> list[str]:
-    problems = []
+    initializers = (graph.Initializers(index) for index in range(graph.InitializersLength()))
+    problems = [f"{t.Name().decode()} is kept in another file" for t in initializers if t.ExternalDataOffset() >= 0]
     if graph.SparseInitializersLength():
         problems.append("the graph has sparse tensors")
-    for index in range(graph.InitializersLength()):
-        if graph.Initializers(index).ExternalDataOffset() >= 0:
-            problems.append(f"{graph.Initializers(index).Name().decode()} is kept in another file")
     return problems

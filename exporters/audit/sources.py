@@ -50,6 +50,7 @@ class Source:
 class StudentSources:
     """The sources of one student, and why its graph could not be evaluated, if so."""
 
+    metadata: ArtefactMetadata
     sources: tuple[Source, ...]
     not_evaluated_because: str | None = None
     by_size: Mapping[int, tuple[Source, ...]] = field(init=False)
@@ -62,7 +63,12 @@ class StudentSources:
 
 
 def student_sources(student: SplitStudent, metadata: ArtefactMetadata) -> StudentSources:
-    """Collect the sources of a student, and the constants of the preprocessing that the metadata describe."""
+    """Collect the sources of a student, and the constants of the preprocessing that the metadata describe.
+
+    Args:
+        student: that is exported.
+        metadata: that were given to the exporters.
+    """
     found = [_exact(entry.name, entry.tensor) for entry in named_tensors(student.module)]
     std, mean = np.array(metadata.std, dtype=np.float64), np.array(metadata.mean, dtype=np.float64)
     found += [_plain("1 / (255 std)", 1 / (255 * std)), _plain("-mean / std", -mean / std)]
@@ -73,7 +79,7 @@ def student_sources(student: SplitStudent, metadata: ArtefactMetadata) -> Studen
             found += _Evaluation(program, student).sources()
     except SplitError as error:
         reason = str(error)
-    return StudentSources(tuple(source for source in found if source.value.size), reason)
+    return StudentSources(metadata, tuple(source for source in found if source.value.size), reason)
 
 
 class _Evaluation:

@@ -9,13 +9,14 @@ import torch
 from ecd_deploy.config import ProfileConfig, Recipe, load_recipe
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, DigestError, RunDirectoryError
+from ecd_deploy.exporters.audit import ArtefactAudit
 from ecd_deploy.exporters.departure import Departure
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.accuracy import PairedTop1, Top1
 from ecd_deploy.measure.latency import Latency, Percentile
 from ecd_deploy.measure.parity import Parity
 from ecd_deploy.models import build_student
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, Artefact, ArtefactList
+from ecd_deploy.pipelines.export import ARTEFACTS_NAME, AUDIT_NAME, Artefact, ArtefactList, AuditReport
 from ecd_deploy.pipelines.gate import GATE_NAME, Check, GateReport, Verdict, gate
 from ecd_deploy.pipelines.profile import PROFILE_NAME
 from ecd_deploy.pipelines.run_directory import RunDirectory, create_run
@@ -76,6 +77,18 @@ def latency(p90: float | None = 1.0, bound: float | None = 1.1, *, contended: bo
     )
 
 
+def audited(artefact: Artefact, *, findings: tuple[str, ...] = (), unread: str | None = None) -> AuditReport:
+    audit = ArtefactAudit(
+        format=artefact.format,
+        sha256=artefact.sha256,
+        bytes=artefact.bytes,
+        passed=not findings,
+        findings=findings,
+        not_done_because=unread,
+    )
+    return AuditReport(student_digest="a", audits=(audit,))
+
+
 class MeasuredRun:
     """A run directory whose results are chosen by the test."""
 
@@ -104,6 +117,7 @@ class MeasuredRun:
         self.directory.write_json(SPLIT_NAME, self.proof)
         self.directory.write_json(ARTEFACTS_NAME, artefacts)
         self.directory.write_json(VALIDATION_NAME, Validation(artefacts=(validated, *others), onnx_top1=paired))
+        self.directory.write_json(AUDIT_NAME, audited(artefact))
         self.directory.write_json(PROFILE_NAME, profiled(ONNX, entry.sha256, latency))
         return gate(self.directory)
 
@@ -128,6 +142,7 @@ def test_all_limits_met_is_a_pass_and_is_written(measured: MeasuredRun) -> None:
     assert report.verdict is Verdict.PASS
     assert [entry.name for entry in report.checks] == [
         "split proof",
+        "artefact audit",
         "max_abs_diff onnx",
         "min_top1",
         "max_drop",
@@ -228,6 +243,29 @@ def test_a_changed_artefact_is_refused(measured: MeasuredRun) -> None:
     measured.decide()
     (measured.directory.root / ONNX).write_bytes(b"\x01" + bytes(499))
     with pytest.raises(DigestError, match=r"student\.onnx was changed"):
+        gate(measured.directory)
+
+
+@pytest.mark.parametrize(
+    ("findings", "unread", "verdict"),
+    [(("spare comes from no tensor",), None, Verdict.FAIL), ((), "no reader", Verdict.INCONCLUSIVE)],
+)
+def test_the_audit_decides(
+    measured: MeasuredRun, findings: tuple[str, ...], unread: str | None, verdict: Verdict
+) -> None:
+    measured.decide()
+    artefact = measured.directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export").find("onnx")
+    measured.directory.write_json(AUDIT_NAME, audited(artefact, findings=findings, unread=unread))
+    report = gate(measured.directory)
+    assert check(report, "artefact audit").verdict is verdict
+    assert report.verdict is verdict
+
+
+def test_an_artefact_that_was_not_audited_is_refused(measured: MeasuredRun) -> None:
+    measured.decide()
+    artefact = measured.directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export").find("onnx")
+    measured.directory.write_json(AUDIT_NAME, audited(artefact.model_copy(update={"sha256": "0" * 64})))
+    with pytest.raises(ArtefactError, match="not those that were audited"):
         gate(measured.directory)
 
 

@@ -1,0 +1,133 @@
+"""Every format passes the audit as it is written, and fails it with anything planted in it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.artefact_leaks import ARTEFACT_LEAKS, ArtefactLeak
+from ecd_deploy.distill import PlainModel
+from ecd_deploy.errors import ExportError
+from ecd_deploy.export_config import ExportConfig, Int8Config
+from ecd_deploy.exporters import exporter_for
+from ecd_deploy.exporters.audit import ArtefactAudit, Origin, StudentSources, audit_artefact, refuse, student_sources
+from ecd_deploy.files import sha256_bytes
+from ecd_deploy.split import SplitStudent, TensorRecord, split_student
+from tests.exporters.conftest import Exported, digit_images, make_context, make_metadata
+
+
+@pytest.fixture(scope="module")
+def sources(student: SplitStudent) -> StudentSources:
+    return student_sources(student, make_metadata())
+
+
+def audited(exported: Exported, sources: StudentSources, data: bytes | None = None) -> ArtefactAudit:
+    metadata = exported.exporter.read_metadata(exported.data)
+    content = exported.data if data is None else data
+    return audit_artefact(content, exported.exporter.format, exported.student, sources, metadata)
+
+
+def test_every_tensor_of_every_format_is_traced(exported: Exported, sources: StudentSources) -> None:
+    audit = audited(exported, sources)
+    assert audit.findings == ()
+    assert audit.passed
+    assert audit.not_done_because is None
+    assert all(tensor.origin is not None for tensor in audit.tensors)
+    assert all(tensor.error is None or tensor.error <= 1 for tensor in audit.tensors)
+    assert audit.names_sought >= 3
+    assert audit.digests_sought > 20
+    weights = [tensor for tensor in audit.tensors if tensor.origin is not Origin.STRUCTURE]
+    learned = sum(parameter.numel() for parameter in exported.student.module.parameters())
+    assert sum(int(np.prod(tensor.shape)) for tensor in weights) >= 0.95 * learned
+    assert audit.overhead_bytes < audit.overhead_limit
+
+
+def test_int8_between_float_operators_is_traced_too(student: SplitStudent, sources: StudentSources) -> None:
+    exporter = exporter_for("onnx-int8", ExportConfig(int8=Int8Config(quant_format="qdq", target="arm", count=32)))
+    data = exporter.export(student, make_metadata(), make_context())
+    audit = audit_artefact(data, "onnx-int8", student, sources, exporter.read_metadata(data))
+    assert audit.findings == ()
+    assert sum(tensor.origin is Origin.QUANTISED for tensor in audit.tensors) >= 10
+
+
+def test_the_constants_of_the_preprocessing_are_known(student: SplitStudent, sources: StudentSources) -> None:
+    exporter = exporter_for("onnx", ExportConfig(preprocessing="inside"))
+    data = exporter.export(student, make_metadata())
+    audit = audit_artefact(data, "onnx", student, sources, exporter.read_metadata(data))
+    assert audit.findings == ()
+
+
+@pytest.mark.parametrize("leak", ARTEFACT_LEAKS, ids=lambda leak: f"{leak.format}: {leak.name}")
+def test_the_leak_is_found(artefacts: dict[str, Exported], sources: StudentSources, leak: ArtefactLeak) -> None:
+    exported = artefacts[leak.format]
+    secret = np.random.default_rng(1).standard_normal((16, 1, 3, 3)).astype(np.float32)
+    audit = audited(exported, sources, leak.plant(exported.data, secret))
+    assert not audit.passed
+    assert any(re.search(leak.finding, finding) for finding in audit.findings), audit.findings
+    with pytest.raises(ExportError, match="is not the student and nothing else"):
+        refuse(audit)
+
+
+def test_a_tensor_of_the_teacher_is_recognised_by_its_digest(
+    artefacts: dict[str, Exported], sources: StudentSources
+) -> None:
+    exported = artefacts["onnx"]
+    model = onnx.load_model_from_string(exported.data)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "conv1.weight_bias")
+    stolen = TensorRecord(
+        name="teacher.bias", kind="parameter", dtype="float32", shape=(16,), sha256=sha256_bytes(bias.raw_data)
+    )
+    proof = exported.student.proof.model_copy(update={"auxiliary_tensors": (stolen,)})
+    student = SplitStudent(exported.student.module, proof)
+    audit = audit_artefact(exported.data, "onnx", student, sources, exported.exporter.read_metadata(exported.data))
+    assert audit.findings == ("conv1.weight_bias has the bytes of teacher.bias",)
+
+
+def test_metadata_that_say_something_else_are_found(artefacts: dict[str, Exported], sources: StudentSources) -> None:
+    exported = artefacts["onnx"]
+    metadata = exported.exporter.read_metadata(exported.data).model_copy(update={"classes": tuple("abcdefghij")})
+    audit = audit_artefact(exported.data, "onnx", exported.student, sources, metadata)
+    assert audit.findings == ("the metadata's classes is not the one that was given",)
+
+
+def test_a_format_without_a_reader_is_recorded_as_not_done(student: SplitStudent, sources: StudentSources) -> None:
+    metadata = make_metadata().model_copy(update={"student_digest": student.proof.student_digest})
+    audit = audit_artefact(b"\x18\x00\x00\x00PTE1", "executorch", student, sources, metadata)
+    assert audit.passed
+    assert audit.not_done_because is not None
+    assert not audit_artefact(b"\x18 teacher.conv1", "executorch", student, sources, metadata).passed
+
+
+class Composite(nn.Module):
+    """Weights that exist only as an expression of parameters, and a norm that no convolution takes up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 1, 3, 3))
+        self.norm = nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        spread = self.weight.std(dim=(1, 2, 3), keepdim=True)
+        features = nn.functional.conv2d(images, self.weight / spread, padding=1).relu()
+        logits: Tensor = self.fc(self.norm(features).mean(dim=(2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("name", ["torchscript", "onnx", "ort"])
+def test_expressions_of_weights_are_recomputed(name: str) -> None:
+    torch.manual_seed(0)
+    module = Composite()
+    with torch.no_grad():
+        module.train()(digit_images(32))
+    student = split_student(PlainModel(module), digit_images(4))
+    metadata = make_metadata()
+    exporter = exporter_for(name, ExportConfig())
+    data = exporter.export(student, metadata)
+    audit = audit_artefact(data, name, student, student_sources(student, metadata), exporter.read_metadata(data))
+    assert audit.findings == ()
