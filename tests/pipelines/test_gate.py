@@ -77,16 +77,19 @@ def latency(p90: float | None = 1.0, bound: float | None = 1.1, *, contended: bo
     )
 
 
-def audited(artefact: Artefact, *, findings: tuple[str, ...] = (), unread: str | None = None) -> AuditReport:
-    audit = ArtefactAudit(
-        format=artefact.format,
-        sha256=artefact.sha256,
-        bytes=artefact.bytes,
-        passed=not findings,
-        findings=findings,
-        not_done_because=unread,
+def audited(*artefacts: Artefact, findings: tuple[str, ...] = (), unread: str | None = None) -> AuditReport:
+    audits = (
+        ArtefactAudit(
+            format=artefact.format,
+            sha256=artefact.sha256,
+            bytes=artefact.bytes,
+            passed=not findings,
+            findings=findings,
+            not_done_because=unread,
+        )
+        for artefact in artefacts
     )
-    return AuditReport(student_digest="a", audits=(audit,))
+    return AuditReport(student_digest="a", audits=tuple(audits))
 
 
 class MeasuredRun:
@@ -117,7 +120,7 @@ class MeasuredRun:
         self.directory.write_json(SPLIT_NAME, self.proof)
         self.directory.write_json(ARTEFACTS_NAME, artefacts)
         self.directory.write_json(VALIDATION_NAME, Validation(artefacts=(validated, *others), onnx_top1=paired))
-        self.directory.write_json(AUDIT_NAME, audited(artefact))
+        self.directory.write_json(AUDIT_NAME, audited(*exported))
         self.directory.write_json(PROFILE_NAME, profiled(ONNX, entry.sha256, latency))
         return gate(self.directory)
 
