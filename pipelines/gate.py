@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from ecd_deploy.config import GateConfig
 from ecd_deploy.errors import ArtefactError
+from ecd_deploy.gate_config import GateConfig
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.pipelines.export import ARTEFACTS_NAME, AUDIT_NAME, ArtefactList, AuditReport
 from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from ecd_deploy.config import ProfileConfig
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure.latency import Latency, Measurement, measure_onnx
 from ecd_deploy.measure.layers import LayerCost, layer_costs
 from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ecd_deploy.measure.latency import Measurement
+from ecd_deploy.pipelines.devices import Device
 from ecd_deploy.pipelines.profile import Profile
 
 _MOST_LAYERS = 12
@@ -63,3 +64,19 @@ def _facts(measurement: Measurement) -> list[str]:
 
 def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f} ms"
+
+
+def print_budget(profile: Profile, device: Device, console: Console) -> None:
+    """Compare a profile with what a device allows; only a measurement on that device decides."""
+    p90, budget = profile.latency.at(0.9).upper_bound_ms, device.budget
+    if profile.place != device.name:
+        console.print(f"measured on the {profile.place}, not on {device.name}: a first estimate at most")
+    lines = (
+        ("p90 upper bound", p90, budget.p90_ms, "ms"),
+        ("size", profile.measurement.model.bytes / 1e6, budget.size_mb, "MB"),
+        ("peak memory", profile.measurement.cold_start.peak_memory_mb, budget.peak_memory_mb, "MB"),
+    )
+    for name, value, limit, unit in lines:
+        within = value is not None and value <= limit
+        shown = "-" if value is None else f"{value:.3g}"
+        console.print(f"{name}: {shown} of {limit:g} {unit}: {'within' if within else 'beyond'} {device.name}'s budget")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ecd_deploy.config import ProfileConfig, Recipe
+from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits, load_data
+from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
 from ecd_deploy.pipelines.export import ArtefactList, export
 from ecd_deploy.pipelines.gate import GateReport, gate

@@ -9,12 +9,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from ecd_deploy.config import GateConfig
 from ecd_deploy.data import DataSplits, ImageSet, eval_batches
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, Exporter, exporter_for
 from ecd_deploy.exporters.departure import Departure, first_departure
 from ecd_deploy.exporters.preprocessing import to_pixels
+from ecd_deploy.gate_config import GateConfig
 from ecd_deploy.measure.accuracy import PairedTop1, paired_top1
 from ecd_deploy.measure.parity import Parity, compare_logits
 from ecd_deploy.measure.prediction import Predictions, predict, torch_predictor

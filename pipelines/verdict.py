@@ -6,7 +6,7 @@ import statistics
 
 from pydantic import BaseModel, ConfigDict
 
-from ecd_deploy.config import ProfileConfig
+from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure.latency import compare_onnx
 
 _COMPARED = ProfileConfig(warmup_seconds=0.2, min_seconds=1.0, min_samples=44, max_seconds=30.0)

@@ -45,12 +45,12 @@ def test_commands_and_options_are_these() -> None:
         name: sorted(parameter.name or "" for parameter in command.params) for name, command in cli.commands.items()
     }
     assert options == {
-        "run": ["accept_changes", "out", "overrides", "recipe", "resume"],
+        "run": ["accept_changes", "device", "out", "overrides", "recipe", "resume"],
         "train": ["accept_changes", "overrides", "recipe", "resume", "run_dir"],
         "split": ["run_dir"],
         "export": ["run_dir"],
         "validate": ["run_dir"],
-        "profile": ["cpus", "memory", "output", "target", "threads"],
+        "profile": ["cpus", "device", "hosts", "memory", "output", "python", "target", "threads", "timeout"],
         "gate": ["run_dir"],
         "report": ["against", "run_dir"],
         "recipes": [],

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ecd_deploy.config import ProfileConfig, Recipe, load_recipe
+from ecd_deploy.config import Recipe, load_recipe
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, DigestError, RunDirectoryError
 from ecd_deploy.exporters.audit import ArtefactAudit
 from ecd_deploy.exporters.departure import Departure
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure.accuracy import PairedTop1, Top1
 from ecd_deploy.measure.latency import Latency, Percentile
 from ecd_deploy.measure.parity import Parity

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ecd_deploy.cli.ending import console, finish
+from ecd_deploy.cli.measuring import gate, profile
 from ecd_deploy.errors import (
     EcdDeployError,
     GateFailed,
-    Inconclusive,
     Interrupted,
     RunDirectoryError,
     Terminated,
@@ -25,13 +26,9 @@ from ecd_deploy.errors import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ecd_deploy.config import Recipe
-    from ecd_deploy.pipelines.gate import GateReport
 
 _INTERNAL_ERROR = 70
-_LOG_WIDTH = 120
 
 _run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
 
@@ -71,24 +68,27 @@ def cli(debug: bool) -> None:
 @cli.command()
 @click.argument("recipe")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; default: runs/RECIPE-DATE-TIME.")
+@click.option("--device", metavar="NAME", help="Take INT8 types, threads and budgets from this device.")
 @_recipe_options
-def run(recipe: str, out: Path | None, overrides: tuple[str, ...], resume: bool, accept_changes: bool) -> None:
+def run(
+    recipe: str, out: Path | None, device: str | None, overrides: tuple[str, ...], resume: bool, accept_changes: bool
+) -> None:
     """Run every step for RECIPE, a built-in name or a TOML file."""
     if resume and out is None:
         raise UsageError("--resume needs --out, the run directory to go on with")
-    loaded = _load_recipe(recipe, overrides)
+    loaded = _load_recipe(recipe, (*_device_overrides(device), *overrides))
     from ecd_deploy.pipelines.launch import is_main_process
     from ecd_deploy.pipelines.run import run as run_pipeline
     from ecd_deploy.pipelines.summary import print_summary
 
     directory = out or Path("runs") / f"{loaded.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    console = _console()
+    terminal = console()
     if is_main_process():
-        console.print(f"[bold]{loaded.name}[/bold] in {directory}")
-    results = run_pipeline(loaded, directory, resume=resume, console=console, accept_changes=accept_changes)
+        terminal.print(f"[bold]{loaded.name}[/bold] in {directory}")
+    results = run_pipeline(loaded, directory, resume=resume, console=terminal, accept_changes=accept_changes)
     if results is not None:
-        print_summary(results, directory, console)
-        _finish(results.gate, directory)
+        print_summary(results, directory, terminal)
+        finish(results.gate, directory)
 
 
 @cli.command()
@@ -100,7 +100,7 @@ def train(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], resume:
     loaded = _recipe_of(run_dir, recipe, overrides, resume=resume)
     from ecd_deploy.pipelines.steps import run_train
 
-    result = run_train(loaded, run_dir, resume=resume, console=_console(), accept_changes=accept_changes)
+    result = run_train(loaded, run_dir, resume=resume, console=console(), accept_changes=accept_changes)
     if result is not None:
         last, best = result.last, result.best
         click.echo(
@@ -150,35 +150,6 @@ def validate(run_dir: Path) -> None:
 
 
 @cli.command()
-@click.argument("target", type=click.Path(path_type=Path), metavar="RUN_DIR|MODEL.onnx")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime; default: as in the recipe, or 1.")
-@click.option("--cpus", metavar="0,1", help="Pin the measurement to these CPUs (constrained host).")
-@click.option("--memory", type=click.IntRange(min=1), metavar="MB", help="Limit its data (constrained host).")
-@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the whole result there as well.")
-def profile(target: Path, threads: int | None, cpus: str | None, memory: int | None, output: Path | None) -> None:
-    """Measure an ONNX student: latency, cold start, memory, throughput, and time by layer."""
-    from ecd_deploy.pipelines.profile_command import profile_target
-    from ecd_deploy.pipelines.profile_text import print_profile
-
-    found = profile_target(target, threads=threads, cpus=cpus, memory_mb=memory, output=output)
-    print_profile(found, _console())
-    if found.latency.contended:
-        raise Inconclusive("this measurement is invalid: " + "; ".join(found.latency.reasons))
-
-
-@cli.command()
-@_run_directory
-def gate(run_dir: Path) -> None:
-    """Decide over a run by the limits of its recipe."""
-    from ecd_deploy.pipelines.steps import run_gate
-    from ecd_deploy.pipelines.summary import print_gate
-
-    report = run_gate(run_dir)
-    print_gate(report, _console())
-    _finish(report, run_dir)
-
-
-@cli.command()
 @_run_directory
 @click.option(
     "--against", type=click.Path(path_type=Path), multiple=True, help="Another run to set beside this one; repeatable."
@@ -225,7 +196,7 @@ def doctor() -> None:
     """Show versions and hardware, and check that the runtimes work."""
     from ecd_deploy.pipelines.doctor import diagnose
 
-    diagnose(_console())
+    diagnose(console())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -268,12 +239,12 @@ def _report(message: str, exit_code: int, *, debug: bool, kind: str = "Error") -
     return exit_code
 
 
-def _console() -> Console:
-    from rich.console import Console
+def _device_overrides(name: str | None) -> tuple[str, ...]:
+    if name is None:
+        return ()
+    from ecd_deploy.pipelines.devices import load_device
 
-    console = Console(highlight=False)
-    # In a log there is no screen to fit: tables keep their lines whole.
-    return console if console.is_terminal else Console(highlight=False, width=_LOG_WIDTH)
+    return load_device(name).overrides()
 
 
 def _load_recipe(recipe: str, overrides: tuple[str, ...]) -> Recipe:
@@ -291,10 +262,5 @@ def _recipe_of(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], *,
     return _load_recipe(str(recorded), overrides)
 
 
-def _finish(report: GateReport, directory: Path) -> None:
-    failed = [check.name for check in report.checks if check.verdict == "fail"]
-    undecided = [check.name for check in report.checks if check.verdict == "inconclusive"]
-    if failed:
-        raise GateFailed(f"gate failed: {', '.join(failed)}; see {directory / 'gate.json'}")
-    if undecided:
-        raise Inconclusive(f"gate inconclusive: {', '.join(undecided)}; see {directory / 'gate.json'}")
+for _command in (gate, profile):
+    cli.add_command(_command)

@@ -1,0 +1,39 @@
+"""What commands share: the terminal, and the error that a verdict ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecd_deploy.errors import GateFailed, Inconclusive
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ecd_deploy.pipelines.gate import GateReport
+
+_LOG_WIDTH = 120
+
+
+def console() -> Console:
+    """The terminal, or a log of a fixed width."""
+    from rich.console import Console
+
+    terminal = Console(highlight=False)
+    # In a log there is no screen to fit: tables keep their lines whole.
+    return terminal if terminal.is_terminal else Console(highlight=False, width=_LOG_WIDTH)
+
+
+def finish(report: GateReport, directory: Path) -> None:
+    """Turn a verdict into the exit code.
+
+    Raises:
+        GateFailed: a limit is violated.
+        Inconclusive: a limit could not be decided.
+    """
+    failed = [check.name for check in report.checks if check.verdict == "fail"]
+    undecided = [check.name for check in report.checks if check.verdict == "inconclusive"]
+    if failed:
+        raise GateFailed(f"gate failed: {', '.join(failed)}; see {directory / 'gate.json'}")
+    if undecided:
+        raise Inconclusive(f"gate inconclusive: {', '.join(undecided)}; see {directory / 'gate.json'}")
