@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from ecd_deploy.distill.outputs import feature_in, with_feature
 from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ecd_deploy.distill.connections import ConnectionSite, FeatureConnections
+
+
+_OTHER_WAY = "a module that is left out at random cannot be connected: set method.stages or method.sites without it"
 
 
 class FeatureQueue:
@@ -46,7 +50,7 @@ class FeatureQueue:
             StudentError: there is none, or the student has changed it in place.
         """
         if not self._features:
-            raise StudentError(f"the teacher calls '{self._site.name}' more often than the student did")
+            raise StudentError(f"the teacher calls '{self._site.name}' more often than the student did; {_OTHER_WAY}")
         feature, version = self._features.popleft()
         if feature._version != version:
             raise StudentError(
@@ -64,15 +68,15 @@ def reading(student: nn.Module, sites: tuple[ConnectionSite, ...]) -> Iterator[F
     """Collect the student's features at the sites while the context lasts."""
     queues = {site.name: FeatureQueue(site) for site in sites}
 
-    def reader(queue: FeatureQueue) -> Callable[[nn.Module, Any, Tensor], None]:
-        def read(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            queue.put(output)
+    def reader(name: str, queue: FeatureQueue) -> Callable[[nn.Module, Any, Any], None]:
+        def read(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            queue.put(_feature(name, output))
 
         return read
 
     with ExitStack() as hooks:
         for name, queue in queues.items():
-            handle = student.get_submodule(name).register_forward_hook(reader(queue))
+            handle = student.get_submodule(name).register_forward_hook(reader(name, queue))
             hooks.callback(handle.remove)
         yield queues
 
@@ -85,10 +89,10 @@ def adding(teacher: nn.Module, connections: FeatureConnections, queues: FeatureQ
         StudentError: a feature of the student was not used, because the teacher took another way.
     """
 
-    def adder(name: str, queue: FeatureQueue) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-        def add(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-            result: Tensor = connections(name, output, queue.take())
-            return result
+    def adder(name: str, queue: FeatureQueue) -> Callable[[nn.Module, Any, Any], object]:
+        def add(_module: nn.Module, _inputs: Any, output: Any) -> object:
+            result: Tensor = connections(name, _feature(name, output), queue.take())
+            return with_feature(output, result)
 
         return add
 
@@ -99,4 +103,11 @@ def adding(teacher: nn.Module, connections: FeatureConnections, queues: FeatureQ
         yield
     unused = [name for name, queue in queues.items() if len(queue)]
     if unused:
-        raise StudentError(f"the teacher calls {', '.join(unused)} less often than the student did")
+        raise StudentError(f"the teacher calls {', '.join(unused)} less often than the student did; {_OTHER_WAY}")
+
+
+def _feature(name: str, output: object) -> Tensor:
+    feature = feature_in(output)
+    if feature is None:
+        raise StudentError(f"in training mode '{name}' gives no tensor (N, C, H, W), so it cannot be connected")
+    return feature

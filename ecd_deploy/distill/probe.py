@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ecd_deploy.distill.outputs import feature_in
+from ecd_deploy.distill.randomness import check_masks
 from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ PROBE_SIDES = (32, 64, 224)
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
-    """What a module gave when it was called first: a tensor (N, channels, *resolution).
+    """What a module gave when it was called first: a tensor (N, channels, *resolution), see `feature_in`.
 
     Attributes:
         name: the module's name in the student.
@@ -42,7 +44,8 @@ class Probe:
     Attributes:
         image_shape: (C, H, W) of the image.
         called: names of all modules that were called.
-        feature_maps: the outputs with four dimensions, in the order in which the calls ended.
+        feature_maps: the outputs with four dimensions and one width in all calls, in the order in which the
+            first calls ended.
     """
 
     image_shape: tuple[int, int, int]
@@ -51,7 +54,7 @@ class Probe:
 
 
 def probe(student: nn.Module, example: Tensor | None = None) -> Probe:
-    """Run the student on one image in evaluation mode; the student itself is not touched.
+    """Run a copy of the student on one image in evaluation mode, then in training mode to see what it draws.
 
     Args:
         student: any network of images (N, C, H, W) -> logits (N, classes).
@@ -59,7 +62,7 @@ def probe(student: nn.Module, example: Tensor | None = None) -> Probe:
             convolution's channels and of a side of `PROBE_SIDES`, the first that works.
 
     Raises:
-        StudentError: the student cannot be copied or run, or gives no logits.
+        StudentError: the student cannot be copied or run, gives no logits, or draws its teacher's masks.
     """
     try:
         observed = copy.deepcopy(student).eval()
@@ -68,12 +71,15 @@ def probe(student: nn.Module, example: Tensor | None = None) -> Probe:
     failure = ""
     for image in _images(student, example):
         try:
-            return _run(observed, image)
+            found = _run(observed, image)
         except StudentError:
             raise
         except Exception as error:  # noqa: BLE001 (any fault of the user's code is reported below)
             failure = f"{type(error).__name__}: {error}"
             shape = tuple(image.shape)
+        else:
+            check_masks(observed, image.repeat(2, 1, 1, 1))
+            return found
     raise StudentError(f"the student cannot be run on an image of shape {shape}: {failure}")
 
 
@@ -91,11 +97,12 @@ def _images(student: nn.Module, example: Tensor | None) -> list[Tensor]:
 
 
 def _run(observed: nn.Module, image: Tensor) -> Probe:
-    outputs: dict[str, tuple[object, int]] = {}
+    seen: dict[str, list[_Call]] = {}
 
     def recorder(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            outputs.setdefault(name, (output, output._version if isinstance(output, Tensor) else 0))
+            feature = feature_in(output)
+            seen.setdefault(name, []).append(_Call(feature, 0 if feature is None else feature._version))
 
         return record
 
@@ -110,17 +117,27 @@ def _run(observed: nn.Module, image: Tensor) -> Probe:
         found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise StudentError(f"the student must return logits of shape (N, classes), it returned {found}")
     channels, height, width = image.shape[1:]
+    maps = (_feature_map(name, calls) for name, calls in seen.items())
     return Probe(
         image_shape=(channels, height, width),
-        called=frozenset(outputs),
-        feature_maps=tuple(
-            FeatureMap(
-                name=name,
-                channels=output.shape[1],
-                resolution=(output.shape[2], output.shape[3]),
-                overwritten=output._version != version,
-            )
-            for name, (output, version) in outputs.items()
-            if isinstance(output, Tensor) and output.ndim == 4
-        ),
+        called=frozenset(seen),
+        feature_maps=tuple(entry for entry in maps if entry is not None),
+    )
+
+
+@dataclass(frozen=True)
+class _Call:
+    feature: Tensor | None
+    version: int
+
+
+def _feature_map(name: str, calls: list[_Call]) -> FeatureMap | None:
+    first = calls[0].feature
+    if first is None or any(call.feature is None or call.feature.shape[1] != first.shape[1] for call in calls):
+        return None
+    return FeatureMap(
+        name=name,
+        channels=first.shape[1],
+        resolution=(first.shape[2], first.shape[3]),
+        overwritten=any(call.feature is not None and call.feature._version != call.version for call in calls),
     )

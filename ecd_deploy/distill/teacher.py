@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ecd_deploy.distill.dynamic_conv import Backend, DynamicConv2d, fresh_like
+from ecd_deploy.distill.randomness import separate_generators
 from ecd_deploy.distill.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
 from ecd_deploy.distill.structure import StudentStructure, find_structure, is_spatial
 from ecd_deploy.errors import StudentError, UsageError
@@ -109,6 +110,7 @@ def build_teacher(
         reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in skipped)
         raise StudentError(f"no convolution of the student can be replaced ({reasons})")
     _start_over(module)
+    separate_generators(module)
     for name, replacement in dynamic.items():
         old = module.get_submodule(name)
         _replace(module, old, replacement.train(old.training))
