@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage lint types layers format check bench bench-demo chaos install install-dev clean
+.PHONY: help demo test coverage lint types layers format check bench bench-demo chaos zoo install install-dev clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-demo: install ## Run the README's demo for three seeds; writes benchmarks/
 
 chaos: install ## Kill a training 40 times and compare its bits; writes benchmarks/results/chaos.json
 	$(BIN)/python -m benchmarks chaos
+
+zoo: install-dev ## Train, split and export a student of each family, an hour; writes benchmarks/results/zoo.json
+	$(BIN)/python -m benchmarks zoo
 
 install: $(INSTALLED) ## Make .venv and install the project
 install-dev: $(INSTALLED_DEV) ## Make .venv and install the project with the development extras

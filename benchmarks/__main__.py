@@ -10,7 +10,7 @@ from benchmarks.figures import Figure, Report, show, write
 BENCHMARKS = ("training_step",)
 """Modules of this package, each with `measure() -> Report`; the order is that of the table."""
 
-ON_REQUEST = ("digits_demo", "chaos")
+ON_REQUEST = ("digits_demo", "chaos", "zoo")
 """Modules that run only when they are named."""
 
 CHECKS = ("chaos",)

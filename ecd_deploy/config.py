@@ -88,6 +88,11 @@ class MethodConfig(Section):
     stages: tuple[Annotated[int, Field(ge=2)], ...] = Field(
         default=(2, 3), min_length=1, description="Stages ConvK_x that are connected (table 4)."
     )
+    sites: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="Names of the modules whose outputs are connected, instead of `stages`: `*` stands for anything "
+        "without a dot, `**` for anything.",
+    )
     backend: Literal["grouped", "chunked"] = Field(
         default="grouped", description="How per-sample kernels are applied: one grouped convolution, or by chunks."
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ecd_deploy.distill.teacher import TeacherReport
 
 ConnectionKind = Literal["direct", "conv1x1", "conv1x1_bn"]
-Place = Literal["convolution", "block"]
+Place = Literal["convolution", "block", "module"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class ConnectionSite:
 
     Attributes:
         name: of the module, in student and teacher, after which it stands.
-        place: whether that is a replaced convolution or a block.
-        stage: number of the stage.
+        place: whether that is a replaced convolution, a block, or another module that was named.
+        stage: number of the stage; 0 where the module stands in none.
         channels: of the feature (N, channels, H, W).
         overwritten: whether the student changes the feature in place afterwards, so that a copy is taken.
     """

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections, connection_sites
+from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections
 from ecd_deploy.distill.hooks import adding, reading
+from ecd_deploy.distill.sites import chosen_sites
 from ecd_deploy.distill.teacher import TeacherKind, build_teacher
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class ECDModel(TrainingModel):
         connection: ConnectionKind = "conv1x1",
         stages: Iterable[int] = (2, 3),
         *,
+        sites: Iterable[str] = (),
         reduction: int = 4,
         temperature: float = 1.0,
         backend: Backend = "grouped",
@@ -67,13 +69,14 @@ class ECDModel(TrainingModel):
             kernels: n, the kernels of a dynamic convolution.
             connection: T of `phi_T + T(phi_S)`.
             stages: numbers of the connected stages; 2 is Conv2_x.
+            sites: patterns of the names of the connected modules, instead of `stages` (see `chosen_sites`).
             reduction: of the router.
             temperature: of the router.
             backend: of the dynamic convolution.
             example: images (N, C, H, W) to find the structure with; by default the size is guessed.
 
         Raises:
-            StudentError: the student cannot be treated, or has no such stage.
+            StudentError: the student cannot be treated, or has no such stage or site.
             UsageError: an argument is out of its range.
         """
         super().__init__()
@@ -90,8 +93,8 @@ class ECDModel(TrainingModel):
         self.student = student
         self.teacher = generated.module
         self.report = generated.report
-        sites = connection_sites(self.report, stages)
-        self.connections = FeatureConnections(sites, connection).to(device=like.device, dtype=like.dtype)
+        chosen = chosen_sites(self.report, stages, sites)
+        self.connections = FeatureConnections(chosen, connection).to(device=like.device, dtype=like.dtype)
 
     def auxiliary(self) -> Mapping[str, nn.Module]:
         """Return teacher and connections."""
@@ -143,6 +146,7 @@ def build_training_model(
         config.kernels,
         config.connection,
         config.stages,
+        sites=config.sites,
         reduction=config.reduction,
         temperature=config.temperature,
         backend=config.backend,

@@ -49,11 +49,12 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class StudentStructure:
-    """What was found in a student for images of shape (C, H, W)."""
+    """What was found in a student for images of shape (C, H, W); `feature_maps` are those of all modules."""
 
     image_shape: tuple[int, int, int]
     stages: tuple[Stage, ...]
     called: frozenset[str]
+    feature_maps: tuple[FeatureMap, ...]
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -103,7 +104,9 @@ def find_structure(student: nn.Module, example: Tensor | None = None) -> Student
             groupby(blocks, key=lambda block: block.output.resolution), start=FIRST_STAGE
         )
     )
-    return StudentStructure(image_shape=seen.image_shape, stages=stages, called=seen.called)
+    return StudentStructure(
+        image_shape=seen.image_shape, stages=stages, called=seen.called, feature_maps=seen.feature_maps
+    )
 
 
 def is_spatial(module: nn.Module) -> bool:
