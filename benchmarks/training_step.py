@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from benchmarks.figures import Figure, Report
 from benchmarks.reference import ReferenceECD, reference_loss, reference_optimizer
 from benchmarks.runner import Candidate, Ratio, Timings, Work, interleave
-from ecd_deploy.config import MethodConfig, TrainConfig
+from ecd_deploy.config import TrainConfig
 from ecd_deploy.distill import ECDModel, build_training_model, training_loss
+from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.models import build_student
 from ecd_deploy.training.optimizer import build_optimizer
 

@@ -18,6 +18,7 @@ from ecd_deploy.errors import RecipeError, did_you_mean
 from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.gate_config import GateConfig, ProfileConfig
+from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 
@@ -66,42 +67,6 @@ class StudentConfig(Section):
     num_classes: Annotated[int, Field(ge=2)] | None = Field(
         default=None, description="Checked against the data; default: taken from the data."
     )
-
-
-class MethodConfig(Section):
-    """How the student is trained: with ECD (paper, section 3) or alone."""
-
-    name: Literal["ecd", "plain"] = "ecd"
-    teacher: Literal["daconv"] = Field(default="daconv", description="How the teacher is generated (section 3.3).")
-    kernels: Annotated[int, Field(ge=2)] = Field(
-        default=16, description="n, the kernels of a dynamic additive convolution (appendix A.1; table 13)."
-    )
-    reduction: PositiveInt = Field(
-        default=4, description="Input channels over hidden units of the router. Not in the paper: our choice."
-    )
-    temperature: PositiveFloat = Field(
-        default=1.0, description="Softmax temperature of the router. Not in the paper: our choice."
-    )
-    connection: Literal["direct", "conv1x1", "conv1x1_bn"] = Field(
-        default="conv1x1", description="T in phi_T + T(phi_S) (section 3.4; table 6)."
-    )
-    stages: tuple[Annotated[int, Field(ge=2)], ...] = Field(
-        default=(2, 3), min_length=1, description="Stages ConvK_x that are connected (table 4)."
-    )
-    sites: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        default=(),
-        description="Names of the modules whose outputs are connected, instead of `stages`: `*` stands for anything "
-        "without a dot, `**` for anything.",
-    )
-    backend: Literal["grouped", "chunked"] = Field(
-        default="grouped", description="How per-sample kernels are applied: one grouped convolution, or by chunks."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if len(set(self.stages)) != len(self.stages):
-            raise ValueError(f"stages {list(self.stages)} names a stage twice")
-        return self
 
 
 class TrainConfig(Section):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
-from ecd_deploy.distill import ECDModel, PlainModel, build_training_model
+from ecd_deploy.distill import TrainingModel, build_training_model
 from ecd_deploy.errors import DataError, RecipeError, RunDirectoryError
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.run_directory import RunDirectory
@@ -49,7 +49,7 @@ def train(
     return result
 
 
-def training_model(recipe: Recipe, data: DataSplits) -> ECDModel | PlainModel:
+def training_model(recipe: Recipe, data: DataSplits) -> TrainingModel:
     """Build the student and what trains with it; the seed alone decides the initial student.
 
     Torch's threads are set first: the last bits of the initial tensors depend on their number.

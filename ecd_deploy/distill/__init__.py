@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from ecd_deploy.distill.attention import AttentionConv2d
 from ecd_deploy.distill.connections import ConnectionSite, FeatureConnections, connection_sites
+from ecd_deploy.distill.dense import DenseConnections
 from ecd_deploy.distill.dynamic_conv import DynamicConv2d
+from ecd_deploy.distill.ensemble import HeadEnsemble
 from ecd_deploy.distill.losses import training_loss
-from ecd_deploy.distill.model import ECDModel, PlainModel, TrainingModel, build_training_model
+from ecd_deploy.distill.model import ECDModel, JointModel, PlainModel, TrainingModel, build_training_model
+from ecd_deploy.distill.objective import LossTerm, LossTerms, Objective, TermName, build_objective
 from ecd_deploy.distill.structure import Block, Stage, StudentStructure, find_structure
 from ecd_deploy.distill.teacher import (
     GeneratedTeacher,
@@ -16,19 +20,28 @@ from ecd_deploy.distill.teacher import (
 )
 
 __all__ = [
+    "AttentionConv2d",
     "Block",
     "ConnectionSite",
+    "DenseConnections",
     "DynamicConv2d",
     "ECDModel",
     "FeatureConnections",
     "GeneratedTeacher",
+    "HeadEnsemble",
+    "JointModel",
+    "LossTerm",
+    "LossTerms",
+    "Objective",
     "PlainModel",
     "ReplacedConvolution",
     "SkippedConvolution",
     "Stage",
     "StudentStructure",
     "TeacherReport",
+    "TermName",
     "TrainingModel",
+    "build_objective",
     "build_teacher",
     "build_training_model",
     "connection_sites",

@@ -75,11 +75,11 @@ class FeatureConnections(nn.Module):
             raise UsageError(f"no connection '{kind}'; choices are {', '.join(get_args(ConnectionKind))}")
         self.kind = kind
         self.sites = tuple(sites)
-        self.transforms = nn.ModuleDict({_key(site.name): _transform(site.channels, kind) for site in self.sites})
+        self.transforms = nn.ModuleDict({module_key(site.name): _transform(site.channels, kind) for site in self.sites})
 
     def forward(self, name: str, teacher_feature: Tensor, student_feature: Tensor) -> Tensor:
         """Return the teacher's new feature at the site `name`; all three are (N, C, H, W)."""
-        transformed: Tensor = self.transforms[_key(name)](student_feature)
+        transformed: Tensor = self.transforms[module_key(name)](student_feature)
         return teacher_feature + transformed
 
 
@@ -89,8 +89,8 @@ def _site(feature: FeatureMap, place: Place, stage: int) -> ConnectionSite:
     )
 
 
-def _key(name: str) -> str:
-    """A module name without dots, which torch does not allow in keys."""
+def module_key(name: str) -> str:
+    """Return a module's name without dots, which torch does not allow in keys."""
     return name.replace(".", "/")
 
 

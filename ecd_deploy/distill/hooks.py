@@ -82,12 +82,15 @@ def reading(student: nn.Module, sites: tuple[ConnectionSite, ...]) -> Iterator[F
 
 
 @contextmanager
-def adding(teacher: nn.Module, connections: FeatureConnections, queues: FeatureQueues) -> Iterator[None]:
-    """Replace the teacher's features by `phi_T + T(phi_S)` while the context lasts.
+def adding(teacher: nn.Module, connections: FeatureConnections | None, queues: FeatureQueues) -> Iterator[None]:
+    """Replace the teacher's features by `phi_T + T(phi_S)` while the context lasts; there may be none to replace.
 
     Raises:
         StudentError: a feature of the student was not used, because the teacher took another way.
     """
+    if connections is None:
+        yield
+        return
 
     def adder(name: str, queue: FeatureQueue) -> Callable[[nn.Module, Any, Any], object]:
         def add(_module: nn.Module, _inputs: Any, output: Any) -> object:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections
+from ecd_deploy.distill.connections import ConnectionKind, ConnectionSite, FeatureConnections
+from ecd_deploy.distill.dense import DenseConnections
+from ecd_deploy.distill.ensemble import HeadEnsemble
+from ecd_deploy.distill.features import compared_sites, feature_pairs
 from ecd_deploy.distill.hooks import adding, reading
 from ecd_deploy.distill.sites import chosen_sites
-from ecd_deploy.distill.teacher import TeacherKind, build_teacher
+from ecd_deploy.distill.teacher import GeneratedTeacher, TeacherKind, build_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ecd_deploy.config import MethodConfig
     from ecd_deploy.distill.dynamic_conv import Backend
+    from ecd_deploy.method_config import Features, MethodConfig
 
 
 class TrainingModel(nn.Module, ABC):
     """A model that trains a student.
 
     `forward` maps images (N, C, H, W) to logits (N, classes), one tensor a head and the student's first,
-    which depend on the student alone. Everything that is not the student is in `auxiliary`.
+    which depend on the student alone. In training mode features may follow that the objective compares.
+    Everything that is not the student is in `auxiliary`.
     """
 
     student: nn.Module
@@ -37,15 +41,67 @@ class TrainingModel(nn.Module, ABC):
         """Return the logits of each head."""
 
 
-class ECDModel(TrainingModel):
-    """A student, the teacher generated from it, and one-way connections between them.
+class JointModel(TrainingModel):
+    """A student and a teacher generated from it, trained side by side.
+
+    Nothing but the objective ties them together, unless there are connections: that is `ECDModel`.
 
     Attributes:
         student: the network given; it is neither edited nor copied.
-        teacher: its dynamic counterpart.
-        connections: the transforms of the connected features.
+        teacher: its stronger counterpart.
         report: how the teacher was made.
+        connections: the transforms of the connected features, or None.
+        ensemble: the learned combination of both heads, or None.
+        compared: blocks whose features the objective compares.
     """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        generated: GeneratedTeacher,
+        connections: FeatureConnections | None = None,
+        *,
+        ensemble: bool = False,
+        compared: Iterable[ConnectionSite] = (),
+    ) -> None:
+        super().__init__()
+        like = next(student.parameters())
+        self.student = student
+        self.teacher = generated.module
+        self.report = generated.report
+        self.connections = None if connections is None else connections.to(device=like.device, dtype=like.dtype)
+        self.ensemble = HeadEnsemble().to(device=like.device, dtype=like.dtype) if ensemble else None
+        self.compared = tuple(compared)
+
+    def auxiliary(self) -> Mapping[str, nn.Module]:
+        """Return everything but the student."""
+        parts = {"teacher": self.teacher, "connections": self.connections, "ensemble": self.ensemble}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return (student logits, teacher logits), with an ensemble its logits too, each (N, classes).
+
+        In training mode the compared features follow: student's, teacher's, student's, ... (N, C, H, W).
+        """
+        connected = () if self.connections is None else self.connections.sites
+        compared = self.compared if self.training else ()
+        with reading(self.student, connected) as features, reading(self.student, compared) as of_student:
+            student_logits: Tensor = self.student(images)
+        if isinstance(self.connections, DenseConnections):
+            features = self.connections.gather(features)
+        # what is compared is read after the connection's addition
+        with adding(self.teacher, self.connections, features), reading(self.teacher, compared) as of_teacher:
+            teacher_logits: Tensor = self.teacher(images)
+        heads: tuple[Tensor, ...] = (student_logits, teacher_logits)
+        if self.ensemble is not None:
+            heads = (*heads, self.ensemble(heads))
+        return (*heads, *feature_pairs(of_student, of_teacher))
+
+
+class ECDModel(JointModel):
+    """A student, the teacher generated from it, and one-way connections between them."""
+
+    connections: FeatureConnections
 
     def __init__(
         self,
@@ -56,9 +112,12 @@ class ECDModel(TrainingModel):
         stages: Iterable[int] = (2, 3),
         *,
         sites: Iterable[str] = (),
+        density: Literal["layer", "dense"] = "layer",
         reduction: int = 4,
         temperature: float = 1.0,
         backend: Backend = "grouped",
+        ensemble: bool = False,
+        features: Features = "none",
         example: Tensor | None = None,
     ) -> None:
         """Generate the teacher and the connections.
@@ -70,16 +129,19 @@ class ECDModel(TrainingModel):
             connection: T of `phi_T + T(phi_S)`.
             stages: numbers of the connected stages; 2 is Conv2_x.
             sites: patterns of the names of the connected modules, instead of `stages` (see `chosen_sites`).
+            density: whether a layer also receives the student's earlier ones.
             reduction: of the router.
             temperature: of the router.
             backend: of the dynamic convolution.
+            ensemble: whether there is a third head, the learned ensemble (ECD*).
+            features: which features the objective compares besides.
             example: images (N, C, H, W) to find the structure with; by default the size is guessed.
 
         Raises:
             StudentError: the student cannot be treated, or has no such stage or site.
             UsageError: an argument is out of its range.
         """
-        super().__init__()
+        stages = tuple(stages)
         generated = build_teacher(
             student,
             teacher=teacher,
@@ -89,24 +151,14 @@ class ECDModel(TrainingModel):
             backend=backend,
             example=example,
         )
-        like = next(student.parameters())
-        self.student = student
-        self.teacher = generated.module
-        self.report = generated.report
-        chosen = chosen_sites(self.report, stages, sites)
-        self.connections = FeatureConnections(chosen, connection).to(device=like.device, dtype=like.dtype)
-
-    def auxiliary(self) -> Mapping[str, nn.Module]:
-        """Return teacher and connections."""
-        return {"teacher": self.teacher, "connections": self.connections}
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (student logits, teacher logits), each (N, classes)."""
-        with reading(self.student, self.connections.sites) as features:
-            student_logits: Tensor = self.student(images)
-        with adding(self.teacher, self.connections, features):
-            teacher_logits: Tensor = self.teacher(images)
-        return student_logits, teacher_logits
+        connections = DenseConnections if density == "dense" else FeatureConnections
+        super().__init__(
+            student,
+            generated,
+            connections(chosen_sites(generated.report, stages, sites), connection),
+            ensemble=ensemble,
+            compared=compared_sites(generated.report, features, stages),
+        )
 
 
 class PlainModel(TrainingModel):
@@ -125,10 +177,8 @@ class PlainModel(TrainingModel):
         return (self.student(images),)
 
 
-def build_training_model(
-    config: MethodConfig, student: nn.Module, *, example: Tensor | None = None
-) -> ECDModel | PlainModel:
-    """Make the model that a recipe asks for.
+def build_training_model(config: MethodConfig, student: nn.Module, *, example: Tensor | None = None) -> TrainingModel:
+    """Make the model that a recipe asks for; its objective is `build_objective`'s.
 
     Args:
         config: the recipe's method.
@@ -140,6 +190,18 @@ def build_training_model(
     """
     if config.name == "plain":
         return PlainModel(student)
+    if config.name == "joint":
+        generated = build_teacher(
+            student,
+            teacher=config.teacher,
+            kernels=config.kernels,
+            reduction=config.reduction,
+            temperature=config.temperature,
+            backend=config.backend,
+            example=example,
+        )
+        compared = compared_sites(generated.report, config.features, config.stages)
+        return JointModel(student, generated, ensemble=config.logits == "ensemble", compared=compared)
     return ECDModel(
         student,
         config.teacher,
@@ -147,8 +209,11 @@ def build_training_model(
         config.connection,
         config.stages,
         sites=config.sites,
+        density=config.density,
         reduction=config.reduction,
         temperature=config.temperature,
         backend=config.backend,
+        ensemble=config.logits == "ensemble",
+        features=config.features,
         example=example,
     )

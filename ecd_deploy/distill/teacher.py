@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ecd_deploy.distill.attention import AttentionConv2d
 from ecd_deploy.distill.dynamic_conv import Backend, DynamicConv2d, fresh_like
 from ecd_deploy.distill.randomness import separate_generators
 from ecd_deploy.distill.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
@@ -19,7 +20,8 @@ from ecd_deploy.errors import StudentError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TeacherKind = Literal["daconv"]
+TeacherKind = Literal["daconv", "se", "cbam"]
+Strengthened = DynamicConv2d | AttentionConv2d
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +75,20 @@ def build_teacher(
     backend: Backend = "grouped",
     example: Tensor | None = None,
 ) -> GeneratedTeacher:
-    """Make a teacher of the student's structure with dynamic convolutions inside its blocks.
+    """Make a teacher of the student's structure with stronger convolutions inside its blocks.
 
-    Convolutions above 1x1 inside blocks are replaced; stem, 1x1 and those outside blocks stay ordinary.
-    Teacher and student are trained from scratch together, but the paper does not say how the teacher
-    starts. Our choice: each parameter that is not constant is drawn anew at the mean and standard
-    deviation it has in the student, constants (batch norm, zero biases) keep the value, and running
-    statistics start over. So the two share no storage and no random value.
+    They are dynamic, or followed by attention (`AttentionConv2d`). Convolutions above 1x1 inside blocks
+    are replaced; stem, 1x1 and those outside blocks stay ordinary. Teacher and student are trained from
+    scratch together, but the paper does not say how the teacher starts. Our choice: each parameter that
+    is not constant is drawn anew at the mean and standard deviation it has in the student, constants
+    (batch norm, zero biases) keep the value, and running statistics start over. So the two share no
+    storage and no random value.
 
     Args:
         student: any network of images (N, C, H, W) -> logits (N, classes); it is not changed.
         teacher: what takes the convolutions' place.
         kernels: n of `DynamicConv2d`.
-        reduction: of the router.
+        reduction: of the router, or of the attention.
         temperature: of the router.
         backend: of `DynamicConv2d`.
         example: images (N, C, H, W) to find the structure with; by default the size is guessed.
@@ -101,8 +104,10 @@ def build_teacher(
     module.requires_grad_(True)
     skipped = tuple(_skipped(student, structure))
     kept = {entry.name for entry in skipped}
-    dynamic = {
-        name: _counterpart(conv)(conv, kernels, reduction=reduction, temperature=temperature, backend=backend)
+    dynamic: dict[str, Strengthened] = {
+        name: AttentionConv2d(conv, teacher, reduction=reduction)
+        if teacher != "daconv"
+        else _counterpart(conv)(conv, kernels, reduction=reduction, temperature=temperature, backend=backend)
         for name, conv in module.named_modules()
         if isinstance(conv, nn.Conv2d) and name not in kept
     }
@@ -150,7 +155,7 @@ def _skipped(student: nn.Module, structure: StudentStructure) -> Iterator[Skippe
         yield SkippedConvolution(name=name, kernel_size=module.kernel_size, reason=reason)
 
 
-def _replaced(structure: StudentStructure, dynamic: dict[str, DynamicConv2d]) -> Iterator[ReplacedConvolution]:
+def _replaced(structure: StudentStructure, dynamic: dict[str, Strengthened]) -> Iterator[ReplacedConvolution]:
     for stage in structure.stages:
         for block in stage.blocks:
             for conv in block.convolutions:

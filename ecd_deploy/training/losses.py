@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from accelerate.accelerator import Accelerator
 from torch import Tensor
-from torch.nn import functional
 
+from ecd_deploy.distill import LossTerms, TermName
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.training.state import LossSums
 
@@ -16,38 +18,47 @@ _STEPS_BETWEEN_CHECKS = 50  # reading a loss makes the host wait for the acceler
 _NONE = -1
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeanLosses:
+    """Means over an epoch's images: of the objective and of each of its terms, before factors."""
+
+    total: float
+    student: float
+    teacher: float | None = None
+    ensemble: float | None = None
+    logits: float | None = None
+    features: float | None = None
+
+
 class EpochLosses:
-    """Image-weighted sums of the objective and of each head's cross-entropy, kept on the device.
+    """Image-weighted sums of the objective and of each of its terms, kept on the device.
 
     Args:
         epoch: counted from 1.
         accelerator: of the training.
-        label_smoothing: of the objective.
         before: each process's sums up to a checkpoint within the epoch; empty at its beginning.
     """
 
-    def __init__(
-        self, epoch: int, accelerator: Accelerator, *, label_smoothing: float, before: tuple[LossSums, ...] = ()
-    ) -> None:
+    def __init__(self, epoch: int, accelerator: Accelerator, *, before: tuple[LossSums, ...] = ()) -> None:
         self._epoch = epoch
         self._accelerator = accelerator
-        self._label_smoothing = label_smoothing
+        self._names: tuple[TermName, ...] = ()
         self._sums: Tensor | None = None
         self._images = 0
         if accelerator.process_index < len(before):
             own = before[accelerator.process_index]
             self._sums = torch.tensor(own.sums, dtype=torch.float64, device=accelerator.device)
-            self._images = own.images
+            self._names, self._images = own.names, own.images
         self._first_bad_step = torch.tensor(_NONE, device=accelerator.device)
         self._steps_between_checks = 1 if accelerator.device.type == "cpu" else _STEPS_BETWEEN_CHECKS
 
     @torch.no_grad()
-    def add(self, step: int, loss: Tensor, outputs: tuple[Tensor, ...], labels: Tensor) -> None:
-        """Add a forward's loss, a mean over its images; outputs are logits (n, classes), labels (n,)."""
-        heads = [functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing) for logits in outputs]
-        means = torch.stack([loss.detach(), *heads]).double()
-        self._sums = means * len(labels) if self._sums is None else self._sums + means * len(labels)
-        self._images += len(labels)
+    def add(self, step: int, loss: Tensor, terms: LossTerms, images: int) -> None:
+        """Add what one forward gave: `loss` is the total of its terms, all are means over its images."""
+        self._names = tuple(term.name for term in terms.terms)
+        means = torch.stack([loss, *(term.value for term in terms.terms)]).double()
+        self._sums = means * images if self._sums is None else self._sums + means * images
+        self._images += images
         is_new = ~torch.isfinite(loss) & (self._first_bad_step == _NONE)
         self._first_bad_step = torch.where(is_new, step, self._first_bad_step)
 
@@ -60,18 +71,20 @@ class EpochLosses:
         if step % self._steps_between_checks == 0:
             self.check_now()
 
-    def means(self) -> tuple[float, ...]:
-        """Mean objective and mean cross-entropy of each head over the epoch's images, on all processes.
+    def means(self) -> MeanLosses:
+        """Compute the means over the epoch's images, on all processes.
 
         Raises:
-            TrainingError: a loss was not finite.
+            TrainingError: a loss was not finite, or there was no step.
         """
         self.check_now()
         own = self._with_images()
-        if own is None:
-            return ()
+        if own is None or not self._names:
+            raise TrainingError(f"epoch {self._epoch} had no step, so it has no losses")
         *sums, count = self._accelerator.reduce(own, reduction="sum").tolist()
-        return tuple(total / count for total in sums)
+        total, *values = (value / count for value in sums)
+        terms = dict(zip(self._names, values, strict=True))
+        return MeanLosses(total=total, **{str(name): value for name, value in terms.items()})
 
     def by_process(self) -> tuple[LossSums, ...]:
         """Every process's sums so far; each process must call this."""
@@ -79,7 +92,7 @@ class EpochLosses:
         if own is None:
             return ()
         rows = self._accelerator.gather(own.unsqueeze(0)).tolist()
-        return tuple(LossSums(sums=tuple(sums), images=int(images)) for *sums, images in rows)
+        return tuple(LossSums(names=self._names, sums=tuple(sums), images=int(images)) for *sums, images in rows)
 
     def _with_images(self) -> Tensor | None:
         if self._sums is None:

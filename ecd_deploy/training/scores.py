@@ -17,21 +17,26 @@ class EpochScore(_Frozen):
         step: optimiser steps done since the start of the training.
         validation_top1: of the student.
         teacher_validation_top1: None if there is no teacher.
+        ensemble_validation_top1: of the learned ensemble of both; None if there is none.
     """
 
     epoch: int
     step: int
     validation_top1: float
     teacher_validation_top1: float | None = None
+    ensemble_validation_top1: float | None = None
 
 
 class EpochRecord(EpochScore):
     """One line of `metrics.jsonl`.
 
     Attributes:
-        loss: mean over the epoch's images of the objective, all heads together.
+        loss: mean over the epoch's images of the objective, all terms together, each with its factor.
         student_loss: the student's cross-entropy alone.
         teacher_loss: None if there is no teacher.
+        ensemble_loss: None if there is no ensemble.
+        logits_loss: between the heads' logits, before its factor; None if there is none.
+        features_loss: between the heads' features, before its factor; None if there is none.
         learning_rate: of the epoch's last step.
         seconds: wall time of the epoch, evaluation included.
     """
@@ -39,6 +44,9 @@ class EpochRecord(EpochScore):
     loss: float
     student_loss: float
     teacher_loss: float | None = None
+    ensemble_loss: float | None = None
+    logits_loss: float | None = None
+    features_loss: float | None = None
     learning_rate: float
     seconds: float
 
@@ -49,6 +57,7 @@ class EpochRecord(EpochScore):
             step=self.step,
             validation_top1=self.validation_top1,
             teacher_validation_top1=self.teacher_validation_top1,
+            ensemble_validation_top1=self.ensemble_validation_top1,
         )
 
 

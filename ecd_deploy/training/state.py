@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from ecd_deploy.distill import TermName
 from ecd_deploy.training.scores import EpochRecord, EpochScore
 
 
@@ -49,10 +50,12 @@ class LossSums(_Frozen):
     """One process's sums since its epoch began.
 
     Attributes:
-        sums: the objective's, then each head's cross-entropy, weighted by images.
+        names: of the objective's terms.
+        sums: the objective's, then each of its terms', weighted by images.
         images: that were summed over.
     """
 
+    names: tuple[TermName, ...]
     sums: tuple[float, ...]
     images: int
 
@@ -82,7 +85,7 @@ class CheckpointState(_Frozen):
         scaler: None unless training in fp16.
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     training: TrainingIdentity
     step: int
     history: tuple[EpochRecord, ...]

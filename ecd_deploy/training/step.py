@@ -1,9 +1,10 @@
 # mypy: untyped-calls-exclude=accelerate
 
-"""One optimiser step: forward, the sum of the heads' losses, backward, update (paper, section 3.1)."""
+"""One optimiser step: forward, the objective, backward, update (paper, section 3.1)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import Batch
 from ecd_deploy.data.draws import Purpose, stream_key
-from ecd_deploy.distill import training_loss
+from ecd_deploy.distill import Objective
 from ecd_deploy.training.losses import EpochLosses
 from ecd_deploy.training.schedule import learning_rate
 
@@ -25,6 +26,7 @@ def train_step(
     accelerator: Accelerator,
     batch: Batch,
     recipe: Recipe,
+    objective: Objective,
     losses: EpochLosses,
     *,
     step: int,
@@ -40,20 +42,24 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, recipe.train, steps_per_epoch)
     optimizer.zero_grad()
-    _backward(model, batch, accelerator, recipe, losses, step + 1)
+    _backward(model, batch.split(recipe.train.gradient_accumulation), accelerator, objective, losses, step + 1)
     losses.check(step + 1)
     optimizer.step()
 
 
 def _backward(
-    model: nn.Module, batch: Batch, accelerator: Accelerator, recipe: Recipe, losses: EpochLosses, step: int
+    model: nn.Module,
+    parts: Sequence[Batch],
+    accelerator: Accelerator,
+    objective: Objective,
+    losses: EpochLosses,
+    step: int,
 ) -> None:
     """Add up the gradients of the batch's parts; processes exchange them with the last part only."""
-    parts = batch.split(recipe.train.gradient_accumulation)
     for part in parts:
         with nullcontext() if part is parts[-1] else accelerator.no_sync(model):
-            outputs = model(part.images)
-            loss = training_loss(outputs, part.labels, label_smoothing=recipe.train.label_smoothing)
+            terms = objective(model(part.images), part.labels)
+            loss = terms.total
             # gradients are averaged over processes: this makes the sum the mean over the step's images
             accelerator.backward(loss * (len(part) * accelerator.num_processes / part.step_images))
-        losses.add(step, loss, outputs, part.labels)
+        losses.add(step, loss, terms, len(part))

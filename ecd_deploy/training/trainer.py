@@ -15,12 +15,12 @@ from torch.optim import SGD
 
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits, TrainBatches
-from ecd_deploy.distill import TrainingModel
+from ecd_deploy.distill import TrainingModel, build_objective
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
 from ecd_deploy.training.checkpoint import CheckpointStore
 from ecd_deploy.training.evaluation import top1
-from ecd_deploy.training.losses import EpochLosses
+from ecd_deploy.training.losses import EpochLosses, MeanLosses
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.optimizer import momentum_of
 from ecd_deploy.training.progress import TrainingProgress
@@ -109,10 +109,10 @@ class Trainer:
     def _train(self, epoch: int, before: RunningEpoch | None, started: float) -> EpochLosses:
         self.wrapped.train()
         steps = len(self.batches)
+        objective = build_objective(self.recipe.method, label_smoothing=self.recipe.train.label_smoothing)
         losses = EpochLosses(
             epoch,
             self.accelerator,
-            label_smoothing=self.recipe.train.label_smoothing,
             before=before.losses if before else (),
         )
         for batch in self.batches.epoch(epoch, first_step=self.step - (epoch - 1) * steps):
@@ -122,6 +122,7 @@ class Trainer:
                 self.accelerator,
                 batch,
                 self.recipe,
+                objective,
                 losses,
                 step=self.step,
                 steps_per_epoch=steps,
@@ -170,19 +171,21 @@ class Trainer:
                     "kept. Lower train.learning_rate or add train.warmup_epochs"
                 )
 
-    def _record(
-        self, epoch: int, losses: tuple[float, ...], accuracies: tuple[float, ...], seconds: float
-    ) -> EpochRecord:
-        objective, student_loss, *teacher_losses = losses
-        student_top1, *teacher_top1s = accuracies
+    def _record(self, epoch: int, losses: MeanLosses, accuracies: tuple[float, ...], seconds: float) -> EpochRecord:
+        student_top1, *others = accuracies
+        teacher_top1, ensemble_top1, *_ = (*others, None, None)
         return EpochRecord(
             epoch=epoch,
             step=self.step,
-            loss=objective,
-            student_loss=student_loss,
-            teacher_loss=teacher_losses[0] if teacher_losses else None,
+            loss=losses.total,
+            student_loss=losses.student,
+            teacher_loss=losses.teacher,
+            ensemble_loss=losses.ensemble,
+            logits_loss=losses.logits,
+            features_loss=losses.features,
             validation_top1=student_top1,
-            teacher_validation_top1=teacher_top1s[0] if teacher_top1s else None,
+            teacher_validation_top1=teacher_top1,
+            ensemble_validation_top1=ensemble_top1,
             learning_rate=learning_rate(self.step - 1, self.recipe.train, len(self.batches)),
             seconds=seconds,
         )

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ecd_deploy.config import MethodConfig
 from ecd_deploy.distill import ECDModel, build_training_model, training_loss
 from ecd_deploy.errors import StudentError
+from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.models import build_student
 
 

@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_the_end_of_an_epoch_is_newer_than_its_last_step(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     ended = checkpoint(0.5, 0.5)
-    running = RunningEpoch(losses=(LossSums(sums=(1 / 3, 1e-17), images=7),), seconds=0.1)
+    running = RunningEpoch(losses=(LossSums(names=("student",), sums=(1 / 3, 1e-17), images=7),), seconds=0.1)
     before = ended.state.model_copy(update={"running": running, "history": ended.state.history[:1]})
     store.save(Checkpoint(before, ended.weights, ended.momentum))
     newest = store.newest()

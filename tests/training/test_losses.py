@@ -5,27 +5,31 @@ import torch
 from accelerate.accelerator import Accelerator
 from torch.nn import functional
 
+from ecd_deploy.distill import LossTerm, LossTerms, Objective
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.training.losses import EpochLosses
 
 
 def test_means_weigh_images_and_not_batches() -> None:
     generator = torch.Generator().manual_seed(0)
-    losses = EpochLosses(1, Accelerator(), label_smoothing=0.1)
+    losses = EpochLosses(1, Accelerator())
     logits, labels = torch.randn(2, 10, 5, generator=generator), torch.arange(10) % 5
     for step, part in enumerate((slice(0, 7), slice(7, 10)), start=1):
         outputs = (logits[0, part], logits[1, part])
-        loss = sum(functional.cross_entropy(head, labels[part], label_smoothing=0.1) for head in outputs)
-        losses.add(step, torch.as_tensor(loss), outputs, labels[part])
+        terms = Objective(label_smoothing=0.1)(outputs, labels[part])
+        losses.add(step, terms.total, terms, len(labels[part]))
     heads = [functional.cross_entropy(head, labels, label_smoothing=0.1).item() for head in logits]
-    assert losses.means() == pytest.approx((sum(heads), *heads), rel=1e-5)
+    means = losses.means()
+    assert (means.total, means.student, means.teacher) == pytest.approx((sum(heads), *heads), rel=1e-5)
+    assert (means.ensemble, means.logits, means.features) == (None, None, None)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_the_first_bad_step_is_named_however_late_it_is_looked_for(bad: float) -> None:
-    losses = EpochLosses(4, Accelerator(), label_smoothing=0.0)
+    losses = EpochLosses(4, Accelerator())
     for step, value in ((11, 1.0), (12, bad), (13, bad)):
-        losses.add(step, torch.tensor(value), (torch.zeros(2, 3),), torch.tensor([0, 1]))
+        terms = LossTerms((LossTerm(name="student", value=torch.tensor(value)),))
+        losses.add(step, terms.total, terms, 2)
     with pytest.raises(TrainingError, match=r"step 12 \(epoch 4\)"):
         losses.check(13)
     with pytest.raises(TrainingError, match="step 12"):

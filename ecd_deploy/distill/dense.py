@@ -1,0 +1,75 @@
+"""Multi-layer to single-layer connections, ECD (dens): paper, appendix A.3 and table 14.
+
+A layer of the teacher receives the student's layer at its depth and all connected layers before it. The
+paper does not say how layers of other sizes are brought together. Our choice: an earlier feature is
+averaged down to the layer's resolution, and a 1x1 convolution maps its channels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+from torch import Tensor, nn
+
+from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections, module_key
+from ecd_deploy.distill.hooks import FeatureQueue, FeatureQueues
+from ecd_deploy.errors import StudentError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ecd_deploy.distill.connections import ConnectionSite
+
+
+class DenseConnections(FeatureConnections):
+    """The sums `phi_T^l := phi_T^l + sum over k <= l of T_kl(phi_S^k)` over the connected sites, in order of call.
+
+    The transforms of one sum are one 1x1 convolution of all its features side by side, which is the same;
+    with `conv1x1_bn` the sum is normalised once.
+    """
+
+    def __init__(self, sites: Iterable[ConnectionSite], kind: ConnectionKind = "conv1x1") -> None:
+        """Make a transform for each site.
+
+        Raises:
+            UsageError: `direct`, which cannot change a feature's width, or no such kind.
+        """
+        super().__init__((), kind)
+        if kind == "direct":
+            raise UsageError("dense connections need 'conv1x1' or 'conv1x1_bn': earlier layers have other widths")
+        self.sites = tuple(sites)
+        channels = 0
+        for site in self.sites:
+            channels += site.channels
+            convolution = nn.Conv2d(channels, site.channels, 1, bias=False)
+            self.transforms[module_key(site.name)] = (
+                convolution if kind == "conv1x1" else nn.Sequential(convolution, nn.BatchNorm2d(site.channels))
+            )
+
+    def gather(self, features: FeatureQueues) -> FeatureQueues:
+        """Turn the student's features of one forward into what each site of the teacher receives.
+
+        Raises:
+            StudentError: a module was called more than once, so that its earlier layers are not defined.
+        """
+        sums: FeatureQueues = {}
+        before: list[Tensor] = []
+        for site in self.sites:
+            queue = features[site.name]
+            if len(queue) != 1:
+                raise StudentError(
+                    f"the student calls '{site.name}' {len(queue)} times in a forward; dense connections need "
+                    "layers that are called once"
+                )
+            before.append(queue.take())
+            side = (before[-1].shape[2], before[-1].shape[3])
+            together = [layer if layer.shape[2:] == side else F.adaptive_avg_pool2d(layer, side) for layer in before]
+            sums[site.name] = FeatureQueue(site)
+            sums[site.name].put(self.transforms[module_key(site.name)](torch.cat(together, dim=1)))
+        return sums
+
+    def forward(self, name: str, teacher_feature: Tensor, student_feature: Tensor) -> Tensor:  # noqa: ARG002
+        """Add what `gather` made for the site; both are (N, C, H, W)."""
+        return teacher_feature + student_feature

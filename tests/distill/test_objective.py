@@ -1,0 +1,102 @@
+"""Each term against its formula, written out with logarithms and sums."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from ecd_deploy.distill import HeadEnsemble, build_objective
+from ecd_deploy.method_config import MethodConfig
+
+LABELS = torch.tensor([0, 4, 2, 2, 1])
+
+
+def make(**fields: object) -> MethodConfig:
+    return MethodConfig.model_validate(fields)
+
+
+def heads(count: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(5, 6, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(count))
+
+
+def cross_entropy(logits: Tensor) -> Tensor:
+    return torch.stack([torch.logsumexp(row, 0) - row[label] for row, label in zip(logits, LABELS, strict=True)]).mean()
+
+
+def divergence(target: Tensor, logits: Tensor, temperature: float) -> float:
+    """T^2 sum p log(p / q), averaged over images."""
+    p = (target / temperature).exp() / (target / temperature).exp().sum(1, keepdim=True)
+    q = (logits / temperature).exp() / (logits / temperature).exp().sum(1, keepdim=True)
+    return (temperature**2 * (p * (p / q).log()).sum() / len(p)).item()
+
+
+def test_without_other_losses_the_total_is_equation_2_bit_by_bit() -> None:
+    outputs = heads(2)
+    losses = build_objective(make(), label_smoothing=0.1)(outputs, LABELS)
+    separate = [torch.nn.functional.cross_entropy(logits, LABELS, label_smoothing=0.1) for logits in outputs]
+    assert torch.equal(losses.total, torch.stack(separate).sum())
+    assert [term.name for term in losses.terms] == ["student", "teacher"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "factor", "temperature"),
+    [({}, 1.0, 1.0), ({"logits_factor": 0.3, "logits_temperature": 2.0}, 0.3, 2.0)],
+)
+def test_mutual_learning(fields: dict[str, float], factor: float, temperature: float) -> None:
+    student, teacher = outputs = heads(2)
+    losses = build_objective(make(name="joint", logits="mutual", **fields))(outputs, LABELS)
+    tie = divergence(teacher, student, temperature) + divergence(student, teacher, temperature)
+    expected = (cross_entropy(student) + cross_entropy(teacher)).item() + factor * tie
+    assert losses.total.item() == pytest.approx(expected, rel=1e-12)
+    assert losses.terms[2].value.item() == pytest.approx(tie, rel=1e-12)
+
+
+def test_a_head_that_imitates_leaves_its_target_alone() -> None:
+    student, teacher = heads(2)
+    losses = build_objective(make(logits="teacher"))((student, teacher), LABELS)
+    (term,) = [term for term in losses.terms if term.name == "logits"]
+    assert term.factor == 0.1
+    assert term.value.item() == pytest.approx(divergence(teacher, student, 4.0), rel=1e-12)
+    gradient, nothing = torch.autograd.grad(term.value, (student, teacher), allow_unused=True, materialize_grads=True)
+    assert not nothing.any()
+    # the gradient of T^2 KL(p || softmax(z / T)) by z is T (q - p)
+    expected = 4.0 * ((student / 4).softmax(1) - (teacher / 4).softmax(1)) / 5
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_ensemble_distillation() -> None:
+    student, teacher = heads(2)
+    ensemble = HeadEnsemble().double()
+    torch.testing.assert_close(ensemble((student, teacher)), (student + teacher) / 2)
+    with torch.no_grad():
+        ensemble.scores.copy_(torch.tensor([0.0, 1.0]))
+    weight = 1 / (1 + torch.e)
+    mixed = weight * student + (1 - weight) * teacher
+    outputs = (student, teacher, ensemble((student, teacher)))
+    losses = build_objective(make(logits="ensemble"))(outputs, LABELS)
+    expected = torch.stack([cross_entropy(head) for head in (student, teacher, mixed)]).sum().item()
+    expected += divergence(mixed, student, 3.0) + divergence(mixed, teacher, 3.0)
+    assert losses.total.item() == pytest.approx(expected, rel=1e-6)
+    assert [term.name for term in losses.terms] == ["student", "teacher", "ensemble", "logits"]
+    # the ensemble learns from the labels alone, not by agreeing with its heads
+    (scores,) = torch.autograd.grad(losses.total, ensemble.scores, retain_graph=True)
+    (alone,) = torch.autograd.grad(losses.terms[2].value, ensemble.scores)
+    torch.testing.assert_close(scores, alone)
+    assert scores.abs().min() > 0
+
+
+@pytest.mark.parametrize(("features", "factor"), [("stage", 1e-2), ("block", 1e-4)])
+def test_feature_loss_has_the_papers_factor_and_reaches_both_networks(features: str, factor: float) -> None:
+    logits = heads(3)
+    maps = tuple(torch.randn(5, 2, 3, 3, dtype=torch.float64, requires_grad=True) for _ in range(4))
+    losses = build_objective(make(name="joint", features=features, logits="ensemble"))((*logits, *maps), LABELS)
+    distance = sum(((maps[i] - maps[i + 1]) ** 2).sum().item() / 90 for i in (0, 2))
+    assert losses.terms[-1].value.item() == pytest.approx(distance)
+    assert losses.terms[-1].factor == factor
+    assert len(losses.terms) == 5
+    gradients = torch.autograd.grad(losses.total, maps)
+    for student, teacher in (gradients[:2], gradients[2:]):
+        torch.testing.assert_close(student, -teacher)
+        assert student.abs().max() > 0
