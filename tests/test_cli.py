@@ -55,6 +55,7 @@ def test_commands_and_options_are_these() -> None:
         "report": ["against", "run_dir"],
         "recipes": [],
         "models": [],
+        "inspect": ["classes", "every_convolution", "image_size", "in_channels", "kernels", "model", "stages"],
         "schema": [],
         "doctor": [],
     }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecd_deploy.cli.ending import console, finish
+from ecd_deploy.cli.inspecting import inspect
 from ecd_deploy.cli.measuring import gate, profile
 from ecd_deploy.errors import (
     EcdDeployError,
@@ -262,5 +263,5 @@ def _recipe_of(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], *,
     return _load_recipe(str(recorded), overrides)
 
 
-for _command in (gate, profile):
+for _command in (gate, profile, inspect):
     cli.add_command(_command)
