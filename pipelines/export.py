@@ -12,12 +12,13 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Quantisation, exporter_for
 from ecd_deploy.exporters.audit import ArtefactAudit, audit_artefact, refuse, student_sources
+from ecd_deploy.pipelines.environment import describe_environment
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.split import SplitStudent
 
 ARTEFACTS_NAME = "artefacts.json"
 AUDIT_NAME = "audit.json"
-_FOLDER = "exports"
+EXPORTS_FOLDER = "exports"
 
 
 class Artefact(BaseModel):
@@ -75,15 +76,19 @@ def export(directory: RunDirectory, student: SplitStudent, data: DataSplits) -> 
         ExportError: a format cannot express the student, or its file breaks a promise or holds anything else.
     """
     recipe = directory.recipe
+    directory.record_versions({name: found for name, found in describe_environment().packages.items() if found})
     artefacts = []
     audits = []
     sources = student_sources(student, _metadata(recipe, student, data))
     for format_name, filename, content in export_all(recipe, student, data):
-        file = f"{_FOLDER}/{filename}"
+        file = f"{EXPORTS_FOLDER}/{filename}"
         described = exporter_for(format_name, recipe.export).read_metadata(content)
         audits.append(audit_artefact(content, format_name, student, sources, described))
         refuse(audits[-1])
-        entry = directory.write(file, content)
+        parents = {"student": student.proof.student_digest}
+        if described.derived_from is not None:
+            parents["fp32 onnx"] = described.derived_from
+        entry = directory.write(file, content, parents)
         artefacts.append(
             Artefact(
                 format=format_name,

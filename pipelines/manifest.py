@@ -20,6 +20,8 @@ class FileEntry(BaseModel):
 
     sha256: str
     bytes: int
+    parents: dict[str, str] = {}
+    """SHA-256 of what it was made from, by name: a file of this run, or "student" for the proved tensors."""
 
 
 class Manifest(BaseModel):
@@ -30,6 +32,8 @@ class Manifest(BaseModel):
     schema_version: int = 1
     recipe_digest: str
     data_digest: str | None = None
+    versions: dict[str, str] = {}
+    """Of the packages that made the run."""
     files: dict[str, FileEntry] = {}
 
     def entry(self, name: str) -> FileEntry:

@@ -8,6 +8,8 @@ from rich.console import Console
 
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import load_data
+from ecd_deploy.pipelines.bom import write_bom
+from ecd_deploy.pipelines.card import write_model_card
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
 from ecd_deploy.pipelines.export import export
 from ecd_deploy.pipelines.gate import gate
@@ -44,4 +46,6 @@ def run(
         profile(directory)
         gate(directory)
         write_report(directory)
+        write_model_card(directory)
+        write_bom(directory)
         return read_results(directory)

@@ -49,14 +49,14 @@ class RunDirectory:
         """The manifest as of the last write."""
         return self._manifest
 
-    def write(self, name: str, data: bytes) -> FileEntry:
-        """Write a file and record it.
+    def write(self, name: str, data: bytes, parents: dict[str, str] | None = None) -> FileEntry:
+        """Write a file and record it, with the SHA-256 of what it was made from by name.
 
         Raises:
             ArtefactError: it cannot be written.
         """
         write_atomic(self.root / name, data)
-        entry = FileEntry(sha256=sha256_bytes(data), bytes=len(data))
+        entry = FileEntry(sha256=sha256_bytes(data), bytes=len(data), parents=parents or {})
         self._record({name: entry})
         return entry
 
@@ -119,6 +119,11 @@ class RunDirectory:
                 f"the data are not those that {self.root} was made from: digest {digest}, recorded was {recorded}"
             )
 
+    def record_versions(self, versions: dict[str, str]) -> None:
+        """Record with which packages the run is made."""
+        self._manifest = self._manifest.model_copy(update={"versions": versions})
+        write_manifest(self.root, self._manifest)
+
     def verify(self) -> None:
         """Check every recorded file.
 
@@ -168,6 +173,18 @@ def open_run(root: Path) -> Iterator[RunDirectory]:
         raise RunDirectoryError(f"{root} is not a run directory: it has no {MANIFEST_NAME}")
     with _hold(root):
         yield _open(root)
+
+
+def look_at_run(root: Path) -> RunDirectory:
+    """Open an existing run directory to read only, without holding it.
+
+    Raises:
+        RunDirectoryError: it does not exist.
+        ArtefactError: its recipe or manifest was changed.
+    """
+    if not (root / MANIFEST_NAME).is_file():
+        raise RunDirectoryError(f"{root} is not a run directory: it has no {MANIFEST_NAME}")
+    return _open(root)
 
 
 def _open(root: Path) -> RunDirectory:

@@ -10,6 +10,8 @@ from rich.console import Console
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.gate_config import ProfileConfig
+from ecd_deploy.pipelines.bom import write_bom
+from ecd_deploy.pipelines.card import write_model_card
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
 from ecd_deploy.pipelines.export import ArtefactList, export
 from ecd_deploy.pipelines.gate import GateReport, gate
@@ -76,6 +78,8 @@ def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
         with open_run(other) as directory:
             others.append(NamedRun(other.name, read_results(directory)))
     with open_run(root) as directory:
+        write_model_card(directory)
+        write_bom(directory)
         return write_report(directory, others)
 
 

@@ -53,6 +53,8 @@ def test_commands_and_options_are_these() -> None:
         "profile": ["cpus", "device", "hosts", "memory", "output", "python", "target", "threads", "timeout"],
         "gate": ["run_dir"],
         "report": ["against", "run_dir"],
+        "verify": ["chain", "public_key", "reproduce", "run_dir"],
+        "sign": ["certificate", "chain", "key", "run_dir"],
         "recipes": [],
         "models": [],
         "inspect": ["classes", "every_convolution", "image_size", "in_channels", "kernels", "model", "stages"],

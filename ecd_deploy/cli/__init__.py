@@ -17,6 +17,7 @@ import click
 from ecd_deploy.cli.ending import console, finish
 from ecd_deploy.cli.inspecting import inspect
 from ecd_deploy.cli.measuring import gate, profile
+from ecd_deploy.cli.verifying import sign, verify
 from ecd_deploy.errors import (
     EcdDeployError,
     GateFailed,
@@ -263,5 +264,5 @@ def _recipe_of(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], *,
     return _load_recipe(str(recorded), overrides)
 
 
-for _command in (gate, profile, inspect):
+for _command in (gate, profile, inspect, sign, verify):
     cli.add_command(_command)

@@ -1,0 +1,49 @@
+"""The commands that check a run directory and sign it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ecd_deploy.errors import ArtefactError
+
+_existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+_run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
+
+
+@click.command()
+@_run_directory
+@click.option("--reproduce", is_flag=True, help="Also export again in another process, and compare every byte.")
+@click.option("--public-key", type=_existing_file, help="Also check the signature, made by the key of this one.")
+@click.option("--chain", multiple=True, type=_existing_file, help="Or made by a certificate of this chain; repeatable.")
+def verify(run_dir: Path, reproduce: bool, public_key: Path | None, chain: tuple[Path, ...]) -> None:
+    """Check that RUN_DIR is what its manifest says."""
+    from ecd_deploy.pipelines import verify as checks
+    from ecd_deploy.pipelines.sign import check_signature
+
+    differences = checks.verify(run_dir)
+    if reproduce and not differences:
+        differences = checks.reproduce(run_dir)
+    if differences:
+        lines = "\n".join(f"  {entry.file}: {entry.problem}" for entry in differences)
+        raise ArtefactError(f"{run_dir} is not what it was:\n{lines}")
+    if public_key is not None or chain:
+        check_signature(run_dir, public_key, chain)
+        click.echo("the signature holds")
+    click.echo("every file is as recorded" + (", and the artefacts are made again byte for byte" if reproduce else ""))
+
+
+@click.command()
+@_run_directory
+@click.option("--key", type=_existing_file, required=True, help="Private key of an elliptic curve, PEM.")
+@click.option("--certificate", type=_existing_file, help="Certificate of the key, PEM; default: the bare key signs.")
+@click.option("--chain", multiple=True, type=_existing_file, help="Certificate on the way to the root; repeatable.")
+def sign(run_dir: Path, key: Path, certificate: Path | None, chain: tuple[Path, ...]) -> None:
+    """Sign RUN_DIR once it is verified; needs the extra `signing`."""
+    from ecd_deploy.pipelines.sign import sign as sign_run
+    from ecd_deploy.pipelines.verify import verify as verify_run
+
+    if differences := verify_run(run_dir):
+        raise ArtefactError(f"not signed: {differences[0].file} {differences[0].problem}; see ecd-deploy verify")
+    click.echo(sign_run(run_dir, key, certificate, chain))
