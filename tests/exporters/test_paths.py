@@ -49,3 +49,10 @@ def test_the_working_directory_is_looked_for_as_it_is_now(tmp_path: Path, monkey
 def test_random_weights_raise_no_alarm() -> None:
     weights = torch.randint(0, 256, (4_000_000,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert refuse_local_paths(weights.numpy().tobytes(), "onnx") is None  # type: ignore[func-returns-value]
+
+
+def test_a_short_user_name_counts_only_inside_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "ci")
+    refuse_local_paths(b"\x00\x91/ci/\xfe\x80 weights spell anything", "onnx")
+    with pytest.raises(ExportError, match="/ci/work"):
+        refuse_local_paths(b"\x00 made in /srv/ci/work today\x00", "onnx")

@@ -1,0 +1,130 @@
+"""INT8 against fp32 onnxruntime, and that against PyTorch eager: one thread, one image, in turns on this host.
+
+Weights and images are random: neither changes how long a convolution takes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.figures import Figure, Report
+from benchmarks.runner import Candidate, Work, interleave
+from ecd_deploy.data import ImageSet, Normalisation
+from ecd_deploy.distill import PlainModel
+from ecd_deploy.export_config import ExportConfig, Int8Config
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
+from ecd_deploy.exporters.onnx_session import open_session
+from ecd_deploy.gate_config import ProfileConfig
+from ecd_deploy.measure.latency import Comparison, compare_onnx
+from ecd_deploy.models import build_student
+from ecd_deploy.split import SplitStudent, split_student
+
+STUDENTS = (("resnet20", 100, 32, 1.5, 64), ("torchvision:resnet18", 1000, 224, 2.5, 16))
+"""Name, classes, side, least speed of INT8 against fp32, calibration images."""
+ROUNDS = 12
+_MEASURED = ProfileConfig(threads=1, warmup_seconds=0.5, min_seconds=6.0, max_seconds=60.0)
+
+
+def measure() -> Report:
+    """Export each student, then time its files."""
+    torch.set_num_threads(1)
+    figures: list[Figure] = []
+    raw: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, classes, side, least, images in STUDENTS:
+            fp32, int8 = _export(name, classes, side, images)
+            compared = compare_onnx(int8, fp32, _MEASURED)
+            path = Path(folder) / f"{side}.onnx"
+            path.write_bytes(fp32)
+            eager = interleave(
+                (
+                    Candidate(
+                        name="eager",
+                        factory=f"{__name__}:eager",
+                        arguments={"name": name, "classes": classes, "side": side},
+                    ),
+                    Candidate(name="onnx", factory=f"{__name__}:onnx", arguments={"path": str(path), "side": side}),
+                ),
+                rounds=ROUNDS,
+                warm_up=5,
+                repeats=max(3, 40 * 32 // side),
+            )
+            label = f"{name.removeprefix('torchvision:')}, {side} px"
+            ratio = eager.ratio("eager", "onnx")
+            figures += [
+                _int8_speed(label, compared, least),
+                Figure(name=f"INT8 size of fp32, {label}", value=len(int8) / len(fp32), better="lower", must=0.30),
+                Figure(
+                    name=f"fp32 onnxruntime over PyTorch eager, {label}",
+                    value=ratio.median,
+                    lower=ratio.lower,
+                    upper=ratio.upper,
+                    better="higher",
+                    must=4.0 if side == 32 else None,
+                ),
+            ]
+            raw[label] = {"int8 against fp32": compared.model_dump(mode="json"), "eager": eager.seconds}
+    return Report(
+        benchmark="artefact_speed",
+        figures=figures,
+        setting={"threads": 1, "batch": 1, "int8": Int8Config().model_dump(mode="json"), "rounds": ROUNDS},
+        raw=raw,
+    )
+
+
+def eager(name: str, classes: int, side: int) -> Work:
+    """One image through the PyTorch student."""
+    torch.set_num_threads(1)
+    student = build_student(name, num_classes=classes).eval()
+    images = torch.zeros(1, 3, side, side)
+
+    def work() -> None:
+        with torch.inference_mode():
+            student(images)
+
+    return work
+
+
+def onnx(path: str, side: int) -> Work:
+    """One image through the fp32 ONNX file by onnxruntime."""
+    session = open_session(Path(path).read_bytes(), 1, "onnx")
+    images = np.zeros((1, 3, side, side), dtype=np.float32)
+    return lambda: session.run(["logits"], {"images": images})
+
+
+def _export(name: str, classes: int, side: int, images: int) -> tuple[bytes, bytes]:
+    torch.manual_seed(0)
+    student: SplitStudent = split_student(
+        PlainModel(build_student(name, num_classes=classes)), torch.randn(2, 3, side, side)
+    )
+    pixels = ImageSet(torch.randint(0, 256, (images, 3, side, side), dtype=torch.uint8), torch.arange(images) % classes)
+    normalisation = Normalisation((0.5,) * 3, (0.25,) * 3)
+    # Random weights have no accuracy to keep: with any margin below 1 layers could go back to float by chance.
+    context = ExportContext(pixels, pixels, normalisation, max_drop=1.0)
+    metadata = ArtefactMetadata(
+        student=name,
+        classes=tuple(map(str, range(classes))),
+        input_shape=(3, side, side),
+        mean=normalisation.mean,
+        std=normalisation.std,
+        recipe_digest="0" * 64,
+    )
+    fp32, int8 = (
+        exporter_for(form, ExportConfig()).export(student, metadata, context) for form in ("onnx", "onnx-int8")
+    )
+    return fp32, int8
+
+
+def _int8_speed(label: str, compared: Comparison, least: float) -> Figure:
+    int8, first, second = (session.block_p50_ms for session in compared.sessions)
+    ratios = [(a + b) / 2 / c for c, a, b in zip(int8, first, second, strict=True)]
+    lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+    busy = " (busy host: not valid)" if compared.host.contended else ""
+    return Figure(
+        name=f"INT8 over fp32, {label}{busy}", value=median, lower=lower, upper=upper, better="higher", must=least
+    )

@@ -1,0 +1,82 @@
+"""Each format exported twice, the second time in another process, folder and hash seed: are the bytes the same?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from sklearn.datasets import load_digits
+
+from benchmarks.figures import Figure, Report
+from ecd_deploy.data import ImageSet, Normalisation
+from ecd_deploy.distill import PlainModel
+from ecd_deploy.export_config import BUILTIN_FORMATS, ExportConfig
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
+from ecd_deploy.models import build_student
+from ecd_deploy.split import split_student
+
+SEEDS = ("0", "1", "4711")
+"""Hash seeds; each export has a process and a folder of its own."""
+_SCRIPT = "import json; from benchmarks.reproducibility import digests; print(json.dumps(digests()))"
+
+
+def measure() -> Report:
+    """Compare the digests of all exports."""
+    found = {seed: _elsewhere(seed) for seed in SEEDS}
+    first = found[SEEDS[0]]
+    figures = [
+        Figure(
+            name=f"same bytes: {name}",
+            value=100.0 * sum(digests[name] == first[name] for digests in found.values()) / len(SEEDS),
+            better="higher",
+            must=100.0,
+            unit="%",
+        )
+        for name in first
+    ]
+    setting = {"student": "resnet8", "processes": len(SEEDS), "hash seeds": SEEDS}
+    return Report(benchmark="reproducibility", figures=figures, setting=setting, raw={"sha256": found})
+
+
+def digests() -> dict[str, str]:
+    """Export a student, the same in every process, to every format; SHA-256 by format."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    digits = load_digits()
+    images = torch.tensor(digits.images).mul(15.9375).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.tensor(digits.target, dtype=torch.int64)
+    normalisation = Normalisation((0.5,), (0.5,))
+    example = normalisation.apply(images[:4])
+    student = split_student(PlainModel(build_student("resnet8", num_classes=10, in_channels=1)), example)
+    train, validation = (ImageSet(images[part], labels[part]) for part in (slice(0, 256), slice(256, 512)))
+    context = ExportContext(train, validation, normalisation)
+    metadata = ArtefactMetadata(
+        student="resnet8",
+        classes=tuple("0123456789"),
+        input_shape=(1, 8, 8),
+        mean=normalisation.mean,
+        std=normalisation.std,
+        recipe_digest="0" * 64,
+    )
+    found = {}
+    for name in BUILTIN_FORMATS:
+        data = exporter_for(name, ExportConfig()).export(student, metadata, context)
+        found[name] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def _elsewhere(seed: str) -> dict[str, str]:
+    root = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}
+        done = subprocess.run(
+            [sys.executable, "-c", _SCRIPT], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+    result: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return result
