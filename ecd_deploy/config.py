@@ -40,6 +40,13 @@ class DataConfig(Section):
         default=None, description="Use at most this many training images (class-balanced, before the cut)."
     )
     test_limit: PositiveInt | None = Field(default=None, description="Use at most this many test images.")
+    cache_dir: str | None = Field(
+        default=None,
+        description="Where decoded images of imagefolder are kept. Default: ecd-deploy in the user's cache folder.",
+    )
+    skip_bad: bool = Field(
+        default=False, description="Leave images of imagefolder out that cannot be used; they are counted and listed."
+    )
     crop_padding: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Pixels of zero padding before a random crop of the original size; 0 disables it."
     )

@@ -45,8 +45,8 @@ def test_commands_and_options_are_these() -> None:
         name: sorted(parameter.name or "" for parameter in command.params) for name, command in cli.commands.items()
     }
     assert options == {
-        "run": ["accept_changes", "device", "out", "overrides", "recipe", "resume"],
-        "train": ["accept_changes", "overrides", "recipe", "resume", "run_dir"],
+        "run": ["accept_changes", "device", "out", "overrides", "recipe", "resume", "skip_bad"],
+        "train": ["accept_changes", "overrides", "recipe", "resume", "run_dir", "skip_bad"],
         "split": ["run_dir"],
         "export": ["run_dir"],
         "validate": ["run_dir"],

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ecd_deploy.config import Recipe
 
 _INTERNAL_ERROR = 70
+_SKIP_BAD = ("data.skip_bad=true",)
 
 _run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
 
@@ -49,7 +50,10 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         help="Resume although the recipe, the images, the threads or the versions are not those of the checkpoint.",
     )
-    return overrides(resume(accept_changes(command)))
+    skip_bad = click.option(
+        "--skip-bad", is_flag=True, help="Leave images out that cannot be used; as data.skip_bad = true."
+    )
+    return overrides(resume(accept_changes(skip_bad(command))))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,12 +77,18 @@ def cli(debug: bool) -> None:
 @click.option("--device", metavar="NAME", help="Take INT8 types, threads and budgets from this device.")
 @_recipe_options
 def run(
-    recipe: str, out: Path | None, device: str | None, overrides: tuple[str, ...], resume: bool, accept_changes: bool
+    recipe: str,
+    out: Path | None,
+    device: str | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    accept_changes: bool,
+    skip_bad: bool,
 ) -> None:
     """Run every step for RECIPE, a built-in name or a TOML file."""
     if resume and out is None:
         raise UsageError("--resume needs --out, the run directory to go on with")
-    loaded = _load_recipe(recipe, (*_device_overrides(device), *overrides))
+    loaded = _load_recipe(recipe, (*_device_overrides(device), *overrides, *_SKIP_BAD * skip_bad))
     from ecd_deploy.pipelines.launch import is_main_process
     from ecd_deploy.pipelines.run import run as run_pipeline
     from ecd_deploy.pipelines.summary import print_summary
@@ -97,9 +107,11 @@ def run(
 @_run_directory
 @click.option("--recipe", help="A built-in name or a TOML file; not needed with --resume.")
 @_recipe_options
-def train(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], resume: bool, accept_changes: bool) -> None:
+def train(
+    run_dir: Path, recipe: str | None, overrides: tuple[str, ...], resume: bool, accept_changes: bool, skip_bad: bool
+) -> None:
     """Train only, into RUN_DIR."""
-    loaded = _recipe_of(run_dir, recipe, overrides, resume=resume)
+    loaded = _recipe_of(run_dir, recipe, overrides + _SKIP_BAD * skip_bad, resume=resume)
     from ecd_deploy.pipelines.steps import run_train
 
     result = run_train(loaded, run_dir, resume=resume, console=console(), accept_changes=accept_changes)

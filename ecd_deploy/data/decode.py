@@ -1,13 +1,23 @@
 """Image files to one uint8 array, by a pool of threads.
 
 Two passes: headers decide the shape, then each file is decoded straight into its place, so that the
-array may as well be a memory-mapped one.
+array may as well be a memory-mapped one. What cannot be used is collected, never raised at the first.
+
+What is done with the unusual:
+
+- 16 bits a channel, floating point: cannot be used, since 8 bits would clip or blacken it.
+- more than `MOST_PIXELS` pixels: cannot be used; a small file can decode to gigabytes.
+- transparency: laid over black, the value that padding has; counted.
+- several frames: the first; counted.
+- EXIF orientation: applied; counted.
+- palettes, CMYK and other 8-bit modes: converted to RGB, or to grey if all images are grey.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,30 +25,45 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import Progress
 
 from ecd_deploy.data.resize import resize_and_crop
 from ecd_deploy.errors import DataError
 
+MOST_PIXELS = 50_000_000
+
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBX", "RGBa", "La"})
-_LISTED_OFFENDERS = 20
+_UPRIGHT = 1
+_SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _BLOCK_FILES = 64  # one task of the pool: a task for each file costs as much as decoding a small one
 _MOST_THREADS = 32
 # Everything Pillow's decoders raise on damaged input, and its guard against over-large images.
 _DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, Image.DecompressionBombError)
 
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class BadImage:
+    """A file that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
 class ImageHeader:
-    """What is known of a file without decoding it; size is (width, height) in pixels."""
+    """What is known of a file without decoding it; size is (width, height) in pixels, upright."""
 
     path: Path
     size: tuple[int, int]
     is_grey: bool
+    has_alpha: bool = False
+    is_animated: bool = False
+    is_rotated: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,15 +76,9 @@ class ImageShape:
     resize: bool
 
 
-def read_headers(files: Sequence[Path]) -> list[ImageHeader]:
-    """Read the headers of all files.
-
-    Raises:
-        DataError: naming the files that are not images, or whose pixels are not 8 bits a channel.
-    """
-    results = _map_threaded(lambda index: _read_header(files[index]), len(files))
-    _raise_if_any([result for result in results if isinstance(result, str)])
-    return [result for result in results if isinstance(result, ImageHeader)]
+def read_headers(files: Sequence[Path]) -> list[ImageHeader | BadImage]:
+    """Read the headers of all files."""
+    return _map_threaded(lambda index: _read_header(files[index]), len(files), "reading headers")
 
 
 def choose_shape(headers: Sequence[ImageHeader], image_size: int | None) -> ImageShape:
@@ -81,71 +100,87 @@ def choose_shape(headers: Sequence[ImageHeader], image_size: int | None) -> Imag
     return ImageShape(channels, first.size[1], first.size[0], resize=False)
 
 
-def decode_images(files: Sequence[Path], shape: ImageShape) -> NDArray[np.uint8]:
-    """Decode all files into a new array, (N, C, H, W).
+def decode_into(
+    files: Sequence[Path], places: Sequence[int], shape: ImageShape, images: NDArray[np.uint8]
+) -> list[BadImage]:
+    """Decode file i into `images[places[i]]`, (C, H, W); `images` may be memory-mapped.
 
-    Raises:
-        DataError: naming the files that cannot be decoded.
-    """
-    images = np.empty((len(files), shape.channels, shape.height, shape.width), dtype=np.uint8)
-    decode_into(files, shape, images)
-    return images
-
-
-def decode_into(files: Sequence[Path], shape: ImageShape, images: NDArray[np.uint8]) -> None:
-    """Decode file i into `images[i]`, (C, H, W); `images` may be memory-mapped.
-
-    Raises:
-        DataError: naming the files that cannot be decoded.
+    Returns:
+        The files that could not be decoded; their places are left as they were.
     """
 
-    def decode(index: int) -> str | None:
+    def decode(index: int) -> BadImage | None:
         try:
-            images[index] = _decode(files[index], shape)
+            images[places[index]] = _decode(files[index], shape)
         except _DECODE_ERRORS as error:
-            return f"{files[index]}: {_reason(error)}"
+            return BadImage(files[index], _reason(error))
         return None
 
-    _raise_if_any([reason for reason in _map_threaded(decode, len(files)) if reason is not None])
+    return [bad for bad in _map_threaded(decode, len(files), "decoding images") if bad is not None]
 
 
-def _read_header(path: Path) -> ImageHeader | str:
+def _read_header(path: Path) -> ImageHeader | BadImage:
     try:
+        if not path.is_file():
+            return BadImage(path, "not a file")
         with Image.open(path) as image:
-            if image.mode in _GREY_MODES or image.mode in _COLOUR_MODES:
-                return ImageHeader(path, image.size, image.mode in _GREY_MODES)
-            return f"{path}: pixels of mode {image.mode} are not 8 bits a channel"
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                return BadImage(path, f"{width}x{height} are more than {MOST_PIXELS:,} pixels")
+            if image.mode not in _GREY_MODES and image.mode not in _COLOUR_MODES:
+                return BadImage(path, f"pixels of mode {image.mode} are not 8 bits a channel")
+            orientation = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
+            return ImageHeader(
+                path,
+                # Pillow has turned the size of a TIFF already
+                (height, width) if orientation in _SIDEWAYS and image.format != "TIFF" else (width, height),
+                is_grey=image.mode in _GREY_MODES,
+                has_alpha=image.has_transparency_data,
+                is_animated=getattr(image, "is_animated", False),
+                is_rotated=orientation != _UPRIGHT,
+            )
     except _DECODE_ERRORS as error:
-        return f"{path}: {_reason(error)}"
+        return BadImage(path, _reason(error))
 
 
 def _decode(path: Path, shape: ImageShape) -> NDArray[np.uint8]:
+    mode = "L" if shape.channels == 1 else "RGB"
     with Image.open(path) as opened:
-        image = opened.convert("L" if shape.channels == 1 else "RGB")
+        opened.load()
+        image: Image.Image = opened
+        if opened.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) != _UPRIGHT:
+            image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
+        if image.mode != mode:
+            image = image.convert(mode)
     if shape.resize:
         image = resize_and_crop(image, shape.height)
     pixels = np.asarray(image).reshape(shape.height, shape.width, shape.channels)
     return pixels.transpose(2, 0, 1)
 
 
-def _map_threaded(function: Callable[[int], T], count: int) -> list[T]:
+def _map_threaded(function: Callable[[int], T], count: int, what: str) -> list[T]:
     def block(start: int) -> list[T]:
         return [function(index) for index in range(start, min(start + _BLOCK_FILES, count))]
 
-    with ThreadPoolExecutor(max_workers=min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        return [result for results in pool.map(block, range(0, count, _BLOCK_FILES)) for result in results]
+    starts = range(0, count, _BLOCK_FILES)
+    with ThreadPoolExecutor(max_workers=min(_MOST_THREADS, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
+        # over-large images are refused by their header; their warning would come on top
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return [result for results in _shown(pool.map(block, starts), len(starts), what) for result in results]
+
+
+def _shown(blocks: Iterable[list[T]], count: int, what: str) -> Iterable[list[T]]:
+    """The same, with a bar if somebody looks."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return blocks
+    with Progress(console=console, transient=True) as progress:
+        return list(progress.track(blocks, total=count, description=what))
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     return str(error) or type(error).__name__
-
-
-def _raise_if_any(offenders: list[str]) -> None:
-    if not offenders:
-        return
-    shown = "\n  ".join(offenders[:_LISTED_OFFENDERS])
-    more = len(offenders) - _LISTED_OFFENDERS
-    rest = f"\n  and {more} more" if more > 0 else ""
-    raise DataError(f"{len(offenders)} image(s) cannot be used:\n  {shown}{rest}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ecd_deploy.config import DataConfig
 from ecd_deploy.data.arrays import open_cifar, open_digits
+from ecd_deploy.data.cache import default_cache_folder
 from ecd_deploy.data.imagefolder import FolderSource
 from ecd_deploy.data.images import DataSplits, ImageSet
 from ecd_deploy.data.normalisation import choose_normalisation
@@ -64,4 +65,9 @@ def _open_source(config: DataConfig) -> Source:
         case "imagefolder":
             if config.path is None:
                 raise DataError("data.path: imagefolder needs the folder that holds train/ and test/")
-            return FolderSource(Path(config.path), config.image_size)
+            return FolderSource(
+                Path(config.path),
+                config.image_size,
+                cache_folder=Path(config.cache_dir) if config.cache_dir else default_cache_folder(),
+                skip_bad=config.skip_bad,
+            )
