@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import json
+import tomllib
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ecd_deploy.errors import ArtefactError
+from ecd_deploy.errors import ArtefactError, RecipeError
 from ecd_deploy.gate_config import GateConfig
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.pipelines.export import ARTEFACTS_NAME, AUDIT_NAME, ArtefactList, AuditReport
+from ecd_deploy.pipelines.gate_baseline import BaselineComparison, baseline_checks, compare_with_baseline
+from ecd_deploy.pipelines.gate_check import Check, Verdict, bounded, overall, undecided
+from ecd_deploy.pipelines.gate_files import JUNIT_NAME, append_step_summary, junit, summary_markdown
+from ecd_deploy.pipelines.gate_latency import latency_checks
 from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.pipelines.split import SPLIT_NAME
@@ -18,29 +24,7 @@ from ecd_deploy.split import SplitProof
 
 GATE_NAME = "gate.json"
 
-
-class Verdict(StrEnum):
-    """How a check ended."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
-
-
-class Check(BaseModel):
-    """One limit and what was measured against it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    value: float | None
-    """What was observed; None where it could not be measured."""
-    bound: float | None
-    """The confidence bound that must meet the limit; None where the value itself must."""
-    limit: float
-    unit: str
-    verdict: Verdict
-    reason: str
+__all__ = ["GATE_NAME", "Check", "GateReport", "Verdict", "gate", "read_limits"]
 
 
 class GateReport(BaseModel):
@@ -48,22 +32,32 @@ class GateReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = 2
     verdict: Verdict
     confidence: float
     checks: tuple[Check, ...]
     not_limited: tuple[str, ...]
     """Limits that the recipe does not set."""
+    profile_sha256: str | None = None
+    """Of the `profile.json` that holds the raw latencies."""
+    baseline: BaselineComparison | None = None
 
 
-def gate(directory: RunDirectory) -> GateReport:
-    """Decide over a run from its validation, profile and artefacts, and write `gate.json`.
+def gate(directory: RunDirectory, *, baseline: Path | None = None, limits_file: Path | None = None) -> GateReport:
+    """Decide over a run from its validation, profile and artefacts; write `gate.json` and `junit.xml`.
+
+    Args:
+        directory: of the run.
+        baseline: a run directory to compare with, which is only read.
+        limits_file: TOML whose keys take the place of those of the recipe's `[gate]`.
 
     Raises:
-        RunDirectoryError: a step is missing.
+        RunDirectoryError: a step is missing, or the baseline cannot be compared with.
+        RecipeError: the limits file cannot be used.
         ArtefactError: a file was changed after it was written or measured.
     """
-    config = directory.recipe.gate
+    config = directory.recipe.gate if limits_file is None else read_limits(limits_file, directory.recipe.gate)
+    device = directory.recipe.profile.device
     validation = directory.read_json(VALIDATION_NAME, Validation, made_by="validate")
     profile = directory.read_json(PROFILE_NAME, Profile, made_by="profile")
     artefacts = directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export")
@@ -72,23 +66,49 @@ def gate(directory: RunDirectory) -> GateReport:
     for artefact in artefacts.artefacts:
         directory.read(artefact.file)
     _check_measured_bytes(artefacts, validation, profile)
+    compared = None if baseline is None else compare_with_baseline(directory, baseline, config.confidence)
     checks = [
         _split_check(proof),
         _audit_check(artefacts, audit),
         *_parity_checks(config, validation),
         *_accuracy_checks(config, validation),
-        *_latency_checks(config, profile),
+        *latency_checks(config, profile, device),
         *_size_checks(config, artefacts),
+        *baseline_checks(config, compared, device),
     ]
     limits = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
     report = GateReport(
-        verdict=_overall(checks),
+        verdict=overall(checks),
         confidence=config.confidence,
         checks=tuple(checks),
         not_limited=tuple(name for name in limits if getattr(config, name) is None),
+        profile_sha256=directory.manifest.entry(PROFILE_NAME).sha256,
+        baseline=compared,
     )
     directory.write_json(GATE_NAME, report)
+    directory.write(JUNIT_NAME, junit(report.checks))
+    append_step_summary(summary_markdown(report.verdict, report.checks, compared))
     return report
+
+
+def read_limits(path: Path, recipe: GateConfig) -> GateConfig:
+    """The recipe's limits, changed by a TOML file of the same keys.
+
+    Raises:
+        RecipeError: it cannot be read, or names the key that cannot be used.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"cannot read limits {path}: {error}") from error
+    try:
+        return GateConfig.model_validate_json(json.dumps({**recipe.model_dump(), **document}, default=str))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"]))
+        raise RecipeError(
+            f"{path}: {where}: {detail['msg']}; known are {', '.join(GateConfig.model_fields)}"
+        ) from error
 
 
 def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profile: Profile) -> None:
@@ -98,13 +118,6 @@ def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profi
         raise ArtefactError("the artefacts were exported anew after `validate`: run `validate` again")
     if exported.get(profile.file) != profile.sha256:
         raise ArtefactError(f"{profile.file} was exported anew after `profile`: run `profile` again")
-
-
-def _overall(checks: list[Check]) -> Verdict:
-    verdicts = {check.verdict for check in checks}
-    if Verdict.FAIL in verdicts:
-        return Verdict.FAIL
-    return Verdict.INCONCLUSIVE if Verdict.INCONCLUSIVE in verdicts else Verdict.PASS
 
 
 def _split_check(proof: SplitProof) -> Check:
@@ -179,61 +192,22 @@ def _accuracy_checks(config: GateConfig, validation: Validation) -> list[Check]:
     checks = []
     paired = validation.onnx_top1
     if config.min_top1 is not None:
+        if not paired.candidate.images:
+            return [undecided("min_top1", config.min_top1, "", "there are no test images")]
         value = paired.candidate.accuracy
         bound = accuracy_lower_bound(paired.candidate.correct, paired.candidate.images, config.confidence)
-        checks.append(_bounded("min_top1", value, bound, config.min_top1, paired.candidate.images, at_least=True))
+        checks.append(bounded("min_top1", value, bound, config.min_top1, paired.candidate.images, at_least=True))
     if config.max_drop is not None:
         images = paired.reference.images
         bound = drop_upper_bound(paired.lost, paired.gained, images, config.confidence)
-        checks.append(_bounded("max_drop", paired.drop, bound, config.max_drop, images, at_least=False))
+        checks.append(bounded("max_drop", paired.drop, bound, config.max_drop, images, at_least=False))
         for entry in validation.artefacts:
             if entry.top1 is not None and entry.format != "onnx":
                 own = entry.top1
                 bound = drop_upper_bound(own.lost, own.gained, images, config.confidence)
                 name = f"max_drop {entry.format}"
-                checks.append(_bounded(name, own.drop, bound, config.max_drop, images, at_least=False))
+                checks.append(bounded(name, own.drop, bound, config.max_drop, images, at_least=False))
     return checks
-
-
-def _bounded(name: str, value: float, bound: float, limit: float, images: int, *, at_least: bool) -> Check:
-    sign = 1.0 if at_least else -1.0
-    if sign * bound >= sign * limit:
-        verdict, reason = Verdict.PASS, f"{images} images"
-    elif sign * value >= sign * limit:
-        verdict, reason = Verdict.INCONCLUSIVE, f"{images} images are too few to prove it"
-    else:
-        verdict, reason = Verdict.FAIL, f"{images} images"
-    return Check(name=name, value=value, bound=bound, limit=limit, unit="", verdict=verdict, reason=reason)
-
-
-def _latency_checks(config: GateConfig, profile: Profile) -> list[Check]:
-    if config.p90_ms_max is None:
-        return []
-    latency = profile.latency
-    p90 = latency.at(0.9)
-    if latency.contended:
-        verdict = Verdict.INCONCLUSIVE
-        reason = f"contended: {'; '.join(latency.reasons) or 'the host was busy'}"
-    elif p90.value_ms is None or p90.upper_bound_ms is None:
-        verdict = Verdict.INCONCLUSIVE
-        reason = f"{len(latency.samples_ms)} samples, {p90.samples_needed} needed"
-    elif p90.upper_bound_ms <= config.p90_ms_max:
-        verdict, reason = Verdict.PASS, f"{len(latency.samples_ms)} samples, {latency.threads} thread(s)"
-    elif p90.value_ms <= config.p90_ms_max:
-        verdict, reason = Verdict.INCONCLUSIVE, "the upper bound exceeds the limit"
-    else:
-        verdict, reason = Verdict.FAIL, f"{len(latency.samples_ms)} samples, {latency.threads} thread(s)"
-    return [
-        Check(
-            name="p90_ms_max",
-            value=p90.value_ms,
-            bound=p90.upper_bound_ms,
-            limit=config.p90_ms_max,
-            unit="ms",
-            verdict=verdict,
-            reason=reason,
-        )
-    ]
 
 
 def _size_checks(config: GateConfig, artefacts: ArtefactList) -> list[Check]:

@@ -9,12 +9,14 @@ from rich.console import Console
 
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits, load_data
+from ecd_deploy.errors import EcdDeployError
 from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.pipelines.bom import write_bom
 from ecd_deploy.pipelines.card import write_model_card
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
 from ecd_deploy.pipelines.export import ArtefactList, export
 from ecd_deploy.pipelines.gate import GateReport, gate
+from ecd_deploy.pipelines.gate_files import JUNIT_NAME, junit_error
 from ecd_deploy.pipelines.launch import is_main_process, train_as_worker
 from ecd_deploy.pipelines.profile import Profile, profile
 from ecd_deploy.pipelines.report import NamedRun, read_results, write_report
@@ -65,10 +67,14 @@ def run_profile(root: Path, config: ProfileConfig | None = None) -> Profile:
         return profile(directory, config)
 
 
-def run_gate(root: Path) -> GateReport:
-    """Decide over a validated and profiled run."""
+def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | None = None) -> GateReport:
+    """Decide over a validated and profiled run; where that cannot be done, `junit.xml` says why."""
     with open_run(root) as directory:
-        return gate(directory)
+        try:
+            return gate(directory, baseline=baseline, limits_file=limits_file)
+        except EcdDeployError as error:
+            directory.write(JUNIT_NAME, junit_error(error))
+            raise
 
 
 def run_report(root: Path, against: Sequence[Path] = ()) -> Path:

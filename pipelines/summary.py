@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ecd_deploy.pipelines.gate import Check, GateReport, Verdict
+from ecd_deploy.pipelines.gate_files import baseline_lines
 from ecd_deploy.pipelines.report import HTML_NAME, RunResults
 from ecd_deploy.pipelines.report.content import format_number
 
@@ -41,6 +42,9 @@ def print_gate(report: GateReport, console: Console) -> None:
     console.print(table)
     if report.not_limited:
         console.print(f"not limited by the recipe: {', '.join(report.not_limited)}")
+    if report.baseline is not None:
+        for line in baseline_lines(report.baseline):
+            console.print(line)
     colour = _COLOURS[report.verdict]
     console.print(f"gate: [bold {colour}]{report.verdict.value}[/bold {colour}]")
 

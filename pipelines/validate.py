@@ -20,6 +20,7 @@ from ecd_deploy.measure.parity import Parity, compare_logits
 from ecd_deploy.measure.prediction import Predictions, predict, torch_predictor
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.export import ARTEFACTS_NAME, Artefact, ArtefactList
+from ecd_deploy.pipelines.predictions import write_predictions
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.pipelines.verdict import Help, Speed, compare_speed, judge
 from ecd_deploy.split import SplitStudent
@@ -135,6 +136,8 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> ArtefactValidation
     whole = exporter.runtime == "onnxruntime"
     images = data.test if whole else _first(data.test, _PARITY_IMAGES)
     found = predict(predictor, _batches(images, data))
+    if artefact.format == "onnx" and len(found.logits) == len(data.test):
+        write_predictions(directory, found, data.classes)
     entry = ArtefactValidation(
         format=artefact.format,
         file=artefact.file,

@@ -51,7 +51,7 @@ def test_commands_and_options_are_these() -> None:
         "export": ["run_dir"],
         "validate": ["run_dir"],
         "profile": ["cpus", "device", "hosts", "memory", "output", "python", "target", "threads", "timeout"],
-        "gate": ["run_dir"],
+        "gate": ["baseline", "config", "run_dir"],
         "report": ["against", "run_dir"],
         "verify": ["chain", "public_key", "reproduce", "run_dir"],
         "sign": ["certificate", "chain", "key", "run_dir"],

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import onnx
@@ -166,3 +167,18 @@ def test_a_student_that_leans_on_its_teacher_is_not_split(tmp_path: Path) -> Non
     assert "Traceback" not in ended.err
     assert not (tmp_path / "run" / "split.json").exists()
     assert run_command(["export", "run"], cwd=tmp_path).code == 2
+
+
+def test_gate_against_a_baseline_writes_what_ci_reads(run_copy: Path, finished_run: tuple[Path, Ended]) -> None:
+    ended = run_command(["gate", run_copy, "--baseline", finished_run[0]], cwd=run_copy.parent)
+    assert ended.code in {0, 3}, ended.err  # 3: a busy test machine, or too few images to prove the drop
+    assert "McNemar" in ended.out
+    report = json.loads((run_copy / "gate.json").read_text())
+    drop = next(check for check in report["checks"] if check["name"] == "max_baseline_drop")
+    assert drop["value"] == 0
+    assert report["baseline"]["lost"] == report["baseline"]["gained"] == 0
+    suite = ET.parse(run_copy / "junit.xml").getroot()
+    assert len(suite) == len(report["checks"])
+    absent = run_command(["gate", run_copy, "--baseline", "absent"], cwd=run_copy.parent)
+    assert absent.code == 2
+    assert ET.parse(run_copy / "junit.xml").getroot().attrib["errors"] == "1"

@@ -54,11 +54,13 @@ def profile(
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
-def gate(run_dir: Path) -> None:
+@click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN_DIR", help="Compare with this run as well.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="TOML", help="Limits in place of the recipe's.")
+def gate(run_dir: Path, baseline: Path | None, config: Path | None) -> None:
     """Decide over a run by the limits of its recipe."""
     from ecd_deploy.pipelines.steps import run_gate
     from ecd_deploy.pipelines.summary import print_gate
 
-    report = run_gate(run_dir)
+    report = run_gate(run_dir, baseline=baseline, limits_file=config)
     print_gate(report, console())
     finish(report, run_dir)

@@ -1,0 +1,62 @@
+"""`predictions.safetensors`: what the ONNX student chose for each test image, so that runs can be compared later."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ecd_deploy.errors import ArtefactError
+from ecd_deploy.measure.prediction import Predictions
+from ecd_deploy.pipelines.run_directory import RunDirectory
+
+PREDICTIONS_NAME = "predictions.safetensors"
+_METADATA_KEY = "ecd_deploy"
+_HEADER_BYTES = 8
+_NO_CLASS = -1
+
+
+@dataclass(frozen=True)
+class TestPredictions:
+    """Labels and choices (N,) of the test images in their order; -1 where a logit was not finite."""
+
+    labels: NDArray[np.int32]
+    chosen: NDArray[np.int32]
+    classes: tuple[str, ...]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each image is classified correctly, (N,)."""
+        correct: NDArray[np.bool_] = self.labels == self.chosen
+        return correct
+
+
+def write_predictions(directory: RunDirectory, predictions: Predictions, classes: tuple[str, ...]) -> None:
+    """Keep the choices of a model on the whole test set."""
+    finite = np.isfinite(predictions.logits).all(axis=1)
+    chosen = np.where(finite, predictions.logits.argmax(axis=1), _NO_CLASS).astype(np.int32)
+    tensors = {"labels": predictions.labels.astype(np.int32), "chosen": chosen}
+    directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: json.dumps({"classes": classes})}))
+
+
+def read_predictions(directory: RunDirectory) -> TestPredictions:
+    """Read what `validate` kept.
+
+    Raises:
+        RunDirectoryError: it was not run, or by a version that kept nothing.
+        ArtefactError: the file was changed or is not one.
+    """
+    directory.require(PREDICTIONS_NAME, made_by="validate")
+    data = directory.read(PREDICTIONS_NAME)
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:_HEADER_BYTES], "little")
+        header = json.loads(data[_HEADER_BYTES : _HEADER_BYTES + length])
+        classes = tuple(json.loads(header["__metadata__"][_METADATA_KEY])["classes"])
+        return TestPredictions(tensors["labels"], tensors["chosen"], classes)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ArtefactError(f"{directory.root / PREDICTIONS_NAME} does not hold predictions: {error}") from error
