@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage lint types layers format check bench bench-demo chaos zoo install install-dev clean
+.PHONY: help demo test coverage lint types layers format check bench bench-demo calibration chaos zoo install install-dev clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: install ## Measure the training step against reference and peers; writes 
 
 bench-demo: install ## Run the README's demo for three seeds; writes benchmarks/results/digits_demo.json
 	$(BIN)/python -m benchmarks digits_demo
+
+calibration: install ## Simulate how often the gate errs, and profile a model against itself; writes benchmarks/results/
+	$(BIN)/python -m benchmarks gate_calibration profiler_floor
 
 chaos: install ## Kill a training 40 times and compare its bits; writes benchmarks/results/chaos.json
 	$(BIN)/python -m benchmarks chaos

@@ -1,0 +1,162 @@
+"""How often the gate's bounds err: simulated rates of false passes and false failures against the nominal ones.
+
+A false pass is a model that is truly at or beyond a limit and passes; its rate must not exceed 1 - confidence.
+A false failure is a model that is truly within the limit and fails: the gate fails only where the observed
+value itself misses the limit, so for a model exactly at the limit this happens about half of the time, and
+for an equal model hardly ever. Latencies are drawn from a log-normal with a slow tail of 5 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.figures import Figure, Report
+from ecd_deploy.measure.statistics import (
+    accuracy_lower_bound,
+    drop_upper_bound,
+    median_bounds,
+    percentile_upper_bound,
+)
+from ecd_deploy.pipelines.gate_check import Verdict, bounded
+
+_TRIALS = 20_000
+_LATENCY_TRIALS = 2_000
+_CONFIDENCE = 0.95
+_TAIL_CONFIDENCE = 0.99
+_LIMIT = 0.9
+_MARGIN = 0.01
+_DISAGREEMENT = 0.03
+
+
+def measure() -> Report:
+    """Simulate every bound."""
+    generator = np.random.default_rng(0)
+    figures = [*_accuracy(generator), *_drop(generator), *_tails(generator), *_medians(generator)]
+    setting = {
+        "seed": 0,
+        "trials": _TRIALS,
+        "latency_trials": _LATENCY_TRIALS,
+        "confidence": _CONFIDENCE,
+        "tail_confidence": _TAIL_CONFIDENCE,
+        "least_accuracy": _LIMIT,
+        "largest_drop": _MARGIN,
+        "share_of_disagreements": _DISAGREEMENT,
+    }
+    return Report(benchmark="gate_calibration", figures=figures, setting=setting)
+
+
+def _accuracy(generator: np.random.Generator) -> list[Figure]:
+    figures = []
+    for images in (500, 2_000, 10_000):
+        verdict = _cached(
+            lambda correct, images=images: (
+                bounded(
+                    "x",
+                    correct / images,
+                    accuracy_lower_bound(correct, images, _CONFIDENCE),
+                    _LIMIT,
+                    images,
+                    at_least=True,
+                ).verdict
+            )
+        )
+        for truth, name, wrong in ((_LIMIT, "false pass at the limit", True), (0.93, "pass 3 points above", False)):
+            draws = generator.binomial(images, truth, _TRIALS)
+            rate = float(np.mean([verdict(int(correct)) is Verdict.PASS for correct in draws]))
+            figures.append(_figure(f"accuracy, {images} images: {name}", rate, 1 - _CONFIDENCE if wrong else None))
+        draws = generator.binomial(images, 0.93, _TRIALS)
+        rate = float(np.mean([verdict(int(correct)) is Verdict.FAIL for correct in draws]))
+        figures.append(_figure(f"accuracy, {images} images: false failure 3 points above", rate, None))
+    return figures
+
+
+def _drop(generator: np.random.Generator) -> list[Figure]:
+    figures = []
+    for images in (500, 2_000, 10_000):
+        verdict = _cached(
+            lambda key, images=images: (
+                bounded(
+                    "x",
+                    (key[0] - key[1]) / images,
+                    drop_upper_bound(key[0], key[1], images, _CONFIDENCE),
+                    _MARGIN,
+                    images,
+                    at_least=False,
+                ).verdict
+            )
+        )
+        for truth, name, wrong in (
+            (_MARGIN, "false pass at the limit", True),
+            (2 * _MARGIN, "false pass at twice the limit", True),
+            (0.0, "pass of an equal model", False),
+        ):
+            lose, gain = (_DISAGREEMENT + truth) / 2, (_DISAGREEMENT - truth) / 2
+            draws = generator.multinomial(images, [lose, gain, 1 - lose - gain], _TRIALS)
+            found = [verdict((int(lost), int(gained))) for lost, gained, _ in draws]
+            rate = float(np.mean([entry is Verdict.PASS for entry in found]))
+            figures.append(_figure(f"paired drop, {images} images: {name}", rate, 1 - _CONFIDENCE if wrong else None))
+            if not wrong:
+                rate = float(np.mean([entry is Verdict.FAIL for entry in found]))
+                figures.append(_figure(f"paired drop, {images} images: false failure of an equal model", rate, None))
+    return figures
+
+
+def _tails(generator: np.random.Generator) -> list[Figure]:
+    reference = np.sort(_latencies(generator, 4_000_000))
+    figures = []
+    for fraction, counts in ((0.9, (44, 500, 5_000)), (0.95, (90, 500, 5_000)), (0.99, (459, 5_000))):
+        truth = float(reference[int(fraction * len(reference))])
+        for count in counts:
+            below = 0
+            for _ in range(_LATENCY_TRIALS):
+                bound = percentile_upper_bound(_latencies(generator, count).tolist(), fraction, _TAIL_CONFIDENCE)
+                below += bound is not None and bound < truth
+            name = f"p{fraction * 100:.0f} bound, {count} samples: false pass at the limit"
+            figures.append(_figure(name, below / _LATENCY_TRIALS, 1 - _TAIL_CONFIDENCE))
+    return figures
+
+
+def _medians(generator: np.random.Generator) -> list[Figure]:
+    figures = []
+    for blocks in (40, 200):
+        for memory, name in ((0.0, "independent blocks"), (0.5, "blocks that remember half")):
+            below = 0
+            for _ in range(_LATENCY_TRIALS):
+                _, upper = median_bounds(_remembering(generator, blocks, memory).tolist(), _CONFIDENCE)
+                below += upper < 0.0
+            title = f"p50 ratio bound, {blocks} {name}: false pass at the limit"
+            figures.append(_figure(title, below / _LATENCY_TRIALS, 1 - _CONFIDENCE if memory == 0 else None))
+    return figures
+
+
+def _latencies(generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+    slow = generator.random(count) < 0.05
+    latencies: NDArray[np.float64] = np.exp(0.05 * generator.standard_normal(count)) * np.where(slow, 1.8, 1.0)
+    return latencies
+
+
+def _remembering(generator: np.random.Generator, count: int, memory: float) -> NDArray[np.float64]:
+    values = generator.standard_normal(count)
+    for index in range(1, count):
+        values[index] += memory * values[index - 1]
+    return values
+
+
+def _figure(name: str, rate: float, nominal: float | None) -> Figure:
+    # Three standard errors of the simulation above the nominal rate are chance.
+    must = None if nominal is None else nominal + 3 * (nominal * (1 - nominal) / _LATENCY_TRIALS) ** 0.5
+    return Figure(name=name, value=100 * rate, better="lower", must=None if must is None else 100 * must, unit="%")
+
+
+def _cached(decide: Callable[..., Verdict]) -> Callable[[object], Verdict]:
+    known: dict[object, Verdict] = {}
+
+    def look_up(key: object) -> Verdict:
+        if key not in known:
+            known[key] = decide(key)
+        return known[key]
+
+    return look_up
