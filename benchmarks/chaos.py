@@ -10,6 +10,7 @@ undisturbed one and those that are killed while they start are forked from one t
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -136,7 +137,7 @@ def measure() -> Report:
         raw={
             "seconds": round(time.perf_counter() - started, 1),
             "kills": [asdict(kill) for kill in kills],
-            "kills_by_moment": Counter(kill.moment for kill in kills),
+            "kills_by_moment": dict(Counter(kill.moment for kill in kills)),
             "different": different,
             "flips_noticed": noticed,
             "damage_survived": damaged,
@@ -318,6 +319,8 @@ def _without_seconds(values: dict[str, Any]) -> dict[str, Any]:
 def _curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+    # it says for each resume that it hides what came after the checkpoint, as it should
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     names = [name for name in events.Tags()["scalars"] if name != "seconds"]

@@ -106,7 +106,7 @@ class TrainBatches:
 
     def _batch(self, epoch: int, indices: Tensor, step_images: int) -> Batch:
         images = augment(
-            self._images[indices],
+            self._images.index_select(0, indices),
             indices,
             seed=self._seed,
             epoch=epoch,

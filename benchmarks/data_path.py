@@ -1,0 +1,106 @@
+"""From image files to normalised, augmented batches: this project against torchvision's ImageFolder in a DataLoader.
+
+CIFAR-100 as PNG files, in the folder that ECD_DEPLOY_CIFAR100 names. Both shuffle, pad by 4, crop, mirror and
+normalise in batches of 128. Ours reads the cache of decoded images, as every run but a folder's first does;
+the first one's decoding is timed by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from benchmarks.figures import Figure, Report
+from ecd_deploy.config import DataConfig
+from ecd_deploy.data import TrainBatches, load_data
+
+BATCH, PADDING, WORKERS, ROUNDS = 128, 4, 2, 5
+WARM_UP_BATCHES, THEIR_BATCHES, OUR_BATCHES = 10, 60, 300
+VARIABLE = "ECD_DEPLOY_CIFAR100"
+_MEAN, _STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+
+
+def measure() -> Report:
+    """Images a second of both, in turns."""
+    setting = {"batch": BATCH, "workers": WORKERS, "rounds": ROUNDS, "images": "CIFAR-100 as PNG files"}
+    root = os.environ.get(VARIABLE)
+    if root is None:
+        print(f"data_path is skipped: {VARIABLE} does not name a folder with CIFAR-100's train/ and test/")
+        return Report(benchmark="data_path", figures=(), setting={**setting, "skipped": f"{VARIABLE} is not set"})
+    with tempfile.TemporaryDirectory() as cache:
+        config = DataConfig(source="imagefolder", path=root, cache_dir=cache, mean=_MEAN, std=_STD)
+        started = time.perf_counter()
+        load_data(config, seed=0)
+        decoding = time.perf_counter() - started
+        started = time.perf_counter()
+        data = load_data(config, seed=0)
+        opening = time.perf_counter() - started
+    batches = TrainBatches(
+        data.train, data.normalisation, batch_size=BATCH, seed=0, crop_padding=PADDING, horizontal_flip=True
+    )
+    loader = _torchvision(Path(root))
+    ours: list[float] = []
+    theirs: list[float] = []
+    for epoch in range(1, ROUNDS + 1):
+        ours.append(_images_a_second((batch.images for batch in batches.epoch(epoch)), OUR_BATCHES))
+        theirs.append(_images_a_second((images for images, _ in loader), THEIR_BATCHES))
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+    images = len(data.train) + len(data.validation) + len(data.test)
+    return Report(
+        benchmark="data_path",
+        figures=(
+            Figure(
+                name="data path: times the images a second of torchvision with 2 workers",
+                value=median,
+                lower=lower,
+                upper=upper,
+                better="higher",
+                must=10,
+                aim=30,
+            ),
+            Figure(name="data path: ours", value=statistics.median(ours), better="higher", unit="images/s"),
+            Figure(
+                name="data path: decoding a folder for the first time",
+                value=images / decoding,
+                better="higher",
+                unit="images/s",
+            ),
+            Figure(name="data path: opening what is decoded", value=opening, better="lower", unit="s"),
+        ),
+        setting=setting,
+        raw={"ours": ours, "torchvision": theirs, "decoding_seconds": decoding, "opening_seconds": opening},
+    )
+
+
+def _torchvision(root: Path) -> DataLoader[tuple[Tensor, Tensor]]:
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=PADDING),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(_MEAN, _STD),
+        ]
+    )
+    images = ImageFolder(str(root / "train"), transform)
+    return DataLoader(images, batch_size=BATCH, shuffle=True, num_workers=WORKERS)
+
+
+def _images_a_second(batches: Iterator[Tensor], count: int) -> float:
+    """Over `count` batches, after some that warm up."""
+    for _ in range(WARM_UP_BATCHES):
+        next(batches)
+    images = 0
+    started = time.perf_counter()
+    for _, batch in zip(range(count), batches, strict=False):
+        images += len(batch)
+    return images / (time.perf_counter() - started)
