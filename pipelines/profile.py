@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.gate_config import ProfileConfig
+from ecd_deploy.measure.foreign import check_foreign
 from ecd_deploy.measure.latency import Latency, Measurement, measure_onnx
 from ecd_deploy.measure.layers import LayerCost, layer_costs
 from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
@@ -60,6 +61,7 @@ def profile_file(path: Path, config: ProfileConfig) -> Profile:
         model = path.read_bytes()
     except OSError as error:
         raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+    check_foreign(model, path.name)
     return profile_bytes(path.name, model, config)
 
 

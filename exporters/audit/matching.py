@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ecd_deploy.exporters.audit.contents import FileTensor
 from ecd_deploy.exporters.audit.results import Origin
 from ecd_deploy.exporters.audit.sources import Source, StudentSources
+from ecd_deploy.files import sha256_bytes
 
 _ROUNDING = 2.0**-24
 _FOLD_ROUNDINGS = 16
@@ -43,14 +45,12 @@ def match(tensor: FileTensor, sources: StudentSources) -> Match | None:
     array = tensor.array
     if tensor.affine is not None:
         return _quantised(tensor, sources)
+    content = array.tobytes() if tensor.raw is None else tensor.raw
+    if (name := sources.by_digest.get(sha256_bytes(content))) is not None:
+        return Match(Origin.EQUAL, name)
     candidates = sources.by_size.get(array.size, ())
-    for source in candidates:
-        if source.exact is not None and _equal(array, source.exact, tensor.raw):
-            return Match(Origin.EQUAL, source.name)
-    if tensor.raw is not None:
-        for source in sources.sources:
-            if source.exact is not None and source.exact.tobytes() == tensor.raw:
-                return Match(Origin.EQUAL, source.name)
+    if (name := _transposed_name(array, candidates)) is not None:
+        return Match(Origin.EQUAL, name)
     if _is_structure(array, tensor.raw):
         return Match(Origin.STRUCTURE)
     if array.dtype not in (np.float32, np.float16, np.float64):
@@ -70,14 +70,25 @@ def scale_fits(scale: NDArray[Any], values: NDArray[np.float64], axis: int) -> b
     return bool(((steps <= _MOST_STEPS / 2) & ((steps >= _LEAST_STEPS) | (largest < 1e-6))).all())
 
 
-def _equal(array: NDArray[Any], exact: NDArray[Any], raw: bytes | None) -> bool:
-    if array.dtype != exact.dtype:
-        return False
-    if array.tobytes() == exact.tobytes():
-        return True
-    if raw is not None or not np.array_equal(np.sort(array, axis=None), np.sort(exact, axis=None)):
-        return False
-    return any(array.tobytes() == view.tobytes() for view in _permuted(exact))
+def _transposed_name(array: NDArray[Any], candidates: tuple[Source, ...]) -> str | None:
+    ordered, content = np.sort(array, axis=None).tobytes(), array.tobytes()
+    for source in candidates:
+        if source.exact is None or source.exact.dtype != array.dtype or _ordered(source).tobytes() != ordered:
+            continue
+        if any(view.tobytes() == content for view in _permuted(source.exact)):
+            return source.name
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _ordered(source: Source) -> NDArray[Any]:
+    return np.sort(source.value if source.exact is None else source.exact, axis=None)
+
+
+@lru_cache(maxsize=4096)
+def _ordered_values(source: Source) -> NDArray[np.float64]:
+    values = np.sort(source.value, axis=None)
+    return values[values != 0]
 
 
 def _permuted(exact: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -128,9 +139,10 @@ def _reordered(array: NDArray[np.float64], sources: StudentSources) -> Match | N
     filled = ordered[ordered != 0]
     best: Match | None = None
     for source in sources.sources:
-        values = np.sort(source.value, axis=None)
-        values = values[values != 0]
-        if values.size != filled.size or source.value.size > array.size:
+        if source.value.size > array.size:
+            continue
+        values = _ordered_values(source)
+        if values.size != filled.size:
             continue
         bound = _FOLD_ROUNDINGS * _ROUNDING * float(source.magnitude.max(initial=0.0)) + 1e-37
         error = _excess(filled, values, np.full_like(values, bound))

@@ -21,6 +21,7 @@ from torch.fx import Node
 
 from ecd_deploy.errors import SplitError
 from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
 from ecd_deploy.split.exported import exported_program, is_literal, tensor_of
 from ecd_deploy.split.inventory import named_tensors
@@ -54,12 +55,17 @@ class StudentSources:
     sources: tuple[Source, ...]
     not_evaluated_because: str | None = None
     by_size: Mapping[int, tuple[Source, ...]] = field(init=False)
+    by_digest: Mapping[str, str] = field(init=False)
+    """Names of the exact ones by the SHA-256 of their bytes."""
 
     def __post_init__(self) -> None:
         sizes: dict[int, tuple[Source, ...]] = {}
         for source in self.sources:
             sizes[source.value.size] = (*sizes.get(source.value.size, ()), source)
         object.__setattr__(self, "by_size", sizes)
+        exact = ((source.exact, source.name) for source in reversed(self.sources))
+        digests = {sha256_bytes(values.tobytes()): name for values, name in exact if values is not None}
+        object.__setattr__(self, "by_digest", digests)
 
 
 def student_sources(student: SplitStudent, metadata: ArtefactMetadata) -> StudentSources:

@@ -1,0 +1,116 @@
+"""Splits, exports and audits students of many families that have no leak: none may be refused.
+
+Weights are drawn, and running statistics taken from a batch of noise; nothing is trained. Students of timm are
+taken where timm is installed.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.figures import Figure, Report
+from ecd_deploy.distill import ECDModel, PlainModel
+from ecd_deploy.errors import EcdDeployError, ExportError, SplitError, StudentError
+from ecd_deploy.export_config import ExportConfig
+from ecd_deploy.exporters import ArtefactMetadata, exporter_for
+from ecd_deploy.exporters.audit import audit_artefact, student_sources
+from ecd_deploy.models import build_student, student_names
+from ecd_deploy.split import split_student
+
+CLASSES = 10
+FORMATS = ("safetensors", "torchscript", "onnx", "onnx-fp16", "ort", "pt2")
+TORCHVISION = (
+    "resnet18", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "efficientnet_b0",
+    "regnet_y_400mf", "mnasnet0_5", "densenet121", "vgg11_bn", "convnext_tiny", "swin_t",
+)  # fmt: skip
+TIMM = (
+    "resnet10t", "mobilenetv3_small_050", "efficientnet_lite0", "ghostnet_100", "regnetx_002", "repvgg_a0", "tinynet_e",
+    "fbnetc_100", "dla46_c", "hardcorenas_a", "lcnet_050", "convnext_atto", "edgenext_xx_small", "mobilevit_xxs",
+    "starnet_s1", "rexnet_100", "semnasnet_075",
+)  # fmt: skip
+_SIZES = {"swin_t": 224, "vgg11_bn": 64}
+
+
+def measure() -> Report:
+    """Treat every student; a refusal is counted as a false alarm, a student that the method cannot take is not."""
+    rows = [check(name, *builder) for name, builder in _students().items()]
+    alarms = sum(row["outcome"] == "false alarm" for row in rows)
+    passed = sum(row["outcome"] == "passed" for row in rows)
+    return Report(
+        benchmark="false_alarms",
+        figures=(
+            Figure(name="students without a leak that were refused", value=alarms, better="lower", must=0, unit=""),
+            Figure(name="students split, exported and audited", value=passed, better="higher", must=30, unit=""),
+        ),
+        setting={"formats": FORMATS, "classes": CLASSES, "kernels": 2},
+        raw={"students": rows},
+    )
+
+
+def check(name: str, build: Callable[[], nn.Module], size: int) -> dict[str, Any]:
+    """Split, export and audit one student; say where it ended and how long that took."""
+    torch.manual_seed(0)
+    started = time.perf_counter()
+    row: dict[str, Any] = {"student": name, "outcome": "passed", "because": None, "audits": {}}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _treat(row, name, build(), torch.randn(4, 3, size, size))
+    except SplitError as error:
+        row |= {"outcome": "false alarm", "because": str(error)[:500]}
+    except EcdDeployError as error:
+        row |= {"outcome": "not expressible", "because": str(error)[:300]}
+    return {**row, "seconds": round(time.perf_counter() - started, 1)}
+
+
+def _treat(row: dict[str, Any], name: str, student: nn.Module, images: torch.Tensor) -> None:
+    try:
+        model: ECDModel | PlainModel = ECDModel(student, kernels=2, example=images)
+    except StudentError as error:
+        model, row["alone"] = PlainModel(student), str(error)[:200]
+    with torch.no_grad():
+        model.train()(images)
+    split = split_student(model, images[:2])
+    row["graph_not_done_because"] = split.proof.checks.graph.not_done_because
+    metadata = ArtefactMetadata(
+        student=name,
+        classes=tuple(str(index) for index in range(CLASSES)),
+        input_shape=split.example_shape,
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        recipe_digest="0" * 64,
+    )
+    sources = student_sources(split, metadata)
+    for format_name in FORMATS:
+        exporter = exporter_for(format_name, ExportConfig())
+        try:
+            data = exporter.export(split, metadata)
+        except ExportError as error:
+            row["audits"][format_name] = f"not exported: {str(error)[:200]}"
+            continue
+        audit = audit_artefact(data, format_name, split, sources, exporter.read_metadata(data))
+        row["audits"][format_name] = dict(Counter(str(tensor.origin) for tensor in audit.tensors))
+        if not audit.passed:
+            row |= {"outcome": "false alarm", "because": f"{format_name}: {'; '.join(audit.findings)[:500]}"}
+
+
+def _students() -> dict[str, tuple[Callable[[], nn.Module], int]]:
+    names = (*student_names(), *(f"torchvision:{name}" for name in TORCHVISION))
+    students: dict[str, tuple[Callable[[], nn.Module], int]] = {}
+    for name in names:
+        size = _SIZES.get(name.removeprefix("torchvision:"), 64) if ":" in name else 32
+        students[name] = (lambda name=name: build_student(name, num_classes=CLASSES), size)  # type: ignore[misc]
+    try:
+        import timm
+    except ImportError:
+        return students
+    for name in TIMM:
+        students[f"timm {name}"] = (lambda name=name: timm.create_model(name, num_classes=CLASSES), 64)  # type: ignore[misc]
+    return students

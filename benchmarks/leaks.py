@@ -1,0 +1,106 @@
+"""The table of planted leaks: which check of the split, or which line of the audit, caught each."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from benchmarks.artefact_leaks import ARTEFACT_LEAKS
+from benchmarks.figures import Figure, Report
+from benchmarks.model_leaks import GLOBAL, MODEL_LEAKS
+from ecd_deploy.data import ImageSet, Normalisation
+from ecd_deploy.distill import ECDModel
+from ecd_deploy.errors import SplitError
+from ecd_deploy.export_config import ExportConfig
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
+from ecd_deploy.exporters.audit import audit_artefact, student_sources
+from ecd_deploy.models import build_student
+from ecd_deploy.split import SplitStudent, split_student
+
+
+def measure() -> Report:
+    """Plant every leak in a fresh model or file, and split or audit it; first see that without one all is well."""
+    images = _digits(4)
+    clean = split_student(_joint(), images)
+    rows = [*_model_rows(images), *_artefact_rows(clean)]
+    caught = sum(bool(row["caught_by"]) for row in rows)
+    return Report(
+        benchmark="leaks",
+        figures=(
+            Figure(name="planted leaks", value=len(rows), better="higher", must=20, unit=""),
+            Figure(name="share of them that is caught", value=caught / len(rows), better="higher", must=1.0, unit=""),
+        ),
+        setting={"student": "resnet8 on digits", "kernels": 2, "clean_student_passes": clean.proof.passed},
+        raw={"leaks": rows},
+    )
+
+
+def _model_rows(images: Tensor) -> list[dict[str, Any]]:
+    rows = []
+    for leak in MODEL_LEAKS:
+        joint = _joint()
+        leak.plant(joint, images)
+        try:
+            split_student(joint, images)
+            text = ""
+        except SplitError as error:
+            text = str(error)
+        checks = list(dict.fromkeys(re.findall(r"^  (\w+): ", text, flags=re.MULTILINE)))
+        rows.append({"leak": leak.name, "where": "model", "caught_by": checks, "made_for_it": leak.caught_by})
+    GLOBAL.clear()
+    return rows
+
+
+def _artefact_rows(student: SplitStudent) -> list[dict[str, Any]]:
+    metadata = ArtefactMetadata(
+        student="resnet8",
+        classes=tuple("0123456789"),
+        input_shape=student.example_shape,
+        mean=(0.5,),
+        std=(0.5,),
+        recipe_digest="0" * 64,
+    )
+    digits = load_digits()
+    pixels = torch.tensor(digits.images).mul(15.9375).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.tensor(digits.target, dtype=torch.int64)
+    train, validation = (ImageSet(pixels[part], labels[part]) for part in (slice(0, 64), slice(64, 192)))
+    context = ExportContext(train, validation, Normalisation((0.5,), (0.5,)))
+    sources = student_sources(student, metadata)
+    secret = np.random.default_rng(0).standard_normal((16, 1, 3, 3)).astype(np.float32)
+    written: dict[str, tuple[bytes, ArtefactMetadata]] = {}
+    rows = []
+    for leak in ARTEFACT_LEAKS:
+        if leak.format not in written:
+            exporter = exporter_for(leak.format, ExportConfig())
+            data = exporter.export(student, metadata, context)
+            written[leak.format] = data, exporter.read_metadata(data)
+        data, described = written[leak.format]
+        audit = audit_artefact(leak.plant(data, secret), leak.format, student, sources, described)
+        rows.append(
+            {
+                "leak": leak.name,
+                "where": leak.format,
+                "caught_by": ["audit"] if audit.findings else [],
+                "made_for_it": "audit",
+                "findings": audit.findings,
+            }
+        )
+    return rows
+
+
+def _joint() -> ECDModel:
+    torch.manual_seed(0)
+    student = build_student("resnet8", num_classes=10, in_channels=1)
+    model = ECDModel(student, kernels=2, example=_digits(4))
+    with torch.no_grad():
+        model.train()(_digits(4))
+    return model
+
+
+def _digits(count: int) -> Tensor:
+    return torch.tensor(load_digits().images[:count], dtype=torch.float32).div(8).sub(1).unsqueeze(1)
