@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage lint types layers format check bench bench-demo calibration chaos zoo install install-dev clean
+.PHONY: help demo test coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption install install-dev clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,15 @@ chaos: install ## Kill a training 40 times and compare its bits; writes benchmar
 
 zoo: install-dev ## Train, split and export a student of each family, an hour; writes benchmarks/results/zoo.json
 	$(BIN)/python -m benchmarks zoo
+
+leaks: install ## Plant leaks in models and files, tabulate what caught each; writes benchmarks/results/leaks.json
+	$(BIN)/python -m benchmarks leaks
+
+false-alarms: install-dev ## Split, export and audit students of many families; takes an hour; writes benchmarks/results/
+	$(BIN)/python -m benchmarks false_alarms
+
+corruption: install ## Corrupt a run 1,000 times, see each refused; writes benchmarks/results/corruption.json
+	$(BIN)/python -m benchmarks corruption
 
 install: $(INSTALLED) ## Make .venv and install the project
 install-dev: $(INSTALLED_DEV) ## Make .venv and install the project with the development extras

@@ -10,10 +10,19 @@ from benchmarks.figures import Figure, Report, show, write
 BENCHMARKS = ("training_step", "data_path", "artefact_speed", "reproducibility")
 """Modules of this package, each with `measure() -> Report`; the order is that of the table."""
 
-ON_REQUEST = ("digits_demo", "chaos", "zoo", "gate_calibration", "profiler_floor")
+ON_REQUEST = (
+    "digits_demo",
+    "chaos",
+    "leaks",
+    "false_alarms",
+    "corruption",
+    "zoo",
+    "gate_calibration",
+    "profiler_floor",
+)
 """Modules that run only when they are named."""
 
-CHECKS = ("chaos", "gate_calibration")
+CHECKS = ("chaos", "gate_calibration", "leaks", "false_alarms", "corruption")
 """Modules whose figures must be reached, or the exit code is 1."""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,11 +108,11 @@ def tensor_of(program: ExportedProgram, kind: InputKind, name: str) -> Tensor | 
 
 @contextmanager
 def library_quiet() -> Iterator[None]:
-    """Keep warnings and log lines of torch in here: what they warn of is asserted from the graph."""
+    """Keep warnings, log lines and prints of torch in here: what they warn of is asserted from the graph."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
