@@ -87,8 +87,9 @@ def _ordered(source: Source) -> NDArray[Any]:
 
 @lru_cache(maxsize=4096)
 def _ordered_values(source: Source) -> NDArray[np.float64]:
-    values = np.sort(source.value, axis=None)
-    return values[values != 0]
+    values: NDArray[np.float64] = np.sort(source.value, axis=None)
+    filled: NDArray[np.float64] = values[values != 0]
+    return filled
 
 
 def _permuted(exact: NDArray[Any]) -> Iterator[NDArray[Any]]:
