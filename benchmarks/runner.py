@@ -8,6 +8,7 @@ seconds, and each ratio is that of one round. While one candidate works the othe
 from __future__ import annotations
 
 import importlib
+import math
 import multiprocessing
 import os
 import statistics
@@ -21,6 +22,9 @@ from typing import Any
 
 Work = Callable[[], object]
 """One measured unit of work, a training step for example; it has ended when the call returns."""
+
+
+FEWEST_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +57,18 @@ class Timings:
 
     Attributes:
         seconds: by candidate, one entry a round: seconds of one unit of work.
+        cpu_seconds: the same of processor time, all threads together: with one thread it holds on a busy machine too.
         peak_bytes: by candidate: peak resident memory over what the process held before the factory ran.
     """
 
     seconds: Mapping[str, tuple[float, ...]]
+    cpu_seconds: Mapping[str, tuple[float, ...]]
     peak_bytes: Mapping[str, int]
 
-    def ratio(self, numerator: str, denominator: str) -> Ratio:
-        """Time of one candidate over that of another, round by round."""
-        pairs = zip(self.seconds[numerator], self.seconds[denominator], strict=True)
+    def ratio(self, numerator: str, denominator: str, *, cpu: bool = False) -> Ratio:
+        """Time of one candidate over that of another, round by round; of the processor if `cpu`."""
+        seconds = self.cpu_seconds if cpu else self.seconds
+        pairs = zip(seconds[numerator], seconds[denominator], strict=True)
         ratios = [mine / other for mine, other in pairs]
         lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
         return Ratio(median, lower, upper)
@@ -71,32 +78,49 @@ class Timings:
         return statistics.median(self.seconds[name])
 
 
-def interleave(candidates: Sequence[Candidate], *, rounds: int, warm_up: int = 2, repeats: int = 1) -> Timings:
+def interleave(
+    candidates: Sequence[Candidate],
+    *,
+    rounds: int,
+    warm_up: int = 2,
+    repeats: int = 1,
+    budget_seconds: float = math.inf,
+) -> Timings:
     """Measure the candidates in turns; their order is rotated from round to round.
 
     Args:
         candidates: with different names.
-        rounds: at least 2.
+        rounds: at least `FEWEST_ROUNDS`.
         warm_up: units of work that each does first, not counted.
         repeats: units of work in one timing.
+        budget_seconds: no round begins after this time, but `FEWEST_ROUNDS` are done: on a machine that others
+            use, a round can take ten times as long.
     """
-    seconds: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+    started = time.perf_counter()
+    answers: dict[str, list[_Answer]] = {candidate.name: [] for candidate in candidates}
     with ExitStack() as processes:
         pipes = {candidate.name: processes.enter_context(_process(candidate)) for candidate in candidates}
         for pipe in pipes.values():
             _ask(pipe, warm_up)
         names = list(pipes)
         for turn in range(rounds):
+            if turn >= FEWEST_ROUNDS and time.perf_counter() - started > budget_seconds:
+                break
             start = turn % len(names)
             for name in names[start:] + names[:start]:
-                seconds[name].append(_ask(pipes[name], repeats).seconds / repeats)
+                answers[name].append(_ask(pipes[name], repeats))
         peaks = {name: _ask(pipe, 0).peak_bytes for name, pipe in pipes.items()}
-    return Timings({name: tuple(values) for name, values in seconds.items()}, peaks)
+    return Timings(
+        {name: tuple(answer.seconds / repeats for answer in given) for name, given in answers.items()},
+        {name: tuple(answer.cpu_seconds / repeats for answer in given) for name, given in answers.items()},
+        peaks,
+    )
 
 
 @dataclass(frozen=True)
 class _Answer:
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -135,10 +159,11 @@ def _serve(candidate: Candidate, pipe: Connection[Any, Any]) -> None:
         except EOFError:
             return
         try:
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), time.process_time()
             for _ in range(repeats):
                 work()
-            answer: object = _Answer(time.perf_counter() - started, _memory("VmHWM") - held)
+            seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+            answer: object = _Answer(seconds, cpu_seconds, _memory("VmHWM") - held)
         except Exception as error:  # noqa: BLE001 (raised again in the process that asked)
             answer = error
         pipe.send(answer)

@@ -13,11 +13,13 @@ from ecd_deploy.config import TrainConfig
 from ecd_deploy.distill import ECDModel, build_training_model, training_loss
 from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.models import build_student
+from ecd_deploy.training.allocator import keep_freed_memory
 from ecd_deploy.training.optimizer import build_optimizer
 
 STUDENT, CLASSES, SIDE, BATCH, KERNELS = "resnet20", 100, 32, 128, 16
-ROUNDS = 16
+ROUNDS = 12
 MIB = 2**20
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
 def measure() -> Report:
@@ -26,22 +28,41 @@ def measure() -> Report:
     timings = interleave(
         (
             Candidate(name="reference", factory=f"{here}:reference_step"),
+            Candidate(name="reference_allocator", factory=f"{here}:reference_step", arguments={"tuned": True}),
             Candidate(name="ecd", factory=f"{here}:engine_step", arguments={"method": "ecd"}),
             Candidate(name="mutual", factory=f"{here}:mutual_step"),
             Candidate(name="student", factory=f"{here}:engine_step", arguments={"method": "plain"}),
+            Candidate(
+                name="student_contiguous",
+                factory=f"{here}:engine_step",
+                arguments={"method": "plain", "layout": "contiguous"},
+            ),
         ),
         rounds=ROUNDS,
+        budget_seconds=100,
     )
     return Report(
         benchmark="training_step",
         figures=_figures(timings),
-        setting={"student": STUDENT, "side": SIDE, "batch": BATCH, "kernels": KERNELS, "rounds": ROUNDS},
-        raw={"seconds": timings.seconds, "peak_mib": {key: val / MIB for key, val in timings.peak_bytes.items()}},
+        setting={
+            "student": STUDENT,
+            "side": SIDE,
+            "batch": BATCH,
+            "kernels": KERNELS,
+            "rounds": len(timings.seconds["ecd"]),
+        },
+        raw={
+            "seconds": timings.seconds,
+            "cpu_seconds": timings.cpu_seconds,
+            "peak_mib": {key: val / MIB for key, val in timings.peak_bytes.items()},
+        },
     )
 
 
-def reference_step() -> Work:
-    """The hand-written step, with the process as it is."""
+def reference_step(tuned: bool = False) -> Work:
+    """The hand-written step, with the process as it is or with our setting of the allocator."""
+    if tuned:
+        keep_freed_memory()
     torch.manual_seed(0)
     model = ReferenceECD(num_classes=CLASSES, kernels=KERNELS).train()
     optimizer = reference_optimizer(model)
@@ -56,12 +77,14 @@ def reference_step() -> Work:
     return step
 
 
-def engine_step(method: str) -> Work:
+def engine_step(method: str, layout: str = "channels_last") -> Work:
     """A step as the training loop does it, of ECD or of the student alone."""
+    keep_freed_memory()
     torch.manual_seed(0)
     student = build_student(STUDENT, num_classes=CLASSES)
     config = MethodConfig.model_validate({"name": method, "kernels": KERNELS})
     model = build_training_model(config, student, example=torch.zeros(1, 3, SIDE, SIDE)).train()
+    model.layout = LAYOUTS[layout]
     optimizer = build_optimizer(model, TrainConfig())
     images, labels = _batch()
 
@@ -76,16 +99,18 @@ def engine_step(method: str) -> Work:
 
 def mutual_step() -> Work:
     """Deep mutual learning, Zhang et al. (2018), <https://arxiv.org/abs/1706.00384>, of our student and teacher."""
+    keep_freed_memory()
     torch.manual_seed(0)
     student = build_student(STUDENT, num_classes=CLASSES)
     joint = ECDModel(student, kernels=KERNELS, example=torch.zeros(1, 3, SIDE, SIDE))
     model = nn.ModuleList([joint.student, joint.teacher]).train()
     optimizer = build_optimizer(model, TrainConfig())
     images, labels = _batch()
+    laid_out = images.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss = _mutual_loss(joint.student(images), joint.teacher(images), labels)
+        loss = _mutual_loss(joint.student(laid_out), joint.teacher(images), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
@@ -113,6 +138,10 @@ def _figures(timings: Timings) -> list[Figure]:
             name=name, value=ratio.median, lower=ratio.lower, upper=ratio.upper, better="lower", must=must, aim=aim
         )
 
+    def info(name: str, numerator: str, denominator: str, *, cpu: bool = False) -> Figure:
+        ratio = timings.ratio(numerator, denominator, cpu=cpu)
+        return Figure(name=name, value=ratio.median, lower=ratio.lower, upper=ratio.upper, better="lower")
+
     faster = timings.ratio("reference", "ecd")
     return [
         Figure(
@@ -133,4 +162,9 @@ def _figures(timings: Timings) -> list[Figure]:
             must=1.0,
             aim=0.8,
         ),
+        info("reference with the same allocator setting over the ECD step", "reference_allocator", "ecd"),
+        info("ECD step over the student's alone in the default memory layout", "ecd", "student_contiguous"),
+        info("processor time: reference over ECD", "reference", "ecd", cpu=True),
+        info("processor time: ECD over mutual learning", "ecd", "mutual", cpu=True),
+        info("processor time: ECD over the student alone", "ecd", "student", cpu=True),
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeGuard, get_args
 
+import torch
 from torch import Tensor, nn
 
+from ecd_deploy.distill.additive import add_conv1x1
 from ecd_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,12 +77,29 @@ class FeatureConnections(nn.Module):
             raise UsageError(f"no connection '{kind}'; choices are {', '.join(get_args(ConnectionKind))}")
         self.kind = kind
         self.sites = tuple(sites)
+        self._fresh = frozenset(site.name for site in self.sites if site.place == "convolution")
         self.transforms = nn.ModuleDict({module_key(site.name): _transform(site.channels, kind) for site in self.sites})
 
     def forward(self, name: str, teacher_feature: Tensor, student_feature: Tensor) -> Tensor:
         """Return the teacher's new feature at the site `name`; all three are (N, C, H, W)."""
-        transformed: Tensor = self.transforms[module_key(name)](student_feature)
+        transform = self.transforms[module_key(name)]
+        if _is_bare(transform) and _is_plain(teacher_feature, student_feature, transform.weight):
+            # A convolution's fresh output is needed by nothing else; a block's may be, by its own backward pass.
+            in_place = name in self._fresh and teacher_feature.is_contiguous() and not teacher_feature._is_view()
+            return add_conv1x1(teacher_feature, student_feature, transform.weight, in_place=in_place)
+        transformed: Tensor = transform(student_feature)
         return teacher_feature + transformed
+
+
+def _is_bare(transform: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it is the convolution alone, which nobody watches by hooks."""
+    return type(transform) is nn.Conv2d and not transform._forward_hooks and not transform._forward_pre_hooks
+
+
+def _is_plain(*tensors: Tensor) -> bool:
+    """Whether they have one dtype and nothing, such as autocast, is to change it."""
+    device = tensors[0].device.type
+    return len({tensor.dtype for tensor in tensors}) == 1 and not torch.is_autocast_enabled(device)
 
 
 def _site(feature: FeatureMap, place: Place, stage: int) -> ConnectionSite:

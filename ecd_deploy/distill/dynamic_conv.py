@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ecd_deploy.distill.pooling import pooled
 from ecd_deploy.errors import UsageError
 
 Backend = Literal["grouped", "chunked"]
@@ -87,7 +88,7 @@ class DynamicConv2d(nn.Module):
 
     def mixing_weights(self, features: Tensor) -> Tensor:
         """Return each sample's weights of the kernels: (N, C, H, W) -> (N, n), rows sum to one."""
-        scores: Tensor = self.expand(self.relu(self.reduce(features.mean(dim=(2, 3)))))
+        scores: Tensor = self.expand(self.relu(self.reduce(pooled(features))))
         return torch.softmax(scores / self.temperature, dim=1)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ecd_deploy.distill.connections import ConnectionKind, ConnectionSite, FeatureConnections
@@ -28,9 +29,14 @@ class TrainingModel(nn.Module, ABC):
     `forward` maps images (N, C, H, W) to logits (N, classes), one tensor a head and the student's first,
     which depend on the student alone. In training mode features may follow that the objective compares.
     Everything that is not the student is in `auxiliary`.
+
+    Attributes:
+        layout: the memory layout in which the student gets its images, and so computes; the results are the
+            same up to rounding. The teacher's is always the default one.
     """
 
     student: nn.Module
+    layout: torch.memory_format = torch.contiguous_format
 
     @abstractmethod
     def auxiliary(self) -> Mapping[str, nn.Module]:
@@ -86,12 +92,12 @@ class JointModel(TrainingModel):
         connected = () if self.connections is None else self.connections.sites
         compared = self.compared if self.training else ()
         with reading(self.student, connected) as features, reading(self.student, compared) as of_student:
-            student_logits: Tensor = self.student(images)
+            student_logits: Tensor = self.student(images.contiguous(memory_format=self.layout))
         if isinstance(self.connections, DenseConnections):
             features = self.connections.gather(features)
         # what is compared is read after the connection's addition
         with adding(self.teacher, self.connections, features), reading(self.teacher, compared) as of_teacher:
-            teacher_logits: Tensor = self.teacher(images)
+            teacher_logits: Tensor = self.teacher(images.contiguous())
         heads: tuple[Tensor, ...] = (student_logits, teacher_logits)
         if self.ensemble is not None:
             heads = (*heads, self.ensemble(heads))
@@ -174,7 +180,7 @@ class PlainModel(TrainingModel):
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Return (student logits,), of shape (N, classes)."""
-        return (self.student(images),)
+        return (self.student(images.contiguous(memory_format=self.layout)),)
 
 
 def build_training_model(config: MethodConfig, student: nn.Module, *, example: Tensor | None = None) -> TrainingModel:

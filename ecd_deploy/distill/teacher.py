@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ecd_deploy.distill.attention import AttentionConv2d
+from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
 from ecd_deploy.distill.dynamic_conv import Backend, DynamicConv2d, fresh_like
 from ecd_deploy.distill.randomness import separate_generators
 from ecd_deploy.distill.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
@@ -119,6 +120,9 @@ def build_teacher(
     for name, replacement in dynamic.items():
         old = module.get_submodule(name)
         _replace(module, old, replacement.train(old.training))
+    for norm in list(module.modules()):
+        if type(norm) is nn.BatchNorm2d:
+            _replace(module, norm, TeacherBatchNorm2d.taking_over(norm))
     report = TeacherReport(
         teacher=teacher,
         kernels=kernels,

@@ -33,13 +33,14 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the block."""
         residual: Tensor = self.relu(self.bn1(self.conv1(features)))
         residual = self.bn2(self.conv2(residual))
-        output: Tensor = self.relu(residual + self.shortcut(features))
+        residual += self.shortcut(features)
+        output: Tensor = self.relu(residual)
         return output
 
 
@@ -61,7 +62,7 @@ class CifarResNet(nn.Module):
             raise StudentError(f"resnet{depth}: the depth of a CIFAR ResNet is 6n + 2 (8, 20, 32, 44, 56, 110)")
         self.conv1 = nn.Conv2d(in_channels, STEM_CHANNELS, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         first, second, third = STAGE_CHANNELS
         self.layer1 = _stage(STEM_CHANNELS, first, blocks, stride=1)
         self.layer2 = _stage(first, second, blocks, stride=2)

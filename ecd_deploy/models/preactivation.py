@@ -42,7 +42,7 @@ class PreActivationNet(nn.Module):
         self.layer2 = _stage(block, first, second, blocks, stride=2)
         self.layer3 = _stage(block, second, third, blocks, stride=2)
         self.bn = nn.BatchNorm2d(third)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(third, num_classes)
         initialise(self)

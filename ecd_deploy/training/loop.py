@@ -15,8 +15,10 @@ from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits, TrainBatches
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler
+from ecd_deploy.training.allocator import keep_freed_memory
 from ecd_deploy.training.checkpoint import CheckpointStore
 from ecd_deploy.training.identity import identify, require_same_training
+from ecd_deploy.training.layout import laid_out
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.optimizer import build_optimizer, restore_momentum
 from ecd_deploy.training.progress import TrainingProgress
@@ -60,6 +62,7 @@ def train(
         RecipeError: the device cannot train in the recipe's precision.
         DataError: there are too few images for a step.
     """
+    keep_freed_memory()
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
     accelerator = build_accelerator(recipe.train)
@@ -74,6 +77,7 @@ def train(
 
     optimizer = build_optimizer(model, recipe.train)
     with (
+        laid_out(model, recipe, data, accelerator),
         prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer),
         _metrics_log(directory, history, recipe, accelerator) as log,
         _progress(console, step, recipe, batches, accelerator) as progress,

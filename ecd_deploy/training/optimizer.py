@@ -21,6 +21,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> SGD:
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
+        fused=True,
     )
 
 

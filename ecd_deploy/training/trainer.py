@@ -15,7 +15,7 @@ from torch.optim import SGD
 
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits, TrainBatches
-from ecd_deploy.distill import TrainingModel, build_objective
+from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
 from ecd_deploy.training.checkpoint import CheckpointStore
@@ -94,8 +94,9 @@ class Trainer:
         losses = self._train(epoch, before, started)
         self._require_finite()
         share_buffers(self.model, self.accelerator)
+        evaluated = self.model if self.recipe.train.teacher_accuracy else PlainModel(self.model.student)
         accuracies = top1(
-            self.model, self.data.validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
+            evaluated, self.data.validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
         )
         record = self._record(epoch, losses.means(), accuracies, time.perf_counter() - started)
         self.history = (*self.history, record)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from accelerate.accelerator import Accelerator
 
+from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.training import train
 from ecd_deploy.training.evaluation import evaluating, top1
 
 
@@ -41,3 +44,15 @@ def test_the_mode_is_given_back_after_an_error(make_model: Callable[[], Training
     except KeyboardInterrupt:
         pass
     assert all(module.training for module in model.modules())
+
+
+def test_the_teacher_is_not_evaluated_unless_asked_for(
+    make_model: Callable[[], TrainingModel], make_recipe: Callable[..., Recipe], data: DataSplits, tmp_path: Path
+) -> None:
+    results = {}
+    for wanted in ("true", "false"):
+        recipe = make_recipe("train.epochs=1", f"train.teacher_accuracy={wanted}")
+        results[wanted] = train(make_model(), data, recipe, tmp_path / wanted, resume=False, console=None).last
+    assert results["true"].teacher_validation_top1 is not None
+    assert results["false"].teacher_validation_top1 is None
+    assert results["false"].validation_top1 == results["true"].validation_top1

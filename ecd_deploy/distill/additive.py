@@ -1,0 +1,61 @@
+"""`phi_T + W phi_S` as one accumulating matrix product: the Conv1x1 connection without its intermediate.
+
+The student's feature may be channels_last and the teacher's not: either is read as it lies, as a matrix
+(C, H*W) or its transpose, and the gradients come back in the layout of what they belong to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def add_conv1x1(teacher: Tensor, student: Tensor, weight: Tensor, *, in_place: bool) -> Tensor:
+    """Return `teacher + conv1x1(student, weight)`; it can be differentiated once.
+
+    Args:
+        teacher: (N, O, H, W).
+        student: (N, C, H, W).
+        weight: (O, C, 1, 1).
+        in_place: write into `teacher`, which must be contiguous, and which nothing else may need then.
+    """
+    result: Tensor = _AddConv1x1.apply(teacher, student, weight, in_place)
+    return result
+
+
+class _AddConv1x1(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, teacher: Tensor, student: Tensor, weight: Tensor, in_place: bool) -> Tensor:
+        ctx.save_for_backward(student, weight)
+        if in_place:
+            ctx.mark_dirty(teacher)
+        else:
+            teacher = teacher.clone(memory_format=torch.contiguous_format)
+        matrix = weight.flatten(1).expand(len(student), -1, -1)
+        teacher.view(*teacher.shape[:2], -1).baddbmm_(matrix, student.flatten(2))
+        return teacher
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        student, weight = ctx.saved_tensors
+        columns = gradient.flatten(2)
+        student_gradient = weight_gradient = None
+        if ctx.needs_input_grad[1]:
+            student_gradient = _back_through(columns, student, weight.flatten(1))
+        if ctx.needs_input_grad[2]:
+            products = torch.bmm(columns, student.flatten(2).transpose(1, 2))
+            weight_gradient = products.sum(dim=0).view_as(weight)
+        return gradient, student_gradient, weight_gradient, None
+
+
+def _back_through(columns: Tensor, student: Tensor, matrix: Tensor) -> Tensor:
+    samples, channels, height, width = student.shape
+    if student.is_contiguous():
+        transposed = matrix.t().expand(samples, -1, -1)
+        return torch.bmm(transposed, columns).view(student.shape)
+    rows = torch.bmm(columns.transpose(1, 2), matrix.expand(samples, -1, -1))
+    return rows.view(samples, height, width, channels).permute(0, 3, 1, 2)
