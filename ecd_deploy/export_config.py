@@ -21,6 +21,7 @@ BUILTIN_FORMATS = (
     "onnx-fp16",
     "ort",
     "pt2",
+    "openvino",
 )
 
 

@@ -12,6 +12,7 @@ from ecd_deploy.exporters.onnx_file import OnnxExporter
 from ecd_deploy.exporters.onnx_fp16 import HalfOnnxExporter
 from ecd_deploy.exporters.onnx_int8 import Int8OnnxExporter
 from ecd_deploy.exporters.onnx_static import StaticOnnxExporter
+from ecd_deploy.exporters.openvino_file import OpenVinoExporter
 from ecd_deploy.exporters.ort_file import OrtExporter
 from ecd_deploy.exporters.pt2 import Pt2Exporter
 from ecd_deploy.exporters.safetensors_file import SafetensorsExporter
@@ -26,6 +27,7 @@ _BUILTIN: dict[str, Callable[[ExportConfig], Exporter]] = {
     "onnx-fp16": lambda config: HalfOnnxExporter(config.opset, config.preprocessing),
     "ort": lambda config: OrtExporter(config.opset, config.preprocessing),
     "pt2": lambda _: Pt2Exporter(),
+    "openvino": lambda config: OpenVinoExporter(config.opset, config.preprocessing),
 }
 
 
