@@ -110,15 +110,19 @@ def _is_structure(array: NDArray[Any], raw: bytes | None) -> bool:
 
 def _within(array: NDArray[np.float64], half: bool, candidates: tuple[Source, ...]) -> Match | None:
     best: Match | None = None
+    total = array.sum()
     for source in candidates:
         bound = _bound(source, half)
-        views = [(source.value, bound)]
-        if source.value.shape != array.shape:
-            views += list(zip(_permuted(source.value), _permuted(bound), strict=True))
+        # The order does not change the sum: most candidates end here, before any is transposed.
+        if not abs(total - source.value.sum()) <= bound.sum() * 1.01:
+            continue
+        views = itertools.chain([(source.value, bound)], zip(_permuted(source.value), _permuted(bound), strict=True))
         for value, limit in views:
             error = _excess(array.reshape(-1), value.reshape(-1), limit.reshape(-1))
-            if error <= 1 and (best is None or best.error is None or error < best.error):
-                best = Match(Origin.CAST if half else Origin.FOLDED, source.name, error)
+            if error <= 1:
+                if best is None or best.error is None or error < best.error:
+                    best = Match(Origin.CAST if half else Origin.FOLDED, source.name, error)
+                break
     return best
 
 
