@@ -17,6 +17,7 @@ ON_REQUEST = (
     "false_alarms",
     "corruption",
     "zoo",
+    "memory",
     "gate_calibration",
     "profiler_floor",
 )

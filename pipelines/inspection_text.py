@@ -135,7 +135,7 @@ def _costs(inspection: Inspection) -> Table:
 
 def _memory(inspection: Inspection) -> Table:
     memory = inspection.memory
-    table = Table("training memory, float32, estimated", "", box=None)
+    table = Table("training memory: torch's tensors, float32, estimated", "", box=None)
     table.add_row("parameters, gradients and momentum", _size(3 * memory.parameters))
     table.add_row("kept for the backward pass, per image", _size(memory.saved_per_image))
     table.add_row("  of it per-sample kernels", _size(memory.kernels_per_image))

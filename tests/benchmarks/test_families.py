@@ -1,0 +1,47 @@
+"""A few families in every test run; `make zoo` does all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.families import FAMILIES, check_family
+
+
+@pytest.mark.parametrize("student", ["timm:lcnet_035", "torchvision:shufflenet_v2_x0_5"])
+def test_a_family_goes_all_the_way(student: str) -> None:
+    outcome = check_family(student)
+    assert outcome.ok, outcome.reason
+    assert outcome.passed == ("build", "merge", "forward", "backward", "split", "export", "parity")
+    assert outcome.relative_difference is not None
+    assert outcome.relative_difference < 1e-4
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        "timm:test_byobnet",
+        "timm:test_convnext",
+        "timm:test_mambaout",
+        "timm:ghostnet_050",
+        "timm:regnetx_002",
+        "torchvision:mobilenet_v3_small",
+        "torchvision:squeezenet1_1",
+    ],
+)
+def test_a_family_trains_and_splits(student: str) -> None:
+    outcome = check_family(student, onnx=False)
+    assert outcome.ok, outcome.reason
+    assert outcome.replaced > 0
+    assert outcome.connected > 0
+
+
+def test_a_family_that_cannot_be_treated_says_why() -> None:
+    outcome = check_family("timm:test_nfnet")
+    assert not outcome.ok
+    assert outcome.passed == ("build",)
+    assert outcome.reason.startswith("merge: StudentError: no convolution of the student can be replaced")
+
+
+def test_at_least_thirty_families_of_timm_are_in_the_table() -> None:
+    assert len(set(FAMILIES)) == len(FAMILIES)
+    assert sum(student.startswith("timm:") for student in FAMILIES) >= 30
