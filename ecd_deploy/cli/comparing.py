@@ -1,0 +1,31 @@
+"""Commands that compare ways of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ecd_deploy.cli.ending import console
+
+
+@click.command()
+@click.argument("study")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME.")
+@click.option("--resume", is_flag=True, help="Keep finished runs and go on with the others.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at one time.")
+@click.option("--slurm", is_flag=True, help="Submit the runs to a Slurm cluster (extra [slurm]).")
+def compare(study: str, out: Path | None, resume: bool, jobs: int, slurm: bool) -> None:
+    """Run every arm of STUDY, a built-in name or a TOML file, with every seed, and write the table."""
+    from ecd_deploy.pipelines.compare import compare as run_study
+    from ecd_deploy.pipelines.study import load_study
+
+    loaded = load_study(study)
+    directory = out or Path("studies") / loaded.name
+    result = run_study(
+        loaded, directory, resume=resume, jobs=jobs, place="slurm" if slurm else "processes", console=console()
+    )
+    click.echo(result.text)
+    click.echo(f"{result.markdown}, {result.csv}" + ("" if result.plot is None else f", {result.plot}"))
+    if result.plot is None:
+        click.echo("no plot: pip install 'ecd-deploy[plots]'")

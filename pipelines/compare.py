@@ -1,0 +1,184 @@
+"""Runs a study: every arm with every seed, each a run of its own that can be gone on with."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ecd_deploy.errors import EcdDeployError, RunDirectoryError, TrainingError, UsageError
+from ecd_deploy.files import write_atomic
+from ecd_deploy.pipelines.run_directory import open_run
+from ecd_deploy.pipelines.study import Study, check_fairness, recipe_of
+from ecd_deploy.pipelines.study_plot import plot_curves
+from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun, run_arm, run_directory
+from ecd_deploy.pipelines.study_table import check_pairs, rows, to_csv, to_markdown
+
+Place = Literal["here", "processes", "slurm", "local"]
+"""In this process, in processes of this machine, or by submitit: on a Slurm cluster, or its local stand-in."""
+
+_POLL_SECONDS = 0.5
+_SLURM_MINUTES = 48 * 60
+
+
+class _Handle(Protocol):
+    """What a Future and a submitit Job have in common."""
+
+    def done(self) -> bool: ...
+
+    def result(self) -> ArmRun: ...
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The files of a finished study; `plot` is None without matplotlib."""
+
+    markdown: Path
+    csv: Path
+    plot: Path | None
+    text: str
+
+
+def compare(
+    study: Study, out: Path, *, resume: bool, jobs: int = 1, place: Place = "processes", console: Console
+) -> Comparison:
+    """Run what is not done yet, then write `study.md`, `study.csv` and `study.png`.
+
+    Args:
+        study: what to run.
+        out: gets a run directory an arm and seed.
+        resume: keep finished runs and go on with interrupted ones.
+        jobs: runs at one time.
+        place: where they run.
+        console: for progress.
+
+    Raises:
+        UsageError: several jobs would share the cores without saying how.
+        RecipeError: an arm's recipe is wrong, or cannot be compared with its baseline.
+        RunDirectoryError: the directory holds something and `resume` is False.
+        TrainingError: runs failed; the others were finished.
+    """
+    check_fairness(study)
+    planned = [(arm.name, seed) for seed in study.seeds for arm in study.arms]
+    recipes = [recipe_of(study, study.arm(arm), seed) for arm, seed in planned]
+    if jobs > 1 and any(recipe.train.threads is None for recipe in recipes):
+        raise UsageError(f"--jobs {jobs} needs train.threads in the study: the runs share this machine's cores")
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise RunDirectoryError(f"{out} is not empty; add --resume to go on with the study in it, or choose another")
+    finished = [run for arm, seed in planned if (run := _finished(study, arm, seed, out)) is not None]
+    open_runs = [key for key in planned if key not in {(run.arm, run.seed) for run in finished}]
+    epochs = sum(recipe.train.epochs for recipe in recipes)
+    failures: list[str] = []
+    with _executor(place, jobs, out) as start, _progress(console, epochs) as show:
+        waiting: dict[tuple[str, int], _Handle] = {key: start(study, *key, out) for key in open_runs}
+        while waiting:
+            show(_epochs_done(planned, out))
+            ended = [key for key, handle in waiting.items() if handle.done()]
+            for key in ended:
+                name = f"{key[0]}, seed {key[1]}"
+                try:
+                    run = waiting.pop(key).result()
+                except EcdDeployError as error:
+                    failures.append(f"{name}: {error}")
+                    console.print(f"{name}: failed", highlight=False)
+                else:
+                    finished.append(run)
+                    console.print(
+                        f"{name}: student {run.last.student:.2%} on the test images, {run.seconds:.0f} s",
+                        highlight=False,
+                    )
+            if waiting and not ended:
+                time.sleep(_POLL_SECONDS)
+        show(_epochs_done(planned, out))
+    if failures:
+        raise TrainingError(f"{len(failures)} of {len(planned)} runs failed:\n  " + "\n  ".join(failures))
+    return _write(study, finished, out)
+
+
+def _write(study: Study, runs: Sequence[ArmRun], out: Path) -> Comparison:
+    check_pairs(study, runs)
+    table = rows(study, runs)
+    text = to_markdown(study, table, runs)
+    markdown, table_file, plot = out / "study.md", out / "study.csv", out / "study.png"
+    write_atomic(markdown, text.encode())
+    write_atomic(table_file, to_csv(table).encode())
+    image = plot_curves(study, runs, out)
+    if image is not None:
+        write_atomic(plot, image)
+    return Comparison(markdown, table_file, None if image is None else plot, text)
+
+
+def _finished(study: Study, arm: str, seed: int, out: Path) -> ArmRun | None:
+    root = run_directory(out, arm, seed)
+    if not (root / RUN_NAME).is_file():
+        return None
+    with open_run(root) as directory:
+        run = directory.read_json(RUN_NAME, ArmRun, made_by="compare")
+    if run.recipe_digest != recipe_of(study, study.arm(arm), seed).digest():
+        raise RunDirectoryError(f"{root} is of another recipe than the study's; choose another --out")
+    return run
+
+
+def _epochs_done(planned: Sequence[tuple[str, int]], out: Path) -> int:
+    logs = (run_directory(out, arm, seed) / "metrics.jsonl" for arm, seed in planned)
+    return sum(log.read_bytes().count(b"\n") for log in logs if log.is_file())
+
+
+@contextmanager
+def _progress(console: Console, epochs: int) -> Iterator[Callable[[int], None]]:
+    if not console.is_terminal:
+        yield lambda _done: None
+        return
+    columns = (TextColumn("epochs of all runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=epochs)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def _executor(place: Place, jobs: int, out: Path) -> Iterator[Callable[[Study, str, int, Path], _Handle]]:
+    """Give a function that starts a run and returns its handle."""
+    if place == "here":
+        yield _run_here
+    elif place == "processes":
+        # a fresh process for each run, so that its peak memory is its own
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1)
+        try:
+            yield lambda *key: pool.submit(_run_alone, *key)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    else:
+        yield _submitter(place, jobs, out)
+
+
+def _run_alone(study: Study, arm: str, seed: int, out: Path) -> ArmRun:
+    return run_arm(study, arm, seed, out, own_process=True)
+
+
+def _run_here(study: Study, arm: str, seed: int, out: Path) -> _Handle:
+    future: Future[ArmRun] = Future()
+    try:
+        future.set_result(run_arm(study, arm, seed, out, own_process=False))
+    except EcdDeployError as error:
+        future.set_exception(error)
+    return future
+
+
+def _submitter(place: Place, jobs: int, out: Path) -> Callable[[Study, str, int, Path], _Handle]:
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError("--slurm needs submitit: pip install 'ecd-deploy[slurm]'") from error
+    executor = submitit.AutoExecutor(folder=out / "submitit", cluster=place)
+    executor.update_parameters(timeout_min=_SLURM_MINUTES, cpus_per_task=max(1, (os.cpu_count() or 1) // jobs))
+    return lambda *key: executor.submit(_run_alone, *key)

@@ -1,0 +1,151 @@
+"""Every row of every study for one short epoch, and what a comparison is made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ecd_deploy.config import Recipe
+from ecd_deploy.errors import RecipeError, RunDirectoryError, TrainingError, UsageError
+from ecd_deploy.pipelines.compare import Place, compare
+from ecd_deploy.pipelines.study import Arm, Study, builtin_studies, check_fairness, load_study, recipe_of
+from ecd_deploy.pipelines.study_run import ArmRun
+from ecd_deploy.pipelines.study_table import check_pairs
+
+TINY: tuple[str, ...] = (
+    "data.train_limit=40",
+    "data.test_limit=30",
+    "train.epochs=1",
+    "train.batch_size=18",
+    "train.tensorboard=false",
+    "train.warmup_epochs=0.0",
+    "train.threads=1",
+)
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def systems() -> dict[str, Arm]:
+    """The arms of all studies as they are on digits with ResNet-8, those that are then the same only once."""
+    found: dict[str, Arm] = {}
+    for name in builtin_studies():
+        study = load_study(name)
+        for arm in study.arms:
+            fields = ("method.", "train.label_smoothing")
+            changes = [entry for entry in (*study.set, *arm.set) if entry.startswith(fields)]
+            if any(entry.startswith("train.warmup_epochs") for entry in arm.set):
+                changes.append("train.warmup_epochs=0.5")  # of the one epoch that there is
+            key = json.dumps(sorted(changes))
+            found.setdefault(key, Arm(name=f"{name}.{arm.name}", set=tuple(changes)))
+    return found
+
+
+def tiny(*arms: Arm, seeds: tuple[int, ...] = (0,), extra: tuple[str, ...] = ()) -> Study:
+    baseline = Arm(name="baseline", set=("method.name=plain",))
+    return Study(
+        name="tiny", recipe="digits", seeds=seeds, baseline="baseline", set=(*TINY, *extra), arms=(baseline, *arms)
+    )
+
+
+@pytest.mark.parametrize("arm", systems().values(), ids=lambda arm: arm.name)
+def test_every_row_of_the_papers_tables_runs(arm: Arm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # plots are made in the tests below
+    study = Study(name="row", recipe="digits", seeds=(0,), baseline=arm.name, set=TINY, arms=(arm,))
+    result = compare(study, tmp_path / "study", resume=False, place="here", console=quiet())
+    (other,) = csv.DictReader(result.csv.read_text().splitlines())
+    assert other["arm"] == arm.name
+    assert result.plot is None
+    method = recipe_of(study, arm, 0).method
+    assert bool(other["teacher_last_mean"]) == (method.name != "plain")
+    assert bool(other["ensemble_last_mean"]) == (method.logits == "ensemble")
+    record = json.loads((tmp_path / "study" / arm.name / "seed-0" / "metrics.jsonl").read_text())
+    assert ("logits_loss" in record) == (method.logits != "none")
+    assert ("features_loss" in record) == (method.features != "none")
+
+
+@pytest.mark.parametrize("name", builtin_studies())
+def test_studies_can_be_read_and_are_fair(name: str) -> None:
+    study = load_study(name)
+    check_fairness(study)
+    recipes = [recipe_of(study, arm, seed) for arm in study.arms for seed in study.seeds]
+    assert len({recipe.digest() for recipe in recipes}) == len(recipes)
+    assert all(isinstance(recipe, Recipe) for recipe in recipes)
+
+
+@pytest.mark.parametrize(("place", "jobs"), [("processes", 2), ("local", 2)])
+def test_runs_in_other_processes_are_the_same_and_are_gone_on_with(place: Place, jobs: int, tmp_path: Path) -> None:
+    study = tiny(Arm(name="ecd", claim="a claim"), seeds=(0, 1))
+    here = compare(study, tmp_path / "here", resume=False, place="here", console=quiet())
+    there = compare(study, tmp_path / "there", resume=False, jobs=jobs, place=place, console=quiet())
+    varying = {"minutes", "peak_memory_mib"}
+    tables = [list(csv.DictReader(result.csv.read_text().splitlines())) for result in (here, there)]
+    expected, found = ([{k: v for k, v in row.items() if k not in varying} for row in table] for table in tables)
+    assert found == expected
+    assert all(float(row["peak_memory_mib"]) > 100 for row in tables[1])
+    assert "| a claim |" in there.text
+    assert there.plot is not None
+    assert there.plot.read_bytes().startswith(b"\x89PNG")
+
+    kept = tmp_path / "there" / "baseline" / "seed-0" / "arm.json"
+    before = kept.read_bytes()
+    (tmp_path / "there" / "ecd" / "seed-1" / "arm.json").unlink()
+    with pytest.raises(RunDirectoryError, match="add --resume"):
+        compare(study, tmp_path / "there", resume=False, place="here", console=quiet())
+    again = compare(study, tmp_path / "there", resume=True, place="here", console=quiet())
+    assert kept.read_bytes() == before
+    (row,) = [row for row in csv.DictReader(again.csv.read_text().splitlines()) if row["arm"] == "ecd"]
+    assert row["difference"] == expected[1]["difference"]
+
+
+def test_arms_of_a_seed_start_from_one_student(tmp_path: Path) -> None:
+    study = tiny(Arm(name="ecd"))
+    compare(study, tmp_path, resume=False, place="here", console=quiet())
+    runs = [ArmRun.model_validate_json(path.read_text()) for path in sorted(tmp_path.rglob("arm.json"))]
+    assert runs[0].initial_student == runs[1].initial_student
+    check_pairs(study, runs)
+    for what in ("initial_student", "data_digest"):
+        other = runs[1].model_copy(update={what: "0" * 64})
+        with pytest.raises(TrainingError, match=what.replace("_", " ")):
+            check_pairs(study, [runs[0], other])
+
+
+def test_the_interval_is_students_t(tmp_path: Path) -> None:
+    study = tiny(Arm(name="ecd"), seeds=(0, 1, 2))
+    result = compare(study, tmp_path, resume=False, place="here", console=quiet())
+    runs = [ArmRun.model_validate_json(path.read_text()) for path in sorted(tmp_path.rglob("arm.json"))]
+    top1 = {(run.arm, run.seed): 100 * run.last.student for run in runs}
+    differences = [top1["ecd", seed] - top1["baseline", seed] for seed in range(3)]
+    mean = sum(differences) / 3
+    half = 4.302653 * math.sqrt(sum((value - mean) ** 2 for value in differences) / 2 / 3)
+    row = list(csv.DictReader(result.csv.read_text().splitlines()))[1]
+    assert float(row["difference_low"]) == pytest.approx(mean - half, rel=1e-5, abs=1e-9)
+    assert float(row["difference_high"]) == pytest.approx(mean + half, rel=1e-5, abs=1e-9)
+    assert "With 3 seeds the interval is wide" in result.text
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    longer = tiny(Arm(name="longer", set=("train.epochs=2",)))
+    with pytest.raises(RecipeError, match=r"train\.epochs is 2 and not 1"):
+        compare(longer, tmp_path, resume=False, place="here", console=quiet())
+    with pytest.raises(RecipeError, match="did you mean 'table-1'"):
+        load_study("table1")
+    with pytest.raises(RecipeError, match="logits 'mutual' needs a teacher"):
+        check_fairness(tiny(Arm(name="wrong", set=("method.name=plain", "method.logits=mutual"))))
+    loose = tiny().model_copy(update={"set": TINY[:-1], "recipe": "cifar100-resnet20"})
+    with pytest.raises(UsageError, match=r"needs train\.threads"):
+        compare(loose, tmp_path, resume=False, jobs=2, console=quiet())
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    study = tiny(Arm(name="bad", set=("method.stages=[7]",)), Arm(name="ecd"))
+    with pytest.raises(TrainingError, match="1 of 3 runs failed:\n  bad, seed 0: the student has no stage 7"):
+        compare(study, tmp_path, resume=False, place="here", console=quiet())
+    assert len(list(tmp_path.rglob("arm.json"))) == 2
