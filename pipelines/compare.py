@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ecd_deploy.errors import EcdDeployError, RunDirectoryError, TrainingError, UsageError
+from ecd_deploy.errors import EcdDeployError, Interrupted, RunDirectoryError, TrainingError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.run_directory import open_run
 from ecd_deploy.pipelines.study import Study, check_fairness, recipe_of
@@ -87,6 +87,8 @@ def compare(
                 name = f"{key[0]}, seed {key[1]}"
                 try:
                     run = waiting.pop(key).result()
+                except Interrupted:
+                    raise
                 except EcdDeployError as error:
                     failures.append(f"{name}: {error}")
                     console.print(f"{name}: failed", highlight=False)
