@@ -45,7 +45,7 @@ def run(
         validate(directory, student, data)
         profile(directory)
         gate(directory)
-        write_report(directory)
+        write_report(directory, data.test)
         write_model_card(directory)
         write_bom(directory)
         return read_results(directory)

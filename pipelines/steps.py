@@ -86,7 +86,7 @@ def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
     with open_run(root) as directory:
         write_model_card(directory)
         write_bom(directory)
-        return write_report(directory, others)
+        return write_report(directory, _data(directory).test, others)
 
 
 def _data(directory: RunDirectory) -> DataSplits:

@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.pipelines.gate import GateReport
 from ecd_deploy.pipelines.profile import Profile
+from ecd_deploy.pipelines.report.classes import class_section
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
+from ecd_deploy.pipelines.report.samples import sample_section
+from ecd_deploy.pipelines.report.section import Cell, Section, Table
 from ecd_deploy.pipelines.run_directory import RECIPE_NAME
 from ecd_deploy.pipelines.split_text import describe_proof
 
 _SLOWEST_LAYERS = 40
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Attributes:
-        text: as shown.
-        sort: what the column is sorted by, if not the text.
-        kind: `pass`, `fail` or `inconclusive` for a verdict, else empty.
-    """
-
-    text: str
-    sort: float | None = None
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with a caption that says what its rows are."""
-
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """One heading with what stands below it; `anchor` also names its chart."""
-
-    anchor: str
-    title: str
-    text: str = ""
-    tables: tuple[Table, ...] = ()
-    commands: str = ""
 
 
 def lead_in(results: RunResults) -> str:
@@ -59,10 +26,13 @@ def lead_in(results: RunResults) -> str:
 
 def sections(results: RunResults, others: Sequence[NamedRun] = ()) -> tuple[Section, ...]:
     """All sections, in the order of the page; other runs are set beside this one."""
+    samples = () if results.test_images is None else (sample_section(results.test_images, results.predictions),)
     return (
         _gate(results.gate),
         *((_comparison(results, others),) if others else ()),
         _accuracy(results),
+        class_section(results.predictions),
+        *samples,
         _training(results),
         _artefacts(results),
         _latency(results.profile),
@@ -168,24 +138,31 @@ def _training(results: RunResults) -> Section:
 
 
 def _artefacts(results: RunResults) -> Section:
-    parity = {entry.format: entry.parity for entry in results.validation.artefacts}
+    validated = {entry.format: entry for entry in results.validation.artefacts}
     rows = []
     for artefact in results.artefacts.artefacts:
-        compared = parity[artefact.format]
-        difference = compared.problem() or format_number(compared.max_abs_diff)
-        agreement = compared.argmax_agreement
+        entry = validated[artefact.format]
+        parity, agreement = entry.parity, entry.parity.argmax_agreement
+        top1 = entry.top1.candidate.accuracy if entry.top1 else None
+        speed = entry.speed.times_fp32 if entry.speed else None
+        is_recommended = artefact.format == results.validation.recommended
         rows.append(
             (
                 Cell(artefact.file),
+                Cell("recommended", kind="pass") if is_recommended else Cell(""),
                 Cell(f"{artefact.bytes / 1e3:.1f} kB", artefact.bytes),
-                Cell(difference, compared.max_abs_diff),
+                Cell(parity.problem() or format_number(parity.max_abs_diff), parity.max_abs_diff),
                 Cell("-") if agreement is None else _percent(agreement),
-                Cell(str(compared.images), compared.images),
-                Cell(f"{artefact.sha256[:16]}…"),
+                Cell("-") if top1 is None else _percent(top1),
+                Cell("-") if speed is None else Cell(f"{speed:.2f}x", speed),
+                Cell("-" if entry.help is None else f"{entry.help.words()}: {entry.help.reason}"),
             )
         )
-    header = ("file", "size", "largest difference", "same class", "images", "SHA-256")
-    text = "Logits of each file against those of the PyTorch student, on real test images."
+    header = ("file", "", "size", "largest difference", "same class", "top-1", "speed", "does it help?")
+    text = (
+        "Logits of each file against those of the PyTorch student, on real test images; speed is that of the fp32 "
+        "ONNX file, timed in turns on this host, over its own."
+    )
     return Section("artefacts", "Artefacts", text, (Table("Exported files", header, tuple(rows)),))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ecd_deploy.pipelines.report.content import Section, Table, lead_in, sections
+from ecd_deploy.pipelines.report.content import lead_in, sections
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
+from ecd_deploy.pipelines.report.section import Section, Table
 
 
 def to_markdown(results: RunResults, others: Sequence[NamedRun] = ()) -> str:

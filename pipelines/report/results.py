@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ecd_deploy.config import Recipe
+from ecd_deploy.data import ImageSet
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, Environment
 from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.gate import GATE_NAME, GateReport
+from ecd_deploy.pipelines.predictions import TestPredictions, read_predictions
 from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.pipelines.split import SPLIT_NAME
@@ -34,6 +36,9 @@ class RunResults:
     profile: Profile
     gate: GateReport
     environment: Environment
+    predictions: TestPredictions
+    test_images: ImageSet | None = None
+    """For sample images; None leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class NamedRun:
     results: RunResults
 
 
-def read_results(directory: RunDirectory) -> RunResults:
+def read_results(directory: RunDirectory, test_images: ImageSet | None = None) -> RunResults:
     """Read the results of all steps.
 
     Raises:
@@ -66,4 +71,6 @@ def read_results(directory: RunDirectory) -> RunResults:
         profile=directory.read_json(PROFILE_NAME, Profile, made_by="profile"),
         gate=directory.read_json(GATE_NAME, GateReport, made_by="gate"),
         environment=directory.read_json(ENVIRONMENT_NAME, Environment, made_by="train"),
+        predictions=read_predictions(directory),
+        test_images=test_images,
     )
