@@ -17,9 +17,7 @@ HTML_NAME = "report.html"
 __all__ = ["HTML_NAME", "MARKDOWN_NAME", "NamedRun", "RunResults", "read_results", "write_report"]
 
 
-def write_report(
-    directory: RunDirectory, test_images: ImageSet | None = None, others: Sequence[NamedRun] = ()
-) -> Path:
+def write_report(directory: RunDirectory, test_images: ImageSet | None = None, others: Sequence[NamedRun] = ()) -> Path:
     """Write `report.md` and `report.html`, other runs set beside this one; returns the path of the latter.
 
     Raises:

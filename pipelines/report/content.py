@@ -158,7 +158,7 @@ def _artefacts(results: RunResults) -> Section:
                 Cell("-" if entry.help is None else f"{entry.help.words()}: {entry.help.reason}"),
             )
         )
-    header = ("file", "", "size", "largest difference", "same class", "top-1", "speed", "does it help?")
+    header = ("file", "advice", "size", "largest difference", "same class", "top-1", "speed", "does it help?")
     text = (
         "Logits of each file against those of the PyTorch student, on real test images; speed is that of the fp32 "
         "ONNX file, timed in turns on this host, over its own."

@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, RunDirectoryError
+from ecd_deploy.pipelines.predictions import TestPredictions
 from ecd_deploy.pipelines.report import read_results, write_report
+from ecd_deploy.pipelines.report.classes import confusion_counts
 from ecd_deploy.pipelines.report.html import to_html
 from ecd_deploy.pipelines.report.markdown import to_markdown
 from ecd_deploy.pipelines.report.results import RunResults
+from ecd_deploy.pipelines.report.samples import sample_section
 from ecd_deploy.pipelines.run_directory import open_run
 from tests.conftest import Ended
 
@@ -40,7 +48,7 @@ def test_both_pages_hold_the_same_figures(results: RunResults) -> None:
 
 def test_the_page_is_one_file_without_addresses(results: RunResults) -> None:
     html = to_html(results)
-    assert not re.search(r'(?:src|href)="(?!#)', re.sub(r'xlink:href="#', "", html))
+    assert not re.search(r'(?:src|href)="(?!#|data:)', re.sub(r'xlink:href="#', "", html))
     assert "@import" not in html
     assert len(re.findall(r'\bid="([^"]+)"', html)) == len(set(re.findall(r'\bid="([^"]+)"', html)))
 
@@ -59,6 +67,30 @@ def test_a_run_without_a_teacher_has_its_picture_without_a_cut(results: RunResul
     assert "thrown away" in to_html(results)
     alone = results.proof.model_copy(update={"auxiliary": ()})
     assert "cut here" not in to_html(RunResults(**{**results.__dict__, "proof": alone}))
+
+
+def test_confusions_are_counted_by_class_and_choice(results: RunResults) -> None:
+    labels, chosen = np.array([0, 0, 1, 2, 2, 2], np.int32), np.array([0, 1, 1, 0, 2, -1], np.int32)
+    counts = confusion_counts(TestPredictions(labels, chosen, ("a", "b", "c")))
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
+    whole = confusion_counts(results.predictions)
+    assert int(whole.diagonal().sum()) == results.validation.onnx_top1.candidate.correct
+    assert int(whole.sum()) == results.validation.onnx_top1.candidate.images
+
+
+def test_samples_show_what_is_wrong_first_and_the_very_pixels(results: RunResults) -> None:
+    images = load_data(results.recipe.data, seed=results.recipe.seed).test
+    section = sample_section(images, results.predictions)
+    first = int(np.flatnonzero(~results.predictions.correct)[0])
+    sample = section.samples[0]
+    assert (sample.true, sample.chosen) == (
+        results.predictions.classes[results.predictions.labels[first]],
+        results.predictions.classes[results.predictions.chosen[first]],
+    )
+    picture = Image.open(io.BytesIO(base64.b64decode(sample.address.partition(",")[2])))
+    assert picture.size == (64, 64)
+    assert np.array_equal(np.asarray(picture)[::8, ::8], images.images[first, 0].numpy())
+    assert section.samples[-1].correct
 
 
 def test_a_changed_result_is_refused(root: Path) -> None:
