@@ -14,7 +14,7 @@ from ecd_deploy.measure.latency import Comparison, compare_onnx
 from ecd_deploy.measure.statistics import drop_upper_bound, mcnemar_p_value, median_bounds, percentile
 from ecd_deploy.pipelines.export import ARTEFACTS_NAME, Artefact, ArtefactList
 from ecd_deploy.pipelines.gate_check import Check, Verdict, bounded, undecided
-from ecd_deploy.pipelines.predictions import TestPredictions, read_predictions
+from ecd_deploy.pipelines.predictions import StoredPredictions, read_predictions
 from ecd_deploy.pipelines.run_directory import RunDirectory, look_at_run
 
 _DEFAULT_DROP = 0.01
@@ -139,7 +139,7 @@ def _ratio_check(limit: float, found: LatencyRatio, device: str | None) -> Check
     return Check(name=name, value=found.ratio, bound=upper, limit=limit, unit="", verdict=verdict, reason=reason)
 
 
-def _regressions(own: TestPredictions, theirs: TestPredictions) -> list[ClassChange]:
+def _regressions(own: StoredPredictions, theirs: StoredPredictions) -> list[ClassChange]:
     changes = []
     for index, name in enumerate(own.classes):
         members = own.labels == index

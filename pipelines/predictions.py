@@ -21,7 +21,7 @@ _NO_CLASS = -1
 
 
 @dataclass(frozen=True)
-class TestPredictions:
+class StoredPredictions:
     """Labels and choices (N,) of the test images in their order; -1 where a logit was not finite."""
 
     labels: NDArray[np.int32]
@@ -43,7 +43,7 @@ def write_predictions(directory: RunDirectory, predictions: Predictions, classes
     directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: json.dumps({"classes": classes})}))
 
 
-def read_predictions(directory: RunDirectory) -> TestPredictions:
+def read_predictions(directory: RunDirectory) -> StoredPredictions:
     """Read what `validate` kept.
 
     Raises:
@@ -57,6 +57,6 @@ def read_predictions(directory: RunDirectory) -> TestPredictions:
         length = int.from_bytes(data[:_HEADER_BYTES], "little")
         header = json.loads(data[_HEADER_BYTES : _HEADER_BYTES + length])
         classes = tuple(json.loads(header["__metadata__"][_METADATA_KEY])["classes"])
-        return TestPredictions(tensors["labels"], tensors["chosen"], classes)
+        return StoredPredictions(tensors["labels"], tensors["chosen"], classes)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtefactError(f"{directory.root / PREDICTIONS_NAME} does not hold predictions: {error}") from error

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ecd_deploy.measure.statistics import accuracy_interval
-from ecd_deploy.pipelines.predictions import TestPredictions
+from ecd_deploy.pipelines.predictions import StoredPredictions
 from ecd_deploy.pipelines.report.section import Cell, Section, Table
 
 _MOST_CONFUSIONS = 20
 _LARGEST_MATRIX = 20
 
 
-def class_section(predictions: TestPredictions) -> Section:
+def class_section(predictions: StoredPredictions) -> Section:
     """Accuracy of each class, the most frequent confusions and, for few classes, the whole confusion matrix."""
     tables = [_accuracies(predictions), _confusions(predictions)]
     if len(predictions.classes) <= _LARGEST_MATRIX:
@@ -21,7 +21,7 @@ def class_section(predictions: TestPredictions) -> Section:
     return Section("classes", "Classes", text, tuple(tables))
 
 
-def confusion_counts(predictions: TestPredictions) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def confusion_counts(predictions: StoredPredictions) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """Images by class (rows) and choice (columns); images without a choice are in no column."""
     size = len(predictions.classes)
     counts = np.zeros((size, size), dtype=np.int64)
@@ -30,7 +30,7 @@ def confusion_counts(predictions: TestPredictions) -> np.ndarray[tuple[int, int]
     return counts
 
 
-def _accuracies(predictions: TestPredictions) -> Table:
+def _accuracies(predictions: StoredPredictions) -> Table:
     rows = []
     for index, name in enumerate(predictions.classes):
         of_class = predictions.labels == index
@@ -50,7 +50,7 @@ def _accuracies(predictions: TestPredictions) -> Table:
     return Table("Accuracy by class", ("class", "top-1", "95% interval", "images"), tuple(rows))
 
 
-def _confusions(predictions: TestPredictions) -> Table:
+def _confusions(predictions: StoredPredictions) -> Table:
     counts = confusion_counts(predictions)
     np.fill_diagonal(counts, 0)
     order = np.argsort(counts, axis=None, kind="stable")[::-1][:_MOST_CONFUSIONS]
@@ -67,7 +67,7 @@ def _confusions(predictions: TestPredictions) -> Table:
     return Table("Most frequent confusions", ("class", "taken for", "images"), rows)
 
 
-def _matrix(predictions: TestPredictions) -> Table:
+def _matrix(predictions: StoredPredictions) -> Table:
     counts = confusion_counts(predictions)
     rows = tuple(
         (Cell(name), *(Cell(str(count) if count else ".", int(count)) for count in row))

@@ -10,7 +10,7 @@ from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, Environment
 from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.gate import GATE_NAME, GateReport
-from ecd_deploy.pipelines.predictions import TestPredictions, read_predictions
+from ecd_deploy.pipelines.predictions import StoredPredictions, read_predictions
 from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.pipelines.split import SPLIT_NAME
@@ -36,7 +36,7 @@ class RunResults:
     profile: Profile
     gate: GateReport
     environment: Environment
-    predictions: TestPredictions
+    predictions: StoredPredictions
     test_images: ImageSet | None = None
     """For sample images; None leaves them out."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ecd_deploy.data import ImageSet
-from ecd_deploy.pipelines.predictions import TestPredictions
+from ecd_deploy.pipelines.predictions import StoredPredictions
 from ecd_deploy.pipelines.report.section import Sample, Section
 
 _WRONG = 12
@@ -18,7 +18,7 @@ _RIGHT = 6
 _LEAST_SIDE = 64
 
 
-def sample_section(images: ImageSet, predictions: TestPredictions) -> Section:
+def sample_section(images: ImageSet, predictions: StoredPredictions) -> Section:
     """Show the first images that are classified wrongly, then some that are classified rightly."""
     wrong = np.flatnonzero(~predictions.correct)
     right = np.flatnonzero(predictions.correct)
@@ -30,7 +30,7 @@ def sample_section(images: ImageSet, predictions: TestPredictions) -> Section:
     return Section("samples", "Samples", text, samples=tuple(_samples(images, predictions, map(int, shown))))
 
 
-def _samples(images: ImageSet, predictions: TestPredictions, indices: Iterable[int]) -> Iterable[Sample]:
+def _samples(images: ImageSet, predictions: StoredPredictions, indices: Iterable[int]) -> Iterable[Sample]:
     for index in indices:
         chosen = int(predictions.chosen[index])
         yield Sample(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, RunDirectoryError
-from ecd_deploy.pipelines.predictions import TestPredictions
+from ecd_deploy.pipelines.predictions import StoredPredictions
 from ecd_deploy.pipelines.report import read_results, write_report
 from ecd_deploy.pipelines.report.classes import confusion_counts
 from ecd_deploy.pipelines.report.html import to_html
@@ -71,7 +71,7 @@ def test_a_run_without_a_teacher_has_its_picture_without_a_cut(results: RunResul
 
 def test_confusions_are_counted_by_class_and_choice(results: RunResults) -> None:
     labels, chosen = np.array([0, 0, 1, 2, 2, 2], np.int32), np.array([0, 1, 1, 0, 2, -1], np.int32)
-    counts = confusion_counts(TestPredictions(labels, chosen, ("a", "b", "c")))
+    counts = confusion_counts(StoredPredictions(labels, chosen, ("a", "b", "c")))
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
     whole = confusion_counts(results.predictions)
     assert int(whole.diagonal().sum()) == results.validation.onnx_top1.candidate.correct
