@@ -1,37 +1,40 @@
-"""One step of an existing run directory, as the command line calls it: inputs are read from the folder."""
+"""One step of an existing run directory, as the command line calls it: inputs are read from the folder.
+
+Each function imports its own step: a wrong folder is told before torch is loaded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from ecd_deploy.config import Recipe
-from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.errors import EcdDeployError
-from ecd_deploy.gate_config import ProfileConfig
-from ecd_deploy.pipelines.bom import write_bom
-from ecd_deploy.pipelines.card import write_model_card
-from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
-from ecd_deploy.pipelines.export import ArtefactList, export
-from ecd_deploy.pipelines.gate import GateReport, gate
-from ecd_deploy.pipelines.gate_files import JUNIT_NAME, junit_error
-from ecd_deploy.pipelines.launch import is_main_process, train_as_worker
-from ecd_deploy.pipelines.profile import Profile, profile
-from ecd_deploy.pipelines.report import NamedRun, read_results, write_report
 from ecd_deploy.pipelines.run_directory import RunDirectory, create_run, open_run
-from ecd_deploy.pipelines.split import open_student, split
-from ecd_deploy.pipelines.train import train
-from ecd_deploy.pipelines.validate import Validation, validate
-from ecd_deploy.split import SplitProof
-from ecd_deploy.training import TrainingResult
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ecd_deploy.config import Recipe
+    from ecd_deploy.data import DataSplits
+    from ecd_deploy.gate_config import ProfileConfig
+    from ecd_deploy.pipelines.export import ArtefactList
+    from ecd_deploy.pipelines.gate import GateReport
+    from ecd_deploy.pipelines.profile import Profile
+    from ecd_deploy.pipelines.validate import Validation
+    from ecd_deploy.split import SplitProof
+    from ecd_deploy.training import TrainingResult
 
 
 def run_train(
     recipe: Recipe, root: Path, *, resume: bool, console: Console, accept_changes: bool = False
 ) -> TrainingResult | None:
     """Train into a new run directory, or go on in one; None in all processes but the first."""
+    from ecd_deploy.data import load_data
+    from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
+    from ecd_deploy.pipelines.launch import is_main_process, train_as_worker
+    from ecd_deploy.pipelines.train import train
+
     data = load_data(recipe.data, seed=recipe.seed)
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
@@ -44,12 +47,17 @@ def run_train(
 def run_split(root: Path) -> SplitProof:
     """Split the student off a trained run."""
     with open_run(root) as directory:
+        from ecd_deploy.pipelines.split import split
+
         return split(directory, _data(directory)).proof
 
 
 def run_export(root: Path) -> ArtefactList:
     """Export the student that `split` left."""
     with open_run(root) as directory:
+        from ecd_deploy.pipelines.export import export
+        from ecd_deploy.pipelines.split import open_student
+
         data = _data(directory)
         return export(directory, open_student(directory, data), data)
 
@@ -57,6 +65,9 @@ def run_export(root: Path) -> ArtefactList:
 def run_validate(root: Path) -> Validation:
     """Validate the artefacts that `export` left."""
     with open_run(root) as directory:
+        from ecd_deploy.pipelines.split import open_student
+        from ecd_deploy.pipelines.validate import validate
+
         data = _data(directory)
         return validate(directory, open_student(directory, data), data)
 
@@ -64,12 +75,17 @@ def run_validate(root: Path) -> Validation:
 def run_profile(root: Path, config: ProfileConfig | None = None) -> Profile:
     """Measure the latency of the exported ONNX student."""
     with open_run(root) as directory:
+        from ecd_deploy.pipelines.profile import profile
+
         return profile(directory, config)
 
 
 def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | None = None) -> GateReport:
     """Decide over a validated and profiled run; where that cannot be done, `junit.xml` says why."""
     with open_run(root) as directory:
+        from ecd_deploy.pipelines.gate import gate
+        from ecd_deploy.pipelines.gate_files import JUNIT_NAME, junit_error
+
         try:
             return gate(directory, baseline=baseline, limits_file=limits_file)
         except EcdDeployError as error:
@@ -79,17 +95,23 @@ def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | No
 
 def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
     """Write the report of a finished run, with other finished runs beside it."""
-    others = []
-    for other in against:
-        with open_run(other) as directory:
-            others.append(NamedRun(other.name, read_results(directory)))
     with open_run(root) as directory:
+        from ecd_deploy.pipelines.bom import write_bom
+        from ecd_deploy.pipelines.card import write_model_card
+        from ecd_deploy.pipelines.report import NamedRun, read_results, write_report
+
+        others = []
+        for other in against:
+            with open_run(other) as beside:
+                others.append(NamedRun(other.name, read_results(beside)))
         write_model_card(directory)
         write_bom(directory)
         return write_report(directory, _data(directory).test, others)
 
 
 def _data(directory: RunDirectory) -> DataSplits:
+    from ecd_deploy.data import load_data
+
     data = load_data(directory.recipe.data, seed=directory.recipe.seed)
     directory.bind_data(data.digest)
     return data
