@@ -128,10 +128,12 @@ def train(
 @_run_directory
 def split(run_dir: Path) -> None:
     """Split the student off and prove it separate."""
-    from ecd_deploy.pipelines.split_text import describe_proof
     from ecd_deploy.pipelines.steps import run_split
 
-    for name, found in describe_proof(run_split(run_dir)):
+    proof = run_split(run_dir)
+    from ecd_deploy.pipelines.split_text import describe_proof
+
+    for name, found in describe_proof(proof):
         click.echo(f"{name}: {found}")
 
 

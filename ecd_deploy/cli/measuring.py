@@ -59,8 +59,9 @@ def profile(
 def gate(run_dir: Path, baseline: Path | None, config: Path | None) -> None:
     """Decide over a run by the limits of its recipe."""
     from ecd_deploy.pipelines.steps import run_gate
-    from ecd_deploy.pipelines.summary import print_gate
 
     report = run_gate(run_dir, baseline=baseline, limits_file=config)
+    from ecd_deploy.pipelines.summary import print_gate
+
     print_gate(report, console())
     finish(report, run_dir)
