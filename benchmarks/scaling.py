@@ -162,7 +162,4 @@ def plot(report: Report, path: Path) -> None:
 if __name__ == "__main__":
     found = measure()
     write(found)
-    try:
-        plot(found, RESULTS / "scaling.png")
-    except ModuleNotFoundError:
-        print("no plot: matplotlib is not installed (the extra 'bench')", file=sys.stderr)
+    plot(found, RESULTS / "scaling.png")

@@ -44,7 +44,7 @@ class Comparison:
 
     markdown: Path
     csv: Path
-    plot: Path | None
+    plot: Path
     text: str
 
 
@@ -79,31 +79,38 @@ def compare(
     epochs = sum(recipe.train.epochs for recipe in recipes)
     failures: list[str] = []
     with _executor(place, jobs, out) as start, _progress(console, epochs) as show:
-        waiting: dict[tuple[str, int], _Handle] = {key: start(study, *key, out) for key in open_runs}
-        while waiting:
+        # A pool takes the next run before the last one has ended, and would go on with it after an interruption.
+        at_once = {"here": 1, "processes": jobs}.get(place, len(open_runs))
+        waiting: dict[tuple[str, int], _Handle] = {}
+        while open_runs or waiting:
+            while open_runs and len(waiting) < at_once:
+                key = open_runs.pop(0)
+                waiting[key] = start(study, *key, out)
             show(_epochs_done(planned, out))
             ended = [key for key, handle in waiting.items() if handle.done()]
             for key in ended:
                 name = f"{key[0]}, seed {key[1]}"
-                try:
-                    run = waiting.pop(key).result()
-                except Interrupted:
-                    raise
-                except EcdDeployError as error:
-                    failures.append(f"{name}: {error}")
-                    console.print(f"{name}: failed", highlight=False)
-                else:
-                    finished.append(run)
-                    console.print(
-                        f"{name}: student {run.last.student:.2%} on the test images, {run.seconds:.0f} s",
-                        highlight=False,
-                    )
+                _settle(name, waiting.pop(key), finished, failures, console)
             if waiting and not ended:
                 time.sleep(_POLL_SECONDS)
         show(_epochs_done(planned, out))
     if failures:
         raise TrainingError(f"{len(failures)} of {len(planned)} runs failed:\n  " + "\n  ".join(failures))
     return _write(study, finished, out)
+
+
+def _settle(name: str, handle: _Handle, finished: list[ArmRun], failures: list[str], console: Console) -> None:
+    try:
+        run = handle.result()
+    except Interrupted:
+        raise
+    except EcdDeployError as error:
+        failures.append(f"{name}: {error}")
+        console.print(f"{name}: failed", highlight=False)
+    else:
+        finished.append(run)
+        top1 = f"student {run.last.student:.2%} on the test images"
+        console.print(f"{name}: {top1}, {run.seconds:.0f} s", highlight=False)
 
 
 def _write(study: Study, runs: Sequence[ArmRun], out: Path) -> Comparison:
@@ -113,10 +120,8 @@ def _write(study: Study, runs: Sequence[ArmRun], out: Path) -> Comparison:
     markdown, table_file, plot = out / "study.md", out / "study.csv", out / "study.png"
     write_atomic(markdown, text.encode())
     write_atomic(table_file, to_csv(table).encode())
-    image = plot_curves(study, runs, out)
-    if image is not None:
-        write_atomic(plot, image)
-    return Comparison(markdown, table_file, None if image is None else plot, text)
+    write_atomic(plot, plot_curves(study, runs, out))
+    return Comparison(markdown, table_file, plot, text)
 
 
 def _finished(study: Study, arm: str, seed: int, out: Path) -> ArmRun | None:

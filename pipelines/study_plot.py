@@ -11,12 +11,10 @@ from ecd_deploy.pipelines.study import Study
 from ecd_deploy.pipelines.study_run import ArmRun, run_directory
 
 
-def plot_curves(study: Study, runs: Sequence[ArmRun], out: Path) -> bytes | None:
-    """Draw validation top-1 by epoch, a band over the seeds of each arm, as PNG; None without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
+def plot_curves(study: Study, runs: Sequence[ArmRun], out: Path) -> bytes:
+    """Draw validation top-1 by epoch, a band over the seeds of each arm, as PNG."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="student's validation top-1 (%)", title=study.name)
     for arm in study.arms:

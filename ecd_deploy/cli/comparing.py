@@ -26,6 +26,4 @@ def compare(study: str, out: Path | None, resume: bool, jobs: int, slurm: bool) 
         loaded, directory, resume=resume, jobs=jobs, place="slurm" if slurm else "processes", console=console()
     )
     click.echo(result.text)
-    click.echo(f"{result.markdown}, {result.csv}" + ("" if result.plot is None else f", {result.plot}"))
-    if result.plot is None:
-        click.echo("no plot: pip install 'ecd-deploy[plots]'")
+    click.echo(f"{result.markdown}, {result.csv}, {result.plot}")
