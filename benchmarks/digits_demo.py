@@ -52,6 +52,7 @@ def _run(seed: int) -> dict[str, Any]:
         return {
             "seed": seed,
             "exit_code": done.returncode,
+            "output": done.stdout.splitlines(),
             "seconds": round(seconds, 1),
             "test_top1": top1["correct"] / top1["images"],
             "gate": json.loads((run / "gate.json").read_text()),
