@@ -96,8 +96,12 @@ def test_a_second_signal_does_not_wait_for_the_step(
 
     model = make_model()
     at_forward(model, 3, insist)
-    with pytest.raises(KeyboardInterrupt):
-        run(model, data, make_recipe(), tmp_path)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(model, data, make_recipe(), tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert not (tmp_path / "checkpoints").exists()
 
 
