@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption install install-dev clean
+.PHONY: help demo test test-slow coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption install install-dev clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,11 @@ help: ## List the targets
 demo: install ## Train, split, export, validate and gate a student on the digits
 	$(BIN)/ecd-deploy run digits
 
-test: install-dev ## Run all tests
-	$(BIN)/python -m pytest
+test: install-dev ## Run the tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: install-dev ## Run the tests that take long
+	$(BIN)/python -m pytest -m slow
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing

@@ -7,7 +7,9 @@ import pytest
 from benchmarks.families import FAMILIES, check_family
 
 
-@pytest.mark.parametrize("student", ["timm:lcnet_035", "torchvision:shufflenet_v2_x0_5"])
+@pytest.mark.parametrize(
+    "student", ["timm:lcnet_035", pytest.param("torchvision:shufflenet_v2_x0_5", marks=pytest.mark.slow)]
+)
 def test_a_family_goes_all_the_way(student: str) -> None:
     outcome = check_family(student)
     assert outcome.ok, outcome.reason
@@ -16,6 +18,7 @@ def test_a_family_goes_all_the_way(student: str) -> None:
     assert outcome.relative_difference < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "student",
     [

@@ -78,6 +78,7 @@ def test_studies_can_be_read_and_are_fair(name: str) -> None:
     assert all(isinstance(recipe, Recipe) for recipe in recipes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "jobs"), [("processes", 2)])
 def test_runs_in_other_processes_are_the_same_and_are_gone_on_with(place: Place, jobs: int, tmp_path: Path) -> None:
     study = tiny(Arm(name="ecd", claim="a claim"), seeds=(0, 1))
