@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ecd_deploy.config import Recipe
     from ecd_deploy.data import DataSplits
     from ecd_deploy.gate_config import ProfileConfig
+    from ecd_deploy.pipelines.bundle import Bundle
     from ecd_deploy.pipelines.export import ArtefactList
     from ecd_deploy.pipelines.gate import GateReport
     from ecd_deploy.pipelines.profile import Profile
@@ -107,6 +108,18 @@ def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
         write_model_card(directory)
         write_bom(directory)
         return write_report(directory, _data(directory).test, others)
+
+
+def run_bundle(root: Path, *, format_name: str, output: Path | None = None) -> Bundle:
+    """Pack an artefact of a validated run for a device without a network."""
+    with open_run(root) as directory:
+        from ecd_deploy.pipelines.bundle import bundle, bundle_path, find_artefact
+        from ecd_deploy.pipelines.split import open_student
+
+        path = bundle_path(directory, format_name, output)
+        find_artefact(directory, format_name)
+        data = _data(directory)
+        return bundle(directory, open_student(directory, data), data, format_name, path)
 
 
 def _data(directory: RunDirectory) -> DataSplits:

@@ -53,6 +53,7 @@ def test_commands_and_options_are_these() -> None:
         "profile": ["cpus", "device", "hosts", "memory", "output", "python", "target", "threads", "timeout"],
         "gate": ["baseline", "config", "run_dir"],
         "report": ["against", "run_dir"],
+        "bundle": ["format_name", "out", "run_dir"],
         "compare": ["jobs", "out", "resume", "slurm", "study"],
         "verify": ["chain", "public_key", "reproduce", "run_dir"],
         "sign": ["certificate", "chain", "key", "run_dir"],

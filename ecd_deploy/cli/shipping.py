@@ -1,0 +1,23 @@
+"""The command that packs a student for a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--format", "format_name", default="onnx", show_default=True, help="Which artefact to pack.")
+@click.option("--out", type=click.Path(path_type=Path), help="A .tar.gz; default: RECIPE-FORMAT.tar.gz here.")
+def bundle(run_dir: Path, format_name: str, out: Path | None) -> None:
+    """Pack an artefact of RUN_DIR for a device without a network.
+
+    In the archive, `python run.py` checks files, logits, accuracy on real test images and latency.
+    """
+    from ecd_deploy.pipelines.steps import run_bundle
+
+    packed = run_bundle(run_dir, format_name=format_name, output=out)
+    click.echo(f"{packed.path}  {packed.bytes:,} bytes  sha256 {packed.sha256}")
+    click.echo(f"on the device: tar -xf {packed.path.name} && cd {packed.description.name} && python run.py")

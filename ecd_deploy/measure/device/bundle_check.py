@@ -1,0 +1,269 @@
+"""`run.py` of a bundle: is the student here what it was where the bundle was made, and how fast is it?
+
+`python run.py` needs numpy and onnxruntime and what lies beside it, no network. It checks every file's SHA-256, the
+logits of real images, how many of these are right, and the latency; it prints a summary and, as the last line, JSON.
+Exit codes: 0 pass, 1 a limit is violated, 2 wrong call, 3 inconclusive, 4 a damaged file or a model that does not
+run, 70 a fault of this program, 130 stopped. Runs on Python 3.8 and newer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+SUMS_NAME = "SHA256SUMS"
+DESCRIPTION_NAME = "bundle.json"
+RUNNER_NAME = "device_runner.py"
+_BATCH_SIZE = 16
+_EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
+_PERCENTILES = ((0.5, None), (0.9, "p90_ms_max"), (0.95, "p95_ms_max"), (0.99, "p99_ms_max"))
+
+
+class _Damaged(Exception):
+    """A file is not what was packed, or the model does not run."""
+
+
+class _Bundle:
+    """The files beside this one; what is read was checked against its digest first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._digests = {}
+        for line in _bytes(folder / SUMS_NAME).decode("utf-8", "replace").splitlines():
+            digest, _, name = line.partition("  ")
+            self._digests[name] = digest
+        for name in (*self._digests, "run.py"):
+            self.read(name)
+        self.description: dict[str, Any] = json.loads(self.read(DESCRIPTION_NAME))
+        self.files = len(self._digests)
+
+    def read(self, name: str) -> bytes:
+        data = _bytes(self._folder / name)
+        if self._digests.get(name) != hashlib.sha256(data).hexdigest():
+            raise _Damaged(f"{name} is damaged: its SHA-256 is not that of {SUMS_NAME}")
+        return data
+
+    def array(self, name: str) -> NDArray[Any]:
+        import numpy as np
+
+        array: NDArray[Any] = np.load(io.BytesIO(self.read(name)), allow_pickle=False)
+        return array
+
+    def checked_path(self, name: str) -> str:
+        self.read(name)
+        return str(self._folder / name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the bundle in this file's folder; returns the exit code."""
+    options = _parse(arguments)
+    try:
+        document = check(Path(__file__).resolve().parent, options)
+        if options.json is not None:
+            Path(options.json).write_text(json.dumps(document) + "\n", encoding="utf-8")
+    except _Damaged as error:
+        return _end(str(error), 4)
+    except ImportError as error:
+        return _end(f"numpy and onnxruntime are needed here: {error}", 4)
+    except OSError as error:
+        return _end(f"cannot write {options.json}: {error.strerror}", 4)
+    except KeyboardInterrupt:
+        return _end("stopped", 130)
+    except Exception as error:  # noqa: BLE001 - the last resort: exit code 1 would mean a violated limit
+        return _end(f"internal error ({type(error).__name__}: {error})", 70)
+    _show(document)
+    return _EXIT_CODES[document["verdict"]]
+
+
+def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Check files, logits, accuracy and latency, in this order; a wrong model is not timed."""
+    bundle = _Bundle(folder)
+    import numpy as np
+    import onnxruntime as ort
+
+    description = bundle.description
+    checks = [_row("files", "pass", f"{bundle.files} files have the SHA-256 that was recorded")]
+    expected, labels = bundle.array("samples/logits.npy"), bundle.array("samples/labels.npy")
+    found = _logits(bundle, options.threads)
+    checks.append(_parity(description, expected, found))
+    if checks[-1]["verdict"] == "pass":
+        checks.append(_accuracy(description, labels, found))
+    latency = None
+    if all(entry["verdict"] == "pass" for entry in checks):
+        measurement = _measure(bundle, options)
+        latency = measurement["latency"]
+        latency["peak_memory_mb"] = measurement["cold_start"]["peak_memory_mb"]
+        checks += latency_rows(description, latency)
+    verdicts = {entry["verdict"] for entry in checks}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "verdict": next(verdict for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts),
+        "checks": checks,
+        "bundle": {name: description[name] for name in ("name", "student", "format", "model", "model_sha256")},
+        "place": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "onnxruntime": ort.__version__,
+        },
+        "latency": latency,
+    }
+
+
+def latency_rows(description: dict[str, Any], latency: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row of percentiles, and one for each limit of the run, decided by the upper bound."""
+    entries = {entry["fraction"]: entry for entry in latency["percentiles"]}
+    shown = [f"p{100 * at:.0f} {entries[at]['value_ms']:.4g} ms" for at, _ in _PERCENTILES if entries[at]["value_ms"]]
+    reason = f"{', '.join(shown)}; {len(latency['samples_ms'])} samples, {latency['threads']} thread(s)"
+    undecided = "; ".join(latency["reasons"])
+    rows = [_row("latency", "inconclusive" if undecided else "pass", f"{reason}{': ' * bool(undecided)}{undecided}")]
+    conditions = description["latency"]
+    expected = conditions["machine"]
+    if expected is not None and platform.machine() != expected:
+        undecided = f"this is a {platform.machine()}, and the limit is that of {conditions['device']} ({expected})"
+    for fraction, name in _PERCENTILES:
+        limit = conditions["limits"].get(name)
+        if limit is not None:
+            rows.append(_tail(str(name), entries[fraction], limit, undecided))
+    return rows
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, help="of onnxruntime; default: those of the run")
+    parser.add_argument("--json", metavar="FILE", help="write everything there as well, each latency included")
+    options = parser.parse_args(arguments)
+    if options.threads is not None and options.threads < 1:
+        parser.error("--threads must be at least 1")
+    return options
+
+
+def _logits(bundle: _Bundle, threads: int | None) -> NDArray[np.float32]:
+    import numpy as np
+    import onnxruntime as ort
+
+    description = bundle.description
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads or description["latency"]["threads"]
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    pixels = bundle.array("samples/images.npy")
+    if description["preprocessing"] == "inside":
+        images = pixels
+    else:
+        mean, std = (np.array(description[name], dtype=np.float32).reshape(1, -1, 1, 1) for name in ("mean", "std"))
+        images = (pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255) - mean) / std
+    size = description["batch"] or _BATCH_SIZE
+    try:
+        session = ort.InferenceSession(bundle.read(description["model"]), settings, providers=["CPUExecutionProvider"])
+        parts = [session.run(["logits"], {"images": images[at : at + size]})[0] for at in range(0, len(images), size)]
+    except _Damaged:
+        raise
+    except Exception as error:
+        raise _Damaged(f"onnxruntime cannot run {description['model']} here: {error}".replace("\n", " ")) from error
+    logits: NDArray[np.float32] = np.concatenate(parts)
+    return logits
+
+
+def _parity(description: dict[str, Any], expected: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, Any]:
+    import numpy as np
+
+    if found.shape != expected.shape:
+        return _row("parity", "fail", f"logits have shape {list(found.shape)}, expected {list(expected.shape)}")
+    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(bad):
+        return _row("parity", "fail", f"a logit of sample {bad[0]} is not finite")
+    difference = np.abs(expected.astype(np.float64) - found)
+    value, limit = float(difference.max()), description["max_logit_difference"]
+    same = float((expected.argmax(axis=1) == found.argmax(axis=1)).mean())
+    reason = f"logits differ by at most {value:.2g} (limit {limit:.2g}) over {len(found)} samples"
+    verdict = "pass"
+    if value > limit:
+        reason += f", most at sample {int(difference.max(axis=1).argmax())}"
+        verdict = "fail"
+    if same < description["min_same_class"]:
+        reason += f"; {same:.1%} keep their class, limit {description['min_same_class']:.0%}"
+        verdict = "fail"
+    return _row("parity", verdict, reason, value=value, limit=limit)
+
+
+def _accuracy(description: dict[str, Any], labels: NDArray[np.int64], found: NDArray[np.float32]) -> dict[str, Any]:
+    correct, before = int((found.argmax(axis=1) == labels).sum()), int(description["samples_correct"])
+    drop, limit = (before - correct) / len(labels), description["max_drop"]
+    reason = f"{correct} of {len(labels)} samples are right, {before} where the bundle was made"
+    return _row("accuracy", "pass" if drop <= limit else "fail", reason, value=drop, limit=limit)
+
+
+def _measure(bundle: _Bundle, options: argparse.Namespace) -> dict[str, Any]:
+    description = bundle.description
+    command = [sys.executable, bundle.checked_path(RUNNER_NAME), bundle.checked_path(description["model"])]
+    command += description["latency"]["options"]
+    if options.threads is not None:
+        command += ["--threads", str(options.threads)]
+    timeout = description["latency"]["timeout_seconds"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _Damaged(f"the latency was not measured within {timeout:.0f} s") from error
+    if done.returncode != 0:
+        cause = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
+        raise _Damaged(f"the latency cannot be measured: {cause[0]}")
+    measurement: dict[str, Any] = json.loads(done.stdout)
+    return measurement
+
+
+def _tail(name: str, entry: dict[str, Any], limit: float, undecided: str) -> dict[str, Any]:
+    value, bound = entry["value_ms"], entry["upper_bound_ms"]
+    if undecided or value is None or bound is None:
+        return _row(name, "inconclusive", undecided or f"{entry['samples_needed']} samples are needed", limit=limit)
+    reason = f"{value:.4g} ms, upper bound {bound:.4g} ms, limit {limit:.4g} ms"
+    verdict = "pass" if bound <= limit else "inconclusive" if value <= limit else "fail"
+    return _row(name, verdict, reason, value=bound, limit=limit)
+
+
+def _row(
+    name: str, verdict: str, reason: str, *, value: float | None = None, limit: float | None = None
+) -> dict[str, Any]:
+    return {"name": name, "verdict": verdict, "value": value, "limit": limit, "reason": reason}
+
+
+def _show(document: dict[str, Any]) -> None:
+    lines = ["{name}: {model}, {format}, {student}".format(**document["bundle"])]
+    lines += [f"  {row['name']:<12} {row['verdict']:<13} {row['reason']}" for row in document["checks"]]
+    lines.append(f"verdict: {document['verdict']}")
+    latency = document["latency"]
+    if latency is not None:  # thousands of samples are for --json
+        document = {**document, "latency": {name: latency[name] for name in latency if name != "samples_ms"}}
+    lines.append(json.dumps(document, separators=(",", ":")))
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _end(message: str, code: int) -> int:
+    sys.stderr.write(f"Error: {message}\n")
+    return code
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _Damaged(f"cannot read {path.name}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
