@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption install install-dev clean
+.PHONY: help demo test test-slow test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption install install-dev clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: install-dev ## Run the tests
 
 test-slow: install-dev ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
+
+test-extras: install-dev ## Install the extra formats' packages, and test those formats
+	$(BIN)/python -m pip install --quiet --editable '.[executorch,openvino]'
+	$(BIN)/python -m pytest tests/exporters/test_executorch_file.py tests/exporters/test_openvino_file.py
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing

@@ -22,6 +22,7 @@ BUILTIN_FORMATS = (
     "ort",
     "pt2",
     "openvino",
+    "executorch",
 )
 
 

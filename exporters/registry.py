@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from ecd_deploy.errors import ExportError
 from ecd_deploy.export_config import BUILTIN_FORMATS, ENTRY_POINT_GROUP, ExportConfig, format_names
 from ecd_deploy.exporters.contract import Exporter
+from ecd_deploy.exporters.executorch_file import ExecuTorchExporter
 from ecd_deploy.exporters.onnx_file import OnnxExporter
 from ecd_deploy.exporters.onnx_fp16 import HalfOnnxExporter
 from ecd_deploy.exporters.onnx_int8 import Int8OnnxExporter
@@ -28,6 +29,7 @@ _BUILTIN: dict[str, Callable[[ExportConfig], Exporter]] = {
     "ort": lambda config: OrtExporter(config.opset, config.preprocessing),
     "pt2": lambda _: Pt2Exporter(),
     "openvino": lambda config: OpenVinoExporter(config.opset, config.preprocessing),
+    "executorch": lambda _: ExecuTorchExporter(),
 }
 
 

@@ -73,14 +73,16 @@ def read_contents(data: bytes, metadata: str) -> Contents | None:
     Raises:
         ExportError: the bytes are not what they seem.
     """
-    # Imported here: each of the two pulls in a library that the others do not need.
+    # Imported here: each pulls in a library that the others do not need.
     from ecd_deploy.exporters.audit.onnx_contents import read_onnx
     from ecd_deploy.exporters.audit.ort_contents import read_ort
+    from ecd_deploy.exporters.audit.pte_contents import read_pte
 
     readers: tuple[tuple[bool, Callable[[bytes, str], Contents]], ...] = (
         (data[8:9] == b"{", _read_safetensors),
         (data[:4] == b"PK\x03\x04", _read_zip),
         (data[4:8] == b"ORTM", read_ort),
+        (data[4:8] == b"ET12", read_pte),
         (data[:1] == b"\x08", read_onnx),
     )
     for matches, reader in readers:
@@ -98,7 +100,7 @@ def _read_safetensors(data: bytes, metadata: str) -> Contents:
     header = json.loads(data[8 : 8 + length])
     extra = sorted(set(header.get("__metadata__", {})) - {METADATA_KEY})
     # safetensors itself refuses gaps and overlaps: header and tensors are all of the file.
-    tensors = tuple(_raw(name, bytes(entry["data"]), entry["dtype"]) for name, entry in entries)
+    tensors = tuple(raw_tensor(name, bytes(entry["data"]), entry["dtype"]) for name, entry in entries)
     problems = tuple(f"the file has an entry of metadata '{key}'" for key in extra)
     return Contents(tensors, data[: 8 + length], 256 + 256 * len(tensors) + 2 * len(metadata), problems)
 
@@ -114,7 +116,7 @@ def _read_zip(data: bytes, metadata: str) -> Contents:
             for entry in entries:
                 content = archive.read(entry)
                 if _STORAGE.search(entry.filename):
-                    tensors.append(_raw(entry.filename, content, "?"))
+                    tensors.append(raw_tensor(entry.filename, content, "?"))
                 elif _PROGRAM.search(entry.filename) or (_EMPTY.search(entry.filename) and not content):
                     rest.append(entry.filename.encode() + b"\n" + content)
                 else:
@@ -137,7 +139,8 @@ def _read_zip(data: bytes, metadata: str) -> Contents:
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
 
 
-def _raw(name: str, content: bytes, dtype: str) -> FileTensor:
+def raw_tensor(name: str, content: bytes, dtype: str) -> FileTensor:
+    """A tensor of its bytes; `dtype` is safetensors' name of their type, '?' where the file does not say."""
     if dtype in _TYPES:
         return FileTensor(name, np.frombuffer(content, dtype=_TYPES[dtype]))
     whole = len(content) % _FLOAT_BYTES == 0
