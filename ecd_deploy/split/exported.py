@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from ecd_deploy.errors import SplitError
+from ecd_deploy.split.writes import are_followed, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ class Slice:
 
 
 def exported_program(module: nn.Module, images: Tensor, *, functional: bool = True) -> ExportedProgram:
-    """Export a module, not strictly; if `functional`, every effect is an edge of the graph afterwards.
+    """Export a module, not strictly; if `functional`, `sources` tells every effect in the graph afterwards.
 
     Attributes of the modules are what they were afterwards; values and random state are the caller's to keep.
 
@@ -65,23 +66,22 @@ def exported_program(module: nn.Module, images: Tensor, *, functional: bool = Tr
     try:
         with _attributes_kept(module), library_quiet():
             program = torch.export.export(module, (images,), strict=False)
-            # Makes a mutation in place visible; costs more than the export, so only where there is one.
-            return program.run_decompositions({}) if functional and _mutates(program) else program
+            # Makes every write an edge of the graph; costs several times the export, so only where it must be.
+            return program.run_decompositions({}) if functional and not are_followed(program) else program
     except Exception as error:
         first_line = next(iter(str(error).strip().splitlines()), "")
         raise SplitError(f"torch.export cannot express {type(module).__name__}: {first_line}") from error
 
 
 def first_output(program: ExportedProgram) -> Slice:
-    """Walk back from the first output that is the user's."""
+    """Walk back from the first output that is the user's, also through memory that was written to."""
+    read = sources(program)
     (output,) = (node for node in program.graph.nodes if node.op == "output")
-    first = program.graph_signature.user_outputs[0]
-    results = [node for node in output.all_input_nodes if node.name == first]
-    origins: dict[Node, Node | None] = dict.fromkeys(results)
-    queue = deque(results)
+    origins: dict[Node, Node | None] = dict.fromkeys(read[output])
+    queue = deque(origins)
     while queue:
         node = queue.popleft()
-        for source in node.all_input_nodes:
+        for source in read[node]:
             if source not in origins:
                 origins[source] = node
                 queue.append(source)
@@ -133,13 +133,6 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
             if table.keys() != content.keys() or any(table[key] is not content[key] for key in content):
                 table.clear()
                 table.update(content)
-
-
-def _mutates(program: ExportedProgram) -> bool:
-    if program.graph_signature.buffers_to_mutate:
-        return True
-    schemas = (getattr(node.target, "_schema", None) for node in program.graph.nodes if node.op == "call_function")
-    return any(schema.is_mutable for schema in schemas if schema is not None)
 
 
 def is_literal(node: Node, tensor: Tensor | None) -> bool:
