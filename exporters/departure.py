@@ -11,10 +11,10 @@ import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch.fx import Interpreter, Node
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.departure_result import Departure
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
 from ecd_deploy.exporters.onnx_file import parse_model
 from ecd_deploy.exporters.onnx_session import session_options
@@ -26,20 +26,6 @@ _Values = NDArray[np.float32]
 # Where each integer operator has the scale of its output; the zero point is the next input.
 _SCALE_INPUT = {"QuantizeLinear": 1, "QLinearConv": 6, "QLinearAdd": 6, "QLinearMatMul": 6, "QGemm": 7}
 _QUANTISED = "_quantized"
-
-
-class Departure(BaseModel):
-    """The first node, in the order of the graph, whose output is not the student's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    node: str
-    operator: str
-    module: str
-    """Path of the PyTorch module that computes the same; empty for the student itself."""
-    relative_error: float | None
-    """Largest difference as a share of the largest value; None where a value is not finite or shapes differ."""
-    nodes_compared: int
 
 
 def first_departure(

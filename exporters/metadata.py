@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.split import SplitStudent
+
+if TYPE_CHECKING:
+    from ecd_deploy.split import SplitStudent
 
 METADATA_KEY = "ecd_deploy"
 """Under which an artefact holds its metadata, as one JSON text: several keys would come in any order."""
@@ -84,6 +85,8 @@ def describe(student: SplitStudent, metadata: ArtefactMetadata) -> ArtefactMetad
     Raises:
         ExportError: image shape or number of classes differ, or the student is in train mode.
     """
+    import torch
+
     training = [name or "the student" for name, child in student.module.named_modules() if child.training]
     if training:
         raise ExportError(f"cannot export: {training[0]} is in train mode")

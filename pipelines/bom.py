@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from ecd_deploy.config import Recipe
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.run_directory import RunDirectory
-from ecd_deploy.pipelines.validate import VALIDATION_NAME, Validation
+from ecd_deploy.pipelines.validation import VALIDATION_NAME, Validation
 
 BOM_NAME = "bom.cdx.json"
 _NAMESPACE = uuid.UUID("6d0f4a52-5f0c-5b55-9a0e-1d0e7c0f8a11")

@@ -26,11 +26,11 @@ from ecd_deploy.files import sha256_bytes, write_atomic
 from ecd_deploy.gate_config import GateConfig
 from ecd_deploy.measure.accuracy import Top1
 from ecd_deploy.measure.latency import RUNNER_NAME, runner_arguments, runner_source
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, Artefact, ArtefactList
 from ecd_deploy.pipelines.bundle_samples import choose_samples
 from ecd_deploy.pipelines.devices import load_device
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, Artefact, ArtefactList
 from ecd_deploy.pipelines.run_directory import RunDirectory
-from ecd_deploy.pipelines.validate import VALIDATION_NAME, Validation
+from ecd_deploy.pipelines.validation import VALIDATION_NAME, Validation
 from ecd_deploy.split import SplitStudent
 
 SUFFIX = ".tar.gz"

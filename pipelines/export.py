@@ -5,68 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict
-
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
-from ecd_deploy.errors import ArtefactError
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Quantisation, exporter_for
-from ecd_deploy.exporters.audit import ArtefactAudit, audit_artefact, refuse, student_sources
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
+from ecd_deploy.exporters.audit import audit_artefact, refuse, student_sources
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, AUDIT_NAME, Artefact, ArtefactList, AuditReport
 from ecd_deploy.pipelines.environment import describe_environment
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.split import SplitStudent
 
-ARTEFACTS_NAME = "artefacts.json"
-AUDIT_NAME = "audit.json"
 EXPORTS_FOLDER = "exports"
-
-
-class Artefact(BaseModel):
-    """One exported file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: str
-    file: str
-    """Path relative to the run directory."""
-    sha256: str
-    bytes: int
-    derived_from: str | None = None
-    """SHA-256 of the fp32 ONNX file that it was made from."""
-    quantisation: Quantisation | None = None
-
-
-class ArtefactList(BaseModel):
-    """Written to `artefacts.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: int = 1
-    student_digest: str
-    image_shape: tuple[int, int, int]
-    """(C, H, W)."""
-    artefacts: tuple[Artefact, ...]
-
-    def find(self, format_name: str) -> Artefact:
-        """The artefact of a format.
-
-        Raises:
-            ArtefactError: it was not exported.
-        """
-        for artefact in self.artefacts:
-            if artefact.format == format_name:
-                return artefact
-        raise ArtefactError(f"no {format_name} artefact: exported are {', '.join(a.format for a in self.artefacts)}")
-
-
-class AuditReport(BaseModel):
-    """Written to `audit.json`: the third way of the proof, of which `split.json` holds the first two."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: int = 1
-    student_digest: str
-    audits: tuple[ArtefactAudit, ...]
 
 
 def export(directory: RunDirectory, student: SplitStudent, data: DataSplits) -> ArtefactList:

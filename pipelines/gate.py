@@ -11,15 +11,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ecd_deploy.errors import ArtefactError, RecipeError
 from ecd_deploy.gate_config import GateConfig
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, AUDIT_NAME, ArtefactList, AuditReport
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, AUDIT_NAME, ArtefactList, AuditReport
 from ecd_deploy.pipelines.gate_baseline import BaselineComparison, baseline_checks, compare_with_baseline
 from ecd_deploy.pipelines.gate_check import Check, Verdict, bounded, overall, undecided
 from ecd_deploy.pipelines.gate_files import JUNIT_NAME, append_step_summary, junit, summary_markdown
 from ecd_deploy.pipelines.gate_latency import latency_checks
+from ecd_deploy.pipelines.names import SPLIT_NAME
 from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile
 from ecd_deploy.pipelines.run_directory import RunDirectory
-from ecd_deploy.pipelines.split import SPLIT_NAME
-from ecd_deploy.pipelines.validate import VALIDATION_NAME, ArtefactValidation, Validation
+from ecd_deploy.pipelines.validation import VALIDATION_NAME, ArtefactValidation, Validation
 from ecd_deploy.split import SplitProof
 
 GATE_NAME = "gate.json"

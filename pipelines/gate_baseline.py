@@ -12,7 +12,7 @@ from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.gate_config import GateConfig
 from ecd_deploy.measure.latency import Comparison, compare_onnx
 from ecd_deploy.measure.statistics import drop_upper_bound, mcnemar_p_value, median_bounds, percentile
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, Artefact, ArtefactList
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, Artefact, ArtefactList
 from ecd_deploy.pipelines.gate_check import Check, Verdict, bounded, undecided
 from ecd_deploy.pipelines.predictions import StoredPredictions, read_predictions
 from ecd_deploy.pipelines.run_directory import RunDirectory, look_at_run

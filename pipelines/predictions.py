@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.measure.prediction import Predictions
 from ecd_deploy.pipelines.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from ecd_deploy.measure.prediction import Predictions
 
 PREDICTIONS_NAME = "predictions.safetensors"
 _METADATA_KEY = "ecd_deploy"

@@ -12,7 +12,7 @@ from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure.foreign import check_foreign
 from ecd_deploy.measure.latency import Latency, Measurement, measure_onnx
 from ecd_deploy.measure.layers import LayerCost, layer_costs
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.run_directory import RunDirectory
 
 PROFILE_NAME = "profile.json"

@@ -15,8 +15,8 @@ from rich.table import Table
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.gate_config import ProfileConfig
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.devices import Device, load_device
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile, describe, profile, profile_file
 from ecd_deploy.pipelines.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.run_directory import open_run

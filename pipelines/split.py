@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from ecd_deploy.data import DataSplits
 from ecd_deploy.models import build_student
+from ecd_deploy.pipelines.names import SPLIT_NAME, TRAINING_NAME, WEIGHTS_NAME
 from ecd_deploy.pipelines.run_directory import RunDirectory
-from ecd_deploy.pipelines.train import TRAINING_NAME, example_images, training_model
+from ecd_deploy.pipelines.train import example_images, training_model
 from ecd_deploy.split import SplitProof, SplitStudent, load_student, split_student, student_bytes
 from ecd_deploy.training import load_weights
-
-SPLIT_NAME = "split.json"
-WEIGHTS_NAME = "split.safetensors"
 
 
 def split(directory: RunDirectory, data: DataSplits) -> SplitStudent:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ecd_deploy.config import Recipe
     from ecd_deploy.data import DataSplits
     from ecd_deploy.gate_config import ProfileConfig
+    from ecd_deploy.pipelines.artefacts import ArtefactList
     from ecd_deploy.pipelines.bundle import Bundle
-    from ecd_deploy.pipelines.export import ArtefactList
     from ecd_deploy.pipelines.gate import GateReport
     from ecd_deploy.pipelines.profile import Profile
-    from ecd_deploy.pipelines.validate import Validation
+    from ecd_deploy.pipelines.validation import Validation
     from ecd_deploy.split import SplitProof
     from ecd_deploy.training import TrainingResult
 

@@ -11,11 +11,11 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel, build_training_model
 from ecd_deploy.errors import DataError, RecipeError, RunDirectoryError
 from ecd_deploy.models import build_student
+from ecd_deploy.pipelines.names import TRAINING_NAME
 from ecd_deploy.pipelines.run_directory import RunDirectory
 from ecd_deploy.training import TrainingResult
 from ecd_deploy.training import train as train_model
 
-TRAINING_NAME = "training.json"
 _EXAMPLE_IMAGES = 8
 
 

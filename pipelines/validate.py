@@ -6,88 +6,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ecd_deploy.data import DataSplits, ImageSet, eval_batches
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, Exporter, exporter_for
-from ecd_deploy.exporters.departure import Departure, first_departure
+from ecd_deploy.exporters.departure import first_departure
+from ecd_deploy.exporters.departure_result import Departure
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.gate_config import GateConfig
-from ecd_deploy.measure.accuracy import PairedTop1, paired_top1
-from ecd_deploy.measure.parity import Parity, compare_logits
+from ecd_deploy.measure.accuracy import paired_top1
+from ecd_deploy.measure.parity import compare_logits
 from ecd_deploy.measure.prediction import Predictions, predict, torch_predictor
 from ecd_deploy.models import build_student
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, Artefact, ArtefactList
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, Artefact, ArtefactList
 from ecd_deploy.pipelines.predictions import write_predictions
 from ecd_deploy.pipelines.run_directory import RunDirectory
-from ecd_deploy.pipelines.verdict import Help, Speed, compare_speed, judge
+from ecd_deploy.pipelines.validation import VALIDATION_NAME, ArtefactValidation, Budget, Validation
+from ecd_deploy.pipelines.verdict import compare_speed, judge
 from ecd_deploy.split import SplitStudent
 
-VALIDATION_NAME = "validation.json"
 _PARITY_IMAGES = 256
 _DEPARTURE_IMAGES = 4
 _BATCH_SIZE = 128
-
-
-class Budget(BaseModel):
-    """What a format that does not keep float32 may change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    relative: float
-    """Largest difference of a logit, as a share of the student's largest absolute logit."""
-    agreement: float
-    """Least share of images for which both choose the same class."""
-
-
-class ArtefactValidation(BaseModel):
-    """One artefact against the PyTorch student."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: str
-    file: str
-    sha256: str
-    parity: Parity
-    budget: Budget | None = None
-    """None where the format keeps float32: `gate.max_abs_diff` holds."""
-    departs: Departure | None = None
-    """Where parity fails: the first node of an ONNX artefact that departs from the student."""
-    top1: PairedTop1 | None = None
-    """On the whole test set, of what onnxruntime runs."""
-    speed: Speed | None = None
-    """Of what is made from the fp32 ONNX file and run by onnxruntime."""
-    help: Help | None = None
-
-    def parity_problem(self, max_abs_diff: float | None) -> str | None:
-        """How the logits miss the format's budget, in words; None where they keep it."""
-        parity = self.parity
-        if parity.problem() is not None:
-            return parity.problem()
-        if self.budget is None:
-            value, limit = parity.max_abs_diff or 0.0, max_abs_diff
-            return f"logits differ by {value:.2g}, limit {limit:.2g}" if limit is not None and value > limit else None
-        relative, agreement = parity.relative_diff or 0.0, parity.argmax_agreement or 0.0
-        if relative > self.budget.relative:
-            return f"logits differ by {relative:.1%} of the largest, limit {self.budget.relative:.0%}"
-        if agreement < self.budget.agreement:
-            return f"{agreement:.1%} of the images keep their class, limit {self.budget.agreement:.0%}"
-        return None
-
-
-class Validation(BaseModel):
-    """Written to `validation.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: int = 2
-    artefacts: tuple[ArtefactValidation, ...]
-    onnx_top1: PairedTop1
-    """The ONNX student by onnxruntime against the PyTorch student, on the whole test set."""
-    recommended: str = "onnx"
-    """Format of the artefact to ship to a host like this one: the fastest that helps, or fp32 ONNX."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from ecd_deploy.errors import ArtefactError, EcdDeployError
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.files import is_partial, sha256_file
 from ecd_deploy.models import build_student
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, AUDIT_NAME, ArtefactList, AuditReport
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, AUDIT_NAME, ArtefactList, AuditReport
 from ecd_deploy.pipelines.manifest import LOCK_NAME, MANIFEST_NAME, FileEntry
+from ecd_deploy.pipelines.names import SPLIT_NAME, WEIGHTS_NAME
 from ecd_deploy.pipelines.run_directory import RunDirectory, look_at_run
 from ecd_deploy.pipelines.sign import SIGNATURE_NAME
-from ecd_deploy.pipelines.split import SPLIT_NAME, WEIGHTS_NAME
 from ecd_deploy.split import SplitProof, load_student
 
 _UNRECORDED = {MANIFEST_NAME, LOCK_NAME, SIGNATURE_NAME}

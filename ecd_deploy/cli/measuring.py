@@ -61,7 +61,7 @@ def gate(run_dir: Path, baseline: Path | None, config: Path | None) -> None:
     from ecd_deploy.pipelines.steps import run_gate
 
     report = run_gate(run_dir, baseline=baseline, limits_file=config)
-    from ecd_deploy.pipelines.summary import print_gate
+    from ecd_deploy.pipelines.gate_text import print_gate
 
     print_gate(report, console())
     finish(report, run_dir)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ecd_deploy.data.images import ImageSet
@@ -43,16 +46,30 @@ class ArraySource:
 
 def open_digits(image_size: int | None) -> ArraySource:
     """Open scikit-learn's 1,797 handwritten digits, 8x8 grey: 500 for testing, 50 of each class."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = np.rint(digits.images * (255 / _DIGITS_LEVELS)).astype(np.uint8)
-    whole = ImageSet(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(digits.target.astype(np.int64)))
+    table = _digits_table()
+    pixels = np.rint(table[:, :-1] * (255 / _DIGITS_LEVELS)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    whole = ImageSet(torch.from_numpy(pixels), torch.from_numpy(table[:, -1].astype(np.int64)))
     test = balanced_subset(whole.labels, _DIGITS_TEST_IMAGES, seed=_DIGITS_SPLIT_SEED)
     is_train = torch.ones(len(whole), dtype=torch.bool)
     is_train[test] = False
-    classes = tuple(str(name) for name in digits.target_names)
+    classes = tuple("0123456789")
     return ArraySource(whole.select(is_train.nonzero().flatten()), whole.select(test), classes, image_size)
+
+
+def _digits_table() -> NDArray[np.float64]:
+    """Rows of 64 grey levels, 0 to 16, and the digit, from the file that scikit-learn's `load_digits` reads.
+
+    Not by that function: importing `sklearn.datasets` takes a second.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("the digits come with scikit-learn, which is not installed")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    try:
+        with gzip.open(file, "rt", encoding="ascii") as lines:
+            return np.loadtxt(lines, delimiter=",")
+    except OSError as error:
+        raise DataError(f"cannot read scikit-learn's digits: {error}") from error
 
 
 def open_cifar(name: Literal["cifar10", "cifar100"], path: str | None, image_size: int | None) -> ArraySource:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict
 
-from ecd_deploy.measure.prediction import Predictions
+if TYPE_CHECKING:
+    from ecd_deploy.measure.prediction import Predictions
 
 
 class Top1(BaseModel):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import onnx
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict
 
-from ecd_deploy.measure.latency import Measurement
+if TYPE_CHECKING:
+    import onnx
+
+    from ecd_deploy.measure.latency import Measurement
 
 _FUSED_SUFFIX = "_nchwc"
 
@@ -27,6 +31,8 @@ def layer_costs(model: bytes, measurement: Measurement) -> tuple[LayerCost, ...]
     A fused operator is named after the last value that it computes: from there the way leads back to the
     nearest operator with a weight, and the weight's name is the layer's.
     """
+    import onnx
+
     graph = onnx.load_model_from_string(model).graph
     finder = _LayerFinder(graph)
     times: dict[str, float] = {}

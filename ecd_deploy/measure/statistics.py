@@ -1,6 +1,7 @@
 """The statistics of the gate: bounds on an accuracy, on a paired drop, and on a percentile.
 
-Every bound is one-sided and distribution-free or exact where that is possible.
+Every bound is one-sided and distribution-free or exact where that is possible. The distributions come from
+`scipy.special`: `scipy.stats` knows them too, but takes a second to load, in every command that decides.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy import optimize, stats
+from scipy import special
 
 
 def accuracy_lower_bound(correct: int, total: int, confidence: float) -> float:
@@ -25,7 +26,7 @@ def accuracy_lower_bound(correct: int, total: int, confidence: float) -> float:
     _check_counts(correct, total)
     if correct == 0:
         return 0.0
-    return float(stats.beta.ppf(1 - confidence, correct, total - correct + 1))
+    return float(special.betaincinv(correct, total - correct + 1, 1 - confidence))
 
 
 def accuracy_interval(correct: int, total: int, confidence: float) -> tuple[float, float]:
@@ -55,7 +56,7 @@ def drop_upper_bound(lost: int, gained: int, total: int, confidence: float) -> f
         ValueError: no images, or counts that exceed them.
     """
     _check_counts(lost + gained, total)
-    quantile = float(stats.norm.ppf(confidence))
+    quantile = float(special.ndtri(confidence))
     observed = (lost - gained) / total
     if observed >= 1.0:
         return 1.0
@@ -63,10 +64,13 @@ def drop_upper_bound(lost: int, gained: int, total: int, confidence: float) -> f
     def excess(drop: float) -> float:
         return _paired_score(lost, gained, total, drop) + quantile
 
-    ceiling = 1.0 - 1e-12
-    if excess(ceiling) > 0:
+    low, high = observed, 1.0 - 1e-12
+    if excess(high) > 0:
         return 1.0
-    return float(optimize.brentq(excess, observed, ceiling, xtol=1e-10))
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high
 
 
 def _paired_score(lost: int, gained: int, total: int, drop: float) -> float:
@@ -104,7 +108,7 @@ def percentile_upper_bound(samples: Sequence[float], fraction: float, confidence
     """
     if len(samples) < samples_needed(fraction, confidence):
         return None
-    rank = int(stats.binom.ppf(confidence, len(samples), fraction)) + 1
+    rank = _binomial_quantile(confidence, len(samples), fraction) + 1
     return sorted(samples)[rank - 1] if rank <= len(samples) else None
 
 
@@ -114,7 +118,7 @@ def median_bounds(samples: Sequence[float], confidence: float) -> tuple[float, f
     Infinite where the samples are too few for any of them to be one.
     """
     ordered = sorted(samples)
-    rank = int(stats.binom.ppf(confidence, len(ordered), 0.5)) + 1
+    rank = _binomial_quantile(confidence, len(ordered), 0.5) + 1
     if rank > len(ordered):
         return -math.inf, math.inf
     return ordered[len(ordered) - rank], ordered[rank - 1]
@@ -125,7 +129,14 @@ def mcnemar_p_value(lost: int, gained: int) -> float:
 
     A large value does not say that nothing was lost; `drop_upper_bound` does.
     """
-    return float(stats.binomtest(lost, lost + gained, 0.5).pvalue) if lost + gained else 1.0
+    return min(1.0, 2 * float(special.bdtr(min(lost, gained), lost + gained, 0.5))) if lost + gained else 1.0
+
+
+def _binomial_quantile(probability: float, trials: int, chance: float) -> int:
+    """The least number of successes that is not exceeded with at least this probability."""
+    estimate = math.ceil(special.bdtrik(probability, trials, chance))
+    below = max(estimate - 1, 0)  # the estimate, a real number, may be above a whole one by a last bit
+    return below if special.bdtr(below, trials, chance) >= probability else estimate
 
 
 def _check_counts(part: int, total: int) -> None:

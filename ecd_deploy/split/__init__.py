@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from ecd_deploy.split.inventory import TensorRecord, state_digest
-from ecd_deploy.split.results import (
-    CheckResult,
-    CopyResult,
-    DataflowResult,
-    GraphResult,
-    HooksResult,
-    PerturbationResult,
-    ReferencesResult,
-    SplitChecks,
-    SplitProof,
-    StorageResult,
-    TrainModeResult,
-    ValuesResult,
-)
-from ecd_deploy.split.splitter import split_student
-from ecd_deploy.split.store import load_student, plain_state, read_student, save_student, student_bytes
-from ecd_deploy.split.student import SplitStudent
+from typing import TYPE_CHECKING
+
+from ecd_deploy.lazy import names_of
+
+if TYPE_CHECKING:
+    from ecd_deploy.split.inventory import state_digest
+    from ecd_deploy.split.records import TensorRecord
+    from ecd_deploy.split.results import (
+        CheckResult,
+        CopyResult,
+        DataflowResult,
+        GraphResult,
+        HooksResult,
+        PerturbationResult,
+        ReferencesResult,
+        SplitChecks,
+        SplitProof,
+        StorageResult,
+        TrainModeResult,
+        ValuesResult,
+    )
+    from ecd_deploy.split.splitter import split_student
+    from ecd_deploy.split.store import load_student, plain_state, read_student, save_student, student_bytes
+    from ecd_deploy.split.student import SplitStudent
 
 __all__ = [
     "CheckResult",
@@ -44,3 +50,30 @@ __all__ = [
     "state_digest",
     "student_bytes",
 ]
+
+_HOMES = {
+    "CheckResult": "ecd_deploy.split.results",
+    "CopyResult": "ecd_deploy.split.results",
+    "DataflowResult": "ecd_deploy.split.results",
+    "GraphResult": "ecd_deploy.split.results",
+    "HooksResult": "ecd_deploy.split.results",
+    "PerturbationResult": "ecd_deploy.split.results",
+    "ReferencesResult": "ecd_deploy.split.results",
+    "SplitChecks": "ecd_deploy.split.results",
+    "SplitProof": "ecd_deploy.split.results",
+    "SplitStudent": "ecd_deploy.split.student",
+    "StorageResult": "ecd_deploy.split.results",
+    "TensorRecord": "ecd_deploy.split.records",
+    "TrainModeResult": "ecd_deploy.split.results",
+    "ValuesResult": "ecd_deploy.split.results",
+    "load_student": "ecd_deploy.split.store",
+    "plain_state": "ecd_deploy.split.store",
+    "read_student": "ecd_deploy.split.store",
+    "save_student": "ecd_deploy.split.store",
+    "split_student": "ecd_deploy.split.splitter",
+    "state_digest": "ecd_deploy.split.inventory",
+    "student_bytes": "ecd_deploy.split.store",
+}
+
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
+    __getattr__ = names_of(__name__, _HOMES)

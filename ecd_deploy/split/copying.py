@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.errors import SplitError
-from ecd_deploy.split.inventory import TensorRecord, tensor_records
+from ecd_deploy.split.inventory import tensor_records
 from ecd_deploy.split.joint import student_logits
 from ecd_deploy.split.perturbation import bit_difference
+from ecd_deploy.split.records import TensorRecord
 from ecd_deploy.split.references import everything_sought
 from ecd_deploy.split.results import CopyResult, listed
 

@@ -13,7 +13,8 @@ from torch.export.graph_signature import InputKind
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split.dataflow import shown_path
 from ecd_deploy.split.exported import Reached, Slice, exported_program, first_output
-from ecd_deploy.split.inventory import TensorKind, auxiliary_tensors, named_tensors
+from ecd_deploy.split.inventory import auxiliary_tensors, named_tensors
+from ecd_deploy.split.records import TensorKind
 from ecd_deploy.split.results import GraphResult, listed
 from ecd_deploy.split.storages import StorageIndex
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.split.records import TensorKind, TensorRecord, records_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-TensorKind = Literal["parameter", "buffer", "attribute"]
 
 
 class NamedTensor(NamedTuple):
@@ -23,18 +20,6 @@ class NamedTensor(NamedTuple):
     name: str
     kind: TensorKind
     tensor: Tensor
-
-
-class TensorRecord(BaseModel):
-    """What is remembered of a tensor: enough to recognise it bit by bit."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-    name: str
-    kind: TensorKind
-    dtype: str
-    shape: tuple[int, ...]
-    sha256: str
 
 
 def named_tensors(module: nn.Module, prefix: str = "") -> tuple[NamedTensor, ...]:
@@ -68,12 +53,6 @@ def describe_tensors(tensors: Iterable[NamedTensor]) -> tuple[TensorRecord, ...]
         for entry in tensors
     )
     return tuple(sorted(records, key=lambda record: record.name))
-
-
-def records_digest(records: Iterable[TensorRecord]) -> str:
-    """SHA-256 over names, kinds, types, shapes and contents, in the order given."""
-    document = [record.model_dump(mode="json") for record in records]
-    return sha256_bytes(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
 
 
 def state_digest(module: nn.Module) -> str:

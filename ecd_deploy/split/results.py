@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ecd_deploy.split.inventory import TensorRecord, records_digest
+from ecd_deploy.split.records import TensorRecord, records_digest
 
 Count = Annotated[int, Field(ge=0)]
 _LISTED = 10

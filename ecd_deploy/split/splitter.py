@@ -12,9 +12,10 @@ from ecd_deploy.split.copying import check_copy
 from ecd_deploy.split.dataflow import check_dataflow
 from ecd_deploy.split.graph_check import check_graph
 from ecd_deploy.split.hooks import check_hooks
-from ecd_deploy.split.inventory import TensorRecord, auxiliary_tensors, describe_tensors, records_digest
+from ecd_deploy.split.inventory import auxiliary_tensors, describe_tensors
 from ecd_deploy.split.joint import preserved
 from ecd_deploy.split.perturbation import check_perturbation
+from ecd_deploy.split.records import TensorRecord, records_digest
 from ecd_deploy.split.references import check_references
 from ecd_deploy.split.results import CheckResult, SplitChecks, SplitProof
 from ecd_deploy.split.storage_check import check_storage

@@ -32,7 +32,7 @@ def are_followed(program: ExportedProgram) -> bool:
     inputs = {_memory(node) for node in program.graph.nodes if node.op == "placeholder"}
     return not (
         program.graph_signature.buffers_to_mutate
-        or any(str(node.target._schema.name) not in _KEEPING for node in writes)  # type: ignore[union-attr]
+        or any(str(node.target._schema.name) not in _KEEPING for node in writes)
         or any(_memory(_target(node)) in {None, *inputs} for node in writes)
         or any(isinstance(node.target, HigherOrderOperator) for node in program.graph.nodes)
     )

@@ -7,12 +7,12 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.gate import GATE_NAME, GateReport
+from ecd_deploy.pipelines.names import SPLIT_NAME
 from ecd_deploy.pipelines.run_directory import RunDirectory
-from ecd_deploy.pipelines.split import SPLIT_NAME
 from ecd_deploy.pipelines.split_text import describe_proof
-from ecd_deploy.pipelines.validate import VALIDATION_NAME, Validation
+from ecd_deploy.pipelines.validation import VALIDATION_NAME, Validation
 from ecd_deploy.split import SplitProof
 
 CARD_NAME = "MODEL_CARD.md"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.pipelines.gate import GateReport
+from ecd_deploy.pipelines.gate_text import format_number
 from ecd_deploy.pipelines.profile import Profile
 from ecd_deploy.pipelines.report.classes import class_section
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
@@ -40,11 +41,6 @@ def sections(results: RunResults, others: Sequence[NamedRun] = ()) -> tuple[Sect
         _split(results),
         _environment(results),
     )
-
-
-def format_number(value: float | None, unit: str = "") -> str:
-    """Four significant digits with the unit; a dash where there is no value."""
-    return "-" if value is None else f"{value:.4g} {unit}".rstrip()
 
 
 def _gate(gate: GateReport) -> Section:

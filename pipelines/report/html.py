@@ -8,8 +8,9 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from ecd_deploy.pipelines.gate_text import format_number
 from ecd_deploy.pipelines.report.charts import Curve, latency_distribution, training_curves
-from ecd_deploy.pipelines.report.content import format_number, lead_in, sections
+from ecd_deploy.pipelines.report.content import lead_in, sections
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.split_picture import split_picture
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import ImageSet
 from ecd_deploy.errors import ArtefactError
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, Environment
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.gate import GATE_NAME, GateReport
+from ecd_deploy.pipelines.names import SPLIT_NAME, TRAINING_NAME
 from ecd_deploy.pipelines.predictions import StoredPredictions, read_predictions
 from ecd_deploy.pipelines.profile import PROFILE_NAME, Profile
 from ecd_deploy.pipelines.run_directory import RunDirectory
-from ecd_deploy.pipelines.split import SPLIT_NAME
-from ecd_deploy.pipelines.train import TRAINING_NAME
-from ecd_deploy.pipelines.validate import VALIDATION_NAME, Validation
+from ecd_deploy.pipelines.validation import VALIDATION_NAME, Validation
 from ecd_deploy.split import SplitProof
 from ecd_deploy.training import EpochRecord, TrainingResult
 

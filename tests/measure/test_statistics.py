@@ -8,8 +8,10 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from ecd_deploy.measure.statistics import (
+    _binomial_quantile,
     accuracy_lower_bound,
     drop_upper_bound,
+    mcnemar_p_value,
     percentile,
     percentile_upper_bound,
     samples_needed,
@@ -98,3 +100,16 @@ def test_percentile_bound_covers_at_its_confidence() -> None:
     bounds = [percentile_upper_bound(list(generator.exponential(size=120)), 0.9) for _ in range(2_000)]
     covered = np.mean([bound is not None and bound >= truth for bound in bounds])
     assert covered >= 0.985
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 1), (3, 1), (5, 5), (0, 12), (40, 61)])
+def test_mcnemar_is_the_binomial_test(lost: int, gained: int) -> None:
+    expected = stats.binomtest(lost, lost + gained, 0.5).pvalue
+    assert mcnemar_p_value(lost, gained) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_ranks_are_the_quantiles_of_a_binomial(confidence: float) -> None:
+    for count in (5, 44, 459, 1_000):
+        for fraction in (0.5, 0.9, 0.99):
+            assert _binomial_quantile(confidence, count, fraction) == int(stats.binom.ppf(confidence, count, fraction))

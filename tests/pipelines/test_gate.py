@@ -10,19 +10,19 @@ from ecd_deploy.config import Recipe, load_recipe
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, DigestError, RunDirectoryError
 from ecd_deploy.exporters.audit import ArtefactAudit
-from ecd_deploy.exporters.departure import Departure
+from ecd_deploy.exporters.departure_result import Departure
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure.accuracy import PairedTop1, Top1
 from ecd_deploy.measure.latency import Latency, Percentile
 from ecd_deploy.measure.parity import Parity
 from ecd_deploy.models import build_student
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, AUDIT_NAME, Artefact, ArtefactList, AuditReport
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, AUDIT_NAME, Artefact, ArtefactList, AuditReport
 from ecd_deploy.pipelines.gate import GATE_NAME, Check, GateReport, Verdict, gate
+from ecd_deploy.pipelines.names import SPLIT_NAME
 from ecd_deploy.pipelines.profile import PROFILE_NAME
 from ecd_deploy.pipelines.run_directory import RunDirectory, create_run
-from ecd_deploy.pipelines.split import SPLIT_NAME
-from ecd_deploy.pipelines.validate import VALIDATION_NAME, ArtefactValidation, Budget, Validation
+from ecd_deploy.pipelines.validation import VALIDATION_NAME, ArtefactValidation, Budget, Validation
 from ecd_deploy.split import SplitProof, split_student
 from tests.pipelines.profiles import profiled
 

@@ -14,7 +14,7 @@ from ecd_deploy.files import sha256_file
 from ecd_deploy.gate_config import GateConfig
 from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
 from ecd_deploy.measure.prediction import Predictions
-from ecd_deploy.pipelines.export import ARTEFACTS_NAME, Artefact, ArtefactList
+from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, Artefact, ArtefactList
 from ecd_deploy.pipelines.gate import read_limits
 from ecd_deploy.pipelines.gate_baseline import (
     BaselineComparison,

@@ -6,7 +6,8 @@ import pytest
 
 from ecd_deploy.measure.accuracy import PairedTop1, Top1
 from ecd_deploy.measure.parity import Parity
-from ecd_deploy.pipelines.validate import ArtefactValidation, _recommended
+from ecd_deploy.pipelines.validate import _recommended
+from ecd_deploy.pipelines.validation import ArtefactValidation
 from ecd_deploy.pipelines.verdict import Help, Speed, compare_speed, judge
 
 

@@ -1,0 +1,33 @@
+"""What is remembered of a tensor, and the digest of many."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ecd_deploy.files import sha256_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TensorKind = Literal["parameter", "buffer", "attribute"]
+
+
+class TensorRecord(BaseModel):
+    """What is remembered of a tensor: enough to recognise it bit by bit."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    name: str
+    kind: TensorKind
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+def records_digest(records: Iterable[TensorRecord]) -> str:
+    """SHA-256 over names, kinds, types, shapes and contents, in the order given."""
+    document = [record.model_dump(mode="json") for record in records]
+    return sha256_bytes(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
