@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,57 +18,11 @@ from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure.latency import Measurement
 from ecd_deploy.pipelines.remote import DeviceError, measure_on_host, measure_on_hosts
 from tests.measure.models import convolution_model
+from tests.pipelines.sshd import MISSING, Server, start_server
 
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-pytestmark = pytest.mark.skipif(SSHD is None or shutil.which("ssh") is None, reason="no OpenSSH server and client")
+pytestmark = pytest.mark.skipif(MISSING, reason="no OpenSSH server and client")
 QUICK = ProfileConfig(min_seconds=0.05, min_samples=50, warmup_seconds=0.0)
 LONG = ProfileConfig(min_seconds=60.0, warmup_seconds=0.0)
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running sshd, the ssh command for it, and where its sessions keep temporary files."""
-
-    ssh: tuple[str, ...]
-    temporary: Path
-    user: str
-
-    def left(self) -> list[str]:
-        return [path.name for path in self.temporary.iterdir()]
-
-    def wait_until_clean(self) -> bool:
-        for _ in range(100):
-            if not self.left():
-                return True
-            time.sleep(0.1)
-        return False
-
-
-def start_server(folder: Path, temporary: Path) -> tuple[Server, subprocess.Popen[bytes]]:
-    for name in ("host", "user"):
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-        subprocess.run(command, check=True)
-    shutil.copy(folder / "user.pub", folder / "authorized")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    user = pwd.getpwuid(os.getuid()).pw_name
-    (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
-        f"PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
-        f"SetEnv TMPDIR={temporary} OMP_NUM_THREADS=1\n"
-    )
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)
-    process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")], stderr=subprocess.DEVNULL)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    ssh: tuple[str, ...] = ("ssh", "-T", "-F", "none", "-i", f"{folder}/user", "-p", str(port), "-o", "BatchMode=yes")
-    ssh += ("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={folder}/known", "-o", "LogLevel=ERROR")
-    return Server(ssh, temporary, user), process
 
 
 @pytest.fixture
