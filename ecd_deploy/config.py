@@ -10,7 +10,8 @@ import json
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import NoneType
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -249,5 +250,6 @@ def _explain(error: ValidationError, where: str) -> str:
 def _allowed_keys(location: tuple[int | str, ...]) -> tuple[str, ...]:
     section: Any = Recipe
     for part in location:
-        section = section.model_fields[part].annotation
+        annotation = section.model_fields[part].annotation
+        section = next((kind for kind in get_args(annotation) if kind is not NoneType), annotation)
     return tuple(section.model_fields)

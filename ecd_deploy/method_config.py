@@ -13,6 +13,9 @@ between the heads' logits, and a loss between their features.
 | mutual learning (DML) with that teacher | `name = "joint"`, `logits = "mutual"` |
 | ensemble distillation (ED) with it | `name = "joint"`, `logits = "ensemble"` |
 | feature loss, table 5 | `name = "joint"`, `features = "stage"` or `"block"` |
+| two-stage methods, tables 11, 14, 15 | `name = "distil"` with `[method.pretrained]` |
+| ECD + KD, + FitNet, + CRD | `name = "ecd"` with `[method.pretrained]` |
+| ONE | `name = "one"` |
 """
 
 from __future__ import annotations
@@ -31,6 +34,62 @@ _LOGITS_FACTORS = {"none": 0.0, "ensemble": 1.0, "mutual": 1.0, "teacher": 0.1}
 _LOGITS_TEMPERATURES = {"none": 1.0, "ensemble": 3.0, "mutual": 1.0, "teacher": 4.0}
 _FEATURES_FACTORS = {"none": 0.0, "stage": 1e-2, "block": 1e-4}
 
+PretrainedLoss = Literal["kd", "fitnet", "at", "fsp", "sp", "vid", "pkt", "ft", "nst", "rkd", "cc", "crd"]
+
+# Table 11; its 25 and 50 of RKD are inside that loss.
+_PRETRAINED_FACTORS: dict[PretrainedLoss, float] = {
+    "kd": 0.1,
+    "fitnet": 0.1,
+    "at": 1000.0,
+    "fsp": 1.0,
+    "sp": 3000.0,
+    "vid": 1.0,
+    "pkt": 1000.0,
+    "ft": 200.0,
+    "nst": 10.0,
+    "rkd": 1.0,
+    "cc": 100.0,
+    "crd": 0.8,
+}
+_BRANCHES = 3
+
+
+def _is_absent(value: object) -> bool:
+    """Whether a field that came later is not in use: it is left out, so that older recipes keep their digest."""
+    return value is None
+
+
+class PretrainedConfig(Section):
+    """A teacher that was trained before, and what the student learns from it (paper, equation 1 and table 11).
+
+    `run` is a run directory of this program, of the same images; its student is the teacher, frozen and in
+    evaluation mode. Losses other than kd, fitnet, sp and nst need the extra `[baselines]`.
+    """
+
+    run: Annotated[str, Field(min_length=1)] = Field(description="Run directory whose trained student is the teacher.")
+    losses: tuple[PretrainedLoss, ...] = Field(min_length=1, description="Which are summed, each with its factor.")
+    factors: tuple[PositiveFloat, ...] | None = Field(
+        default=None, description="Their weights in the order of `losses`. Default: table 11's."
+    )
+    temperature: PositiveFloat = Field(default=4.0, description="Of kd (table 11).")
+    negatives: PositiveInt = Field(
+        default=16384, description="Of crd, images of other classes that each image is told from. As in CRD's code."
+    )
+
+    @property
+    def weighted_losses(self) -> tuple[tuple[PretrainedLoss, float], ...]:
+        """Each loss with the given factor, or table 11's."""
+        factors = self.factors or tuple(_PRETRAINED_FACTORS[loss] for loss in self.losses)
+        return tuple(zip(self.losses, factors, strict=True))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.losses)) != len(self.losses):
+            raise ValueError(f"losses {list(self.losses)} names a loss twice")
+        if self.factors is not None and len(self.factors) != len(self.losses):
+            raise ValueError(f"factors {list(self.factors)} must be as many as losses {list(self.losses)}")
+        return self
+
 
 class MethodConfig(Section):
     """How the student is trained: with ECD (paper, section 3), beside a teacher without connections, or alone.
@@ -40,9 +99,10 @@ class MethodConfig(Section):
     baseline differs from ECD by `name` alone. A field that adds something is refused where it cannot.
     """
 
-    name: Literal["ecd", "joint", "plain"] = Field(
+    name: Literal["ecd", "joint", "plain", "distil", "one"] = Field(
         default="ecd",
-        description="Teacher and connections; a teacher that nothing but losses ties to the student; none.",
+        description="Teacher and connections; a teacher that nothing but losses ties to the student; none; "
+        "a pre-trained teacher; branches of the student and their gated ensemble.",
     )
     teacher: Literal["daconv", "se", "cbam"] = Field(
         default="daconv",
@@ -93,16 +153,32 @@ class MethodConfig(Section):
     features_factor: PositiveFloat | None = Field(
         default=None, description="Its weight. Default: the paper's, 0.01 for stage and 0.0001 for block."
     )
+    pretrained: PretrainedConfig | None = Field(
+        default=None, exclude_if=_is_absent, description="Losses from a teacher that was trained before."
+    )
+    branches: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, exclude_if=_is_absent, description="Of 'one', the student among them. Default: 3 (table 11)."
+    )
+
+    @property
+    def used_branches(self) -> int:
+        """The given number, or the paper's."""
+        return self.branches or _BRANCHES
 
     @property
     def used_logits_factor(self) -> float:
         """The given factor, or the default of the loss."""
-        return _LOGITS_FACTORS[self.logits] if self.logits_factor is None else self.logits_factor
+        return _LOGITS_FACTORS[self.used_logits] if self.logits_factor is None else self.logits_factor
 
     @property
     def used_logits_temperature(self) -> float:
         """The given temperature, or the default of the loss."""
-        return _LOGITS_TEMPERATURES[self.logits] if self.logits_temperature is None else self.logits_temperature
+        return _LOGITS_TEMPERATURES[self.used_logits] if self.logits_temperature is None else self.logits_temperature
+
+    @property
+    def used_logits(self) -> Logits:
+        """The loss between the heads; that of ONE is given by its name."""
+        return "ensemble" if self.name == "one" else self.logits
 
     @property
     def used_features_factor(self) -> float:
@@ -113,18 +189,28 @@ class MethodConfig(Section):
     def _check(self) -> Self:
         if len(set(self.stages)) != len(self.stages):
             raise ValueError(f"stages {list(self.stages)} names a stage twice")
-        if self.name == "plain":
+        if self.name in ("plain", "distil", "one"):
             for field, value in (("logits", self.logits), ("features", self.features)):
                 if value != "none":
                     raise ValueError(
-                        f"{field} '{value}' needs a teacher; name 'plain' has none, 'joint' and 'ecd' have"
+                        f"{field} '{value}' needs a teacher; name '{self.name}' generates none, 'joint' and 'ecd' do"
                     )
-        if self.logits == "none":
+        if self.used_logits == "none":
             for field, number in (("factor", self.logits_factor), ("temperature", self.logits_temperature)):
                 if number is not None:
                     raise ValueError(f"logits_{field} {number} has no effect: logits is 'none'")
         if self.features == "none" and self.features_factor is not None:
             raise ValueError(f"features_factor {self.features_factor} has no effect: features is 'none'")
+        return self
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.name == "distil" and self.pretrained is None:
+            raise ValueError("name 'distil' needs [method.pretrained] with run and losses")
+        if self.name in ("plain", "one") and self.pretrained is not None:
+            raise ValueError(f"pretrained is for name 'distil', 'ecd' or 'joint', not '{self.name}'")
+        if self.name != "one" and self.branches is not None:
+            raise ValueError(f"branches {self.branches} has no effect: name is '{self.name}' and not 'one'")
         return self
 
     @model_validator(mode="after")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -18,24 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ecd_deploy.errors import EcdDeployError, Interrupted, RunDirectoryError, TrainingError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.run_directory import open_run
-from ecd_deploy.pipelines.study import Study, check_fairness, recipe_of
+from ecd_deploy.pipelines.study import Study, check_fairness, recipe_of, run_directory
+from ecd_deploy.pipelines.study_places import Handle, Place, executor
 from ecd_deploy.pipelines.study_plot import plot_curves
-from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun, run_arm, run_directory
+from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
 from ecd_deploy.pipelines.study_table import check_pairs, rows, to_csv, to_markdown
 
-Place = Literal["here", "processes", "slurm", "local"]
-"""In this process, in processes of this machine, or by submitit: on a Slurm cluster, or its local stand-in."""
-
 _POLL_SECONDS = 0.5
-_SLURM_MINUTES = 48 * 60
 
-
-class _Handle(Protocol):
-    """What a Future and a submitit Job have in common."""
-
-    def done(self) -> bool: ...
-
-    def result(self) -> ArmRun: ...
+_Key = tuple[str, int]
+"""An arm's name and a seed."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +57,7 @@ def compare(
     """
     check_fairness(study)
     planned = [(arm.name, seed) for seed in study.seeds for arm in study.arms]
-    recipes = [recipe_of(study, study.arm(arm), seed) for arm, seed in planned]
+    recipes = [recipe_of(study, study.arm(arm), seed, out) for arm, seed in planned]
     if jobs > 1 and any(recipe.train.threads is None for recipe in recipes):
         raise UsageError(f"--jobs {jobs} needs train.threads in the study: the runs share this machine's cores")
     if not resume and out.is_dir() and any(out.iterdir()):
@@ -78,14 +66,14 @@ def compare(
     open_runs = [key for key in planned if key not in {(run.arm, run.seed) for run in finished}]
     epochs = sum(recipe.train.epochs for recipe in recipes)
     failures: list[str] = []
-    with _executor(place, jobs, out) as start, _progress(console, epochs) as show:
+    with executor(place, jobs, out, console) as start, _progress(console, epochs) as show:
         # A pool takes the next run before the last one has ended, and would go on with it after an interruption.
         at_once = {"here": 1, "processes": jobs}.get(place, len(open_runs))
-        waiting: dict[tuple[str, int], _Handle] = {}
+        waiting: dict[_Key, Handle] = {}
         while open_runs or waiting:
-            while open_runs and len(waiting) < at_once:
-                key = open_runs.pop(0)
-                waiting[key] = start(study, *key, out)
+            while len(waiting) < at_once and (ready := _ready(study, open_runs, waiting)):
+                open_runs.remove(ready)
+                waiting[ready] = start(study, *ready, out)
             show(_epochs_done(planned, out))
             ended = [key for key, handle in waiting.items() if handle.done()]
             for key in ended:
@@ -99,7 +87,17 @@ def compare(
     return _write(study, finished, out)
 
 
-def _settle(name: str, handle: _Handle, finished: list[ArmRun], failures: list[str], console: Console) -> None:
+def _ready(study: Study, open_runs: Sequence[_Key], waiting: Iterable[_Key]) -> _Key | None:
+    """The next run whose teacher's run has ended."""
+    unfinished = {*open_runs, *waiting}
+    for arm, seed in open_runs:
+        teacher = study.arm(arm).teacher
+        if teacher is None or (teacher, seed) not in unfinished:
+            return arm, seed
+    return None
+
+
+def _settle(name: str, handle: Handle, finished: list[ArmRun], failures: list[str], console: Console) -> None:
     try:
         run = handle.result()
     except Interrupted:
@@ -130,7 +128,7 @@ def _finished(study: Study, arm: str, seed: int, out: Path) -> ArmRun | None:
         return None
     with open_run(root) as directory:
         run = directory.read_json(RUN_NAME, ArmRun, made_by="compare")
-    if run.recipe_digest != recipe_of(study, study.arm(arm), seed).digest():
+    if run.recipe_digest != recipe_of(study, study.arm(arm), seed, out).digest():
         raise RunDirectoryError(f"{root} is of another recipe than the study's; choose another --out")
     return run
 
@@ -149,43 +147,3 @@ def _progress(console: Console, epochs: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("", total=epochs)
         yield lambda done: bar.update(task, completed=done)
-
-
-@contextmanager
-def _executor(place: Place, jobs: int, out: Path) -> Iterator[Callable[[Study, str, int, Path], _Handle]]:
-    """Give a function that starts a run and returns its handle."""
-    if place == "here":
-        yield _run_here
-    elif place == "processes":
-        # a fresh process for each run, so that its peak memory is its own
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1)
-        try:
-            yield lambda *key: pool.submit(_run_alone, *key)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    else:
-        yield _submitter(place, jobs, out)
-
-
-def _run_alone(study: Study, arm: str, seed: int, out: Path) -> ArmRun:
-    return run_arm(study, arm, seed, out, own_process=True)
-
-
-def _run_here(study: Study, arm: str, seed: int, out: Path) -> _Handle:
-    future: Future[ArmRun] = Future()
-    try:
-        future.set_result(run_arm(study, arm, seed, out, own_process=False))
-    except EcdDeployError as error:
-        future.set_exception(error)
-    return future
-
-
-def _submitter(place: Place, jobs: int, out: Path) -> Callable[[Study, str, int, Path], _Handle]:
-    try:
-        import submitit
-    except ImportError as error:
-        raise UsageError("--slurm needs submitit: pip install 'ecd-deploy[slurm]'") from error
-    executor = submitit.AutoExecutor(folder=out / "submitit", cluster=place)
-    executor.update_parameters(timeout_min=_SLURM_MINUTES, cpus_per_task=max(1, (os.cpu_count() or 1) // jobs))
-    return lambda *key: executor.submit(_run_alone, *key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -29,6 +30,9 @@ class Arm(Section):
     set: tuple[str, ...] = Field(default=(), description="`key.path=value` each, on top of the study's own.")
     baseline: _Name | None = Field(
         default=None, description="The arm that it is compared with. Default: the study's; a baseline names itself."
+    )
+    teacher: _Name | None = Field(
+        default=None, description="The arm whose run of the same seed is the pre-trained teacher (method.pretrained)."
     )
     claim: str = Field(default="", description="What the paper's text says of it, in the paper's own figures.")
 
@@ -59,6 +63,13 @@ class Study(Section):
         for name in (self.baseline, *(arm.baseline for arm in self.arms if arm.baseline)):
             if name not in names:
                 raise ValueError(f"the baseline '{name}' is no arm; arms are {', '.join(names)}")
+        free = [arm.name for arm in self.arms if arm.teacher is None]
+        for arm in self.arms:
+            if arm.teacher is not None and arm.teacher not in free:
+                raise ValueError(
+                    f"the teacher '{arm.teacher}' of '{arm.name}' is no arm without a teacher of its own; "
+                    f"those are {', '.join(free)}"
+                )
         return self
 
     def arm(self, name: str) -> Arm:
@@ -106,13 +117,21 @@ def load_study(name_or_path: str) -> Study:
     return study.model_copy(update={"recipe": str(folder / study.recipe)})
 
 
-def recipe_of(study: Study, arm: Arm, seed: int) -> Recipe:
-    """Resolve the recipe of one run.
+def recipe_of(study: Study, arm: Arm, seed: int, out: Path = Path()) -> Recipe:
+    """Resolve the recipe of one run; `out`, the study's folder, is where its teacher's run is.
 
     Raises:
         RecipeError: an override is wrong.
     """
-    return load_recipe(study.recipe, (*study.set, *arm.set, f"seed={seed}", f"name={arm.name}"))
+    own = [f"seed={seed}", f"name={arm.name}"]
+    if arm.teacher is not None:
+        own.append(f"method.pretrained.run={json.dumps(str(run_directory(out, arm.teacher, seed)))}")
+    return load_recipe(study.recipe, (*study.set, *arm.set, *own))
+
+
+def run_directory(out: Path, arm: str, seed: int) -> Path:
+    """Where a run of a study is kept."""
+    return out / arm / f"seed-{seed}"
 
 
 def check_fairness(study: Study) -> None:

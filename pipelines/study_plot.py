@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecd_deploy.pipelines.study import Study
-from ecd_deploy.pipelines.study_run import ArmRun, run_directory
+from ecd_deploy.pipelines.study import Study, run_directory
+from ecd_deploy.pipelines.study_run import ArmRun
 
 
 def plot_curves(study: Study, runs: Sequence[ArmRun], out: Path) -> bytes:

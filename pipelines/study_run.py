@@ -14,7 +14,7 @@ from ecd_deploy.data.batches import eval_batches
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
 from ecd_deploy.pipelines.run_directory import create_run
-from ecd_deploy.pipelines.study import Study, recipe_of
+from ecd_deploy.pipelines.study import Study, recipe_of, run_directory
 from ecd_deploy.pipelines.train import train, training_model
 from ecd_deploy.split import state_digest
 from ecd_deploy.training import load_weights
@@ -68,18 +68,13 @@ class ArmRun(BaseModel):
     threads: int
 
 
-def run_directory(out: Path, arm: str, seed: int) -> Path:
-    """Where a run of a study is kept."""
-    return out / arm / f"seed-{seed}"
-
-
 def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) -> ArmRun:
     """Train and test one arm with one seed, or go on where it was interrupted.
 
     Raises:
         EcdDeployError: what training can raise; checkpoints stay.
     """
-    recipe = recipe_of(study, study.arm(arm), seed)
+    recipe = recipe_of(study, study.arm(arm), seed, out)
     data = load_data(recipe.data, seed=seed)
     root = run_directory(out, arm, seed)
     model = training_model(recipe, data)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
-from ecd_deploy.distill import TrainingModel, build_training_model
+from ecd_deploy.distill import TrainedTeacher, TrainingModel, build_training_model
 from ecd_deploy.errors import DataError, RecipeError, RunDirectoryError
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.names import TRAINING_NAME
-from ecd_deploy.pipelines.run_directory import RunDirectory
-from ecd_deploy.training import TrainingResult
+from ecd_deploy.pipelines.run_directory import RunDirectory, look_at_run
+from ecd_deploy.training import TrainingResult, load_weights
 from ecd_deploy.training import train as train_model
 
 _EXAMPLE_IMAGES = 8
@@ -57,6 +59,8 @@ def training_model(recipe: Recipe, data: DataSplits) -> TrainingModel:
     Raises:
         RecipeError: `student.num_classes` differs from the data's.
         StudentError: the student cannot be built or has no such stages.
+        RunDirectoryError: the run of the trained teacher is absent, unfinished or of other images.
+        UsageError: an extra is not installed.
     """
     classes = len(data.classes)
     expected = recipe.student.num_classes
@@ -64,9 +68,27 @@ def training_model(recipe: Recipe, data: DataSplits) -> TrainingModel:
         raise RecipeError(f"student.num_classes is {expected}, but the data have {classes} classes")
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
+    trained = None if recipe.method.pretrained is None else _trained_teacher(Path(recipe.method.pretrained.run), data)
     torch.manual_seed(recipe.seed)
     student = build_student(recipe.student.name, num_classes=classes, in_channels=data.in_channels)
-    return build_training_model(recipe.method, student, example=example_images(data))
+    return build_training_model(recipe.method, student, example=example_images(data), trained=trained)
+
+
+def _trained_teacher(root: Path, data: DataSplits) -> TrainedTeacher:
+    """Take the student of a finished run, with the weights that its recipe selects."""
+    try:
+        directory = look_at_run(root)
+        directory.require(TRAINING_NAME, made_by="train")
+    except RunDirectoryError as error:
+        raise RunDirectoryError(f"method.pretrained.run: {error}") from error
+    if directory.manifest.data_digest != data.digest:
+        raise RunDirectoryError(
+            f"method.pretrained.run: {root} was trained on other images, or with another cut of them: its data have "
+            f"digest {directory.manifest.data_digest}, these have {data.digest}; use the same [data] and seed"
+        )
+    model = training_model(directory.recipe, data)
+    load_weights(root, directory.recipe.train.select, model)
+    return TrainedTeacher(model.student, data.train.labels)
 
 
 def example_images(data: DataSplits) -> Tensor:

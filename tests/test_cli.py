@@ -58,6 +58,7 @@ def test_commands_and_options_are_these() -> None:
         "verify": ["chain", "public_key", "reproduce", "run_dir"],
         "sign": ["certificate", "chain", "key", "run_dir"],
         "recipes": [],
+        "studies": [],
         "models": [],
         "inspect": ["classes", "every_convolution", "image_size", "in_channels", "kernels", "model", "stages"],
         "schema": [],
@@ -142,6 +143,7 @@ def test_lists(tmp_path: Path) -> None:
     models = run_command(["models"], cwd=tmp_path).out
     assert "resnet164" in models
     assert "torchvision:NAME" in models
+    assert "table-15           24 arms x 3 seeds" in run_command(["studies"], cwd=tmp_path).out
 
 
 def test_doctor_finds_what_is_installed(tmp_path: Path) -> None:

@@ -10,6 +10,16 @@ from ecd_deploy.cli.ending import console
 
 
 @click.command()
+def studies() -> None:
+    """List the built-in studies, one for each of the paper's tables."""
+    from ecd_deploy.pipelines.study import builtin_studies, load_study
+
+    for name in builtin_studies():
+        study = load_study(name)
+        click.echo(f"{name:18} {len(study.arms)} arms x {len(study.seeds)} seeds. {study.description}")
+
+
+@click.command()
 @click.argument("study")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME.")
 @click.option("--resume", is_flag=True, help="Keep finished runs and go on with the others.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ecd_deploy.distill.dynamic_conv import Backend
-    from ecd_deploy.method_config import Features, MethodConfig
+    from ecd_deploy.method_config import Features
 
 
 class TrainingModel(nn.Module, ABC):
@@ -181,45 +181,3 @@ class PlainModel(TrainingModel):
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Return (student logits,), of shape (N, classes)."""
         return (self.student(images.contiguous(memory_format=self.layout)),)
-
-
-def build_training_model(config: MethodConfig, student: nn.Module, *, example: Tensor | None = None) -> TrainingModel:
-    """Make the model that a recipe asks for; its objective is `build_objective`'s.
-
-    Args:
-        config: the recipe's method.
-        student: any network of images (N, C, H, W) -> logits (N, classes).
-        example: images (N, C, H, W) to find the student's structure with.
-
-    Raises:
-        StudentError: the student cannot be treated, or has no such stage.
-    """
-    if config.name == "plain":
-        return PlainModel(student)
-    if config.name == "joint":
-        generated = build_teacher(
-            student,
-            teacher=config.teacher,
-            kernels=config.kernels,
-            reduction=config.reduction,
-            temperature=config.temperature,
-            backend=config.backend,
-            example=example,
-        )
-        compared = compared_sites(generated.report, config.features, config.stages)
-        return JointModel(student, generated, ensemble=config.logits == "ensemble", compared=compared)
-    return ECDModel(
-        student,
-        config.teacher,
-        config.kernels,
-        config.connection,
-        config.stages,
-        sites=config.sites,
-        density=config.density,
-        reduction=config.reduction,
-        temperature=config.temperature,
-        backend=config.backend,
-        ensemble=config.logits == "ensemble",
-        features=config.features,
-        example=example,
-    )

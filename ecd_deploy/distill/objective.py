@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ecd_deploy.method_config import Features, Logits, MethodConfig
 
-TermName = Literal["student", "teacher", "ensemble", "logits", "features"]
+TermName = Literal["student", "teacher", "ensemble", "branches", "logits", "features", "pretrained"]
 HEADS: tuple[TermName, ...] = ("student", "teacher", "ensemble")
 
 
@@ -53,6 +53,8 @@ class Objective:
         logits_temperature: of that loss.
         features: whether pairs of features follow the logits.
         features_factor: b.
+        pretrained: whether the last output is the sum of the losses from a frozen teacher, their factors included.
+        branched: whether the heads are the student, the ensemble and the other branches, as of ONE.
     """
 
     label_smoothing: float = 0.0
@@ -61,16 +63,37 @@ class Objective:
     logits_temperature: float = 1.0
     features: Features = "none"
     features_factor: float = 1.0
+    pretrained: bool = False
+    branched: bool = False
 
     def __call__(self, outputs: tuple[Tensor, ...], labels: Tensor) -> LossTerms:
         """Compute all terms.
 
         Args:
             outputs: of a `TrainingModel` in training mode: logits (N, classes) of each head, then pairs of
-                features (N, C, H, W) if they are compared.
+                features (N, C, H, W) if they are compared, then the scalar of a frozen teacher.
             labels: class indices (N,).
         """
+        if self.branched:
+            return LossTerms(tuple(self._of_branches(outputs, labels)))
+        if self.pretrained:
+            *others, value = outputs
+            from_teacher = LossTerm(name="pretrained", value=value)
+            return LossTerms((*self._terms(tuple(others), labels), from_teacher))
         return LossTerms(tuple(self._terms(outputs, labels)))
+
+    def _of_branches(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Iterator[LossTerm]:
+        """Each branch learns from the labels and from the ensemble: Lan et al. (2018)."""
+        student, ensemble, *others = outputs
+
+        def cross_entropy(logits: Tensor) -> Tensor:
+            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+        yield LossTerm(name="student", value=cross_entropy(student))
+        yield LossTerm(name="teacher", value=cross_entropy(ensemble))
+        yield LossTerm(name="branches", value=torch.stack([cross_entropy(logits) for logits in others]).sum())
+        imitations = [divergence(ensemble, logits, self.logits_temperature) for logits in (student, *others)]
+        yield LossTerm(name="logits", value=torch.stack(imitations).sum(), factor=self.logits_factor)
 
     def _terms(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Iterator[LossTerm]:
         heads = outputs if self.features == "none" else outputs[: 3 if self.logits == "ensemble" else 2]
@@ -95,9 +118,11 @@ def build_objective(method: MethodConfig, *, label_smoothing: float = 0.0) -> Ob
     """Make the objective that a recipe asks for."""
     return Objective(
         label_smoothing=label_smoothing,
-        logits=method.logits,
+        logits=method.used_logits,
         logits_factor=method.used_logits_factor,
         logits_temperature=method.used_logits_temperature,
         features=method.features,
         features_factor=method.used_features_factor,
+        pretrained=method.pretrained is not None,
+        branched=method.name == "one",
     )

@@ -26,8 +26,10 @@ class MeanLosses:
     student: float
     teacher: float | None = None
     ensemble: float | None = None
+    branches: float | None = None
     logits: float | None = None
     features: float | None = None
+    pretrained: float | None = None
 
 
 class EpochLosses:

@@ -36,7 +36,9 @@ class EpochRecord(EpochScore):
         teacher_loss: None if there is no teacher.
         ensemble_loss: None if there is no ensemble.
         logits_loss: between the heads' logits, before its factor; None if there is none.
+        branches_loss: cross-entropies of ONE's other branches, summed; None if there are none.
         features_loss: between the heads' features, before its factor; None if there is none.
+        pretrained_loss: of what is learned from a teacher trained before, with its factors; None if there is none.
         learning_rate: of the epoch's last step.
         seconds: wall time of the epoch, evaluation included.
     """
@@ -47,6 +49,8 @@ class EpochRecord(EpochScore):
     ensemble_loss: float | None = None
     logits_loss: float | None = None
     features_loss: float | None = None
+    branches_loss: float | None = None
+    pretrained_loss: float | None = None
     learning_rate: float
     seconds: float
 

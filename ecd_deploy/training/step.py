@@ -58,7 +58,8 @@ def _backward(
     """Add up the gradients of the batch's parts; processes exchange them with the last part only."""
     for part in parts:
         with nullcontext() if part is parts[-1] else accelerator.no_sync(model):
-            terms = objective(model(part.images), part.labels)
+            arguments = (part.images, part.indices) if objective.pretrained else (part.images,)
+            terms = objective(model(*arguments), part.labels)
             loss = terms.total
             # gradients are averaged over processes: this makes the sum the mean over the step's images
             accelerator.backward(loss * (len(part) * accelerator.num_processes / part.step_images))

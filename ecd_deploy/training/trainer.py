@@ -184,6 +184,8 @@ class Trainer:
             ensemble_loss=losses.ensemble,
             logits_loss=losses.logits,
             features_loss=losses.features,
+            branches_loss=losses.branches,
+            pretrained_loss=losses.pretrained,
             validation_top1=student_top1,
             teacher_validation_top1=teacher_top1,
             ensemble_validation_top1=ensemble_top1,

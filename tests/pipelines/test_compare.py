@@ -5,6 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +18,9 @@ from rich.console import Console
 
 from ecd_deploy.config import Recipe
 from ecd_deploy.errors import RecipeError, RunDirectoryError, TrainingError, UsageError
-from ecd_deploy.pipelines.compare import Place, compare
+from ecd_deploy.pipelines.compare import compare
 from ecd_deploy.pipelines.study import Arm, Study, builtin_studies, check_fairness, load_study, recipe_of
+from ecd_deploy.pipelines.study_places import Place
 from ecd_deploy.pipelines.study_run import ArmRun
 from ecd_deploy.pipelines.study_table import check_pairs
 
@@ -26,6 +33,9 @@ TINY: tuple[str, ...] = (
     "train.warmup_epochs=0.0",
     "train.threads=1",
 )
+
+
+TEACHER = Arm(name="trained", set=("method.name=plain",))
 
 
 def quiet() -> Console:
@@ -42,8 +52,11 @@ def systems() -> dict[str, Arm]:
             changes = [entry for entry in (*study.set, *arm.set) if entry.startswith(fields)]
             if any(entry.startswith("train.warmup_epochs") for entry in arm.set):
                 changes.append("train.warmup_epochs=0.5")  # of the one epoch that there is
+            if arm.teacher is not None:
+                changes.append("method.pretrained.negatives=16")
             key = json.dumps(sorted(changes))
-            found.setdefault(key, Arm(name=f"{name}.{arm.name}", set=tuple(changes)))
+            teacher = None if arm.teacher is None else TEACHER.name
+            found.setdefault(key, Arm(name=f"{name}.{arm.name}", set=tuple(changes), teacher=teacher))
     return found
 
 
@@ -54,19 +67,38 @@ def tiny(*arms: Arm, seeds: tuple[int, ...] = (0,), extra: tuple[str, ...] = ())
     )
 
 
-@pytest.mark.parametrize("arm", systems().values(), ids=lambda arm: arm.name)
-def test_every_row_of_the_papers_tables_runs(arm: Arm, tmp_path: Path) -> None:
-    study = Study(name="row", recipe="digits", seeds=(0,), baseline=arm.name, set=TINY, arms=(arm,))
-    result = compare(study, tmp_path / "study", resume=False, place="here", console=quiet())
-    (other,) = csv.DictReader(result.csv.read_text().splitlines())
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's folder with the finished run of `TEACHER` in it."""
+    folder = tmp_path_factory.mktemp("trained")
+    study = Study(name="row", recipe="digits", seeds=(0,), baseline=TEACHER.name, set=TINY, arms=(TEACHER,))
+    compare(study, folder, resume=False, place="here", console=quiet())
+    return folder
+
+
+def marks(arm: Arm) -> tuple[pytest.MarkDecorator, ...]:
+    """What only adds KD to another loss or changes n is left to `make test-slow`."""
+    text = " ".join(arm.set)
+    return (pytest.mark.slow,) if ", 'kd']" in text or "method.kernels" in text else ()
+
+
+@pytest.mark.parametrize("arm", [pytest.param(arm, id=arm.name, marks=marks(arm)) for arm in systems().values()])
+def test_every_row_of_the_papers_tables_runs(arm: Arm, trained: Path, tmp_path: Path) -> None:
+    arms = (arm,) if arm.teacher is None else (arm, TEACHER)
+    study = Study(name="row", recipe="digits", seeds=(0,), baseline=arm.name, set=TINY, arms=arms)
+    out = shutil.copytree(trained, tmp_path / "study")
+    result = compare(study, out, resume=True, place="here", console=quiet())
+    other, *_ = csv.DictReader(result.csv.read_text().splitlines())
     assert other["arm"] == arm.name
     assert result.plot.is_file()
     method = recipe_of(study, arm, 0).method
     assert bool(other["teacher_last_mean"]) == (method.name != "plain")
     assert bool(other["ensemble_last_mean"]) == (method.logits == "ensemble")
-    record = json.loads((tmp_path / "study" / arm.name / "seed-0" / "metrics.jsonl").read_text())
-    assert ("logits_loss" in record) == (method.logits != "none")
+    record = json.loads((out / arm.name / "seed-0" / "metrics.jsonl").read_text())
+    assert ("logits_loss" in record) == (method.used_logits != "none")
     assert ("features_loss" in record) == (method.features != "none")
+    assert ("pretrained_loss" in record) == (method.pretrained is not None)
+    assert ("branches_loss" in record) == (method.name == "one")
 
 
 @pytest.mark.parametrize("name", builtin_studies())
@@ -147,3 +179,27 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="1 of 3 runs failed:\n  bad, seed 0: the student has no stage 7"):
         compare(study, tmp_path, resume=False, place="here", console=quiet())
     assert len(list(tmp_path.rglob("arm.json"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_command_alone_lets_its_runs_save(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    settings = ("train.epochs=400", "data.train_limit=100", "train.batch_size=18", "train.tensorboard=false")
+    lines = ["name = 'long'", "recipe = 'digits'", "seeds = [0, 1]", "baseline = 'baseline'"]
+    lines += [f"set = {json.dumps(settings)}", "[[arms]]", "name = 'baseline'", "set = ['method.name=plain']"]
+    (tmp_path / "long.toml").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "ecd_deploy", "compare", "long.toml", "--out", "study", "--jobs", "2"]
+    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    logs = [tmp_path / "study" / "baseline" / f"seed-{seed}" / "metrics.jsonl" for seed in (0, 1)]
+    while not all(log.is_file() and log.read_bytes().count(b"\n") > 1 for log in logs):
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.1)
+    os.kill(started.pid, number)
+    out, err = started.communicate(timeout=120)
+    assert started.returncode == code, err
+    assert "waiting until the runs have saved" in out
+    assert "Traceback" not in err
+    for log in logs:
+        state = json.loads((sorted((log.parent / "checkpoints").glob("step-*"))[-1] / "state.json").read_text())
+        assert len(state["history"]) == log.read_bytes().count(b"\n") < 400
+        assert "in use" not in err
