@@ -57,5 +57,8 @@ def _back_through(columns: Tensor, student: Tensor, matrix: Tensor) -> Tensor:
     if student.is_contiguous():
         transposed = matrix.t().expand(samples, -1, -1)
         return torch.bmm(transposed, columns).view(student.shape)
-    rows = torch.bmm(columns.transpose(1, 2), matrix.expand(samples, -1, -1))
-    return rows.view(samples, height, width, channels).permute(0, 3, 1, 2)
+    # Written into a tensor that is no view: autograd adds the student's own gradient to such a one in place.
+    result = torch.empty_like(student, memory_format=torch.channels_last)
+    rows = result.permute(0, 2, 3, 1).view(samples, height * width, channels)
+    torch.bmm(columns.transpose(1, 2), matrix.expand(samples, -1, -1), out=rows)
+    return result

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ecd_deploy.distill.pooling import pooled
+from ecd_deploy.distill.sample_convolution import Geometry, convolve_mixed
 from ecd_deploy.errors import UsageError
 
 Backend = Literal["grouped", "chunked"]
@@ -96,6 +97,8 @@ class DynamicConv2d(nn.Module):
         mixing = self.mixing_weights(features)
         features = self._padded(features)
         if self.backend == "grouped":
+            if self._is_quick(features, mixing):
+                return convolve_mixed(features.contiguous(), mixing, self.weight, self.bias, self._geometry())
             return self._convolve(features, mixing)
         chunk = self.samples_per_chunk()
         outputs = [
@@ -115,6 +118,20 @@ class DynamicConv2d(nn.Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"padding={self.padding!r}, groups={self.groups}, kernels={self.kernels}, backend={self.backend!r}"
         )
+
+    def _is_quick(self, features: Tensor, mixing: Tensor) -> bool:
+        return (
+            features.device.type == "cpu"
+            and features.dtype == mixing.dtype == self.weight.dtype
+            and not isinstance(self.padding, str)
+            and not torch.is_autocast_enabled("cpu")
+            # An exported program is to show torch's own operations.
+            and not torch.compiler.is_compiling()
+        )
+
+    def _geometry(self) -> Geometry:
+        padding = (0, 0) if self._edge_padding is not None else self.padding
+        return Geometry(self.stride, padding, self.dilation, self.groups)  # type: ignore[arg-type]
 
     def _padded(self, features: Tensor) -> Tensor:
         """Apply what padding the convolution itself cannot."""

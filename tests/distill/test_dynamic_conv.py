@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ecd_deploy.distill import DynamicConv2d, dynamic_conv
+from ecd_deploy.distill import DynamicConv2d, dynamic_conv, sample_convolution
 from ecd_deploy.distill.dynamic_conv import Backend, fresh_like
 from ecd_deploy.errors import UsageError
 
@@ -28,6 +28,7 @@ CASES: list[dict[str, Any]] = [
     {"in_channels": 4, "out_channels": 4, "kernel_size": 3, "padding": (1, 2), "padding_mode": "reflect", "groups": 2},
     {"in_channels": 3, "out_channels": 2, "kernel_size": 3, "padding": 1, "padding_mode": "replicate"},
     {"in_channels": 40, "out_channels": 3, "kernel_size": 1},
+    {"in_channels": 2, "out_channels": 3, "kernel_size": 3, "stride": 2, "padding": 1},  # features above kernels
 ]
 
 
@@ -57,6 +58,7 @@ def test_output_and_gradients_are_those_of_a_loop_over_samples(
     layer = DynamicConv2d(conv, 5, reduction=2, temperature=0.1, backend=backend)
     monkeypatch.setattr(dynamic_conv, "CHUNK_BYTES", 2 * layer.weight[0].numel() * 8)  # chunks of 2, 2, 1 samples
     assert layer.samples_per_chunk() == 2
+    monkeypatch.setattr(sample_convolution, "SLICE", 2)
     images = (3 * torch.randn(5, case["in_channels"], 9, 8, dtype=torch.float64)).requires_grad_()
     inputs = [images, *layer.parameters()]
 
