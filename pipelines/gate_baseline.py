@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.gate_config import GateConfig
 from ecd_deploy.measure.latency import Comparison, compare_onnx
-from ecd_deploy.measure.statistics import drop_upper_bound, mcnemar_p_value, median_bounds, percentile
+from ecd_deploy.measure.series import median_bounds
+from ecd_deploy.measure.statistics import drop_upper_bound, mcnemar_p_value, percentile
 from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, Artefact, ArtefactList
 from ecd_deploy.pipelines.gate_check import Check, Verdict, bounded, undecided
-from ecd_deploy.pipelines.predictions import StoredPredictions, read_predictions
+from ecd_deploy.pipelines.predictions import StoredPredictions, lost_and_gained, read_predictions
 from ecd_deploy.pipelines.run_directory import RunDirectory, look_at_run
 
 _DEFAULT_DROP = 0.01
@@ -73,9 +74,10 @@ def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float
     if baseline.manifest.data_digest != directory.manifest.data_digest:
         raise RunDirectoryError(f"{root} was made from other data: its test images are not those of this run")
     own, theirs = read_predictions(directory), read_predictions(baseline)
-    if own.classes != theirs.classes or not np.array_equal(own.labels, theirs.labels):
+    paired = lost_and_gained(own, theirs)
+    if paired is None:
         raise RunDirectoryError(f"{root} has other test images or classes than this run")
-    lost, gained = int((theirs.correct & ~own.correct).sum()), int((own.correct & ~theirs.correct).sum())
+    lost, gained = paired
     _check_schema(baseline)
     artefact = _onnx(baseline)
     candidate = directory.read(_onnx(directory).file)
@@ -93,7 +95,10 @@ def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float
 
 
 def latency_ratio(comparison: Comparison, confidence: float) -> LatencyRatio:
-    """The median of the blocks' ratios with its bounds, and the same of the baseline against itself."""
+    """The median of the blocks' ratios with its bounds, and the same of the baseline against itself.
+
+    Blocks that follow each other resemble each other; the bounds are those of the fewer independent ones.
+    """
     own, first, again = (np.array(session.block_p50_ms) for session in comparison.sessions)
     lower, upper = median_bounds((own / first).tolist(), confidence)
     return LatencyRatio(

@@ -63,3 +63,10 @@ def read_predictions(directory: RunDirectory) -> StoredPredictions:
         return StoredPredictions(tensors["labels"], tensors["chosen"], classes)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtefactError(f"{directory.root / PREDICTIONS_NAME} does not hold predictions: {error}") from error
+
+
+def lost_and_gained(own: StoredPredictions, theirs: StoredPredictions) -> tuple[int, int] | None:
+    """Images that only the others classify correctly, and only these; None where classes or labels differ."""
+    if own.classes != theirs.classes or not np.array_equal(own.labels, theirs.labels):
+        return None
+    return int((theirs.correct & ~own.correct).sum()), int((own.correct & ~theirs.correct).sum())

@@ -112,18 +112,6 @@ def percentile_upper_bound(samples: Sequence[float], fraction: float, confidence
     return sorted(samples)[rank - 1] if rank <= len(samples) else None
 
 
-def median_bounds(samples: Sequence[float], confidence: float) -> tuple[float, float]:
-    """Distribution-free lower and upper confidence bound on a median, one-sided each, by order statistics.
-
-    Infinite where the samples are too few for any of them to be one.
-    """
-    ordered = sorted(samples)
-    rank = _binomial_quantile(confidence, len(ordered), 0.5) + 1
-    if rank > len(ordered):
-        return -math.inf, math.inf
-    return ordered[len(ordered) - rank], ordered[rank - 1]
-
-
 def mcnemar_p_value(lost: int, gained: int) -> float:
     """Exact two-sided p-value of McNemar's test: are losses and gains equally likely (McNemar 1947)?
 
