@@ -59,6 +59,7 @@ def test_commands_and_options_are_these() -> None:
         "sign": ["certificate", "chain", "key", "run_dir"],
         "recipes": [],
         "studies": [],
+        "explain": ["against", "images", "run_dir", "samples", "seed"],
         "models": [],
         "inspect": ["classes", "every_convolution", "image_size", "in_channels", "kernels", "model", "stages"],
         "schema": [],

@@ -16,6 +16,7 @@ import click
 
 from ecd_deploy.cli.comparing import compare, studies
 from ecd_deploy.cli.ending import console, finish
+from ecd_deploy.cli.explaining import explain
 from ecd_deploy.cli.inspecting import inspect
 from ecd_deploy.cli.measuring import gate, profile
 from ecd_deploy.cli.shipping import bundle
@@ -280,5 +281,5 @@ def _recipe_of(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], *,
     return _load_recipe(str(recorded), overrides)
 
 
-for _command in (bundle, compare, studies, gate, profile, inspect, sign, verify):
+for _command in (bundle, compare, studies, explain, gate, profile, inspect, sign, verify):
     cli.add_command(_command)

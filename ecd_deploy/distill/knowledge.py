@@ -70,6 +70,11 @@ class KnowledgeReader:
             found.logits = observed(example[:1].to(next(observed.parameters()).device))
         self.shapes = found
 
+    @property
+    def last_block(self) -> str:
+        """Name of the last stage's last block."""
+        return self._last[-1]
+
     @contextmanager
     def reading(self, network: nn.Module) -> Iterator[Knowledge]:
         """Collect knowledge, save the logits, while the context lasts; it is whole at its end.

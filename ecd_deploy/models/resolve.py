@@ -10,6 +10,7 @@ from torch import nn
 
 from ecd_deploy.errors import StudentError, did_you_mean
 from ecd_deploy.models.cifar_resnet import CifarResNet
+from ecd_deploy.models.half_resnet import HalfResNet50
 from ecd_deploy.models.libraries import timm_student, torchvision_student
 from ecd_deploy.models.preact_resnet import PreActivationResNet
 from ecd_deploy.models.wide_resnet import WideResNet
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _BASIC_DEPTHS = (8, 20, 32, 44, 56, 110)
 _BOTTLENECK_DEPTHS = (164,)
+_HALF = "resnet50-half"
 _COMMON_WIDE = ("wrn-16-2", "wrn-16-4", "wrn-28-4", "wrn-28-10", "wrn-40-1", "wrn-40-2", "wrn-40-4")
 _WIDE = re.compile(r"wrn-(\d+)-(\d+)")
 _TORCHVISION_PREFIX = "torchvision:"
@@ -27,7 +29,7 @@ _TIMM_PREFIX = "timm:"
 
 def student_names() -> tuple[str, ...]:
     """Names of the built-in students; any other `wrn-D-K` with D = 6n + 4 is accepted too."""
-    return (*(f"resnet{depth}" for depth in (*_BASIC_DEPTHS, *_BOTTLENECK_DEPTHS)), *_COMMON_WIDE)
+    return (*(f"resnet{depth}" for depth in (*_BASIC_DEPTHS, *_BOTTLENECK_DEPTHS)), _HALF, *_COMMON_WIDE)
 
 
 def build_student(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Module:
@@ -61,6 +63,8 @@ def build_student(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Mo
         return CifarResNet(int(name.removeprefix("resnet")), num_classes=num_classes, in_channels=in_channels)
     if name in (f"resnet{depth}" for depth in _BOTTLENECK_DEPTHS):
         return PreActivationResNet(int(name.removeprefix("resnet")), num_classes=num_classes, in_channels=in_channels)
+    if name == _HALF:
+        return HalfResNet50(num_classes=num_classes, in_channels=in_channels)
     raise StudentError(
         f"no student '{name}'{did_you_mean(name, student_names())}; choices are {', '.join(student_names())}, "
         "wrn-D-K, torchvision:NAME, timm:NAME and package.module:factory"

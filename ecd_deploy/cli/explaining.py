@@ -1,0 +1,26 @@
+"""The command that looks into a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A run to set beside it, as a baseline; repeatable.",
+)
+@click.option("--samples", type=click.IntRange(min=6), default=1000, show_default=True, help="Test images of t-SNE.")
+@click.option("--images", type=click.IntRange(min=1), default=6, show_default=True, help="Test images of Grad-CAM++.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of images and of t-SNE.")
+def explain(run_dir: Path, against: tuple[Path, ...], samples: int, images: int, seed: int) -> None:
+    """Draw what RUN_DIR's student and teacher make of test images: t-SNE and Grad-CAM++ (extra [explain])."""
+    from ecd_deploy.pipelines.explain import explain as look
+
+    for path in look(run_dir, against, samples=samples, images=images, seed=seed):
+        click.echo(path)
