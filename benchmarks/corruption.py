@@ -13,12 +13,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, Report
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.export_config import BUILTIN_FORMATS
+from ecd_deploy.pipelines.manifest import MANIFEST_NAME
 from ecd_deploy.pipelines.run_directory import open_run
 
 MUTATIONS = 1000
@@ -32,7 +34,7 @@ def measure() -> Report:
     """Corrupt a run in every format a thousand times."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "run"
-        formats = ", ".join(f'"{name}"' for name in BUILTIN_FORMATS)
+        formats = ", ".join(f'"{name}"' for name in _formats())
         options = [
             "--set",
             "train.epochs=1",
@@ -56,13 +58,19 @@ def measure() -> Report:
             ),
             Figure(name="slowest refusal", value=tally["slowest_seconds"], better="lower", must=_HANG, unit="s"),
         ),
-        setting={"mutations": MUTATIONS, "seed": 0, "formats": BUILTIN_FORMATS},
+        setting={"mutations": MUTATIONS, "seed": 0, "formats": _formats()},
         raw=tally,
     )
 
 
+def _formats() -> tuple[str, ...]:
+    """All but those of extras that are not installed."""
+    extras = {name for name in ("executorch", "openvino") if find_spec(name) is None}
+    return tuple(name for name in BUILTIN_FORMATS if name not in extras)
+
+
 def corrupt(root: Path, mutations: int, *, seed: int, load: Load | None = None) -> dict[str, Any]:
-    """Corrupt one recorded file at a time, half of the time an artefact, and put it back.
+    """Corrupt one file at a time, half of the time an artefact, each tenth time the manifest, and put it back.
 
     Args:
         root: of a finished run.
@@ -72,20 +80,20 @@ def corrupt(root: Path, mutations: int, *, seed: int, load: Load | None = None) 
     """
     generator = random.Random(seed)
     with open_run(root) as directory:
-        names = [name for name, entry in directory.manifest.files.items() if entry.bytes]
+        names = [name for name, entry in directory.manifest.files.items() if entry.bytes] + [MANIFEST_NAME]
     artefacts = [name for name in names if name.startswith("exports/")]
     tally: dict[str, Any] = {"refused": 0, "loaded": [], "errors": Counter(), "slowest_seconds": 0.0}
     by_file: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     for index in range(mutations):
-        name = generator.choice(artefacts if index % 2 else names)
+        name = MANIFEST_NAME if index % 10 == 0 else generator.choice(artefacts if index % 2 else names)
         original = (root / name).read_bytes()
         kind, changed = _mutated(original, generator)
         (root / name).write_bytes(changed)
         started = time.perf_counter()
         try:
             with open_run(root) as directory:
-                content = directory.read(name)
+                content = changed if name == MANIFEST_NAME else directory.read(name)
             if load is not None:
                 load(name, content)
             tally["loaded"].append({"file": name, "kind": kind, "mutation": index})

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecd_deploy.errors import ArtefactError, DigestError
-from ecd_deploy.files import is_partial, sha256_file, write_atomic
+from ecd_deploy.files import is_partial, sha256_bytes, sha256_file, write_atomic
 
 MANIFEST_NAME = "MANIFEST.json"
 LOCK_NAME = ".lock"
@@ -25,7 +25,10 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Every file of a run by its path relative to the run directory."""
+    """Every file of a run by its path relative to the run directory.
+
+    The file has one form only, and holds the SHA-256 of its own text without it: any changed byte shows.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,6 +38,8 @@ class Manifest(BaseModel):
     versions: dict[str, str] = {}
     """Of the packages that made the run."""
     files: dict[str, FileEntry] = {}
+    digest: str = ""
+    """SHA-256 of the file's text with this left empty; written by `write_manifest`."""
 
     def entry(self, name: str) -> FileEntry:
         """The entry of a file.
@@ -52,19 +57,33 @@ def read_manifest(root: Path) -> Manifest:
 
     Raises:
         ArtefactError: it cannot be read or is not a manifest.
+        DigestError: it is not as it was written.
     """
     path = root / MANIFEST_NAME
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        data = path.read_bytes()
+        manifest = Manifest.model_validate_json(data)
     except OSError as error:
         raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
         raise ArtefactError(f"{path} is not a manifest: {error.error_count()} fields are wrong") from error
+    if data != _sealed(manifest):
+        raise DigestError(f"{path} was changed: its digest of itself does not hold")
+    return manifest
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write the manifest, atomically."""
-    write_atomic(root / MANIFEST_NAME, (manifest.model_dump_json(indent=2) + "\n").encode())
+    write_atomic(root / MANIFEST_NAME, _sealed(manifest))
+
+
+def _sealed(manifest: Manifest) -> bytes:
+    digest = sha256_bytes(_text(manifest.model_copy(update={"digest": ""})))
+    return _text(manifest.model_copy(update={"digest": digest}))
+
+
+def _text(manifest: Manifest) -> bytes:
+    return (manifest.model_dump_json(indent=2) + "\n").encode()
 
 
 def describe_files(root: Path, folder: Path) -> dict[str, FileEntry]:

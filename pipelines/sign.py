@@ -5,6 +5,7 @@ The signature, by the OpenSSF's model-signing, is over the SHA-256 of every file
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,10 @@ def sign(root: Path, key: Path, certificate: Path | None = None, chain: Sequence
         if certificate is None:
             config.use_elliptic_key_signer(private_key=key)
         else:
-            config.use_certificate_signer(private_key=key, signing_certificate=certificate, certificate_chain=chain)
+            # The library takes no empty chain; the certificate itself adds nothing to one.
+            config.use_certificate_signer(
+                private_key=key, signing_certificate=certificate, certificate_chain=[*chain] or [certificate]
+            )
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"cannot sign with {key}: {error}") from error
     target.unlink(missing_ok=True)
@@ -69,7 +73,10 @@ def check_signature(root: Path, public_key: Path | None = None, chain: Sequence[
         raise UsageError(f"cannot verify with {public_key or [str(path) for path in chain]}: {error}") from error
     config.set_hashing_config(_hashing(hashing, root))
     try:
-        config.verify(root, signature)
+        with warnings.catch_warnings():
+            # The library warns by a method of `logging` that is deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            config.verify(root, signature)
     except Exception as error:
         raise DigestError(f"the signature of {root} does not hold: {error}") from error
 

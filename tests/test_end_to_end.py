@@ -18,6 +18,7 @@ from ecd_deploy.data import load_data
 from ecd_deploy.files import sha256_file
 from ecd_deploy.models import build_student
 from tests.conftest import Ended, run_command
+from tests.forging import forge_entry
 
 EXPORTS = ("exports/student.safetensors", "exports/student.torchscript.pt", "exports/student.onnx")
 RESULTS = (
@@ -126,11 +127,9 @@ def test_each_step_can_be_repeated_alone(run_copy: Path) -> None:
 
 
 def test_gate_fails_on_a_limit_that_is_not_met(run_copy: Path) -> None:
-    manifest = json.loads((run_copy / "MANIFEST.json").read_text())
     recipe = run_copy / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("max_size_mb = 1.0", "max_size_mb = 0.001"))
-    manifest["files"]["recipe.toml"]["sha256"] = sha256_file(recipe)
-    (run_copy / "MANIFEST.json").write_text(json.dumps(manifest))
+    forge_entry(run_copy, "recipe.toml")
     ended = run_command(["gate", run_copy], cwd=run_copy.parent)
     assert ended.code == 1
     assert "gate failed: max_size_mb" in ended.err

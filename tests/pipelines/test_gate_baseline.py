@@ -10,7 +10,6 @@ import pytest
 
 from ecd_deploy.config import Recipe, load_recipe
 from ecd_deploy.errors import ArtefactError, DigestError, EcdDeployError, RecipeError, RunDirectoryError
-from ecd_deploy.files import sha256_file
 from ecd_deploy.gate_config import GateConfig
 from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
 from ecd_deploy.measure.prediction import Predictions
@@ -26,6 +25,7 @@ from ecd_deploy.pipelines.gate_check import Check, Verdict, bounded, overall
 from ecd_deploy.pipelines.gate_files import append_step_summary, junit, junit_error, summary_markdown
 from ecd_deploy.pipelines.predictions import PREDICTIONS_NAME, read_predictions, write_predictions
 from ecd_deploy.pipelines.run_directory import RunDirectory, create_run
+from tests.forging import forge_entry
 from tests.measure.models import convolution_model
 
 ONNX = "exports/student.onnx"
@@ -104,9 +104,7 @@ def test_a_baseline_without_predictions_is_refused(candidate: RunDirectory, tmp_
 def test_a_baseline_of_another_schema_is_refused(candidate: RunDirectory, baseline: Path) -> None:
     path = baseline / ARTEFACTS_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
-    manifest = json.loads((baseline / "MANIFEST.json").read_text())
-    manifest["files"][ARTEFACTS_NAME]["sha256"] = sha256_file(path)
-    (baseline / "MANIFEST.json").write_text(json.dumps(manifest))
+    forge_entry(baseline, ARTEFACTS_NAME)
     with pytest.raises(RunDirectoryError, match="schema 99"):
         compare_with_baseline(candidate, baseline, 0.95)
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ecd_deploy.config import load_recipe, parse_recipe
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
-from ecd_deploy.pipelines.manifest import Manifest
+from ecd_deploy.pipelines.manifest import Manifest, write_manifest
 from ecd_deploy.pipelines.recipe_file import recipe_to_toml
 from ecd_deploy.pipelines.run_directory import create_run, open_run
 
@@ -150,8 +150,7 @@ def test_what_a_kill_left_before_the_recipe_was_recorded_is_taken_up(tmp_path: P
     with create_run(tmp_path, RECIPE, resume=True):
         pass
     (tmp_path / "recipe.toml").unlink()
-    manifest = tmp_path / "MANIFEST.json"
-    manifest.write_text(Manifest(recipe_digest=RECIPE.digest()).model_dump_json())
+    write_manifest(tmp_path, Manifest(recipe_digest=RECIPE.digest()))
     with create_run(tmp_path, RECIPE, resume=True) as directory:
         assert directory.recipe == RECIPE
     with open_run(tmp_path) as directory:

@@ -12,10 +12,10 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from ecd_deploy.errors import DigestError, UsageError
-from ecd_deploy.files import sha256_bytes
 from ecd_deploy.pipelines.sign import check_signature, sign
 from ecd_deploy.pipelines.verify import Difference, verify
 from tests.conftest import run_command
+from tests.forging import forge_entry
 
 
 @pytest.fixture
@@ -24,11 +24,9 @@ def run_copy(finished_run: tuple[Path, object], tmp_path: Path) -> Path:
 
 
 def forge(root: Path, name: str, content: bytes) -> None:
-    """Change a file and its record alike, as somebody would who knows of the manifest."""
+    """Change a file and its record alike."""
     (root / name).write_bytes(content)
-    manifest = json.loads((root / "MANIFEST.json").read_text())
-    manifest["files"][name] |= {"sha256": sha256_bytes(content), "bytes": len(content)}
-    (root / "MANIFEST.json").write_text(json.dumps(manifest))
+    forge_entry(root, name)
 
 
 def test_a_finished_run_is_whole_and_made_again_byte_for_byte(finished_run: tuple[Path, object]) -> None:
@@ -53,6 +51,23 @@ def test_every_kind_of_difference_is_listed(run_copy: Path) -> None:
     ended = run_command(["verify", run_copy], cwd=run_copy.parent)
     assert ended.code == 4
     assert "exports/extra.onnx: is not recorded" in ended.err
+
+
+def test_a_changed_manifest_is_refused(run_copy: Path) -> None:
+    path = run_copy / "MANIFEST.json"
+    whole = path.read_bytes()
+    version = whole.index(b'"torch": "') + len(b'"torch": "')
+    for changed in (
+        whole[:version] + bytes([whole[version] ^ 1]) + whole[version + 1 :],
+        whole.replace(b"  ", b"\t", 1),
+        json.dumps(json.loads(whole)).encode(),
+        whole[:-1],
+    ):
+        path.write_bytes(changed)
+        with pytest.raises(DigestError, match=r"MANIFEST.json was changed"):
+            verify(run_copy)
+    ended = run_command(["verify", run_copy], cwd=run_copy.parent)
+    assert (ended.code, "its digest of itself does not hold" in ended.err) == (4, True)
 
 
 def test_a_forged_manifest_does_not_hide_another_student(run_copy: Path) -> None:
@@ -130,6 +145,89 @@ def test_a_signature_holds_until_a_file_changes(run_copy: Path, tmp_path: Path) 
     assert verify(run_copy) == ()
     with pytest.raises(DigestError, match="does not hold"):
         check_signature(run_copy, public)
+
+
+def make_authority(folder: Path, name: str) -> tuple[Path, Path]:
+    """Key and certificate of an authority."""
+    private, _ = make_key(folder, name)
+    certificate = folder / f"{name}.crt"
+    command: list[str | Path] = [
+        "openssl",
+        "req",
+        "-x509",
+        "-key",
+        private,
+        "-subj",
+        f"/CN={name}",
+        "-days",
+        "30",
+        "-out",
+        certificate,
+    ]
+    extensions = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
+    subprocess.run([*command, *extensions], check=True, capture_output=True)
+    return private, certificate
+
+
+def make_certificate(folder: Path, name: str, by: tuple[Path, Path], usage: str) -> tuple[Path, Path]:
+    """Key and certificate of somebody, by an authority."""
+    private, _ = make_key(folder, name)
+    certificate, extensions = folder / f"{name}.crt", folder / f"{name}.txt"
+    extensions.write_text(f"basicConstraints=critical,CA:{'TRUE' if usage == 'keyCertSign' else 'FALSE'}\n"
+                          f"keyUsage=critical,{usage}\n")  # fmt: skip
+    command: list[str | Path] = [
+        "openssl",
+        "x509",
+        "-req",
+        "-CA",
+        by[1],
+        "-CAkey",
+        by[0],
+        "-CAcreateserial",
+        "-days",
+        "30",
+    ]
+    request = subprocess.run(
+        ["openssl", "req", "-new", "-key", private, "-subj", f"/CN={name}"], check=True, capture_output=True
+    )
+    command += ["-extfile", extensions, "-out", certificate]
+    subprocess.run(command, input=request.stdout, check=True, capture_output=True)
+    return private, certificate
+
+
+def test_a_certificate_signs_and_its_authority_verifies(run_copy: Path, tmp_path: Path) -> None:
+    authority, stranger = make_authority(tmp_path, "authority"), make_authority(tmp_path, "stranger")
+    key, certificate = make_certificate(tmp_path, "signer", authority, "digitalSignature")
+    ended = run_command(["sign", run_copy, "--key", key, "--certificate", certificate], cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    ended = run_command(["verify", run_copy, "--chain", authority[1]], cwd=tmp_path)
+    assert (ended.code, "the signature holds" in ended.out) == (0, True), ended.err
+    with pytest.raises(DigestError, match="does not hold"):
+        check_signature(run_copy, chain=[stranger[1]])
+    forge(run_copy, "report.md", b"all is well")
+    with pytest.raises(DigestError, match="does not hold"):
+        check_signature(run_copy, chain=[authority[1]])
+
+
+def test_a_certificate_by_way_of_another_authority_verifies_against_the_root(run_copy: Path, tmp_path: Path) -> None:
+    root = make_authority(tmp_path, "root")
+    between = make_certificate(tmp_path, "between", root, "keyCertSign")
+    key, certificate = make_certificate(tmp_path, "signer", between, "digitalSignature")
+    sign(run_copy, key, certificate, [between[1]])
+    check_signature(run_copy, chain=[root[1]])
+    sign(run_copy, key, certificate)
+    with pytest.raises(DigestError, match="does not hold"):
+        check_signature(run_copy, chain=[root[1]])
+
+
+def test_a_certificate_that_may_not_sign_or_is_of_another_key_is_refused(run_copy: Path, tmp_path: Path) -> None:
+    authority = make_authority(tmp_path, "authority")
+    key, certificate = make_certificate(tmp_path, "reader", authority, "keyAgreement")
+    sign(run_copy, key, certificate)
+    with pytest.raises(DigestError, match="cannot be used for signing"):
+        check_signature(run_copy, chain=[authority[1]])
+    with pytest.raises(UsageError, match="cannot sign with"):
+        sign(run_copy, authority[0], certificate)
 
 
 def test_what_is_no_key_is_refused(run_copy: Path) -> None:
