@@ -55,6 +55,10 @@ def test_commands_and_options_are_these() -> None:
         "report": ["against", "run_dir"],
         "bundle": ["format_name", "out", "run_dir"],
         "compare": ["jobs", "out", "resume", "slurm", "study"],
+        "search": [
+            *("device", "early_stop", "every", "host", "limits", "out", "overrides", "recipe", "resume"),
+            *("stop_margin", "stop_share", "students"),
+        ],
         "verify": ["chain", "public_key", "reproduce", "run_dir"],
         "sign": ["certificate", "chain", "key", "run_dir"],
         "recipes": [],

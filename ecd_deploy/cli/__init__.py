@@ -19,6 +19,7 @@ from ecd_deploy.cli.ending import console, finish
 from ecd_deploy.cli.explaining import explain
 from ecd_deploy.cli.inspecting import inspect
 from ecd_deploy.cli.measuring import gate, profile
+from ecd_deploy.cli.searching import search
 from ecd_deploy.cli.shipping import bundle
 from ecd_deploy.cli.verifying import sign, verify
 from ecd_deploy.errors import (
@@ -281,5 +282,5 @@ def _recipe_of(run_dir: Path, recipe: str | None, overrides: tuple[str, ...], *,
     return _load_recipe(str(recorded), overrides)
 
 
-for _command in (bundle, compare, studies, explain, gate, profile, inspect, sign, verify):
+for _command in (bundle, compare, studies, explain, gate, profile, search, inspect, sign, verify):
     cli.add_command(_command)
