@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecd_deploy.errors import EcdDeployError
-from ecd_deploy.pipelines.run_directory import RunDirectory, create_run, open_run
+from ecd_deploy.errors import EcdDeployError, UsageError
+from ecd_deploy.pipelines.run_directory import RunDirectory, create_run, look_at_run, open_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,16 +95,14 @@ def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | No
 
 
 def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
-    """Write the report of a finished run, with other finished runs beside it."""
+    """Write the report of a finished run, with other finished runs beside it, which are only read."""
     with open_run(root) as directory:
         from ecd_deploy.pipelines.bom import write_bom
         from ecd_deploy.pipelines.card import write_model_card
         from ecd_deploy.pipelines.report import NamedRun, read_results, write_report
 
-        others = []
-        for other in against:
-            with open_run(other) as beside:
-                others.append(NamedRun(other.name, read_results(beside)))
+        names = _names(root, against)
+        others = [NamedRun(name, read_results(look_at_run(other))) for name, other in zip(names, against, strict=True)]
         write_model_card(directory)
         write_bom(directory)
         return write_report(directory, _data(directory).test, others)
@@ -120,6 +118,18 @@ def run_bundle(root: Path, *, format_name: str, output: Path | None = None) -> B
         find_artefact(directory, format_name)
         data = _data(directory)
         return bundle(directory, open_student(directory, data), data, format_name, path)
+
+
+def _names(root: Path, against: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many of the folders above as tell them apart."""
+    folders = [path.resolve() for path in against]
+    if root.resolve() in folders or len(set(folders)) != len(folders):
+        raise UsageError("--against: a run is named twice, or is the one that is reported")
+    for parts in range(1, max((len(folder.parts) for folder in folders), default=1)):
+        names = ["/".join(folder.parts[-parts:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
 
 
 def _data(directory: RunDirectory) -> DataSplits:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -21,6 +21,8 @@ _TEXT_COLOUR = "#010203"
 STUDENT_COLOUR = "#2f7fd1"
 TEACHER_COLOUR = "#d0691b"
 _OTHER_COLOURS = ("#2a8f5b", "#a05bc0", "#b0872b", "#c2447a")
+_OTHER_STYLES = ("--", "-.", ":")
+_LONGEST_NAME = 20
 
 
 @dataclass(frozen=True)
@@ -31,28 +33,37 @@ class Curve:
     epochs: Sequence[EpochRecord]
 
 
-def training_curves(epochs: Sequence[EpochRecord], others: Sequence[Curve] = ()) -> str:
-    """Validation top-1 and loss by epoch, of the student, of its teacher if there is one, and of other students."""
+def training_curves(epochs: Sequence[EpochRecord]) -> str:
+    """Validation top-1 and loss by epoch, of the student and of its teacher if there is one."""
     with _style():
-        figure = Figure(figsize=(8, 3.2), layout="constrained")
-        accuracy, loss = figure.subplots(1, 2)
+        figure, accuracy, loss = _two_charts()
         _curve(accuracy, epochs, [100 * entry.validation_top1 for entry in epochs], "student", STUDENT_COLOUR)
         _curve(loss, epochs, [entry.student_loss for entry in epochs], "student", STUDENT_COLOUR)
         teacher = [entry.teacher_validation_top1 for entry in epochs]
         if None not in teacher:
-            _curve(accuracy, epochs, [100 * (value or 0) for value in teacher], "teacher", TEACHER_COLOUR, dashed=True)
-            losses = [entry.teacher_loss or 0 for entry in epochs]
-            _curve(loss, epochs, losses, "teacher", TEACHER_COLOUR, dashed=True)
-        for other, colour in zip(others, cycle(_OTHER_COLOURS), strict=False):
-            values = [100 * entry.validation_top1 for entry in other.epochs]
-            _curve(accuracy, other.epochs, values, other.name, colour)
-            _curve(loss, other.epochs, [entry.student_loss for entry in other.epochs], other.name, colour)
-        accuracy.set_ylabel("validation top-1, %")
-        loss.set_ylabel("cross-entropy")
-        for axes in (accuracy, loss):
-            axes.set_xlabel("epoch")
-            axes.legend(frameon=False)
-        return _svg(figure, "training")
+            _curve(accuracy, epochs, [100 * (value or 0) for value in teacher], "teacher", TEACHER_COLOUR, "--")
+            _curve(loss, epochs, [entry.teacher_loss or 0 for entry in epochs], "teacher", TEACHER_COLOUR, "--")
+        return _finished(figure, accuracy, loss, "training")
+
+
+def compared_curves(first: Curve, others: Sequence[Curve]) -> str:
+    """Validation top-1 and loss by epoch of the students of several runs, told apart by colour and by line."""
+    with _style():
+        figure, accuracy, loss = _two_charts()
+        looks = zip(cycle(_OTHER_COLOURS), cycle(_OTHER_STYLES), strict=False)
+        for curve, (colour, style) in zip(
+            (first, *others), ((STUDENT_COLOUR, "-"), *islice(looks, len(others))), strict=True
+        ):
+            _curve(
+                accuracy,
+                curve.epochs,
+                [100 * entry.validation_top1 for entry in curve.epochs],
+                curve.name,
+                colour,
+                style,
+            )
+            _curve(loss, curve.epochs, [entry.student_loss for entry in curve.epochs], curve.name, colour, style)
+        return _finished(figure, accuracy, loss, "compared")
 
 
 def latency_distribution(samples_ms: Sequence[float], marks: Sequence[tuple[str, float]]) -> str:
@@ -90,12 +101,34 @@ def _style() -> AbstractContextManager[None]:
     )
 
 
+def _label(name: str) -> str:
+    """A name as a legend shows it: short, and without what matplotlib gives a meaning."""
+    short = name if len(name) <= _LONGEST_NAME else f"...{name[-_LONGEST_NAME:]}"
+    return (" " * short.startswith("_") + short).replace("$", r"\$")
+
+
+def _two_charts() -> tuple[Figure, Axes, Axes]:
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2)
+    return figure, accuracy, loss
+
+
+def _finished(figure: Figure, accuracy: Axes, loss: Axes, name: str) -> str:
+    accuracy.set_ylabel("validation top-1, %")
+    loss.set_ylabel("cross-entropy")
+    for axes in (accuracy, loss):
+        axes.set_xlabel("epoch")
+        axes.legend(frameon=False)
+    return _svg(figure, name)
+
+
 def _curve(
-    axes: Axes, epochs: Sequence[EpochRecord], values: Sequence[float], label: str, colour: str, *, dashed: bool = False
+    axes: Axes, epochs: Sequence[EpochRecord], values: Sequence[float], label: str, colour: str, style: str = "-"
 ) -> None:
-    style = "--" if dashed else "-"
     marker = "o" if len(epochs) == 1 else ""
-    axes.plot([entry.epoch for entry in epochs], values, style, label=label, color=colour, linewidth=2, marker=marker)
+    axes.plot(
+        [entry.epoch for entry in epochs], values, style, label=_label(label), color=colour, linewidth=2, marker=marker
+    )
 
 
 def _svg(figure: Figure, name: str) -> str:

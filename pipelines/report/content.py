@@ -9,6 +9,7 @@ from ecd_deploy.pipelines.gate import GateReport
 from ecd_deploy.pipelines.gate_text import format_number
 from ecd_deploy.pipelines.profile import Profile
 from ecd_deploy.pipelines.report.classes import class_section
+from ecd_deploy.pipelines.report.comparison import comparison_section
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.samples import sample_section
 from ecd_deploy.pipelines.report.section import Cell, Section, Table
@@ -30,7 +31,7 @@ def sections(results: RunResults, others: Sequence[NamedRun] = ()) -> tuple[Sect
     samples = () if results.test_images is None else (sample_section(results.test_images, results.predictions),)
     return (
         _gate(results.gate),
-        *((_comparison(results, others),) if others else ()),
+        *((comparison_section(results, others),) if others else ()),
         _accuracy(results),
         class_section(results.predictions),
         *samples,
@@ -60,36 +61,6 @@ def _gate(gate: GateReport) -> Section:
         text += f" Not limited by the recipe: {', '.join(gate.not_limited)}."
     header = ("check", "verdict", "value", "bound", "limit", "because")
     return Section("gate", "Gate", text, (Table("Each limit and what was measured against it", header, rows),))
-
-
-def _comparison(results: RunResults, others: Sequence[NamedRun]) -> Section:
-    runs = (NamedRun("this run", results), *others)
-    rows = []
-    for run in runs:
-        top1 = run.results.validation.onnx_top1.candidate
-        low, high = accuracy_interval(top1.correct, top1.images, 0.95)
-        latency = run.results.profile.latency
-        p50 = "invalid" if latency.contended else format_number(latency.at(0.5).value_ms, "ms")
-        size = run.results.artefacts.find("onnx").bytes
-        verdict = run.results.gate.verdict.value
-        rows.append(
-            (
-                Cell(run.name),
-                Cell(run.results.recipe.student.name),
-                Cell(run.results.recipe.method.name),
-                _percent(top1.accuracy),
-                Cell(f"{low:.2%} to {high:.2%}", low),
-                Cell(f"{size / 1e3:.1f} kB", size),
-                Cell(p50, latency.at(0.5).value_ms),
-                Cell(verdict, kind=verdict),
-            )
-        )
-    text = "Latencies of different runs were not taken in turns on one host: `gate --baseline` compares them soundly."
-    digests = {run.results.data_digest for run in runs}
-    if len(digests) > 1:
-        text += " The runs used different data, so their accuracies cannot be compared."
-    header = ("run", "student", "method", "top-1", "95% interval", "ONNX", "p50", "gate")
-    return Section("compared", "Compared runs", text, (Table("Runs side by side", header, tuple(rows)),))
 
 
 def _accuracy(results: RunResults) -> Section:

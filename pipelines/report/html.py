@@ -9,7 +9,8 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from ecd_deploy.pipelines.gate_text import format_number
-from ecd_deploy.pipelines.report.charts import Curve, latency_distribution, training_curves
+from ecd_deploy.pipelines.report.charts import Curve, compared_curves, latency_distribution, training_curves
+from ecd_deploy.pipelines.report.comparison import THIS_RUN
 from ecd_deploy.pipelines.report.content import lead_in, sections
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.split_picture import split_picture
@@ -69,10 +70,10 @@ def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]
         for entry in latency.percentiles
         if entry.value_ms and entry.fraction in _MARKED
     ]
-    curves = [Curve(other.name, other.results.epochs) for other in others]
     return {
+        **_compared(results, others),
         "training": Chart(
-            training_curves(results.epochs, curves),
+            training_curves(results.epochs),
             f"Top-1 and cross-entropy over {last.epoch} epochs; the student ends at {last.validation_top1:.2%}",
         ),
         "latency": Chart(
@@ -85,3 +86,13 @@ def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]
             "teacher and connections are cut off and thrown away",
         ),
     }
+
+
+def _compared(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:
+    if not others:
+        return {}
+    runs = (NamedRun(THIS_RUN, results), *others)
+    first, *rest = (Curve(run.name, run.results.epochs) for run in runs)
+    ends = ", ".join(f"{run.name} ends at {run.results.training.last.validation_top1:.2%}" for run in runs)
+    label = f"Top-1 on the validation split and cross-entropy of each run's student by epoch: {ends}"
+    return {"compared": Chart(compared_curves(first, rest), label)}

@@ -72,6 +72,7 @@ def browser(requests: tuple[str, list[str]]) -> Iterator[WebDriver]:
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(120)  # axe takes long on a machine that others use
     driver.get(requests[0])
     yield driver
     driver.quit()
@@ -133,7 +134,12 @@ def test_tables_sort_by_number_both_ways_with_the_keyboard(browser: WebDriver) -
 
 
 def test_both_runs_stand_side_by_side(browser: WebDriver) -> None:
-    assert sorted(column(browser, "compared", 1)) == ["other", "this run"]
+    assert column(browser, "compared", 1) == ["this run", "other", "other"]
+    assert column(browser, "compared", 2)[2] == "+0.00"  # of the same predictions
+    chart = browser.find_element(By.CSS_SELECTOR, "[aria-labelledby=compared] [role=img]")
+    assert "this run ends at" in (chart.get_attribute("aria-label") or "")
+    assert "other ends at" in (chart.get_attribute("aria-label") or "")
+    assert chart.find_element(By.TAG_NAME, "svg").size["width"] > 100
 
 
 def test_every_section_of_the_contents_exists(browser: WebDriver) -> None:

@@ -12,15 +12,20 @@ import pytest
 from PIL import Image
 
 from ecd_deploy.data import load_data
-from ecd_deploy.errors import DigestError, RunDirectoryError
+from ecd_deploy.errors import DigestError, RunDirectoryError, UsageError
+from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
+from ecd_deploy.pipelines.gate_baseline import BaselineComparison, LatencyRatio
 from ecd_deploy.pipelines.predictions import StoredPredictions
 from ecd_deploy.pipelines.report import read_results, write_report
+from ecd_deploy.pipelines.report.charts import Curve, compared_curves
 from ecd_deploy.pipelines.report.classes import confusion_counts
+from ecd_deploy.pipelines.report.comparison import comparison_section
 from ecd_deploy.pipelines.report.html import to_html
 from ecd_deploy.pipelines.report.markdown import to_markdown
-from ecd_deploy.pipelines.report.results import RunResults
+from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.samples import sample_section
 from ecd_deploy.pipelines.run_directory import open_run
+from ecd_deploy.pipelines.steps import run_report
 from tests.conftest import Ended
 
 
@@ -91,6 +96,85 @@ def test_samples_show_what_is_wrong_first_and_the_very_pixels(results: RunResult
     assert picture.size == (64, 64)
     assert np.array_equal(np.asarray(picture)[::8, ::8], images.images[first, 0].numpy())
     assert section.samples[-1].correct
+
+
+def compared(results: RunResults, other: RunResults) -> tuple[list[str], str]:
+    """The texts of the one difference, and what stands above it."""
+    section = comparison_section(results, [NamedRun("other", other)])
+    assert section.tables[0].rows[1][0].text == "other"
+    (row,) = section.tables[1].rows
+    return [cell.text for cell in row], section.text
+
+
+def test_a_difference_is_paired_by_image_with_its_interval(results: RunResults) -> None:
+    own, images = results.predictions, len(results.predictions.labels)
+    wrong, right = np.flatnonzero(~own.correct), np.flatnonzero(own.correct)
+    chosen = own.chosen.copy()
+    chosen[wrong[:2]] = own.labels[wrong[:2]]  # the other run has 2 that this one loses,
+    chosen[right[:9]] = (own.labels[right[:9]] + 1) % 10  # and loses 9
+    other = RunResults(**{**results.__dict__, "predictions": StoredPredictions(own.labels, chosen, own.classes)})
+    row, _ = compared(results, other)
+    assert row[:2] == ["other", f"{100 * 7 / images:+.2f}"]
+    low, _, high = row[2].partition(" to ")
+    # Tango's interval is close to Wald's at these counts, and wider on no side by half of its width.
+    error = 1.96 * (11 - 49 / images) ** 0.5 / images
+    assert 100 * (7 / images - 1.5 * error) < float(low) < 100 * (7 / images - 0.8 * error)
+    assert 100 * (7 / images + 0.8 * error) < float(high) < 100 * (7 / images + 1.5 * error)
+    assert row[3:5] == ["9 images", "2 images"]
+    assert row[5] == "0.06543"  # 2 (1 + 11 + 55) / 2^11, the exact McNemar test
+    back, _ = compared(other, results)
+    assert back[2] == f"{-float(high):+.2f} to {-float(low):+.2f}"
+
+
+def test_any_name_of_a_run_stands_in_the_legend(results: RunResults) -> None:
+    names = ("_hidden", "$x^2$", "a" * 90)
+    svg = compared_curves(Curve("this run", results.epochs), [Curve(name, results.epochs) for name in names])
+    for shown in ("this run", "_hidden", "$x^2$", f"...{'a' * 20}<"):
+        assert shown in svg
+
+
+def test_other_data_are_not_paired(results: RunResults) -> None:
+    row, text = compared(results, RunResults(**{**results.__dict__, "data_digest": "0" * 64}))
+    assert row[1:3] == ["not paired", "-"]
+    assert "other data are not paired" in text
+
+
+def test_a_latency_ratio_is_that_of_the_gate_or_none(results: RunResults) -> None:
+    assert compared(results, results)[0][-1] == "not measured"
+    host = Host(cpu_over_wall=1.0, involuntary_switches=0, contended=False)
+    sessions = tuple(SessionBlocks(name=name, block_p50_ms=(1.0,)) for name in ("a", "b", "c"))
+    ratio = LatencyRatio(
+        ratio=1.02,
+        lower=1.01,
+        upper=1.04,
+        same_model=1.0,
+        comparison=Comparison(schema_version=1, threads=1, sessions=sessions, host=host),
+    )
+    baseline = BaselineComparison(
+        recipe_digest="0",
+        model_sha256=results.artefacts.find("onnx").sha256,
+        images=1,
+        lost=0,
+        gained=0,
+        mcnemar_p=1.0,
+        regressions=(),
+        latency=ratio,
+    )
+    gated = results.gate.model_copy(update={"baseline": baseline})
+    assert compared(RunResults(**{**results.__dict__, "gate": gated}), results)[0][-1] == "1.020 (1.010 to 1.040)"
+
+
+def test_runs_of_one_name_are_told_apart_and_none_twice(root: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        shutil.copytree(root, tmp_path / folder / "run")
+    before = (tmp_path / "a" / "run" / ".lock").stat().st_mtime_ns
+    run_report(root, [tmp_path / "a" / "run", tmp_path / "b" / "run"])
+    text = (root / "report.md").read_text()
+    assert "| a/run | +0.00 |" in text
+    assert "| b/run | +0.00 |" in text
+    assert (tmp_path / "a" / "run" / ".lock").stat().st_mtime_ns == before  # only read
+    with pytest.raises(UsageError, match="--against"):
+        run_report(root, [root])
 
 
 def test_a_changed_result_is_refused(root: Path) -> None:
