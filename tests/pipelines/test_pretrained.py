@@ -56,6 +56,7 @@ def test_a_resume_has_the_bits_of_an_uninterrupted_training(teacher: Path, tmp_p
     at_forward(broken, 5, interrupt)
     with pytest.raises((KeyboardInterrupt, Interrupted)):
         train(broken, data, config, tmp_path / "broken", resume=False, console=None)
+    assert isinstance(resumed, DistilledModel)
     with torch.no_grad():  # the checkpoint has the teacher too
         resumed.pretrained.get_parameter("network.fc.weight").zero_()
     train(resumed, data, config, tmp_path / "broken", resume=True, console=None)
