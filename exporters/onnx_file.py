@@ -21,7 +21,21 @@ from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.split import SplitStudent
 
 
-class OnnxExporter:
+class OnnxFormat:
+    """What all ONNX formats share: how they are run, and where their metadata are."""
+
+    format: str
+
+    def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
+        """Start onnxruntime on the CPU; see `Exporter`."""
+        return open_onnx(data, threads, self.format)
+
+    def read_metadata(self, data: bytes) -> ArtefactMetadata:
+        """Read the metadata; see `Exporter`."""
+        return parse_metadata(get_metadata(parse_model(data, self.format)), self.format)
+
+
+class OnnxExporter(OnnxFormat):
     """Writes a graph with its weights inside; batch normalisation is folded into the convolutions.
 
     Args:
@@ -50,14 +64,6 @@ class OnnxExporter:
         if self._preprocessing == "inside":
             put_preprocessing_inside(model, described)
         return finish(model, described, self.format)
-
-    def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
-        """Start onnxruntime on the CPU; see `Exporter`."""
-        return open_onnx(data, threads, self.format)
-
-    def read_metadata(self, data: bytes) -> ArtefactMetadata:
-        """Read the metadata; see `Exporter`."""
-        return parse_metadata(get_metadata(parse_model(data, self.format)), self.format)
 
 
 def finish(model: onnx.ModelProto, metadata: ArtefactMetadata, format_name: str) -> bytes:

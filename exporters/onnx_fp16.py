@@ -10,17 +10,16 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import ParityBudget, StudentBuilder
+from ecd_deploy.exporters.contract import ParityBudget
 from ecd_deploy.exporters.metadata import ArtefactMetadata
-from ecd_deploy.exporters.onnx_file import OnnxExporter, finish, open_onnx, parse_model
+from ecd_deploy.exporters.onnx_file import OnnxExporter, OnnxFormat, finish, parse_model
 from ecd_deploy.exporters.onnx_graph import sort_nodes, strip_provenance
 from ecd_deploy.exporters.preprocessing import preprocessing_nodes
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.split import SplitStudent
 
 
-class HalfOnnxExporter:
+class HalfOnnxExporter(OnnxFormat):
     """Writes the ONNX student in float16; input and output stay float32 (or uint8 in).
 
     Args:
@@ -49,14 +48,6 @@ class HalfOnnxExporter:
         sort_nodes(model)
         strip_provenance(model)
         return finish(model, described, self.format)
-
-    def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
-        """Start onnxruntime on the CPU; see `Exporter`."""
-        return open_onnx(data, threads, self.format)
-
-    def read_metadata(self, data: bytes) -> ArtefactMetadata:
-        """Read the metadata; see `Exporter`."""
-        return self._source.read_metadata(data)
 
 
 def _halved(model: onnx.ModelProto) -> onnx.ModelProto:

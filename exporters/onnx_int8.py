@@ -14,22 +14,21 @@ from ecd_deploy.errors import ExportError
 from ecd_deploy.export_config import Int8Config
 from ecd_deploy.exporters.accuracy_control import Controlled, quantise_within
 from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import ParityBudget, StudentBuilder
+from ecd_deploy.exporters.contract import ParityBudget
 from ecd_deploy.exporters.metadata import ArtefactMetadata, Quantisation
-from ecd_deploy.exporters.onnx_file import OnnxExporter, finish, open_onnx, parse_model
+from ecd_deploy.exporters.onnx_file import OnnxExporter, OnnxFormat, finish, parse_model
 from ecd_deploy.exporters.onnx_graph import strip_provenance
 from ecd_deploy.exporters.onnx_session import open_session, session_predictor
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.exporters.quantisation import calibrated
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.split import SplitStudent
 
 _CALIBRATION_BATCH = 32
 _VALIDATION_BATCH = 128
 
 
-class Int8OnnxExporter:
+class Int8OnnxExporter(OnnxFormat):
     """Writes the ONNX student with integer convolutions.
 
     Args:
@@ -70,14 +69,6 @@ class Int8OnnxExporter:
         )
         strip_provenance(controlled.model)
         return finish(controlled.model, described, self.format)
-
-    def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
-        """Start onnxruntime on the CPU; see `Exporter`."""
-        return open_onnx(data, threads, self.format)
-
-    def read_metadata(self, data: bytes) -> ArtefactMetadata:
-        """Read the metadata; see `Exporter`."""
-        return self._source.read_metadata(data)
 
     def _quantised(
         self, model: onnx.ModelProto, metadata: ArtefactMetadata, context: ExportContext, chosen: ImageSet

@@ -8,15 +8,13 @@ import onnx
 from onnx import shape_inference
 
 from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata
-from ecd_deploy.exporters.onnx_file import OnnxExporter, finish, open_onnx, parse_model
+from ecd_deploy.exporters.onnx_file import OnnxExporter, OnnxFormat, finish, parse_model
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.split import SplitStudent
 
 
-class StaticOnnxExporter:
+class StaticOnnxExporter(OnnxFormat):
     """Writes the ONNX student with its batch fixed to one image.
 
     Args:
@@ -48,14 +46,6 @@ class StaticOnnxExporter:
             value.type.tensor_type.shape.dim[0].dim_value = 1
         _forget_sizes(model)
         return finish(shape_inference.infer_shapes(model, strict_mode=True), described, self.format)
-
-    def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
-        """Start onnxruntime on the CPU; it is given one image after the other; see `Exporter`."""
-        return open_onnx(data, threads, self.format)
-
-    def read_metadata(self, data: bytes) -> ArtefactMetadata:
-        """Read the metadata; see `Exporter`."""
-        return self._source.read_metadata(data)
 
 
 def _forget_sizes(model: onnx.ModelProto) -> None:

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import nn
 
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel
@@ -14,6 +13,9 @@ from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Exporter, exporter_for
 from ecd_deploy.models import build_student
 from ecd_deploy.split import SplitStudent, split_student
+from tests.small import digit_images, one_thread
+
+__all__ = ["one_thread"]
 
 FORMATS = ("safetensors", "torchscript", "onnx", "onnx-static", "onnx-int8", "onnx-fp16", "ort", "pt2")
 
@@ -30,12 +32,6 @@ class Exported:
 
 def fresh_student() -> nn.Module:
     return build_student("resnet8", num_classes=10, in_channels=1)
-
-
-def digit_images(count: int) -> Tensor:
-    """Real digits, (count, 1, 8, 8)."""
-    images = load_digits().images[:count]
-    return torch.tensor(images, dtype=torch.float32).div(8).sub(1).unsqueeze(1)
 
 
 def make_student() -> SplitStudent:
@@ -67,15 +63,6 @@ def make_metadata() -> ArtefactMetadata:
         std=(0.5,),
         recipe_digest="a" * 64,
     )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and lose much where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

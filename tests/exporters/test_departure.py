@@ -8,7 +8,8 @@ import pytest
 from onnx import numpy_helper
 
 from ecd_deploy.exporters.departure import first_departure
-from tests.exporters.conftest import Exported, digit_images
+from tests.exporters.conftest import Exported
+from tests.small import digit_images
 
 
 def planted(data: bytes, fragment: str, factor: float) -> bytes:

@@ -16,7 +16,8 @@ from ecd_deploy.exporters.executorch_file import ExecuTorchExporter, _written
 from ecd_deploy.exporters.pte_layout import read_layout
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
-from tests.exporters.conftest import digit_images, fresh_student, make_metadata
+from tests.exporters.conftest import fresh_student, make_metadata
+from tests.small import digit_images
 
 installed = pytest.mark.skipif(find_spec("executorch") is None, reason="needs the extra executorch")
 

@@ -16,7 +16,8 @@ from ecd_deploy.export_config import Int8Config
 from ecd_deploy.exporters.onnx_int8 import Int8OnnxExporter
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent, split_student
-from tests.exporters.conftest import Exported, digit_images, fresh_student, make_context, make_metadata
+from tests.exporters.conftest import Exported, fresh_student, make_context, make_metadata
+from tests.small import digit_images
 
 
 def quantised(student: SplitStudent, **choices: object) -> onnx.ModelProto:

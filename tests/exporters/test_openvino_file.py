@@ -8,7 +8,8 @@ import pytest
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.openvino_file import OpenVinoExporter
 from ecd_deploy.split import SplitStudent
-from tests.exporters.conftest import digit_images, fresh_student, make_metadata
+from tests.exporters.conftest import fresh_student, make_metadata
+from tests.small import digit_images
 
 
 @pytest.mark.skipif(find_spec("openvino") is not None, reason="the extra is installed")

@@ -13,7 +13,8 @@ from ecd_deploy.config import parse_recipe
 from ecd_deploy.errors import ExportError, RecipeError
 from ecd_deploy.export_config import ENTRY_POINT_GROUP, ExportConfig, format_names
 from ecd_deploy.exporters import exporter_for
-from tests.exporters.conftest import digit_images, fresh_student, make_metadata, make_student
+from tests.exporters.conftest import fresh_student, make_metadata, make_student
+from tests.small import digit_images
 
 TOY = """
 import numpy as np

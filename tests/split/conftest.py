@@ -1,30 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ecd_deploy.distill import ECDModel, PlainModel
 from ecd_deploy.models import build_student
+from tests.small import digit_images, one_thread
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and lose much where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["one_thread"]
 
 
 @pytest.fixture(scope="session")
 def images() -> Tensor:
     """Four real digits, (4, 1, 8, 8)."""
-    digits = load_digits().images[:4]
-    return torch.tensor(digits, dtype=torch.float32).div(8).sub(1).unsqueeze(1)
+    return digit_images(4)
 
 
 @pytest.fixture

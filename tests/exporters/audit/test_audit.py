@@ -18,7 +18,8 @@ from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.audit import ArtefactAudit, Origin, StudentSources, audit_artefact, refuse, student_sources
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent, TensorRecord, split_student
-from tests.exporters.conftest import Exported, digit_images, make_context, make_metadata
+from tests.exporters.conftest import Exported, make_context, make_metadata
+from tests.small import digit_images
 
 
 @pytest.fixture(scope="module")
