@@ -2,7 +2,7 @@
 
 CIFAR-100 as PNG files, in the folder that ECD_DEPLOY_CIFAR100 names. Both shuffle, pad by 4, crop, mirror and
 normalise in batches of 128. Ours reads the cache of decoded images, as every run but a folder's first does;
-the first one's decoding is timed by itself.
+the first one's decoding is timed by itself. Files of mixed sizes are measured in `benchmarks.loader_path`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from benchmarks import loader_path
 from benchmarks.figures import Figure, Report
 from ecd_deploy.config import DataConfig
 from ecd_deploy.data import TrainBatches, load_data
@@ -53,6 +54,7 @@ def measure() -> Report:
     for epoch in range(1, ROUNDS + 1):
         ours.append(_images_a_second((batch.images for batch in batches.epoch(epoch)), OUR_BATCHES))
         theirs.append(_images_a_second((images for images, _ in loader), THEIR_BATCHES))
+    mixed = loader_path.measure(Path(root), ROUNDS)
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
     images = len(data.train) + len(data.validation) + len(data.test)
@@ -76,9 +78,16 @@ def measure() -> Report:
                 unit="images/s",
             ),
             Figure(name="data path: opening what is decoded", value=opening, better="lower", unit="s"),
+            *mixed.figures,
         ),
         setting=setting,
-        raw={"ours": ours, "torchvision": theirs, "decoding_seconds": decoding, "opening_seconds": opening},
+        raw={
+            "ours": ours,
+            "torchvision": theirs,
+            "decoding_seconds": decoding,
+            "opening_seconds": opening,
+            **mixed.raw,
+        },
     )
 
 

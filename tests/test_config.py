@@ -7,6 +7,7 @@ import pytest
 
 from ecd_deploy.config import Recipe, builtin_recipes, load_recipe, parse_recipe
 from ecd_deploy.errors import RecipeError
+from ecd_deploy.pipelines.recipe_file import recipe_to_toml
 
 MINIMAL = """
 name = "mine"
@@ -49,6 +50,10 @@ def test_builtin_recipes_are_named_after_their_file(name: str) -> None:
         ("train.milestones=[150,100]", ["train", "rise strictly"]),
         ("data.source=imagefolder", ["data", "needs path"]),
         ("data.mean=[0.5]", ["data", "mean and std"]),
+        ("data.loading=files", ["data", "needs source 'imagefolder'", "'digits'", "'cache'"]),
+        ("data.loading=disk", ["data.loading", "'cache' or 'files'", "disk"]),
+        ("data.random_resized_crop=[0.1,1.0]", ["data", "random_resized_crop needs loading 'files'"]),
+        ("data.workers=-1", ["data.workers", "greater than or equal to 0"]),
         ("export.formats=['safetensors']", ["export", "'onnx'"]),
         ("profile.max_seconds=1.0", ["profile", "min_seconds"]),
         ("train.epochs", ["key.path=value"]),
@@ -89,6 +94,33 @@ def test_digest_is_of_the_values_not_of_the_writing() -> None:
     spaced = MINIMAL.replace(" = ", "=").replace('name="mine"', '# a comment\nname="mine"')
     assert parse_recipe(MINIMAL, "a").digest() == parse_recipe(spaced, "b").digest()
     assert parse_recipe(MINIMAL, "a").digest() != parse_recipe(MINIMAL, "a", ("seed=1",)).digest()
+
+
+FILES = ("data.source=imagefolder", "data.path=images", "data.loading=files", "data.image_size=8")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (FILES[:-1], "needs image_size"),
+        ((*FILES, "data.random_resized_crop=[0.5,0.1]"), "must rise and end at 1"),
+        ((*FILES, "data.random_resized_crop=[0.1,1.5]"), "must rise and end at 1"),
+        ((*FILES, "data.random_resized_crop=[0.0,1.0]"), "greater than 0"),
+        ((*FILES, "data.random_resized_crop=[0.1,1.0]", "data.crop_padding=1"), "set one of them"),
+    ],
+)
+def test_loading_files_has_its_own_needs(overrides: tuple[str, ...], expected: str) -> None:
+    with pytest.raises(RecipeError, match=expected):
+        load_recipe("digits", ("data.crop_padding=0", *overrides))
+
+
+def test_a_recipe_that_loads_no_files_has_the_digest_it_had_before_that_could_be_asked_for() -> None:
+    recipe = parse_recipe(MINIMAL, "a")
+    assert not {"loading", "workers", "random_resized_crop"} & set(json.loads(recipe.canonical_json())["data"])
+    assert parse_recipe(MINIMAL, "a", ("data.workers=5",)).digest() == recipe.digest()
+    fewer, more = (parse_recipe(MINIMAL, "a", (*FILES, f"data.workers={workers}")) for workers in (1, 2))
+    assert fewer.digest() != more.digest()
+    assert parse_recipe(recipe_to_toml(more), "b") == more
 
 
 def test_schema_names_every_section() -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ecd_deploy.data.augment import augment
-from ecd_deploy.data.draws import Purpose, draw_bits, stream_key
 from ecd_deploy.data.images import ImageSet, Normalisation
-from ecd_deploy.errors import DataError
-
-_LEAST_SHARE = 2  # images a process needs in a step: batch norm cannot train on a single value
+from ecd_deploy.data.plan import LEAST_SHARE, StepPlan
 
 
 @dataclass(frozen=True)
@@ -37,16 +35,34 @@ class Batch:
 
     def split(self, parts: int) -> tuple[Batch, ...]:
         """Cut into at most `parts` batches of nearly equal size, none smaller than two images."""
-        parts = max(1, min(parts, len(self) // _LEAST_SHARE))
+        parts = max(1, min(parts, len(self) // LEAST_SHARE))
         pieces = zip(*(tensor.tensor_split(parts) for tensor in (self.images, self.labels, self.indices)), strict=True)
         return tuple(Batch(images, labels, indices, self.step_images) for images, labels, indices in pieces)
 
 
-class TrainBatches:
-    """The training split, shuffled and augmented anew each epoch.
+class Batches(Protocol):
+    """The training split in steps, shuffled and augmented anew each epoch; one epoch at a time.
 
-    Every process makes its share of each step: the step's images are the same for any number of
-    processes. The last, partial step is kept unless it leaves a process fewer than two images.
+    A batch is a function of (seed, epoch, step) and the process: neither what was made before it nor
+    what makes it matters.
+    """
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield the epoch's steps, from the one numbered `first_step` (from 0) on; epochs count from 1.
+
+        Raises:
+            DataError: an image cannot be had any more.
+        """
+
+    def close(self) -> None:
+        """End what works in the background; no epoch is begun afterwards."""
+
+
+class TrainBatches:
+    """`Batches` of images in memory: each process makes its share of each step, as `StepPlan` says.
 
     Args:
         images: the training split.
@@ -79,30 +95,27 @@ class TrainBatches:
         self._images = images.images.to(device)
         self._labels = images.labels.to(device)
         self._normalisation = normalisation
-        self._batch_size = batch_size
         self._seed = seed
         self._crop_padding = crop_padding
         self._horizontal_flip = horizontal_flip
-        self._process_index = process_index
-        self._process_count = process_count
-        whole, rest = divmod(len(images), batch_size)
-        self._steps = whole + (rest >= _LEAST_SHARE * process_count)
-        if self._steps == 0 or batch_size < _LEAST_SHARE * process_count:
-            raise DataError(
-                f"{len(images)} training images in batches of {batch_size} leave a process fewer than "
-                f"{_LEAST_SHARE} images a step ({process_count} process(es))"
-            )
+        self._plan = StepPlan(
+            images=len(images),
+            batch_size=batch_size,
+            seed=seed,
+            process_index=process_index,
+            process_count=process_count,
+        )
 
     def __len__(self) -> int:
-        return self._steps
+        return len(self._plan)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the epoch's steps, from the one numbered `first_step` (from 0) on; epochs count from 1."""
-        every = torch.arange(len(self._labels), device=self._labels.device)
-        order = draw_bits(stream_key(self._seed, epoch, Purpose.ORDER), every).argsort(stable=True)
-        for step in range(first_step, self._steps):
-            chosen = order[step * self._batch_size : (step + 1) * self._batch_size]
-            yield self._batch(epoch, chosen.tensor_split(self._process_count)[self._process_index], len(chosen))
+        for indices, step_images in self._plan.shares(epoch, first_step, self._labels.device):
+            yield self._batch(epoch, indices, step_images)
+
+    def close(self) -> None:
+        """Nothing works in the background."""
 
     def _batch(self, epoch: int, indices: Tensor, step_images: int) -> Batch:
         images = augment(

@@ -70,9 +70,9 @@ def open_decoded(root: Path, files: Sequence[Path], image_size: int | None, fold
     Raises:
         DataError: no file can be used, or sizes differ and `image_size` is None.
     """
-    entry = folder / _key(root, files, image_size)
+    entry = folder / entry_key(root, files, str(image_size))
     try:
-        with _locked(entry):
+        with locked(entry):
             found = _open(entry)
             if found is None:
                 _build(entry, files, image_size)
@@ -86,8 +86,9 @@ def open_decoded(root: Path, files: Sequence[Path], image_size: int | None, fold
     return DecodedImages(images, decode_all(files, headers, shape, images))
 
 
-def _key(root: Path, files: Sequence[Path], image_size: int | None) -> str:
-    digest = hashlib.sha256(f"{_VERSION} {PIL.__version__} {image_size}\n".encode())
+def entry_key(root: Path, files: Sequence[Path], kind: str) -> str:
+    """Name an entry by its kind and by each file's path below `root`, size and time of change."""
+    digest = hashlib.sha256(f"{_VERSION} {PIL.__version__} {kind}\n".encode())
     above = len(os.fsencode(root)) + 1
     for name in map(os.fsencode, files):  # thousands of paths: text is much faster than their methods
         try:
@@ -136,7 +137,7 @@ def _build(entry: Path, files: Sequence[Path], image_size: int | None) -> None:
 
 
 @contextmanager
-def _locked(entry: Path) -> Iterator[None]:
+def locked(entry: Path) -> Iterator[None]:
     """Hold the entry's lock, after whoever builds it; sweep what killed builders left."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     with entry.with_name(f"{entry.name}.lock").open("a") as lock:

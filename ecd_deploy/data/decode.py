@@ -81,13 +81,18 @@ def read_headers(files: Sequence[Path]) -> list[ImageHeader | BadImage]:
     return _map_threaded(lambda index: _read_header(files[index]), len(files), "reading headers")
 
 
+def choose_channels(headers: Sequence[ImageHeader]) -> int:
+    """1 if all images are grey, or else 3."""
+    return 1 if all(header.is_grey for header in headers) else 3
+
+
 def choose_shape(headers: Sequence[ImageHeader], image_size: int | None) -> ImageShape:
     """Choose one shape for all images: grey only if all are, and `image_size` squared if given.
 
     Raises:
         DataError: sizes differ and `image_size` is None.
     """
-    channels = 1 if all(header.is_grey for header in headers) else 3
+    channels = choose_channels(headers)
     if image_size is not None:
         return ImageShape(channels, image_size, image_size, resize=True)
     first = headers[0]
@@ -109,14 +114,36 @@ def decode_into(
         The files that could not be decoded; their places are left as they were.
     """
 
+    def fit(image: Image.Image) -> Image.Image:
+        return resize_and_crop(image, shape.height) if shape.resize else image
+
     def decode(index: int) -> BadImage | None:
-        try:
-            images[places[index]] = _decode(files[index], shape)
-        except _DECODE_ERRORS as error:
-            return BadImage(files[index], _reason(error))
+        found = read_image(files[index], shape.channels, fit)
+        if isinstance(found, BadImage):
+            return found
+        images[places[index]] = found
         return None
 
     return [bad for bad in _map_threaded(decode, len(files), "decoding images") if bad is not None]
+
+
+def try_to_decode(files: Sequence[Path], channels: int) -> list[BadImage]:
+    """Decode every file, keep no pixel, and return the files that could not be decoded."""
+
+    def attempt(index: int) -> BadImage | None:
+        found = read_image(files[index], channels, lambda image: image)
+        return found if isinstance(found, BadImage) else None
+
+    return [bad for bad in _map_threaded(attempt, len(files), "checking images") if bad is not None]
+
+
+def read_image(path: Path, channels: int, fit: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8] | BadImage:
+    """Decode one file, upright, of 1 or 3 channels, and let `fit` bring it to size; uint8 (C, H, W)."""
+    try:
+        pixels = np.asarray(fit(_decode(path, channels)))
+    except _DECODE_ERRORS as error:
+        return BadImage(path, _reason(error))
+    return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1)
 
 
 def _read_header(path: Path) -> ImageHeader | BadImage:
@@ -143,8 +170,8 @@ def _read_header(path: Path) -> ImageHeader | BadImage:
         return BadImage(path, _reason(error))
 
 
-def _decode(path: Path, shape: ImageShape) -> NDArray[np.uint8]:
-    mode = "L" if shape.channels == 1 else "RGB"
+def _decode(path: Path, channels: int) -> Image.Image:
+    mode = "L" if channels == 1 else "RGB"
     with Image.open(path) as opened:
         opened.load()
         image: Image.Image = opened
@@ -152,12 +179,7 @@ def _decode(path: Path, shape: ImageShape) -> NDArray[np.uint8]:
             image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
             image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
-        if image.mode != mode:
-            image = image.convert(mode)
-    if shape.resize:
-        image = resize_and_crop(image, shape.height)
-    pixels = np.asarray(image).reshape(shape.height, shape.width, shape.channels)
-    return pixels.transpose(2, 0, 1)
+        return image if image.mode == mode else image.convert(mode)
 
 
 def _map_threaded(function: Callable[[int], T], count: int, what: str) -> list[T]:

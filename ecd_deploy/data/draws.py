@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     SUBSET = 5
     VALIDATION = 6
     STEP = 7
+    RESIZED_CROP = 8
 
 
 def stream_key(seed: int, *parts: int) -> int:
@@ -57,6 +58,11 @@ def draw_bits(key: int, counters: Tensor) -> Tensor:
 def draw_below(key: int, counters: Tensor, limit: int) -> Tensor:
     """Draw integers in [0, limit), limit at most 2**31; their bias is below limit / 2**32."""
     return (_shift_right(draw_bits(key, counters), 32) * limit) >> 32
+
+
+def draw_fraction(key: int, counters: Tensor) -> Tensor:
+    """Draw float64 numbers in [0, 1), multiples of 2**-53."""
+    return _shift_right(draw_bits(key, counters), 11).to(torch.float64) * 2.0**-53
 
 
 def _finish(state: int) -> int:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ecd_deploy.data.cache import open_decoded
-from ecd_deploy.data.images import ImageSet
+from ecd_deploy.data.checked import open_checked
+from ecd_deploy.data.images import ImageFiles, ImageSet
 from ecd_deploy.errors import DataError
 
 _TEST_FOLDERS = ("test", "val")
@@ -75,11 +76,49 @@ class FolderSource:
             whole.select(torch.from_numpy(part)) for part in np.split(good, [np.searchsorted(good, len(train_files))])
         ]
         for split, chosen in zip(splits, (self.train_labels[train], self.test_labels[test]), strict=True):
-            self._require_every_class(split, chosen)
+            self._require_every_class(split.labels, chosen)
         return splits[0], splits[1]
 
-    def _require_every_class(self, images: ImageSet, chosen: Tensor) -> None:
-        lost = sorted(set(chosen.tolist()) - set(images.labels.tolist()))
+    def check(self, train: Tensor, test: Tensor) -> tuple[ImageFiles, ImageFiles]:
+        """Judge the files at these indices and return those that can be used, without their pixels.
+
+        Raises:
+            DataError: images cannot be used and are not to be skipped, or a class has none that can.
+        """
+        chosen = [
+            *(self._train.files[index] for index in train.tolist()),
+            *(self._test.files[index] for index in test.tolist()),
+        ]
+        labels = torch.cat([self.train_labels[train], self.test_labels[test]])
+        checked = open_checked(self._root, chosen, self._cache_folder)
+        checked.findings.report(chosen, skip_bad=self._skip_bad)
+        whole = ImageFiles(self._root, tuple(chosen), labels, checked.channels)
+        good = torch.from_numpy(checked.findings.good(len(chosen)))
+        kept_train, kept_test = whole.select(good[good < len(train)]), whole.select(good[good >= len(train)])
+        self._require_every_class(kept_train.labels, self.train_labels[train])
+        self._require_every_class(kept_test.labels, self.test_labels[test])
+        return kept_train, kept_test
+
+    def decode(self, *parts: ImageFiles) -> tuple[ImageSet, ...]:
+        """Decode files that were checked, each part into one set.
+
+        Raises:
+            DataError: an image cannot be used any more.
+        """
+        files = [path for part in parts for path in part.paths]
+        decoded = open_decoded(self._root, files, self._image_size, self._cache_folder)
+        if decoded.findings.bad:
+            decoded.findings.report(files, skip_bad=False)
+        images = torch.from_numpy(decoded.images)
+        sets = []
+        for part in parts:
+            piece, images = images[: len(part)], images[len(part) :]
+            # these may all be grey while others are not
+            sets.append(ImageSet(piece.expand(-1, part.channels, -1, -1).contiguous(), part.labels))
+        return tuple(sets)
+
+    def _require_every_class(self, left: Tensor, chosen: Tensor) -> None:
+        lost = sorted(set(chosen.tolist()) - set(left.tolist()))
         if lost:
             names = ", ".join(self.classes[label] for label in lost)
             raise DataError(f"no image that can be used is left of: {names}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -45,6 +46,31 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class ImageFiles:
+    """Image files that are decoded when they are needed, and their labels.
+
+    Attributes:
+        root: the folder that all of them are below.
+        paths: of the files.
+        labels: int64, (N,), in [0, classes).
+        channels: that they are decoded to, 1 or 3.
+    """
+
+    root: Path
+    paths: tuple[Path, ...]
+    labels: Tensor
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, indices: Tensor) -> ImageFiles:
+        """Return the files at `indices`, int64 (n,)."""
+        paths = tuple(self.paths[index] for index in indices.tolist())
+        return ImageFiles(self.root, paths, self.labels[indices], self.channels)
+
+
+@dataclass(frozen=True)
 class Normalisation:
     """Mean and standard deviation of each channel, in units of 0..1."""
 
@@ -66,8 +92,10 @@ class DataSplits:
     """The images of a run: trained on, selected on, and reported on.
 
     Attributes:
+        train: what is trained on; where `train_files` are, a sample of them at the images' size, for calibration.
         classes: names, in the order of the labels.
-        digest: SHA-256 over the images, labels and classes of all three splits.
+        digest: SHA-256 over the images, labels and classes of all three splits, and over the training files.
+        train_files: what is trained on instead of `train`, decoded anew each epoch.
     """
 
     train: ImageSet
@@ -76,6 +104,7 @@ class DataSplits:
     classes: tuple[str, ...]
     normalisation: Normalisation
     digest: str
+    train_files: ImageFiles | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

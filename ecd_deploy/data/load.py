@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
+
+from torch import Tensor
 
 from ecd_deploy.config import DataConfig
 from ecd_deploy.data.arrays import open_cifar, open_digits
 from ecd_deploy.data.cache import default_cache_folder
+from ecd_deploy.data.digest import data_digest, with_files
 from ecd_deploy.data.imagefolder import FolderSource
-from ecd_deploy.data.images import DataSplits, ImageSet
+from ecd_deploy.data.images import DataSplits
 from ecd_deploy.data.normalisation import choose_normalisation
 from ecd_deploy.data.source import Source
 from ecd_deploy.data.subsets import balanced_subset, stratified_cut
 from ecd_deploy.errors import DataError
 
+_SAMPLE_IMAGES = 2048  # of training files: calibration and the measured normalisation are made from these
+
 
 def load_data(config: DataConfig, *, seed: int) -> DataSplits:
     """Read the images of a run and cut the validation split off the training images.
+
+    With `config.loading` "files" the training images stay where they are: their files are judged, and a
+    sample of them is read.
 
     Args:
         config: the recipe's data section.
@@ -31,6 +37,8 @@ def load_data(config: DataConfig, *, seed: int) -> DataSplits:
     source = _open_source(config)
     chosen_train = balanced_subset(source.train_labels, config.train_limit, seed=seed)
     chosen_test = balanced_subset(source.test_labels, config.test_limit, seed=seed)
+    if config.loading == "files" and isinstance(source, FolderSource):
+        return _load_files(config, source, chosen_train, chosen_test, seed=seed)
     whole, test = source.read(chosen_train, chosen_test)
     kept, cut = stratified_cut(whole.labels, config.validation_fraction, seed=seed)
     train, validation = whole.select(kept), whole.select(cut)
@@ -46,14 +54,23 @@ def load_data(config: DataConfig, *, seed: int) -> DataSplits:
     )
 
 
-def data_digest(splits: tuple[ImageSet, ...], classes: tuple[str, ...]) -> str:
-    """SHA-256 over the classes and, for each split, the shape, pixels and labels."""
-    digest = hashlib.sha256(json.dumps(classes).encode())
-    for split in splits:
-        digest.update(json.dumps(tuple(split.images.shape)).encode())
-        digest.update(split.images.contiguous().numpy().data)
-        digest.update(split.labels.contiguous().numpy().data)
-    return digest.hexdigest()
+def _load_files(
+    config: DataConfig, source: FolderSource, chosen_train: Tensor, chosen_test: Tensor, *, seed: int
+) -> DataSplits:
+    whole, test_files = source.check(chosen_train, chosen_test)
+    kept, cut = stratified_cut(whole.labels, config.validation_fraction, seed=seed)
+    train_files = whole.select(kept)
+    sample_files = train_files.select(balanced_subset(train_files.labels, _SAMPLE_IMAGES, seed=seed))
+    sample, validation, test = source.decode(sample_files, whole.select(cut), test_files)
+    return DataSplits(
+        train=sample,
+        validation=validation,
+        test=test,
+        classes=source.classes,
+        normalisation=choose_normalisation(config, sample.images),
+        digest=with_files(data_digest((sample, validation, test), source.classes), train_files),
+        train_files=train_files,
+    )
 
 
 def _open_source(config: DataConfig) -> Source:
@@ -63,11 +80,15 @@ def _open_source(config: DataConfig) -> Source:
         case "cifar10" | "cifar100":
             return open_cifar(config.source, config.path, config.image_size)
         case "imagefolder":
-            if config.path is None:
-                raise DataError("data.path: imagefolder needs the folder that holds train/ and test/")
-            return FolderSource(
-                Path(config.path),
-                config.image_size,
-                cache_folder=Path(config.cache_dir) if config.cache_dir else default_cache_folder(),
-                skip_bad=config.skip_bad,
-            )
+            return _open_folder(config)
+
+
+def _open_folder(config: DataConfig) -> FolderSource:
+    if config.path is None:
+        raise DataError("data.path: imagefolder needs the folder that holds train/ and test/")
+    return FolderSource(
+        Path(config.path),
+        config.image_size,
+        cache_folder=Path(config.cache_dir) if config.cache_dir else default_cache_folder(),
+        skip_bad=config.skip_bad,
+    )

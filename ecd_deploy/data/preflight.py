@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from ecd_deploy.data.decode import BadImage, ImageHeader, ImageShape, choose_shape, decode_into, read_headers
+from ecd_deploy.data.decode import (
+    BadImage,
+    ImageHeader,
+    ImageShape,
+    choose_channels,
+    choose_shape,
+    decode_into,
+    read_headers,
+    try_to_decode,
+)
 from ecd_deploy.errors import DataError
 
 _LISTED = 20
@@ -75,11 +84,19 @@ def inspect(files: Sequence[Path], image_size: int | None) -> tuple[ImageShape, 
         DataError: none can be used, or sizes differ and `image_size` is None.
     """
     headers = read_headers(files)
-    usable = [header for header in headers if isinstance(header, ImageHeader)]
-    if not usable:
-        bad = tuple((position, found.reason) for position, found in enumerate(headers) if isinstance(found, BadImage))
-        Findings(bad=bad, with_alpha=0, animated=0, rotated=0).report(files, skip_bad=False)
-    return choose_shape(usable, image_size), headers
+    return choose_shape(_usable(files, headers), image_size), headers
+
+
+def check_all(files: Sequence[Path]) -> tuple[int, Findings]:
+    """Decode every file once, keep no pixel, and say how many channels the images that can be used have.
+
+    Raises:
+        DataError: none can be used.
+    """
+    headers = read_headers(files)
+    usable = _usable(files, headers)
+    channels = choose_channels(usable)
+    return channels, _findings(files, headers, try_to_decode([header.path for header in usable], channels))
 
 
 def decode_all(
@@ -89,11 +106,24 @@ def decode_all(
     images: NDArray[np.uint8],
 ) -> Findings:
     """Decode every file that can be decoded into its place in `images`, (N, C, H, W)."""
-    reasons = {header.path: header.reason for header in headers if isinstance(header, BadImage)}
     places = [place for place, header in enumerate(headers) if isinstance(header, ImageHeader)]
     usable = [header for header in headers if isinstance(header, ImageHeader)]
-    found = decode_into([header.path for header in usable], places, shape, images)
-    reasons |= {bad.path: bad.reason for bad in found}
+    return _findings(files, headers, decode_into([header.path for header in usable], places, shape, images))
+
+
+def _usable(files: Sequence[Path], headers: Sequence[ImageHeader | BadImage]) -> list[ImageHeader]:
+    usable = [header for header in headers if isinstance(header, ImageHeader)]
+    if not usable:
+        _findings(files, headers, ()).report(files, skip_bad=False)
+    return usable
+
+
+def _findings(
+    files: Sequence[Path], headers: Sequence[ImageHeader | BadImage], undecodable: Sequence[BadImage]
+) -> Findings:
+    usable = [header for header in headers if isinstance(header, ImageHeader)]
+    reasons = {header.path: header.reason for header in headers if isinstance(header, BadImage)}
+    reasons |= {bad.path: bad.reason for bad in undecodable}
     return Findings(
         bad=tuple((position, reasons[path]) for position, path in enumerate(files) if path in reasons),
         with_alpha=sum(header.has_alpha for header in usable),

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from accelerate.accelerator import Accelerator
 from rich.console import Console
 
 from ecd_deploy.config import Recipe
-from ecd_deploy.data import DataSplits, TrainBatches
+from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler
 from ecd_deploy.training.allocator import keep_freed_memory
@@ -47,7 +47,7 @@ def train(
     Args:
         model: trained in place; it ends with the last epoch's weights, on the device of the training.
         data: images of the run; the test split is not touched.
-        recipe: `train`, `data.crop_padding`, `data.horizontal_flip` and `seed` are used.
+        recipe: `train`, `seed` and, of `data`, what concerns loading and augmentation are used.
         directory: gets `metrics.jsonl`, `checkpoints/` and, if asked for, `tensorboard/`.
         resume: go on after the newest whole checkpoint, or start if there is none.
         console: for progress; None is silent.
@@ -60,7 +60,7 @@ def train(
         ArtefactError: the directory cannot be written.
         RunDirectoryError: checkpoints exist and `resume` is False, or they are of another training.
         RecipeError: the device cannot train in the recipe's precision.
-        DataError: there are too few images for a step.
+        DataError: there are too few images for a step, or one cannot be read any more.
     """
     keep_freed_memory()
     if recipe.train.threads is not None:
@@ -77,6 +77,7 @@ def train(
 
     optimizer = build_optimizer(model, recipe.train)
     with (
+        closing(batches),
         laid_out(model, recipe, data, accelerator),
         prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer),
         _metrics_log(directory, history, recipe, accelerator) as log,
@@ -109,7 +110,19 @@ def train(
     return _result(trainer.history, accelerator)
 
 
-def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> TrainBatches:
+def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> Batches:
+    if data.train_files is not None:
+        return LoaderBatches(
+            data.train_files,
+            data.normalisation,
+            recipe.data,
+            image_size=data.image_size[0],
+            batch_size=recipe.train.batch_size,
+            seed=recipe.seed,
+            process_index=accelerator.process_index,
+            process_count=accelerator.num_processes,
+            device=accelerator.device,
+        )
     return TrainBatches(
         data.train,
         data.normalisation,
@@ -132,7 +145,7 @@ def _metrics_log(
 
 
 def _progress(
-    console: Console | None, steps_done: int, recipe: Recipe, batches: TrainBatches, accelerator: Accelerator
+    console: Console | None, steps_done: int, recipe: Recipe, batches: Batches, accelerator: Accelerator
 ) -> TrainingProgress:
     return TrainingProgress(
         console if accelerator.is_main_process else None,

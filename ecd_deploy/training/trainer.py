@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import SGD
 
 from ecd_deploy.config import Recipe
-from ecd_deploy.data import DataSplits, TrainBatches
+from ecd_deploy.data import Batches, DataSplits
 from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
@@ -64,7 +64,7 @@ class Trainer:
     wrapped: nn.Module
     wrapped_optimizer: AcceleratedOptimizer
     accelerator: Accelerator
-    batches: TrainBatches
+    batches: Batches
     data: DataSplits
     recipe: Recipe
     identity: TrainingIdentity

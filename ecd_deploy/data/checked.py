@@ -1,0 +1,87 @@
+"""What was found in image files whose pixels are not kept: judged once, remembered in the cache's folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ecd_deploy.data.cache import entry_key, locked
+from ecd_deploy.data.preflight import Findings, check_all
+from ecd_deploy.errors import ArtefactError
+from ecd_deploy.files import sha256_bytes, write_atomic
+
+_KIND = "checked"
+
+_logger = logging.getLogger(__name__)
+
+
+class CheckedFiles(BaseModel):
+    """The channels of the images that can be used, 1 or 3, and what was found in all files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: int
+    findings: Findings
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    checked: CheckedFiles
+
+
+def open_checked(root: Path, files: Sequence[Path], folder: Path) -> CheckedFiles:
+    """Decode every file once to judge it, or read what an earlier run found in the same files.
+
+    Args:
+        root: paths are taken relative to it.
+        files: below `root`.
+        folder: of the cache; where it cannot be written, nothing is remembered.
+
+    Raises:
+        DataError: no file can be used.
+    """
+    entry = folder / f"{entry_key(root, files, _KIND)}.json"
+    try:
+        with locked(entry):
+            if (found := _read(entry)) is not None:
+                return found
+            checked = _check(files)
+            _write(entry, checked)
+            return checked
+    except OSError as error:
+        _logger.warning("images are checked anew, since the cache %s cannot be used: %s", folder, error.strerror)
+    return _check(files)
+
+
+def _check(files: Sequence[Path]) -> CheckedFiles:
+    channels, findings = check_all(files)
+    return CheckedFiles(channels=channels, findings=findings)
+
+
+def _read(entry: Path) -> CheckedFiles | None:
+    try:
+        found = _Entry.model_validate_json(entry.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        found = None
+    if found is None or _digest(found.checked) != found.sha256:
+        _logger.warning("images are checked anew: %s was changed after it was written", entry)
+        return None
+    return found.checked
+
+
+def _write(entry: Path, checked: CheckedFiles) -> None:
+    try:
+        write_atomic(entry, _Entry(sha256=_digest(checked), checked=checked).model_dump_json().encode())
+    except ArtefactError as error:
+        _logger.warning("what was found in the images is not remembered: %s", error)
+
+
+def _digest(checked: CheckedFiles) -> str:
+    return sha256_bytes(checked.model_dump_json().encode())

@@ -1,0 +1,180 @@
+"""Batches of image files of any sizes, decoded anew each epoch by worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from ecd_deploy.config import DataConfig
+from ecd_deploy.data.batches import Batch
+from ecd_deploy.data.decoding import Decoder, Failed, Made, Request, WorkLog, start_worker
+from ecd_deploy.data.images import ImageFiles, Normalisation
+from ecd_deploy.data.plan import StepPlan
+from ecd_deploy.errors import DataError
+
+_START_METHOD = "fork"  # a worker then ends by itself within seconds if the training is killed
+
+
+class _Steps(Sampler[Request]):
+    """The requests of what is left of an epoch; set anew for each."""
+
+    def __init__(self, plan: StepPlan) -> None:
+        self._plan = plan
+        self.epoch = 1
+        self.first_step = 0
+
+    def __len__(self) -> int:
+        return len(self._plan) - self.first_step
+
+    def __iter__(self) -> Iterator[Request]:
+        for indices, step_images in self._plan.shares(self.epoch, self.first_step):
+            yield Request(self.epoch, indices.numpy(), step_images)
+
+
+class LoaderBatches:
+    """`Batches` of image files: each process makes its share of each step, as `StepPlan` says.
+
+    Workers start with the first epoch, stay until `close`, and leave SIGINT and SIGTERM to the training.
+
+    Args:
+        files: the training split.
+        normalisation: applied on the device, after augmentation.
+        config: `random_resized_crop`, `crop_padding`, `horizontal_flip` and `workers` are used.
+        image_size: side in pixels.
+        batch_size: images of a step over all processes.
+        seed: of the run.
+        process_index: of this process.
+        process_count: over which each step is spread.
+        device: where batches are wanted.
+
+    Raises:
+        DataError: there are too few images for a single step.
+    """
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        normalisation: Normalisation,
+        config: DataConfig,
+        *,
+        image_size: int,
+        batch_size: int,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+        device: torch.device | None = None,
+    ) -> None:
+        self._files = files
+        self._normalisation = normalisation
+        self._device = device
+        self._plan = StepPlan(
+            images=len(files),
+            batch_size=batch_size,
+            seed=seed,
+            process_index=process_index,
+            process_count=process_count,
+        )
+        self._steps = _Steps(self._plan)
+        self._results: Iterator[Made | Failed] = iter(())
+        self._log = WorkLog(config.workers)
+        decoder = Decoder(
+            files,
+            image_size,
+            config.random_resized_crop,
+            config.crop_padding,
+            config.horizontal_flip,
+            seed,
+            self._log,
+        )
+        with _as_many_workers_as_asked_for():
+            self._loader: DataLoader[Made | Failed] | None = DataLoader(
+                decoder,
+                sampler=self._steps,
+                batch_size=None,
+                num_workers=config.workers,
+                persistent_workers=config.workers > 0,
+                pin_memory=device is not None and device.type == "cuda",
+                worker_init_fn=partial(start_worker, self._log),
+                multiprocessing_context=_START_METHOD if config.workers else None,
+                generator=torch.Generator(),  # its own: the training's draws do not depend on the loader
+            )
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield the epoch's steps, from the one numbered `first_step` (from 0) on; epochs count from 1.
+
+        Raises:
+            DataError: a file cannot be read any more, or a worker was killed; the file is named.
+        """
+        if self._loader is None:
+            raise RuntimeError("the batches are closed")
+        self._steps.epoch, self._steps.first_step = epoch, first_step
+        with _as_many_workers_as_asked_for(), _deaths_of_children_unheeded():
+            self._results = iter(self._loader)
+        while (made := self._next()) is not None:
+            yield self._batch(made)
+
+    def close(self) -> None:
+        """End the workers; what held them is nowhere else, not even in the traceback of an error."""
+        self._loader = None
+        self._results = iter(())
+
+    def _next(self) -> Made | None:
+        try:
+            made = next(self._results, None)
+        except RuntimeError:
+            if (death := self._death()) is None:
+                raise
+            made = Failed(death)
+        if isinstance(made, Failed):
+            raise DataError(made.reason)
+        return made
+
+    def _death(self) -> str | None:
+        """Which worker is dead, and what it was at."""
+        alive = {child.pid for child in multiprocessing.active_children()}
+        for pid, index in self._log.entries():
+            if pid not in alive:
+                at = "between two images" if index is None else f"while it decoded {self._files.paths[index]}"
+                return (
+                    f"a worker that decodes images (process {pid}) was killed {at}. If memory ran out, set "
+                    "data.workers lower; --resume goes on from the last checkpoint"
+                )
+        return None
+
+    def _batch(self, made: Made) -> Batch:
+        indices = torch.from_numpy(made.request.indices)
+        images = made.images.to(self._device, non_blocking=True)
+        labels = self._files.labels[indices].to(self._device)
+        return Batch(
+            self._normalisation.apply(images, self._device), labels, indices.to(self._device), made.request.step_images
+        )
+
+
+@contextmanager
+def _as_many_workers_as_asked_for() -> Iterator[None]:
+    """Torch advises against more workers than cores; their number is the user's choice."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield
+
+
+@contextmanager
+def _deaths_of_children_unheeded() -> Iterator[None]:
+    """Keep torch from raising wherever the main thread is when a worker dies: waiting for its batch tells it too."""
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)

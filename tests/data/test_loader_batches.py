@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ecd_deploy.data import Batch, DataSplits, ImageFiles, LoaderBatches, TrainBatches, load_data
+from ecd_deploy.errors import DataError
+from tests.data.mixed_images import CLASSES, files_config, make_images
+
+BATCH = 8
+CROP: dict[str, Any] = {"random_resized_crop": (0.2, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def data(root: Path) -> DataSplits:
+    return load_data(files_config(root), seed=0)
+
+
+@pytest.fixture(autouse=True)
+def no_worker_stays() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def files_of(data: DataSplits) -> ImageFiles:
+    assert data.train_files is not None
+    return data.train_files
+
+
+def batches_of(data: DataSplits, *, index: int = 0, processes: int = 1, **changes: object) -> LoaderBatches:
+    config = files_config(files_of(data).root, **changes)
+    return LoaderBatches(
+        files_of(data),
+        data.normalisation,
+        config,
+        image_size=data.image_size[0],
+        batch_size=BATCH,
+        seed=0,
+        process_index=index,
+        process_count=processes,
+    )
+
+
+def same(first: Batch, second: Batch) -> bool:
+    tensors = ((first.images, second.images), (first.labels, second.labels), (first.indices, second.indices))
+    return first.step_images == second.step_images and all(torch.equal(one, other) for one, other in tensors)
+
+
+@pytest.mark.parametrize("changes", [CROP, {"crop_padding": 2}])
+def test_bytes_are_the_same_for_any_number_of_workers_and_after_a_resume(
+    data: DataSplits, changes: dict[str, Any]
+) -> None:
+    expected = {epoch: list(batches_of(data, **changes).epoch(epoch)) for epoch in (1, 2)}
+    assert len(expected[1]) == len(batches_of(data)) == 4
+    assert not same(expected[1][0], expected[2][0])
+    for workers in (1, 2):
+        with closing(batches_of(data, workers=workers, **changes)) as batches:
+            next(batches.epoch(2))  # left in its middle
+            for epoch, first_step in ((1, 0), (2, 1), (1, 3)):
+                found = list(batches.epoch(epoch, first_step))
+                assert len(found) == 4 - first_step
+                assert all(map(same, found, expected[epoch][first_step:]))
+
+
+def test_an_epoch_holds_every_file_once_with_its_label(data: DataSplits) -> None:
+    epoch = list(batches_of(data, **CROP).epoch(1))
+    indices = torch.cat([batch.indices for batch in epoch])
+    assert sorted(indices.tolist()) == list(range(27))
+    assert torch.equal(torch.cat([batch.labels for batch in epoch]), files_of(data).labels[indices])
+    for index, path in enumerate(files_of(data).paths):
+        assert path.parent.name == CLASSES[int(files_of(data).labels[index])]
+
+
+def test_two_processes_share_the_steps_of_one(data: DataSplits) -> None:
+    shares = [batches_of(data, index=index, processes=2, **CROP).epoch(3) for index in (0, 1)]
+    for whole, first, second in zip(batches_of(data, **CROP).epoch(3), *shares, strict=False):
+        assert torch.equal(torch.cat([first.images, second.images]), whole.images)
+        assert torch.equal(torch.cat([first.indices, second.indices]), whole.indices)
+        assert first.step_images == second.step_images == len(whole)
+
+
+def test_without_resized_crops_batches_are_those_of_the_cache(root: Path, data: DataSplits) -> None:
+    cached = load_data(files_config(root, loading="cache"), seed=0)
+    assert torch.equal(cached.train.images, data.train.images)  # 27 files are all in the sample
+    expected = TrainBatches(
+        cached.train, data.normalisation, batch_size=BATCH, seed=0, crop_padding=2, horizontal_flip=True
+    )
+    for found, batch in zip(batches_of(data, crop_padding=2).epoch(2), expected.epoch(2), strict=True):
+        assert same(found, batch)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_files_that_vanish_or_break_are_all_named(tmp_path: Path, workers: int) -> None:
+    data = load_data(files_config(make_images(tmp_path)), seed=0)
+    with closing(batches_of(data, workers=workers)) as batches:
+        indices = next(batches.epoch(1)).indices.tolist()
+        gone, broken = (files_of(data).paths[index] for index in indices[:2])
+        gone.unlink()
+        broken.write_bytes(b"<html>")
+        with pytest.raises(DataError) as caught:
+            list(batches.epoch(1))
+    text = str(caught.value)
+    assert text.startswith("2 image(s) that could be used when the training began")
+    assert f"{gone}: is not there any more" in text
+    assert f"{broken}: not an image" in text
+    assert "Traceback" not in text
+
+
+def test_a_killed_worker_is_an_error_that_names_its_file(tmp_path: Path) -> None:
+    data = load_data(files_config(make_images(tmp_path)), seed=0)
+    with closing(batches_of(data, workers=2)) as batches:
+        indices = [int(batch.indices[0]) for batch in batches.epoch(1)]
+        path = files_of(data).paths[indices[2]]
+        path.unlink()
+        os.mkfifo(path)  # whoever opens it waits
+        steps = batches.epoch(1)
+        next(steps)
+        worker = reader_of(path)
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(DataError) as caught:
+            list(steps)
+    assert f"(process {worker}) was killed while it decoded {path}" in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def reader_of(path: Path) -> int:
+    """The worker that waits for what comes out of the pipe."""
+    with path.open("wb"):  # once it is open at both ends
+        for child in multiprocessing.active_children():
+            deadline = time.monotonic() + 1
+            while time.monotonic() < deadline:
+                if any(fd.resolve() == path for fd in Path(f"/proc/{child.pid}/fd").iterdir()):
+                    assert child.pid is not None
+                    return child.pid
+    raise AssertionError(f"nobody reads {path}")
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_signals_from_elsewhere_leave_workers_at_work(data: DataSplits, name: str) -> None:
+    expected = list(batches_of(data, **CROP).epoch(1))
+    with closing(batches_of(data, workers=2, **CROP)) as batches:
+        steps = batches.epoch(1)
+        first = next(steps)
+        for child in multiprocessing.active_children():
+            subprocess.run(["kill", f"-{name}", str(child.pid)], check=True)
+        assert all(map(same, [first, *steps], expected))
+        assert len(list(batches.epoch(2))) == 4
+
+
+def test_workers_end_when_the_training_tells_them_to(data: DataSplits) -> None:
+    with closing(batches_of(data, workers=2)) as batches:
+        next(batches.epoch(1))
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            worker.terminate()
+            worker.join(10)
+        assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+def test_too_few_files_are_refused(data: DataSplits) -> None:
+    with pytest.raises(DataError, match=r"1 training images in batches of 8"):
+        LoaderBatches(
+            files_of(data).select(torch.tensor([0])),
+            data.normalisation,
+            files_config(files_of(data).root),
+            image_size=8,
+            batch_size=BATCH,
+            seed=0,
+        )
