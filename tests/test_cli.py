@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ecd_deploy.cli import cli
-from tests.conftest import run_command
+from tests.commands import run_command
 
 
 def make_folder(root: Path, classes: dict[str, list[str]]) -> None:
@@ -32,9 +32,11 @@ def test_help_is_quick_and_imports_no_torch() -> None:
     )
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        times.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # What others do at the same time adds to the time on the clock, but hardly to that of the processor.
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0, done.stderr
     assert "Exit codes" in done.stdout
     assert min(times) < 0.4

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.corruption import corrupt
-from tests.conftest import Ended
+from tests.commands import Ended
 
 
 def test_corrupted_files_are_refused_before_they_are_loaded(finished_run: tuple[Path, Ended], tmp_path: Path) -> None:

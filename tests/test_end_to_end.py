@@ -17,7 +17,7 @@ from ecd_deploy.config import load_recipe
 from ecd_deploy.data import load_data
 from ecd_deploy.files import sha256_file
 from ecd_deploy.models import build_student
-from tests.conftest import Ended, run_command
+from tests.commands import Ended, run_command
 from tests.forging import forge_entry
 
 EXPORTS = ("exports/student.safetensors", "exports/student.torchscript.pt", "exports/student.onnx")

@@ -25,7 +25,7 @@ from ecd_deploy.pipelines.bundle_samples import choose_samples
 from ecd_deploy.pipelines.run_directory import look_at_run, open_run
 from ecd_deploy.pipelines.split import open_student
 from ecd_deploy.pipelines.steps import run_bundle
-from tests.conftest import Ended, run_command
+from tests.commands import Ended, run_command
 
 FILES = (
     "LICENSE",

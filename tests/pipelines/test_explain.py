@@ -16,7 +16,7 @@ from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.pipelines.explain import explain, heat_maps, project
 from ecd_deploy.pipelines.explain_networks import Seen, networks_of
 from ecd_deploy.pipelines.run_directory import open_run
-from tests.conftest import Ended
+from tests.commands import Ended
 
 
 class Tiny(nn.Module):

@@ -10,7 +10,7 @@ from rich.console import Console
 from ecd_deploy.errors import StudentError
 from ecd_deploy.pipelines.inspection import inspect_student
 from ecd_deploy.pipelines.inspection_text import print_inspection
-from tests.conftest import run_command
+from tests.commands import run_command
 
 
 def shown(name: str, *, every: bool = False, stages: tuple[int, ...] = ()) -> str:

@@ -15,7 +15,7 @@ from ecd_deploy.pipelines.search import search
 from ecd_deploy.pipelines.search_report import SearchReport
 from ecd_deploy.pipelines.search_rung import Cost, EarlyStop, Rung, State, folder_of, recipe_of
 from ecd_deploy.pipelines.search_table import front, pareto, to_markdown
-from tests.conftest import run_command
+from tests.commands import run_command
 
 SIZES = {"resnet8": 300_000, "resnet20": 1_100_000, "resnet32": 1_900_000}
 

@@ -14,7 +14,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from ecd_deploy.errors import DigestError, UsageError
 from ecd_deploy.pipelines.sign import check_signature, sign
 from ecd_deploy.pipelines.verify import Difference, verify
-from tests.conftest import run_command
+from tests.commands import run_command
 from tests.forging import forge_entry
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Ended, run_command
+from tests.commands import Ended, run_command
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested with selenium, an extra of [dev]")
 from axe_selenium_python import Axe  # noqa: E402

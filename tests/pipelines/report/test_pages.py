@@ -26,7 +26,7 @@ from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.samples import sample_section
 from ecd_deploy.pipelines.run_directory import open_run
 from ecd_deploy.pipelines.steps import run_report
-from tests.conftest import Ended
+from tests.commands import Ended
 
 
 @pytest.fixture
