@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
-    """A short run on digits by the real command: its directory, not to be changed, and how it ended."""
-    folder = tmp_path_factory.mktemp("finished")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[Path, Ended]:
+    """A short run on digits by the real command: its directory, not to be changed, and how it ended.
+
+    Tests that run side by side have one in common.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished"
+    folder.mkdir(exist_ok=True)
+    ending = folder / "ended.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ending.exists():
+            ending.write_text(json.dumps(asdict(_finish(folder))))
+    return folder / "run", Ended(**json.loads(ending.read_text()))
+
+
+def _finish(folder: Path) -> Ended:
     arguments = ["run", "digits", "--out", "run", "--set", "train.epochs=4", "--set", "profile.min_seconds=0.5"]
     # A test machine may be slow and shared: latency is measured here, but not limited.
     arguments += ["--set", "gate.p90_ms_max=1000.0", "--set", "gate.min_top1=0.8"]
-    ended = run_command(arguments, cwd=folder, fresh=True)
-    return folder / "run", ended
+    return run_command(arguments, cwd=folder, fresh=True)

@@ -7,6 +7,7 @@ from torch import Tensor
 from ecd_deploy.distill import ECDModel, PlainModel
 from ecd_deploy.models import build_student
 from tests.small import digit_images, one_thread
+from tests.split.models import make_joint
 
 __all__ = ["one_thread"]
 
@@ -20,12 +21,7 @@ def images() -> Tensor:
 @pytest.fixture
 def joint(images: Tensor) -> ECDModel:
     """A joint model whose running statistics have seen a batch, left in train mode."""
-    torch.manual_seed(0)
-    student = build_student("resnet8", num_classes=10, in_channels=1)
-    model = ECDModel(student, kernels=2, example=images)
-    with torch.no_grad():
-        model.train()(images)
-    return model
+    return make_joint(images)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ecd_deploy.distill import ECDModel, PlainModel
+from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, DigestError, SplitError
 from ecd_deploy.models import build_student
 from ecd_deploy.split import (
@@ -21,15 +22,22 @@ from ecd_deploy.split import (
     state_digest,
     student_bytes,
 )
+from tests.split.models import make_joint
 
 
 def fresh() -> nn.Module:
     return build_student("resnet8", num_classes=10, in_channels=1)
 
 
+@pytest.fixture(scope="module")
+def proved(images: Tensor) -> SplitStudent:
+    return split_student(make_joint(images), images)
+
+
 @pytest.fixture
-def split(joint: ECDModel, images: Tensor) -> SplitStudent:
-    return split_student(joint, images)
+def split(proved: SplitStudent) -> SplitStudent:
+    """A split student that a test may break."""
+    return copy.deepcopy(proved)
 
 
 def test_a_proof_of_other_tensors_is_refused(split: SplitStudent) -> None:
