@@ -20,8 +20,9 @@ help: ## List the targets
 demo: install ## Train, split, export, validate and gate a student on the digits
 	$(BIN)/ecd-deploy run digits
 
-test: install-dev ## Run the tests
-	$(BIN)/python -m pytest -m 'not slow'
+# Tests start dozens of short commands: the bytecode of the project is kept for them, whatever the environment says.
+test: install-dev ## Run the tests, two at a time
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadscope
 
 test-slow: install-dev ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
