@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from ecd_deploy.errors import DataError, Interrupted, Terminated
 from tests.data.mixed_images import SIDE, files_config, make_images
 from tests.training.helpers import at_forward, metrics, run, same_state
 
+MODULE = "tests.training.test_files"
+ROOT = Path(__file__).parents[2]
 STEPS = 7  # of each of the two epochs
 
 
@@ -51,29 +54,35 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(recipe: Recipe, data: Dat
     whole = make_model()
     result = run(whole, data, recipe, tmp_path / "whole")
     assert result.steps == 2 * STEPS
-    broken, pids = tmp_path / "broken", tmp_path / "pids"
-
-    def die(_: object) -> None:
-        pids.write_text(" ".join(map(str, worker_pids())))
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    process = os.fork()
-    if process == 0:
-        model = make_model()
-        at_forward(model, STEPS + 4, die)
-        run(model, data, recipe, broken)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    broken = tmp_path / "broken"
+    code = f"import sys; from {MODULE} import train_and_die; train_and_die(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, recipe.model_dump_json(), str(broken)]
+    killed = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
     resumed = make_model()
     run(resumed, data, recipe, broken, resume=True)
     assert same_state(whole, resumed)
     assert metrics(broken) == metrics(tmp_path / "whole")
-    orphans = [int(pid) for pid in pids.read_text().split()]
+    orphans = [int(pid) for pid in (broken / "workers").read_text().split()]
     assert len(orphans) == 2
     deadline = time.monotonic() + 20
     while any(is_running(pid) for pid in orphans) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(is_running(pid) for pid in orphans)
+
+
+def train_and_die(recipe_json: str, directory: str) -> None:
+    """Train until a step of the second epoch, leave the workers' processes in `workers`, and be killed."""
+
+    def die(_: object) -> None:
+        Path(directory, "workers").write_text(" ".join(map(str, worker_pids())))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    recipe = Recipe.model_validate_json(recipe_json)
+    model = make_model()
+    at_forward(model, STEPS + 4, die)
+    run(model, load_data(recipe.data, seed=recipe.seed), recipe, Path(directory))
 
 
 def is_running(pid: int) -> bool:
