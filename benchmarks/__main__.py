@@ -7,7 +7,15 @@ import sys
 
 from benchmarks.figures import Figure, Report, show, write
 
-BENCHMARKS = ("training_step", "data_path", "epoch_overhead", "artefact_speed", "after_training", "reproducibility")
+BENCHMARKS = (
+    "training_step",
+    "sample_convolution",
+    "data_path",
+    "epoch_overhead",
+    "artefact_speed",
+    "after_training",
+    "reproducibility",
+)
 """Modules of this package, each with `measure() -> Report`; the order is that of the table."""
 
 ON_REQUEST = (
