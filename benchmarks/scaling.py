@@ -6,7 +6,6 @@ one after the other, each in processes of its own, so a slow minute of the machi
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import sys
 import tempfile
@@ -100,13 +99,13 @@ def step(depth: int, batch: int, kernels: int, threads: int, processes: int) -> 
     context = multiprocessing.get_context("spawn")
     for rank in range(1, processes):
         arguments = (meeting.name, rank, processes, depth, own_batch, kernels, threads)
-        context.Process(target=_follow, args=arguments).start()
+        # a daemon: it is ended with this process, which would wait for any other
+        context.Process(target=_follow, args=arguments, daemon=True).start()
     distributed.init_process_group("gloo", init_method=f"file://{meeting.name}", rank=0, world_size=processes)
     own = _step(depth, own_batch, kernels, threads)
-    atexit.register(_tell, go_on=False)
 
     def work() -> None:
-        _tell(go_on=True)
+        _go_on()
         own()
 
     return work
@@ -115,15 +114,14 @@ def step(depth: int, batch: int, kernels: int, threads: int, processes: int) -> 
 def _follow(meeting: str, rank: int, processes: int, depth: int, batch: int, kernels: int, threads: int) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
     own = _step(depth, batch, kernels, threads)
-    while _tell(go_on=False):
+    while True:
+        _go_on()
         own()
 
 
-def _tell(*, go_on: bool) -> bool:
-    """The first process's word, in every process."""
-    word = torch.tensor([int(go_on)])
-    distributed.broadcast(word, src=0)
-    return bool(word.item())
+def _go_on() -> None:
+    """Wait for the first process's word."""
+    distributed.broadcast(torch.zeros(1), src=0)
 
 
 def _step(depth: int, batch: int, kernels: int, threads: int) -> Work:
