@@ -22,13 +22,13 @@ from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
 from ecd_deploy.exporters.metadata import INPUT_NAME, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx_file import OnnxExporter
+from ecd_deploy.exporters.openvino_layout import GRAPH, METADATA, WEIGHTS
 from ecd_deploy.exporters.paths import refuse_local_paths
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.split import SplitStudent
 
-_GRAPH, _WEIGHTS, _METADATA = "student.xml", "student.bin", "metadata.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 # Layers without a name are called after a counter of the process: here after their own number instead.
@@ -56,7 +56,7 @@ class OpenVinoExporter:
         source = self._source.export(student, metadata, context)
         described = self._source.read_metadata(source).model_copy(update={"derived_from": sha256_bytes(source)})
         graph, weights = _converted(source)
-        data = _zipped({_GRAPH: graph, _WEIGHTS: weights, _METADATA: described.model_dump_json().encode()})
+        data = _zipped({GRAPH: graph, WEIGHTS: weights, METADATA: described.model_dump_json().encode()})
         refuse_local_paths(data, self.format)
         check_batches(_predictor(data, 1), student.example_shape, len(described.classes), self.format)
         return data
@@ -67,7 +67,7 @@ class OpenVinoExporter:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return parse_metadata(_part(data, _METADATA).decode(errors="replace"), self.format)
+        return parse_metadata(_part(data, METADATA).decode(errors="replace"), self.format)
 
 
 def _library() -> Any:
@@ -83,7 +83,7 @@ def _library() -> Any:
 def _converted(source: bytes) -> tuple[bytes, bytes]:
     openvino = _library()
     with tempfile.TemporaryDirectory() as folder:
-        graph, weights = Path(folder) / _GRAPH, Path(folder) / _WEIGHTS
+        graph, weights = Path(folder) / GRAPH, Path(folder) / WEIGHTS
         try:
             openvino.serialize(openvino.Core().read_model(model=source), str(graph), str(weights))
             return _COUNTED.sub(rb"\1unnamed_\2", graph.read_bytes()), weights.read_bytes()
@@ -108,11 +108,11 @@ def _part(data: bytes, name: str) -> bytes:
 
 
 def _predictor(data: bytes, threads: int) -> Predictor:
-    metadata = parse_metadata(_part(data, _METADATA).decode(errors="replace"), "openvino")
+    metadata = parse_metadata(_part(data, METADATA).decode(errors="replace"), "openvino")
     openvino = _library()
     core = openvino.Core()
     try:
-        model = core.read_model(model=_part(data, _GRAPH), weights=_part(data, _WEIGHTS))
+        model = core.read_model(model=_part(data, GRAPH), weights=_part(data, WEIGHTS))
         # The default on some processors is bfloat16, which is not what was exported.
         precise = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         compiled = core.compile_model(model, "CPU", precise)

@@ -6,8 +6,8 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.metadata import METADATA_KEY
+from ecd_deploy.exporters.openvino_layout import GRAPH
 
 _FLOAT_BYTES = 4
 _STORAGE = re.compile(r"/(?:constants/\d+|data/\d+|data/weights/weight_\d+|data/constants/(?:tensor|const)\w*_\d+)$")
@@ -112,7 +113,8 @@ def _read_zip(data: bytes, metadata: str) -> Contents:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            stored = sum(entry.compress_size for entry in entries)
+            if any(entry.filename == GRAPH for entry in entries):
+                return _read_ir(archive, metadata, len(data))
             for entry in entries:
                 content = archive.read(entry)
                 if _STORAGE.search(entry.filename):
@@ -125,15 +127,25 @@ def _read_zip(data: bytes, metadata: str) -> Contents:
                     problems.append(f"the archive compresses {entry.filename}")
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ExportError(f"not an archive of torch: {error}") from error
-    # Names stand twice in a zip, and torch pads each entry to 64 bytes.
-    framing = sum(2 * len(entry.filename) + 512 for entry in entries) + 1024
-    if len(data) - stored > framing:
-        problems.append(
-            f"the archive has {len(data) - stored} bytes outside its entries, at most {framing} are expected"
-        )
+    problems += _framing_problems(entries, len(data))
     # A node of a .pt2 takes about 1,500 bytes of JSON, and brings a tensor or two.
     limit = 32_768 + 3072 * max(len(tensors), 1) + 2 * len(metadata)
     return Contents(tuple(tensors), b"\n".join(rest), limit, tuple(problems))
+
+
+def _read_ir(archive: zipfile.ZipFile, metadata: str, size: int) -> Contents:
+    from ecd_deploy.exporters.audit.openvino_contents import read_openvino
+
+    contents = read_openvino(archive, metadata)
+    return replace(contents, problems=(*contents.problems, *_framing_problems(archive.infolist(), size)))
+
+
+def _framing_problems(entries: list[zipfile.ZipInfo], size: int) -> Iterator[str]:
+    outside = size - sum(entry.compress_size for entry in entries)
+    # Names stand twice in a zip, and torch pads each entry to 64 bytes.
+    framing = sum(2 * len(entry.filename) + 512 for entry in entries) + 1024
+    if outside > framing:
+        yield f"the archive has {outside} bytes outside its entries, at most {framing} are expected"
 
 
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
