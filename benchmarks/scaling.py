@@ -1,7 +1,7 @@
 """How the cost of an ECD step grows with batch, kernels, depth, threads and processes: `make bench-scaling`.
 
-One axis is varied at a time from resnet20, batch 128, n = 16, two threads, one process. Settings are measured
-one after the other, each in processes of its own, so a slow minute of the machine shows as a bump.
+One axis is varied at a time from resnet20, batch 128, n = 16, two threads, one process. The settings of an axis are
+measured in turns, each in processes of its own.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -25,7 +27,7 @@ from ecd_deploy.models import build_student
 from ecd_deploy.training.allocator import keep_freed_memory
 from ecd_deploy.training.optimizer import build_optimizer
 
-ROUNDS, WARM_UP, SIDE, CLASSES = 3, 1, 32, 100
+ROUNDS, WARM_UP, SIDE, CLASSES = 5, 1, 32, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,43 +53,38 @@ AXES: dict[str, tuple[Setting, ...]] = {
 
 def measure() -> Report:
     """Seconds of a step and peak memory at each setting."""
-    seconds: dict[Setting, tuple[float, ...]] = {}
-    peaks: dict[Setting, int] = {}
-    for setting in dict.fromkeys(setting for axis in AXES.values() for setting in axis):
-        print(f"measuring {setting}", file=sys.stderr)
-        candidate = Candidate(name="step", factory="benchmarks.scaling:step", arguments=asdict(setting))
-        timings = interleave([candidate], rounds=ROUNDS, warm_up=WARM_UP)
-        seconds[setting], peaks[setting] = timings.seconds["step"], timings.peak_bytes["step"]
-    points = {
-        axis: [
+    points: dict[str, list[dict[str, Any]]] = {}
+    figures: list[Figure] = []
+    for axis, settings in AXES.items():
+        print(f"measuring {axis}", file=sys.stderr)
+        timings = interleave([_candidate(setting) for setting in settings], rounds=ROUNDS, warm_up=WARM_UP)
+        names = {setting: _candidate(setting).name for setting in settings}
+        points[axis] = [
             {
-                axis: getattr(setting, axis),
                 **asdict(setting),
-                "median_seconds": sorted(seconds[setting])[ROUNDS // 2],
-                "seconds": seconds[setting],
-                "peak_mib_of_first_process": round(peaks[setting] / 2**20),
+                "median_seconds": timings.median(names[setting]),
+                "seconds": timings.seconds[names[setting]],
+                "peak_mib_of_first_process": round(timings.peak_bytes[names[setting]] / 2**20),
             }
             for setting in settings
         ]
-        for axis, settings in AXES.items()
-    }
-    base = sorted(seconds[BASE])[ROUNDS // 2]
-    figures = [
-        Figure(
-            name=f"ECD step at {axis} {getattr(setting, axis)} over that at {axis} {getattr(BASE, axis)}",
-            value=sorted(seconds[setting])[ROUNDS // 2] / base,
-            better="lower",
-        )
-        for axis, settings in AXES.items()
-        for setting in settings
-        if setting != BASE
-    ]
+        for setting in settings:
+            if setting != BASE:
+                ratio = timings.ratio(names[setting], names[BASE])
+                name = f"ECD step at {axis} {getattr(setting, axis)} over that at {axis} {getattr(BASE, axis)}"
+                figures.append(
+                    Figure(name=name, value=ratio.median, lower=ratio.lower, upper=ratio.upper, better="lower")
+                )
     return Report(
         benchmark="scaling",
         figures=figures,
         setting={"base": asdict(BASE), "side": SIDE, "rounds": ROUNDS, "warm_up": WARM_UP},
         raw=points,
     )
+
+
+def _candidate(setting: Setting) -> Candidate:
+    return Candidate(name=str(setting), factory="benchmarks.scaling:step", arguments=asdict(setting))
 
 
 def step(depth: int, batch: int, kernels: int, threads: int, processes: int) -> Work:
@@ -144,20 +141,22 @@ def _step(depth: int, batch: int, kernels: int, threads: int) -> Work:
     return work
 
 
-def plot(report: Report, path: Path) -> None:
-    """Draw one panel an axis."""
+def plot(measured: Mapping[str, Any], path: Path) -> None:
+    """Draw one panel an axis, as SVG whose bytes depend on the points alone."""
+    import matplotlib as mpl
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(1, len(report.raw), figsize=(3 * len(report.raw), 3), layout="constrained")
-    for panel, (axis, points) in zip(panels, report.raw.items(), strict=True):
+    mpl.rcParams["svg.hashsalt"] = "scaling"
+    figure, panels = plt.subplots(1, len(measured), figsize=(3 * len(measured), 3), layout="constrained")
+    for panel, (axis, points) in zip(panels, measured.items(), strict=True):
         places = [point[axis] for point in points]
         panel.plot(places, [point["median_seconds"] for point in points], marker="o", color="black")
         panel.set(xlabel=axis, xticks=places, ylim=(0, None))
     panels[0].set_ylabel("seconds of an ECD step")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, metadata={"Date": None})
 
 
 if __name__ == "__main__":
     found = measure()
     write(found)
-    plot(found, RESULTS / "scaling.png")
+    plot(found.raw, RESULTS / "scaling.svg")
