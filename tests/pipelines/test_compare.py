@@ -189,7 +189,11 @@ def test_a_signal_to_the_command_alone_lets_its_runs_save(tmp_path: Path, number
     lines += [f"set = {json.dumps(settings)}", "[[arms]]", "name = 'baseline'", "set = ['method.name=plain']"]
     (tmp_path / "long.toml").write_text("\n".join(lines))
     command = [sys.executable, "-m", "ecd_deploy", "compare", "long.toml", "--out", "study", "--jobs", "2"]
-    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     logs = [tmp_path / "study" / "baseline" / f"seed-{seed}" / "metrics.jsonl" for seed in (0, 1)]
     while not all(log.is_file() and log.read_bytes().count(b"\n") > 1 for log in logs):
         assert started.poll() is None, started.communicate()
