@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -48,6 +49,11 @@ _SIDES = {
     "timm:visformer_tiny": 224,
 }
 FAMILIES = (*(f"timm:{name}" for name in _TIMM.split()), *(f"torchvision:{name}" for name in _TORCHVISION.split()))
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages on which the outcome of a family depends."""
+    return {package: version(package) for package in ("torch", "torchvision", "timm", "onnxruntime")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,20 @@ class Report:
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
+def rows_so_far(benchmark: str, setting: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of `results/BENCHMARK.json` by their student, so that an interrupted run goes on where it was.
+
+    None are taken where the file has another value for a key of `setting`, such as the version of a package.
+    """
+    path = RESULTS / f"{benchmark}.json"
+    if not path.is_file():
+        return {}
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if any(document["setting"].get(key) != value for key, value in setting.items()):
+        return {}
+    return {row["student"]: row for row in document["raw"]["rows"]}
+
+
 def write(report: Report) -> Path:
     """Write `results/NAME.json`, with the environment: no names of hosts, users or folders."""
     document = {

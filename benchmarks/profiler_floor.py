@@ -1,14 +1,17 @@
-"""How far the profiler departs from itself: one model measured against itself, in turns and one run after the other.
+"""How far the profiler departs from itself: one model measured against itself, in turns and by separate runs.
 
-The model is an untrained ResNet-20 for CIFAR-100 at batch 1, one thread. Each round has two runs of the profiler
-and one comparison in random blocks, whose ratio is the A/A floor. As in the gate, a floor above the margin makes a
-round inconclusive: a virtual machine gets slower and faster by its neighbours, which nothing inside it can see. Such
-rounds, and those on a busy host, are counted and kept in `raw`. Without three others the result is inconclusive.
+The model is an untrained ResNet-20 for CIFAR-100 at batch 1, one thread. In turns is what the gate does: two sessions
+of the model in random blocks, whose ratio is the A/A floor. Separate runs are what two calls of `profile` are: each
+run is set against each other one, and a pair counts where the profiler itself calls the two comparable. The others
+are inconclusive: a virtual machine gets slower and faster by its neighbours. So is a comparison in turns whose floor
+is above the margin, as in the gate. All of them are kept in `raw`.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
+from typing import Any
 
 import torch
 
@@ -16,73 +19,94 @@ from benchmarks.figures import Figure, Report
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.exporters import ArtefactMetadata, OnnxExporter
 from ecd_deploy.gate_config import ProfileConfig
-from ecd_deploy.measure.latency import compare_onnx, measure_onnx
+from ecd_deploy.measure.latency import Latency, compare_onnx, measure_onnx
+from ecd_deploy.measure.steadiness import P50_TOLERANCE, why_not_comparable
 from ecd_deploy.models import build_student
 from ecd_deploy.split import split_student
 
-_ROUNDS = 6
+_COMPARISONS = 6
+_RUNS = 16
 _CONFIG = ProfileConfig(min_seconds=4.0)
-_MARGIN = 2.0
-_FEWEST = 3
-_OF = f"of {_ROUNDS}"
 
 
 def measure() -> Report:
-    """Measure the rounds; take the quiet ones."""
+    """Measure in turns and by separate runs, alternating; set each run against each other one."""
     model = _model()
-    rounds = [_round(model, seed) for seed in range(_ROUNDS)]
-    calm = [entry for entry in rounds if not entry["contended"]]
-    conclusive = [entry for entry in calm if _departure(entry, "in turns") <= _MARGIN]
+    runs: list[Latency] = []
+    in_turns: list[float] = []
+    for index in range(_RUNS):
+        runs.append(measure_onnx(model, _CONFIG).latency)
+        if len(in_turns) < _COMPARISONS * (index + 1) // _RUNS:
+            in_turns.append(_in_turns(model, index))
+    pairs = [_pair(first, second) for first, second in itertools.combinations(runs, 2)]
+    comparable = [pair["ratio"] for pair in pairs if pair["not_comparable_because"] is None]
+    total = f"of {len(pairs)} pairs"
     figures = [
-        Figure(name="profiler A/A: rounds on a host that was not busy", value=len(calm), better="higher", unit=_OF),
         Figure(
-            name=f"profiler A/A: of them with a floor within {_MARGIN:g} %, the others are inconclusive",
-            value=len(conclusive),
+            name=f"profiler A/A, in turns: floor within {100 * P50_TOLERANCE:g} %, the others are inconclusive",
+            value=sum(_departure(ratio) <= 100 * P50_TOLERANCE for ratio in in_turns),
             better="higher",
-            unit=_OF,
+            unit=f"of {len(in_turns)}",
         ),
-        *_worst_and_median(calm, "in turns", "all that were not busy", None),
-        *_worst_and_median(calm, "one after the other", "all that were not busy", None),
+        *_worst_and_median(in_turns, "in turns", None),
+        Figure(name="profiler A/A, separate runs: comparable", value=len(comparable), better="higher", unit=total),
+        *_worst_and_median(comparable, "comparable separate runs", 100 * P50_TOLERANCE),
+        Figure(
+            name="profiler A/A, p50, all separate runs: worst, the inconclusive ones with them",
+            value=max(_departure(pair["ratio"]) for pair in pairs),
+            better="lower",
+            unit="%",
+        ),
     ]
-    if len(conclusive) >= _FEWEST:
-        figures += _worst_and_median(conclusive, "one after the other", "conclusive rounds", _MARGIN)
     setting = {
         "model": "resnet20, 100 classes, 3x32x32, batch 1",
         "threads": _CONFIG.threads,
         "seconds": _CONFIG.min_seconds,
-        "conclusive": len(conclusive) >= _FEWEST,
+        "conclusive": bool(comparable),
     }
-    return Report(benchmark="profiler_floor", figures=figures, setting=setting, raw={"rounds": rounds})
+    raw = {"in_turns": in_turns, "runs": [_run(run) for run in runs], "pairs": pairs}
+    return Report(benchmark="profiler_floor", figures=figures, setting=setting, raw=raw)
 
 
-def _departure(entry: dict[str, float], name: str) -> float:
-    """Of a ratio from 1, in percent."""
-    return 100 * abs(entry[name] - 1)
-
-
-def _worst_and_median(entries: list[dict[str, float]], name: str, which: str, must: float | None) -> list[Figure]:
-    if not entries:
+def _worst_and_median(ratios: list[float], which: str, must: float | None) -> list[Figure]:
+    if not ratios:
         return []
-    departures = [_departure(entry, name) for entry in entries]
-    title = f"profiler A/A, p50 {name}, {which}"
+    departures = [_departure(ratio) for ratio in ratios]
+    title = f"profiler A/A, p50, {which}"
     return [
         Figure(name=f"{title}: worst", value=max(departures), better="lower", must=must, unit="%"),
         Figure(name=f"{title}: median", value=statistics.median(departures), better="lower", unit="%"),
     ]
 
 
-def _round(model: bytes, seed: int) -> dict[str, float]:
-    first, second = (measure_onnx(model, _CONFIG).latency for _ in range(2))
-    comparison = compare_onnx(model, model, _CONFIG, seed=seed)
-    medians = [statistics.median(session.block_p50_ms) for session in comparison.sessions]
-    p50 = [latency.at(0.5).value_ms or 0.0 for latency in (first, second)]
+def _departure(ratio: float) -> float:
+    """Of a ratio from 1, in percent."""
+    return 100 * abs(ratio - 1)
+
+
+def _in_turns(model: bytes, seed: int) -> float:
+    sessions = compare_onnx(model, model, _CONFIG, seed=seed).sessions
+    return statistics.median(sessions[2].block_p50_ms) / statistics.median(sessions[1].block_p50_ms)
+
+
+def _pair(first: Latency, second: Latency) -> dict[str, Any]:
+    return {"ratio": _p50(second) / _p50(first), "not_comparable_because": why_not_comparable(first, second)}
+
+
+def _p50(latency: Latency) -> float:
+    value = latency.at(0.5).value_ms
+    if value is None:
+        raise RuntimeError("a run of seconds has too few samples for a median")
+    return value
+
+
+def _run(latency: Latency) -> dict[str, Any]:
     return {
-        "in turns": medians[2] / medians[1],
-        "one after the other": p50[1] / p50[0],
-        "first_p50_ms": p50[0],
-        "second_p50_ms": p50[1],
-        "contended": float(first.contended or second.contended or comparison.host.contended),
-        "least_cpu_over_wall": min(first.cpu_over_wall, second.cpu_over_wall, comparison.host.cpu_over_wall),
+        "p50_ms": _p50(latency),
+        "p50_range_ms": latency.p50_range_ms,
+        "reference_ms": latency.reference_ms,
+        "cpu_over_wall": latency.cpu_over_wall,
+        "contended": latency.contended,
     }
 
 

@@ -6,19 +6,17 @@ an interrupted `make zoo` goes on where it was. Delete the file to start over.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import sys
 import warnings
 from dataclasses import asdict
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
-from benchmarks.families import CLASSES, FAMILIES, IMAGES, TOLERANCE, check_family
-from benchmarks.figures import RESULTS, Figure, Report, write
+from benchmarks.families import CLASSES, FAMILIES, IMAGES, TOLERANCE, check_family, package_versions
+from benchmarks.figures import Figure, Report, rows_so_far, write
 
 TIMEOUT_SECONDS = 400
 NAME = "zoo"
@@ -26,7 +24,7 @@ NAME = "zoo"
 
 def measure() -> Report:
     """Check every family that the table does not hold yet, each in a process of its own."""
-    rows = _rows_so_far()
+    rows = rows_so_far(NAME, package_versions())
     for student in FAMILIES:
         if student in rows:
             continue
@@ -47,23 +45,9 @@ def _report(rows: dict[str, dict[str, Any]]) -> Report:
             Figure(name="families trained a step and split", value=trained, better="higher", unit=""),
             Figure(name="families with ONNX parity", value=ok, better="higher", unit=""),
         ),
-        setting={**_versions(), "images": IMAGES, "classes": CLASSES, "relative_tolerance": TOLERANCE},
+        setting={**package_versions(), "images": IMAGES, "classes": CLASSES, "relative_tolerance": TOLERANCE},
         raw={"rows": ordered},
     )
-
-
-def _versions() -> dict[str, str]:
-    return {package: version(package) for package in ("torch", "torchvision", "timm", "onnxruntime")}
-
-
-def _rows_so_far() -> dict[str, dict[str, Any]]:
-    path = RESULTS / f"{NAME}.json"
-    if not path.is_file():
-        return {}
-    document = json.loads(path.read_text(encoding="utf-8"))
-    if any(document["setting"].get(package) != found for package, found in _versions().items()):
-        return {}
-    return {row["student"]: row for row in document["raw"]["rows"]}
 
 
 def _checked(student: str) -> dict[str, Any]:

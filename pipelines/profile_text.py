@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ecd_deploy.measure.latency import Measurement
+from ecd_deploy.measure.steadiness import why_unsteady
 from ecd_deploy.pipelines.devices import Device
 from ecd_deploy.pipelines.profile import Profile
 
@@ -28,6 +29,8 @@ def print_profile(profile: Profile, console: Console) -> None:
         else:
             table.add_row(name, f"{entry.value_ms:.4f} ms", _milliseconds(entry.upper_bound_ms))
     console.print(table)
+    if unsteady := why_unsteady(latency):
+        console.print(f"[yellow]the p50 is inconclusive[/yellow]: {unsteady}")
     for line in _facts(measurement):
         console.print(line)
     slowest = sorted(profile.layers, key=lambda layer: -layer.median_us)[:_MOST_LAYERS]

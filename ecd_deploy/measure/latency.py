@@ -65,6 +65,10 @@ class Latency(Host):
     load_ms: float
     first_run_ms: float
     percentiles: tuple[Percentile, ...]
+    p50_range_ms: tuple[float, float] | None = None
+    """Where the p50 lies at 95 % confidence by the medians of consecutive parts; None where the parts are too few."""
+    reference_ms: float | None = None
+    """Median time of a fixed matrix product, taken between the parts: how fast the host was at that time."""
     samples_ms: tuple[float, ...]
 
     def at(self, fraction: float) -> Percentile:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ecd_deploy.measure.latency import Latency
 from ecd_deploy.measure.statistics import accuracy_interval, drop_upper_bound, mcnemar_p_value
+from ecd_deploy.measure.steadiness import why_not_comparable
 from ecd_deploy.pipelines.gate_text import format_number
 from ecd_deploy.pipelines.predictions import lost_and_gained
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
@@ -24,6 +26,7 @@ def comparison_section(results: RunResults, others: Sequence[NamedRun]) -> Secti
     )
     if any(run.results.data_digest != results.data_digest for run in others):
         text += " Runs with other data are not paired: their test images may differ."
+    text += "".join(_doubt(results.profile.latency, run) for run in others)
     side_by_side = Table(
         "Runs side by side",
         ("run", "student", "method", "top-1", "95% interval", "ONNX", "p50", "p90 bound", "gate"),
@@ -35,6 +38,11 @@ def comparison_section(results: RunResults, others: Sequence[NamedRun]) -> Secti
         tuple(_difference(results, other) for other in others),
     )
     return Section("compared", "Compared runs", text, (side_by_side, differences))
+
+
+def _doubt(latency: Latency, other: NamedRun) -> str:
+    doubt = why_not_comparable(latency, other.results.profile.latency)
+    return f" The p50 of {THIS_RUN} and of {other.name} cannot be compared: {doubt}." if doubt else ""
 
 
 def _row(run: NamedRun) -> tuple[Cell, ...]:

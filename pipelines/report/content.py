@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ecd_deploy.measure.statistics import accuracy_interval
+from ecd_deploy.measure.steadiness import why_unsteady
 from ecd_deploy.pipelines.gate import GateReport
 from ecd_deploy.pipelines.gate_text import format_number
 from ecd_deploy.pipelines.profile import Profile
@@ -152,6 +153,8 @@ def _latency(profile: Profile) -> Section:
     )
     if latency.contended:
         text += f" These figures are not valid: {'; '.join(latency.reasons) or 'the host was busy'}."
+    if unsteady := why_unsteady(latency):
+        text += f" The p50 is inconclusive: {unsteady}."
     header = ("percentile", "latency", "99% upper bound")
     return Section("latency", "Latency", text, (Table("Latency of one inference", header, rows),))
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,28 @@ def test_each_disturbance_makes_a_run_invalid(after: dict[str, object], reason: 
     found = device_runner._host(reading(0.0, 0.0, mhz=1_500.0), after, settled=True)
     assert found["contended"] is (reason is not None)
     assert reason is None or reason in found["reasons"][0]
+
+
+@pytest.mark.parametrize("count", [6, 7, 19, 20, 500, 3_000])
+def test_the_range_of_a_median_is_that_of_the_binomial_distribution(count: int) -> None:
+    rank = int(stats.binom.ppf(0.025, count, 0.5))
+    found = device_runner.median_range([float(value) for value in reversed(range(count))])
+    assert found == [float(rank - 1), float(count - rank)]
+
+
+def test_a_range_of_five_medians_is_not_given() -> None:
+    assert device_runner.median_range([1.0] * 5) is None
+
+
+@pytest.mark.parametrize(("seconds", "steady"), [((0.0005, 0.0005), True), ((0.0005, 0.001), False)])
+def test_a_host_that_changes_its_speed_widens_the_range_of_the_p50(seconds: tuple[float, float], steady: bool) -> None:
+    start = time.perf_counter()
+
+    def run() -> None:
+        end = time.perf_counter() + seconds[time.perf_counter() > start + 0.4]
+        while time.perf_counter() < end:
+            pass
+
+    options = argparse.Namespace(warmup_seconds=0.0, min_seconds=0.8, max_seconds=2.0, min_samples=1)
+    low, high = device_runner._sample(run, options)["p50_range_ms"]
+    assert (high / low < 1.2) is steady

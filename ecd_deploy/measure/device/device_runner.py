@@ -39,6 +39,10 @@ _LEAST_FREQUENCY_KEPT = 0.9
 _STEADY = 0.05
 _GEMM_SIZE = 768
 _BLOCK_SECONDS = 0.05
+_PARTS = 20
+_LEAST_PART_SECONDS = 0.005
+_REFERENCE_SIZE = 256
+_REFERENCE_RUNS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -216,19 +220,65 @@ def _block(run: Callable[[], object]) -> list[float]:
 
 
 def _sample(run: Callable[[], object], options: argparse.Namespace) -> dict[str, Any]:
+    """Time runs in parts; between two parts a fixed product shows how fast the host is at that moment."""
     settled = _warm_up(run, options.warmup_seconds)
+    product = _reference()
     samples: list[float] = []
+    medians: list[float] = []
+    references: list[float] = []
     before = _readings()
     started = now = time.perf_counter()
     while now - started < options.max_seconds and (
         now - started < options.min_seconds or len(samples) < options.min_samples
     ):
-        last = time.perf_counter()
-        run()
+        references.append(product())
+        run()  # not counted: the product has taken the caches
+        part: list[float] = []
         now = time.perf_counter()
-        samples.append(round((now - last) * 1e3, 4))
+        end = min(now + max(options.min_seconds / _PARTS, _LEAST_PART_SECONDS), started + options.max_seconds)
+        while not part or now < end:
+            last = time.perf_counter()
+            run()
+            now = time.perf_counter()
+            part.append(round((now - last) * 1e3, 4))
+        samples += part
+        medians.append(statistics.median(part))
     host = _host(before, _readings(), settled)
-    return {"percentiles": _percentiles(samples), **host, "samples_ms": samples}
+    return {
+        "percentiles": _percentiles(samples),
+        "p50_range_ms": median_range(medians),
+        "reference_ms": round(statistics.median(references), 5),
+        **host,
+        "samples_ms": samples,
+    }
+
+
+def median_range(values: Sequence[float], confidence: float = 0.95) -> list[float] | None:
+    """Two order statistics between which the median lies with at least this confidence; None of fewer than 6."""
+    ordered, tail, rank = sorted(values), 0.0, 0
+    while rank < len(ordered) // 2:
+        tail += math.comb(len(ordered), rank) / (1 << len(ordered))
+        if 2 * tail > 1 - confidence:
+            break
+        rank += 1
+    return [ordered[rank - 1], ordered[-rank]] if rank else None
+
+
+def _reference() -> Callable[[], float]:
+    """A function that times a matrix product, always the same, in milliseconds."""
+    import numpy as np
+
+    left = np.random.default_rng(0).standard_normal((_REFERENCE_SIZE, _REFERENCE_SIZE), dtype=np.float32)
+
+    def time_product() -> float:
+        times: list[float] = []
+        for _ in range(_REFERENCE_RUNS):
+            started = time.perf_counter()
+            left @ left
+            times.append((time.perf_counter() - started) * 1e3)
+        return statistics.median(times)
+
+    return time_product
 
 
 def _percentiles(samples: list[float]) -> list[dict[str, Any]]:
