@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption install install-dev clean
+.PHONY: help demo test test-slow test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption study install install-dev clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ false-alarms: install-dev ## Split, export and audit students of many families; 
 
 corruption: install ## Corrupt a run 1,000 times, see each refused; writes benchmarks/results/corruption.json
 	$(BIN)/python -m benchmarks corruption
+
+study: install ## Run the reduced study on data/cifar100, two hours of two cores; writes benchmarks/results/reduced_study.*
+	$(BIN)/python -m benchmarks reduced_study
 
 install: $(INSTALLED) ## Make .venv and install the project
 install-dev: $(INSTALLED_DEV) ## Make .venv and install the project with the development extras

@@ -28,6 +28,7 @@ ON_REQUEST = (
     "memory",
     "gate_calibration",
     "profiler_floor",
+    "reduced_study",
 )
 """Modules that run only when they are named."""
 

@@ -16,7 +16,7 @@ from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.run_directory import open_run
 from ecd_deploy.pipelines.study import Study, check_fairness, recipe_of, run_directory
 from ecd_deploy.pipelines.study_places import Handle, Place, executor
-from ecd_deploy.pipelines.study_plot import plot_curves
+from ecd_deploy.pipelines.study_plot import PLOT_FORMATS, plot_curves
 from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
 from ecd_deploy.pipelines.study_table import check_pairs, rows, to_csv, to_markdown
 
@@ -28,7 +28,7 @@ _Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The files of a finished study; `plot` is None without matplotlib."""
+    """The files of a finished study; `plot` has a twin as SVG."""
 
     markdown: Path
     csv: Path
@@ -39,7 +39,7 @@ class Comparison:
 def compare(
     study: Study, out: Path, *, resume: bool, jobs: int = 1, place: Place = "processes", console: Console
 ) -> Comparison:
-    """Run what is not done yet, then write `study.md`, `study.csv` and `study.png`.
+    """Run what is not done yet; write `study.md` and `study.csv` after each run, the curves as PNG and SVG at the end.
 
     Args:
         study: what to run.
@@ -79,6 +79,8 @@ def compare(
             for key in ended:
                 name = f"{key[0]}, seed {key[1]}"
                 _settle(name, waiting.pop(key), finished, failures, console)
+            if ended and finished:
+                _write_table(study, finished, out)
             if waiting and not ended:
                 time.sleep(_POLL_SECONDS)
         show(_epochs_done(planned, out))
@@ -113,13 +115,19 @@ def _settle(name: str, handle: Handle, finished: list[ArmRun], failures: list[st
 
 def _write(study: Study, runs: Sequence[ArmRun], out: Path) -> Comparison:
     check_pairs(study, runs)
+    markdown, table, text = _write_table(study, runs, out)
+    for format_name in PLOT_FORMATS:
+        write_atomic(out / f"study.{format_name}", plot_curves(study, runs, out, format_name))
+    return Comparison(markdown, table, out / "study.png", text)
+
+
+def _write_table(study: Study, runs: Sequence[ArmRun], out: Path) -> tuple[Path, Path, str]:
     table = rows(study, runs)
     text = to_markdown(study, table, runs)
-    markdown, table_file, plot = out / "study.md", out / "study.csv", out / "study.png"
+    markdown, table_file = out / "study.md", out / "study.csv"
     write_atomic(markdown, text.encode())
     write_atomic(table_file, to_csv(table).encode())
-    write_atomic(plot, plot_curves(study, runs, out))
-    return Comparison(markdown, table_file, plot, text)
+    return markdown, table_file, text
 
 
 def _finished(study: Study, arm: str, seed: int, out: Path) -> ArmRun | None:

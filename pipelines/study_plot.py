@@ -6,13 +6,17 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final, Literal
 
 from ecd_deploy.pipelines.study import Study, run_directory
 from ecd_deploy.pipelines.study_run import ArmRun
 
+PLOT_FORMATS: Final[tuple[Literal["png", "svg"], ...]] = ("png", "svg")
 
-def plot_curves(study: Study, runs: Sequence[ArmRun], out: Path) -> bytes:
-    """Draw validation top-1 by epoch, a band over the seeds of each arm, as PNG."""
+
+def plot_curves(study: Study, runs: Sequence[ArmRun], out: Path, format_name: Literal["png", "svg"]) -> bytes:
+    """Draw validation top-1 by epoch, a band over the seeds of each arm."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -29,7 +33,9 @@ def plot_curves(study: Study, runs: Sequence[ArmRun], out: Path) -> bytes:
         axes.fill_between(epochs, list(map(min, columns)), list(map(max, columns)), color=line.get_color(), alpha=0.2)
     axes.legend(fontsize="small")
     image = io.BytesIO()
-    figure.savefig(image, format="png", backend="agg")
+    with mpl.rc_context({"svg.hashsalt": "ecd-deploy"}):
+        # Without a date, the same result is the same file.
+        figure.savefig(image, format=format_name, metadata={"Date": None} if format_name == "svg" else None)
     return image.getvalue()
 
 

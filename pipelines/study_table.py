@@ -95,6 +95,9 @@ def _notes(study: Study, runs: Sequence[ArmRun]) -> str:
         "seeds."
     )
     notes = [reading]
+    planned = len(study.arms) * len(study.seeds)
+    if len(runs) < planned:
+        notes.append(f"**Not finished: {len(runs)} of {planned} runs are in this table.**")
     if len(study.seeds) == 1:
         notes.append("**One seed: no interval can be given, so no difference here is evidence.**")
     elif len(study.seeds) < _ENOUGH_SEEDS:

@@ -123,6 +123,7 @@ def test_runs_in_other_processes_are_the_same_and_are_gone_on_with(place: Place,
     assert all(float(row["peak_memory_mib"]) > 100 for row in tables[1])
     assert "| a claim |" in there.text
     assert there.plot.read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in there.plot.with_suffix(".svg").read_bytes()
 
     kept = tmp_path / "there" / "baseline" / "seed-0" / "arm.json"
     before = kept.read_bytes()
@@ -179,6 +180,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="1 of 3 runs failed:\n  bad, seed 0: the student has no stage 7"):
         compare(study, tmp_path, resume=False, place="here", console=quiet())
     assert len(list(tmp_path.rglob("arm.json"))) == 2
+    assert "**Not finished: 2 of 3 runs are in this table.**" in (tmp_path / "study.md").read_text()
 
 
 @pytest.mark.slow
