@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from ecd_deploy.config import Recipe
-from ecd_deploy.data import DataSplits, load_data
+from ecd_deploy.data import load_data
 from ecd_deploy.errors import ArtefactError, RunDirectoryError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.gate_check import Verdict
@@ -44,6 +45,7 @@ def search(
     resume: bool,
     every: bool = False,
     host: str | None = None,
+    python: str = "python3",
     console: Console,
 ) -> SearchReport:
     """Measure every student's cost, then train those that can pass, the smallest first; write the result.
@@ -58,6 +60,7 @@ def search(
         resume: go on with the search in `out`.
         every: train larger ones than the smallest that passes, too.
         host: `user@device`, where latency is measured over ssh; None for here.
+        python: the host's Python that has numpy and onnxruntime.
         console: for progress.
 
     Raises:
@@ -71,7 +74,8 @@ def search(
         raise RunDirectoryError(f"{out} is not empty; add --resume to go on with the search in it, or choose another")
     data = load_data(recipe.data, seed=recipe.seed)
     recipes = {name: recipe_of(recipe, name) for name in students}
-    costs = [_cost(recipes[name], data, folder_of(out, name), host, console) for name in students]
+    measure = partial(measure_cost, data=data, host=host, python=python)
+    costs = [_cost(recipes[name], folder_of(out, name), measure, console) for name in students]
     rungs: list[Rung] = []
     for cost in sorted(costs, key=lambda cost: cost.onnx_bytes):
         passed = any(rung.state is State.PASS for rung in rungs) and not every
@@ -83,7 +87,7 @@ def search(
     return report
 
 
-def _cost(recipe: Recipe, data: DataSplits, folder: Path, host: str | None, console: Console) -> Cost:
+def _cost(recipe: Recipe, folder: Path, measure: Callable[[Recipe], Cost], console: Console) -> Cost:
     known = _read(folder / _COST_NAME, Cost)
     if known is not None:
         if known.recipe_digest != recipe.digest():
@@ -91,7 +95,7 @@ def _cost(recipe: Recipe, data: DataSplits, folder: Path, host: str | None, cons
         # What a busy host could not decide is measured again.
         if all(check.verdict is not Verdict.INCONCLUSIVE for check in known.checks):
             return known
-    cost = measure_cost(recipe, data, host)
+    cost = measure(recipe)
     latency = "unknown" if cost.p90_ms is None else f"{cost.p90_ms:.3f} ms"
     console.print(f"{cost.student}: {cost.parameters:,} parameters, {cost.onnx_bytes / 1e6:.3f} MB, p90 {latency}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -130,8 +130,8 @@ def recipe_of(recipe: Recipe, student: str) -> Recipe:
     return parse_recipe(recipe_to_toml(changed), f"the recipe with {student}")
 
 
-def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None) -> Cost:
-    """Export an untrained student and measure size, latency and memory of it, here or over ssh.
+def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, python: str = "python3") -> Cost:
+    """Export an untrained student and measure size, latency and memory of it, here or over ssh by the host's Python.
 
     Raises:
         StudentError: there is no such student.
@@ -142,7 +142,7 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None) -> C
     only_onnx = recipe.model_copy(update={"export": recipe.export.model_copy(update={"formats": ("onnx",)})})
     student = split_student(PlainModel(module), example_images(data))
     ((_, file, model),) = export_all(only_onnx, student, data)
-    profile = _measured(file, model, recipe, host)
+    profile = _measured(file, model, recipe, host, python)
     limit = recipe.gate.max_size_mb
     size = [] if limit is None else [_size_check(len(model) / 1e6, limit)]
     return Cost(
@@ -204,12 +204,13 @@ def _decided(cost: Cost, report: GateReport, epochs: int) -> Rung:
     return Rung(cost=cost, state=State(verdict), because=because, checks=checks, top1=accuracy, epochs=epochs)
 
 
-def _measured(file: str, model: bytes, recipe: Recipe, host: str | None) -> Profile:
+def _measured(file: str, model: bytes, recipe: Recipe, host: str | None, python: str) -> Profile:
     if host is None:
         return profile_bytes(file, model, recipe.profile)
     name = recipe.profile.device
     machine = None if name is None else load_device(name).facts.machine
-    return describe(file, model, measure_on_host(host, model, recipe.profile, machine=machine), name or "device")
+    found = measure_on_host(host, model, recipe.profile, python=python, machine=machine)
+    return describe(file, model, found, name or "device")
 
 
 def _size_check(size: float, limit: float) -> Check:

@@ -19,6 +19,7 @@ _LADDER = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "wrn-16-2"
 )
 @click.option("--device", metavar="NAME", help="Take INT8 types, threads and budgets from this device.")
 @click.option("--host", metavar="USER@HOST", help="Measure latency there, over ssh, before anything is trained.")
+@click.option("--python", default="python3", show_default=True, help="The host's Python with onnxruntime and numpy.")
 @click.option("--gate", "limits", type=click.Path(path_type=Path), metavar="TOML", help="Limits over the recipe's.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search; default: searches/RECIPE.")
 @click.option("--resume", is_flag=True, help="Go on with the search in that folder.")
@@ -34,6 +35,7 @@ def search(
     students: tuple[str, ...],
     device: str | None,
     host: str | None,
+    python: str,
     limits: Path | None,
     out: Path | None,
     resume: bool,
@@ -66,6 +68,7 @@ def search(
         resume=resume,
         every=every,
         host=host,
+        python=python,
         console=console(),
     )
     click.echo((directory / "search.md").read_text(encoding="utf-8"))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from ecd_deploy.pipelines.search_report import SearchReport
 from ecd_deploy.pipelines.search_rung import Cost, EarlyStop, Rung, State, folder_of, recipe_of
 from ecd_deploy.pipelines.search_table import front, pareto, to_markdown
 from tests.commands import run_command
+from tests.pipelines.sshd import MISSING, start_server
 
 SIZES = {"resnet8": 300_000, "resnet20": 1_100_000, "resnet32": 1_900_000}
 
@@ -136,6 +140,34 @@ def test_table_and_picture_are_the_same_for_the_same_result(recipe: Recipe, tmp_
     assert b"resnet20" in pareto(report, "svg")
     rows = [line for line in to_markdown(report).splitlines() if line.startswith("| resnet")]
     assert [row.split(" | ")[0] for row in rows] == ["| resnet8", "| resnet20", "| resnet32"]
+
+
+@pytest.mark.skipif(MISSING, reason="no OpenSSH server and client")
+def test_a_student_that_is_too_large_for_the_device_over_ssh_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, programs = tmp_path / "remote", tmp_path / "programs"
+    temporary.mkdir()
+    programs.mkdir()
+    server, process = start_server(tmp_path, temporary)
+    options = " ".join(f"'{word}'" for word in server.ssh[1:])
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    command = ["search", "digits", "--student", "resnet8", "--out", "found", "--host", f"{server.user}@127.0.0.1"]
+    command += ["--python", sys.executable, "--set", "profile.min_seconds=0.05", "--set", "profile.warmup_seconds=0.0"]
+    command += ["--set", "gate.peak_memory_mb_max=1.0"]  # Python alone takes more, on a busy machine as well
+    try:
+        ended = run_command(command, cwd=tmp_path)
+    finally:
+        process.terminate()
+        process.wait()
+    assert ended.code == 1, ended.err
+    (rung,) = json.loads((tmp_path / "found/search.json").read_text())["rungs"]
+    assert (rung["state"], rung["cost"]["place"]) == ("ruled out", "device")
+    assert "peak_memory_mb_max" in rung["because"]
+    assert server.left() == []
+    assert not (tmp_path / "found/resnet8/run").exists()
 
 
 @pytest.mark.slow
