@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import getpass
+import random
+import re
 import site
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters import refuse_local_paths
+from ecd_deploy.exporters import paths, refuse_local_paths
 
 TRACES = [
     f"{Path.cwd()}/runs",
@@ -56,3 +58,45 @@ def test_a_short_user_name_counts_only_inside_a_text(monkeypatch: pytest.MonkeyP
     refuse_local_paths(b"\x00\x91/ci/\xfe\x80 weights spell anything", "onnx")
     with pytest.raises(ExportError, match="/ci/work"):
         refuse_local_paths(b"\x00 made in /srv/ci/work today\x00", "onnx")
+
+
+def found_by_patterns_alone(data: bytes) -> int | None:
+    """The first trace, by searching for whole patterns."""
+    strong, weak = paths._local_traces()
+    starts = [match.start() for trace in (*strong, *paths._TELLTALES) for match in trace.pattern.finditer(data)]
+    for run in re.finditer(rb"[\x20-\x7e]{16,}", data):
+        traces = (*weak, *paths._TELLTALES_IN_TEXT)
+        starts += [run.start() + match.start() for trace in traces if (match := trace.pattern.search(run.group()))]
+    return min(starts, default=None)
+
+
+def test_what_is_looked_for_first_is_in_every_trace() -> None:
+    fragments = [
+        b"/",
+        b"home",
+        b"Users",
+        b"tmp",
+        b"opt",
+        b"C:",
+        b"\\",
+        b"\\\\",
+        b"a1",
+        b".py",
+        b".cu",
+        b".hx",
+        b"\0",
+        b"\xff",
+    ]
+    fragments += [b"Documents and Settings", b"site", b"dist", b"-packages", b"private", b"var", b"folders", b" x = "]
+    fragments += [getpass.getuser().encode(), str(Path.cwd()).encode(), sys.prefix.encode(), b"sixteen_letters_"]
+    generator, found = random.Random(0), 0
+    for _ in range(3_000):
+        data = b"".join(generator.choices(fragments, k=generator.randint(2, 14)))
+        expected = found_by_patterns_alone(data)
+        if expected is None:
+            refuse_local_paths(data, "onnx")
+            continue
+        found += 1
+        with pytest.raises(ExportError, match=f"at byte {expected}:"):
+            refuse_local_paths(data, "onnx")
+    assert 300 < found < 2_700
