@@ -1,0 +1,189 @@
+"""What the teacher does to the student in the runs of the reduced study, before the first step and after the last.
+
+Three things that decide whether Explicit Connection Distillation can help: how strong the gradient of the teacher's
+loss is in the student beside the gradient of the student's own loss, and whether the two agree; how much of a
+connected feature comes from the student; and whether the routers choose between the kernels or average them. In
+training mode, on training images drawn by a seed, without augmentation. Reads `studies/reduced-cifar100`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+from torch import Tensor, nn
+
+from benchmarks.figures import Figure, Report
+from benchmarks.reduced_study import STUDY
+from ecd_deploy.data import DataSplits, load_data
+from ecd_deploy.data.batches import eval_batches
+from ecd_deploy.distill import ECDModel
+from ecd_deploy.distill.dynamic_conv import DynamicConv2d
+from ecd_deploy.pipelines.study import Study, load_study, recipe_of, run_directory
+from ecd_deploy.pipelines.train import training_model
+from ecd_deploy.training import load_weights
+
+_BATCHES = 8
+_BATCH_SIZE = 128
+
+
+@dataclass
+class _Seen:
+    """What hooks saw: root mean squares at each site, and the mixing weights of each router."""
+
+    transformed: dict[str, list[float]] = field(default_factory=dict)
+    summed: dict[str, list[float]] = field(default_factory=dict)
+    mixing: dict[str, list[Tensor]] = field(default_factory=dict)
+
+
+def measure() -> Report:
+    """Look at every ECD run of the study's seeds, before and after training."""
+    study, out = load_study(STUDY), Path("studies") / STUDY
+    data = {seed: load_data(recipe_of(study, study.arms[0], seed).data, seed=seed) for seed in study.seeds}
+    rows = [
+        row
+        for arm in study.arms
+        for seed in study.seeds
+        if recipe_of(study, arm, seed).method.name == "ecd"
+        for row in _run(study, arm.name, seed, data[seed], out)
+    ]
+    return Report(
+        benchmark="study_diagnosis",
+        figures=[
+            figure for arm in study.arms for figure in _figures(arm.title, [r for r in rows if r["arm"] == arm.name])
+        ],
+        setting={"study": study.name, "images": _BATCHES * _BATCH_SIZE, "batch_size": _BATCH_SIZE},
+        raw={"rows": rows},
+    )
+
+
+def _figures(title: str, rows: list[dict[str, Any]]) -> list[Figure]:
+    names = {
+        "gradient_ratio": "norm of the teacher's gradient in the student over its own",
+        "cosine": "cosine of the two",
+        "student_share": "share of the student in a connected feature",
+        "entropy": "entropy of a router over that of an equal mixture",
+        "between_images": "of a router, what differs between images (mutual information over log n)",
+    }
+    return [
+        Figure(
+            name=f"{title}, {moment}: {meaning}",
+            value=sum(values) / len(values),
+            lower=min(values),
+            upper=max(values),
+            better="higher",
+            unit="",
+        )
+        for moment in ("before", "after")
+        for key, meaning in names.items()
+        if (values := [row[key] for row in rows if row["moment"] == moment])
+    ]
+
+
+def _run(study: Study, arm: str, seed: int, data: DataSplits, out: Path) -> Iterator[dict[str, Any]]:
+    root = run_directory(out, arm, seed)
+    model = training_model(recipe_of(study, study.arm(arm), seed), data)
+    if not isinstance(model, ECDModel):
+        raise TypeError(f"{arm} is no ECD")
+    for moment in ("before", "after"):
+        if moment == "after":
+            load_weights(root, "last", model)
+        yield {"arm": arm, "seed": seed, "moment": moment, **_look(model, data)}
+
+
+def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:
+    """Gradients of both losses in the student, summed over batches, and what the hooks saw."""
+    model.train()
+    drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[: _BATCHES * _BATCH_SIZE]
+    images = data.train.select(drawn)
+    own: list[Tensor] = [torch.zeros_like(parameter) for parameter in model.student.parameters()]
+    teachers = [torch.zeros_like(parameter) for parameter in own]
+    names = [name for name, _ in model.student.named_parameters()]
+    with _watching(model) as seen:
+        for batch in eval_batches(images, data.normalisation, _BATCH_SIZE):
+            student_logits, teacher_logits, *_ = model(batch.images)
+            for logits, total in ((student_logits, own), (teacher_logits, teachers)):
+                loss = F.cross_entropy(logits, batch.labels)
+                found = torch.autograd.grad(
+                    loss, list(model.student.parameters()), retain_graph=True, allow_unused=True
+                )
+                for parameter_sum, gradient in zip(total, found, strict=True):
+                    if gradient is not None:
+                        parameter_sum.add_(gradient)
+    # What no connection reaches, the head for one, has no gradient of the teacher's: it is left out of both.
+    reached = [index for index, gradient in enumerate(teachers) if gradient.any()]
+    parts = sorted({names[index].split(".")[0] for index in reached})
+    by_part = {part: _compare(own, teachers, [i for i in reached if names[i].split(".")[0] == part]) for part in parts}
+    shares = {name: _mean(seen.transformed[name]) / _mean(seen.summed[name]) for name in seen.transformed}
+    entropies = {name: _entropies(torch.cat(weights)) for name, weights in seen.mixing.items()}
+    ratio, cosine = _compare(own, teachers, reached)
+    return {
+        "gradient_ratio": ratio,
+        "cosine": cosine,
+        "student_share": _mean(list(shares.values())),
+        "entropy": _mean([own_entropy for own_entropy, _ in entropies.values()]),
+        "between_images": _mean([difference for _, difference in entropies.values()]),
+        "gradient_ratio_and_cosine_by_part": by_part,
+        "student_share_by_site": shares,
+        "entropy_and_between_images_by_router": entropies,
+    }
+
+
+@contextmanager
+def _watching(model: ECDModel) -> Iterator[_Seen]:
+    seen = _Seen()
+
+    def see_sum(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+        seen.summed.setdefault(str(arguments[0]).replace(".", "/"), []).append(_rms(output))
+
+    handles = [model.connections.register_forward_hook(see_sum)]
+    for name, transform in model.connections.transforms.items():
+        handles.append(
+            transform.register_forward_hook(
+                lambda _module, _arguments, output, name=name: seen.transformed.setdefault(name, []).append(
+                    _rms(output)
+                )
+            )
+        )
+    for name, module in model.teacher.named_modules():
+        if isinstance(module, DynamicConv2d):
+            handles.append(
+                module.register_forward_pre_hook(
+                    lambda module, arguments, name=name: seen.mixing.setdefault(name, []).append(
+                        module.mixing_weights(arguments[0]).detach()
+                    )
+                )
+            )
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _compare(own: list[Tensor], teachers: list[Tensor], indices: list[int]) -> tuple[float, float]:
+    """Ratio of the norms, and cosine, of the gradients of these parameters."""
+    first = torch.cat([own[index].flatten() for index in indices]).double()
+    second = torch.cat([teachers[index].flatten() for index in indices]).double()
+    return float(second.norm() / first.norm()), float(F.cosine_similarity(first, second, dim=0))
+
+
+def _entropies(mixing: Tensor) -> tuple[float, float]:
+    """Mean entropy of the rows, and that of their mean less it, both over the largest possible."""
+    largest = math.log(mixing.shape[1])
+    mean = float(torch.special.entr(mixing).sum(1).mean()) / largest
+    return mean, float(torch.special.entr(mixing.mean(0)).sum()) / largest - mean
+
+
+def _rms(values: Tensor) -> float:
+    return float(values.detach().square().mean().sqrt())
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
