@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LITERAL_ELEMENTS = 4
 """What a forward may spell out at most, in one list; longer ones are tensors that must be registered."""
 
+_LITERAL = "ecd_deploy_literal"
+
 
 @dataclass(frozen=True)
 class Reached:
@@ -67,7 +69,7 @@ def exported_program(module: nn.Module, images: Tensor, *, functional: bool = Tr
         with _attributes_kept(module), library_quiet():
             program = torch.export.export(module, (images,), strict=False)
             # Makes every write an edge of the graph; costs several times the export, so only where it must be.
-            return program.run_decompositions({}) if functional and not are_followed(program) else program
+            return _functional(program) if functional and not are_followed(program) else program
     except Exception as error:
         first_line = next(iter(str(error).strip().splitlines()), "")
         raise SplitError(f"torch.export cannot express {type(module).__name__}: {first_line}") from error
@@ -139,7 +141,25 @@ def is_literal(node: Node, tensor: Tensor | None) -> bool:
     """`torch.tensor(...)` in a forward is copied fresh by the tracer; a tensor that is held somewhere is not."""
     if tensor is None or tensor.numel() > LITERAL_ELEMENTS:
         return False
-    return all("lift_fresh" in str(user.target) for user in node.users)
+    return _LITERAL in node.meta or all("lift_fresh" in str(user.target) for user in node.users)
+
+
+def _functional(program: ExportedProgram) -> ExportedProgram:
+    """Decompose the graph, in which a literal's fresh copy is a copy as any other: literals are marked before."""
+    literals = {name: tensor for name, node, tensor in _constants(program) if is_literal(node, tensor)}
+    program = program.run_decompositions({})
+    for name, node, tensor in _constants(program):
+        if name in literals and literals[name] is tensor:
+            node.meta[_LITERAL] = True
+    return program
+
+
+def _constants(program: ExportedProgram) -> Iterator[tuple[str, Node, Tensor | None]]:
+    specifications = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and specifications[node.name].kind is InputKind.CONSTANT_TENSOR:
+            name = specifications[node.name].target or node.name
+            yield name, node, tensor_of(program, InputKind.CONSTANT_TENSOR, name)
 
 
 def _operations(node: Node, origins: dict[Node, Node | None]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ _HALF = 2.0**-11
 _HALF_FLOOR = 1.2e-7  # onnxruntime's converter lifts smaller weights to float16's least
 _STEP = 0.5 + 1e-3
 _MOST_INTEGERS = 64
+_LARGEST_INDEX = 2**20
 _MOST_PERMUTED_DIMENSIONS = 5
 _LEAST_STEPS, _MOST_STEPS = 28.0, 256.0
 
@@ -105,7 +106,48 @@ def _is_structure(array: NDArray[Any], raw: bytes | None) -> bool:
     if raw is not None and len(raw) % 8 == 0 and len(raw) <= 8 * _MOST_INTEGERS:
         integers = np.frombuffer(raw, dtype="<i8")
         return bool((np.abs(integers) < 2**31).all())
-    return array.dtype in (np.int64, np.int32, np.bool_) and array.size <= _MOST_INTEGERS
+    if array.size > _LARGEST_INDEX or not _is_integral(array):
+        return False
+    return _numbers_needed(array.astype(np.int64), _MOST_INTEGERS) <= _MOST_INTEGERS
+
+
+def _is_integral(array: NDArray[Any]) -> bool:
+    if array.dtype in (np.int64, np.int32, np.bool_):
+        return True
+    # The counts of an adaptive pooling, for example, are written as floats.
+    return array.dtype in (np.float32, np.float64) and bool(((array == np.rint(array)) & (np.abs(array) < 2**24)).all())
+
+
+def _numbers_needed(integers: NDArray[np.int64], most: int) -> int:
+    """How many numbers say what an index tensor holds; counting ends above `most`.
+
+    What is repeated along an axis is one, a range two; sums over axes need what their terms do, and all else what its
+    slices do.
+    """
+    for axis in range(integers.ndim):
+        first = integers.take([0], axis)
+        if bool((integers == first).all()):
+            integers = first
+    integers = integers.squeeze()
+    if integers.ndim <= 1:
+        is_range = integers.size > 2 and np.unique(np.diff(integers)).size == 1
+        return 2 if is_range else integers.size
+    origin = integers.reshape(-1)[0]
+    axes = range(integers.ndim)
+    terms = [integers[tuple(slice(None) if other == axis else 0 for other in axes)] for axis in axes]
+    if bool((sum(np.ix_(*(term - origin for term in terms)), origin) == integers).all()):
+        return sum(_numbers_needed(term, most) for term in terms)
+    smallest = [axis for axis in axes if integers.shape[axis] == min(integers.shape)]
+    return min(_numbers_of_slices(integers, axis, most) for axis in smallest)
+
+
+def _numbers_of_slices(integers: NDArray[np.int64], axis: int, most: int) -> int:
+    total = 0
+    for part in np.moveaxis(integers, axis, 0):
+        total += _numbers_needed(part, most)
+        if total > most:
+            break
+    return total
 
 
 def _within(array: NDArray[np.float64], half: bool, candidates: tuple[Source, ...]) -> Match | None:

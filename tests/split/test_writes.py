@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export.graph_signature import InputKind
 
 from ecd_deploy.models import build_student
 from ecd_deploy.split.exported import exported_program, first_output
@@ -93,3 +94,35 @@ def test_students_that_write_in_place_need_no_functional_graph(name: str) -> Non
     student, images = build_student(name, num_classes=10).eval(), torch.zeros(2, 3, 8, 8)
     assert are_followed(exported_program(student, images, functional=False))
     assert names(student, images) == functional_names(student, images)
+
+
+HELD = torch.tensor(2.0)
+
+
+def masked(images: Tensor, one: Tensor, two: Tensor) -> Tensor:
+    mask = images.new_zeros(images.shape)
+    for place, value in ((slice(0, 2), 1), (slice(2, 3), 3)):
+        mask[place] = value
+    return images * mask + one * two
+
+
+def masked_by_a_held_tensor(images: Tensor, one: Tensor, two: Tensor) -> Tensor:
+    mask = images.new_zeros(images.shape)
+    mask[:2] = 1
+    mask[2:] = HELD.clone()
+    return images * mask + one * two
+
+
+@pytest.mark.parametrize(("forward", "held"), [(masked, 0), (masked_by_a_held_tensor, 1)])
+def test_a_number_that_a_forward_spells_out_is_known_in_the_functional_graph(
+    forward: Callable[[Tensor, Tensor, Tensor], Tensor], held: int
+) -> None:
+    module, images = Writing(forward), torch.ones(4, 4)
+    assert not are_followed(exported_program(module, images, functional=False))
+    constants = [
+        found
+        for found in first_output(exported_program(module, images)).inputs
+        if found.kind is InputKind.CONSTANT_TENSOR
+    ]
+    assert len(constants) == 2
+    assert [found.tensor is HELD for found in constants if not found.literal] == [True] * held

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.artefact_leaks import ARTEFACT_LEAKS, ArtefactLeak
@@ -16,6 +18,8 @@ from ecd_deploy.errors import ExportError
 from ecd_deploy.export_config import ExportConfig, Int8Config
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.audit import ArtefactAudit, Origin, StudentSources, audit_artefact, refuse, student_sources
+from ecd_deploy.exporters.audit.contents import FileTensor
+from ecd_deploy.exporters.audit.matching import match
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent, TensorRecord, split_student
 from tests.exporters.conftest import Exported, make_context, make_metadata
@@ -132,3 +136,32 @@ def test_expressions_of_weights_are_recomputed(name: str) -> None:
     data = exporter.export(student, metadata)
     audit = audit_artefact(data, name, student, student_sources(student, metadata), exporter.read_metadata(data))
     assert audit.findings == ()
+
+
+def index_of_a_pooling(size: int, to: int) -> NDArray[np.int64]:
+    """Where an adaptive pooling of size x size to to x to reads, as torch.onnx writes it: (to, k, to, k, 2)."""
+    starts = np.arange(to) * size // to
+    rows = (starts[:, None] + np.arange(2))[:, :, None, None] + np.zeros((1, 1, to, 2), np.int64)
+    return np.stack([rows, rows.transpose(2, 3, 0, 1)], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.arange(768).reshape(1, 768, 1, 1), Origin.STRUCTURE),
+        (index_of_a_pooling(2, 7), Origin.STRUCTURE),
+        (np.outer([1, 2, 1, 2, 2, 1, 2], [1, 2, 1, 1, 2, 1, 1]).astype(np.float32), Origin.STRUCTURE),
+        (np.arange(300)[:, None] + 1_000 * np.arange(300), Origin.STRUCTURE),
+        (np.random.default_rng(0).integers(0, 9, 65), None),
+        (np.random.default_rng(0).integers(0, 9, (8, 9)), None),
+        (np.random.default_rng(0).integers(0, 9, (16, 4, 3, 3)).astype(np.float32), None),
+        (np.random.default_rng(0).permutation(768).reshape(1, 768, 1, 1), None),
+        (np.random.default_rng(0).standard_normal((7, 7)).astype(np.float32), None),
+    ],
+    ids=["range", "pooling", "counts", "sum of ranges", "65", "8 x 9", "integral weights", "permutation", "weights"],
+)
+def test_index_tensors_are_told_from_values(
+    values: NDArray[Any], expected: Origin | None, sources: StudentSources
+) -> None:
+    found = match(FileTensor("index", values), sources)
+    assert (None if found is None else found.origin) == expected
