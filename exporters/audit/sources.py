@@ -113,6 +113,8 @@ class _Evaluation:
                 arguments = self._arguments(node)
                 if "running_mean" in arguments:
                     yield from self._folds(arguments)
+                elif node.target is torch.ops.aten.mul.Tensor:
+                    yield from self._scalings(arguments)
         for node, value in self._exact.items():
             if node.op == "call_function" and isinstance(value, Tensor):
                 double = self._double.get(node, value.double() if value.is_floating_point() else value)
@@ -161,10 +163,28 @@ class _Evaluation:
         label = self._labels[norm["running_mean"]].removesuffix(".running_mean")
         yield _plain(f"scale of {label}", scale)
         yield _plain(f"shift of {label}", beta - mean * scale, np.abs(beta) + np.abs(mean * scale))
-        before = norm["input"]
+        yield from self._into_layer(norm["input"], label, scale, mean, beta)
+
+    def _scalings(self, product: _Arguments) -> Iterator[Source]:
+        """A layer's output times constants, one a channel: ConvNeXt's layer scale."""
+        for factor, before in ((product["other"], product["self"]), (product["self"], product["other"])):
+            scale = self._value(factor)
+            if scale is not None and isinstance(before, Node):
+                zeros = np.zeros(scale.size)
+                yield from self._into_layer(before, self._labels[factor], scale.reshape(-1), zeros, zeros)
+
+    def _into_layer(
+        self,
+        before: object,
+        label: str,
+        scale: NDArray[np.float64],
+        mean: NDArray[np.float64],
+        beta: NDArray[np.float64],
+    ) -> Iterator[Source]:
+        """Weight and bias of the layer `before` for `(its output - mean) * scale + beta`, channel by channel."""
         layer = self._arguments(before) if isinstance(before, Node) else {}
         weight = self._value(layer.get("weight"))
-        if weight is None:
+        if weight is None or not isinstance(before, Node):
             return
         bias = self._value(layer.get("bias"))
         bias = np.zeros_like(mean) if bias is None else bias

@@ -124,10 +124,27 @@ class Composite(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("name", ["torchscript", "onnx", "ort"])
-def test_expressions_of_weights_are_recomputed(name: str) -> None:
+class Scaled(nn.Module):
+    """A layer scale, which onnxruntime folds into the convolution before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3)
+        self.gamma = nn.Parameter(torch.randn(8))
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.conv(images).mul(self.gamma.reshape(1, -1, 1, 1)).relu()
+        logits: Tensor = self.fc(features.mean(dim=(2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("torchscript", Composite), ("onnx", Composite), ("ort", Composite), ("ort", Scaled)]
+)
+def test_expressions_of_weights_are_recomputed(name: str, kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    module = Composite()
+    module = kind()
     with torch.no_grad():
         module.train()(digit_images(32))
     student = split_student(PlainModel(module), digit_images(4))
