@@ -1,9 +1,10 @@
 """What the teacher does to the student in the runs of the reduced study, before the first step and after the last.
 
-Three things that decide whether Explicit Connection Distillation can help: how strong the gradient of the teacher's
-loss is in the student beside the gradient of the student's own loss, and whether the two agree; how much of a
-connected feature comes from the student; and whether the routers choose between the kernels or average them. In
-training mode, on training images drawn by a seed, without augmentation. Reads `studies/reduced-cifar100`.
+Things that decide whether Explicit Connection Distillation can help: how strong the gradient of the teacher's loss is
+in the student beside the gradient of the student's own loss, and whether the two agree; how much of a connected
+feature comes from the student, and how large the teacher's own kernels are there; and whether the routers choose
+between the kernels or average them. In training mode, on training images drawn by a seed, without augmentation.
+Reads `studies/reduced-cifar100`; a run that is not finished is left out.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ecd_deploy.distill import ECDModel
 from ecd_deploy.distill.dynamic_conv import DynamicConv2d
 from ecd_deploy.pipelines.study import Study, load_study, recipe_of, run_directory
 from ecd_deploy.pipelines.train import training_model
+from ecd_deploy.pipelines.study_run import RUN_NAME
 from ecd_deploy.training import load_weights
 
 _BATCHES = 8
@@ -51,6 +53,7 @@ def measure() -> Report:
         for arm in study.arms
         for seed in study.seeds
         if recipe_of(study, arm, seed).method.name == "ecd"
+        and (run_directory(out, arm.name, seed) / RUN_NAME).is_file()
         for row in _run(study, arm.name, seed, data[seed], out)
     ]
     return Report(
@@ -70,6 +73,7 @@ def _figures(title: str, rows: list[dict[str, Any]]) -> list[Figure]:
         "student_share": "share of the student in a connected feature",
         "entropy": "entropy of a router over that of an equal mixture",
         "between_images": "of a router, what differs between images (mutual information over log n)",
+        "kernel_scale": "root mean square of a mixed kernel over that of the student's, in connected layers",
     }
     return [
         Figure(
@@ -122,6 +126,8 @@ def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:
     by_part = {part: _compare(own, teachers, [i for i in reached if names[i].split(".")[0] == part]) for part in parts}
     shares = {name: _mean(seen.transformed[name]) / _mean(seen.summed[name]) for name in seen.transformed}
     entropies = {name: _entropies(torch.cat(weights)) for name, weights in seen.mixing.items()}
+    sizes = {name: _kernel_scale(model, name, torch.cat(weights)) for name, weights in seen.mixing.items()}
+    connected = {site.name for site in model.connections.sites}
     ratio, cosine = _compare(own, teachers, reached)
     return {
         "gradient_ratio": ratio,
@@ -129,6 +135,8 @@ def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:
         "student_share": _mean(list(shares.values())),
         "entropy": _mean([own_entropy for own_entropy, _ in entropies.values()]),
         "between_images": _mean([difference for _, difference in entropies.values()]),
+        "kernel_scale": _mean([size for name, size in sizes.items() if name in connected]),
+        "kernel_scale_by_layer": sizes,
         "gradient_ratio_and_cosine_by_part": by_part,
         "student_share_by_site": shares,
         "entropy_and_between_images_by_router": entropies,
@@ -172,6 +180,14 @@ def _compare(own: list[Tensor], teachers: list[Tensor], indices: list[int]) -> t
     first = torch.cat([own[index].flatten() for index in indices]).double()
     second = torch.cat([teachers[index].flatten() for index in indices]).double()
     return float(second.norm() / first.norm()), float(F.cosine_similarity(first, second, dim=0))
+
+
+def _kernel_scale(model: ECDModel, name: str, mixing: Tensor) -> float:
+    """Of the kernel as the routers mix it on average, beside the student's of the same layer."""
+    theirs, own = model.teacher.get_submodule(name), model.student.get_submodule(name)
+    if not isinstance(theirs, DynamicConv2d) or not isinstance(own, nn.Conv2d):
+        raise TypeError(f"{name} is no convolution")
+    return _rms(mixing.mean(0) @ theirs.weight.flatten(1)) / _rms(own.weight)
 
 
 def _entropies(mixing: Tensor) -> tuple[float, float]:
