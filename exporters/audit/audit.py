@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.audit.contents import FileTensor, read_contents
@@ -57,6 +58,8 @@ def audit_artefact(
         if tensor.name not in traced
     ]
     for tensor in contents.tensors:
+        if _is_constant(tensor.array):  # zeros are zeros, whose they may be
+            continue
         digest = sha256_bytes(np.ascontiguousarray(tensor.array).tobytes())
         if digest in digests:
             findings.append(f"{tensor.name} has the bytes of {digests[digest]}")
@@ -105,6 +108,10 @@ def _traced(tensors: tuple[FileTensor, ...], sources: StudentSources) -> dict[st
             if scale_fits(tensor.array, origin.values, axis) or quantised.array.dtype == np.int32:
                 traced[tensor.name] = Match(Origin.SCALE, name)
     return traced
+
+
+def _is_constant(array: NDArray[np.generic]) -> bool:
+    return bool((array.reshape(-1)[:1] == array).all())
 
 
 def _auxiliary_names(student: SplitStudent) -> tuple[str, ...]:

@@ -115,7 +115,10 @@ def _is_integral(array: NDArray[Any]) -> bool:
     if array.dtype in (np.int64, np.int32, np.bool_):
         return True
     # The counts of an adaptive pooling, for example, are written as floats.
-    return array.dtype in (np.float32, np.float64) and bool(((array == np.rint(array)) & (np.abs(array) < 2**24)).all())
+    if array.dtype not in (np.float16, np.float32, np.float64):
+        return False
+    wide = array.astype(np.float64)
+    return bool(((wide == np.rint(wide)) & (np.abs(wide) < 2**24)).all())
 
 
 def _numbers_needed(integers: NDArray[np.int64], most: int) -> int:

@@ -27,6 +27,9 @@ from ecd_deploy.split.exported import exported_program, is_literal, tensor_of
 from ecd_deploy.split.inventory import named_tensors
 
 _TRANSPOSED = "transpose"
+_HANDING_ON = (torch.ops.aten.dropout.default, torch.ops.aten.clone.default, torch.ops.aten.contiguous.default)
+# Filled with a number: of the tensor that they are asked for, they take the type and nothing else.
+_FILLING = (torch.ops.aten.new_zeros.default, torch.ops.aten.new_ones.default, torch.ops.aten.new_full.default)
 _Arguments = Mapping[str, Any]
 
 
@@ -97,6 +100,7 @@ class _Evaluation:
         self._double: dict[Node, Any] = {}
         self._labels: dict[Node, str] = {}
         own = {id(entry.tensor) for entry in named_tensors(student.module)}
+        self._storages = {entry.tensor.untyped_storage().data_ptr() for entry in named_tensors(student.module)}
         specifications = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
         for node in self._nodes:
             if node.op != "placeholder":
@@ -126,6 +130,11 @@ class _Evaluation:
         self._labels[node] = label
 
     def _evaluate(self, node: Node) -> None:
+        if node.target in _FILLING and node.args[0] not in self._exact:
+            self._fill(node)
+            return
+        if self._writes_to_the_student(node):
+            return
         if not all(source in self._exact for source in node.all_input_nodes):
             return
         if node.target is operator.getitem or not callable(node.target):
@@ -141,6 +150,23 @@ class _Evaluation:
             self._double[node] = target(*_filled(node.args, self._double), **_filled(node.kwargs, self._double))
         except Exception:  # noqa: BLE001 - without a float64 variant the student's own precision is the reference
             self._double[node] = self._exact[node]
+
+    def _fill(self, node: Node) -> None:
+        like, *arguments = node.args
+        value = like.meta.get("val") if isinstance(like, Node) else None
+        if isinstance(value, Tensor) and callable(node.target) and not any(isinstance(a, Node) for a in arguments):
+            own = torch.empty(0, dtype=value.dtype)
+            self._set(node, node.target(own, *arguments, **node.kwargs), str(node.target).removeprefix("aten."))
+
+    def _writes_to_the_student(self, node: Node) -> bool:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not schema.is_mutable:
+            return False
+        return any(
+            isinstance(value := self._exact.get(source), Tensor)
+            and value.untyped_storage().data_ptr() in self._storages
+            for source in node.all_input_nodes
+        )
 
     def _arguments(self, node: Node) -> _Arguments:
         schema = getattr(node.target, "_schema", None)
@@ -175,13 +201,14 @@ class _Evaluation:
 
     def _into_layer(
         self,
-        before: object,
+        output: object,
         label: str,
         scale: NDArray[np.float64],
         mean: NDArray[np.float64],
         beta: NDArray[np.float64],
     ) -> Iterator[Source]:
-        """Weight and bias of the layer `before` for `(its output - mean) * scale + beta`, channel by channel."""
+        """Weight and bias of the layer before for `(its output - mean) * scale + beta`, channel by channel."""
+        before = self._unchanged(output)
         layer = self._arguments(before) if isinstance(before, Node) else {}
         weight = self._value(layer.get("weight"))
         if weight is None or not isinstance(before, Node):
@@ -197,6 +224,12 @@ class _Evaluation:
         yield _plain(f"weight of {name}", weight * scale.reshape(shape))
         terms = np.abs(bias * scale) + np.abs(mean * scale) + np.abs(beta)
         yield _plain(f"bias of {name}", (bias - mean) * scale + beta, terms)
+
+    def _unchanged(self, node: object) -> object:
+        """The node of which this one only hands on the values: dropout is none in evaluation."""
+        while isinstance(node, Node) and node.target in _HANDING_ON and not self._arguments(node).get("train"):
+            node = node.args[0]
+        return node
 
     def _value(self, node: object) -> NDArray[np.float64] | None:
         value = self._double.get(node) if isinstance(node, Node) else None

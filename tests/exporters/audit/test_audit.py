@@ -93,6 +93,22 @@ def test_a_tensor_of_the_teacher_is_recognised_by_its_digest(
     assert audit.findings == ("conv1.weight_bias has the bytes of teacher.bias",)
 
 
+def test_zeros_are_nobodys() -> None:
+    hidden = nn.Linear(36, 32)
+    nn.init.zeros_(hidden.bias)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(2), hidden, nn.ReLU(), nn.Flatten(), nn.Linear(128, 10))
+    student, metadata = split_student(PlainModel(module), digit_images(4)), make_metadata()
+    # Sixteen zeros of four bytes are thirty-two of two, as float16 has them.
+    zeros = sha256_bytes(bytes(64))
+    stolen = TensorRecord(name="teacher.bias", kind="parameter", dtype="float32", shape=(16,), sha256=zeros)
+    student = SplitStudent(student.module, student.proof.model_copy(update={"auxiliary_tensors": (stolen,)}))
+    exporter = exporter_for("onnx-fp16", ExportConfig())
+    data = exporter.export(student, metadata)
+    assert bytes(64) in data
+    audit = audit_artefact(data, "onnx-fp16", student, student_sources(student, metadata), exporter.read_metadata(data))
+    assert audit.findings == ()
+
+
 def test_metadata_that_say_something_else_are_found(artefacts: dict[str, Exported], sources: StudentSources) -> None:
     exported = artefacts["onnx"]
     metadata = exported.exporter.read_metadata(exported.data).model_copy(update={"classes": tuple("abcdefghij")})
@@ -134,13 +150,41 @@ class Scaled(nn.Module):
         self.fc = nn.Linear(8, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.conv(images).mul(self.gamma.reshape(1, -1, 1, 1)).relu()
+        features = nn.functional.dropout(self.conv(images), 0.5, self.training)
+        features = features.mul(self.gamma.reshape(1, -1, 1, 1)).relu()
+        logits: Tensor = self.fc(features.mean(dim=(2, 3)))
+        return logits
+
+
+class Masked(nn.Module):
+    """A mask of the features' size, which onnxruntime computes when the file is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 6, 3)
+        self.fc = nn.Linear(6, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.conv(images)
+        mask = features.new_zeros(features.shape[2:])
+        for index in range(2):
+            mask[index::3, index:] = index + 0.7
+        difference = mask.unsqueeze(0) - mask.unsqueeze(1)
+        features = features + difference.masked_fill(difference != 0, -100.5)
         logits: Tensor = self.fc(features.mean(dim=(2, 3)))
         return logits
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("torchscript", Composite), ("onnx", Composite), ("ort", Composite), ("ort", Scaled)]
+    ("name", "kind"),
+    [
+        ("torchscript", Composite),
+        ("onnx", Composite),
+        ("ort", Composite),
+        ("torchscript", Scaled),
+        ("ort", Scaled),
+        ("ort", Masked),
+    ],
 )
 def test_expressions_of_weights_are_recomputed(name: str, kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
@@ -168,6 +212,7 @@ def index_of_a_pooling(size: int, to: int) -> NDArray[np.int64]:
         (np.arange(768).reshape(1, 768, 1, 1), Origin.STRUCTURE),
         (index_of_a_pooling(2, 7), Origin.STRUCTURE),
         (np.outer([1, 2, 1, 2, 2, 1, 2], [1, 2, 1, 1, 2, 1, 1]).astype(np.float32), Origin.STRUCTURE),
+        (np.outer([1, 2, 1, 2, 2, 1, 2], [1, 2, 1, 1, 2, 1, 1]).astype(np.float16), Origin.STRUCTURE),
         (np.arange(300)[:, None] + 1_000 * np.arange(300), Origin.STRUCTURE),
         (np.random.default_rng(0).integers(0, 9, 65), None),
         (np.random.default_rng(0).integers(0, 9, (8, 9)), None),
@@ -175,7 +220,18 @@ def index_of_a_pooling(size: int, to: int) -> NDArray[np.int64]:
         (np.random.default_rng(0).permutation(768).reshape(1, 768, 1, 1), None),
         (np.random.default_rng(0).standard_normal((7, 7)).astype(np.float32), None),
     ],
-    ids=["range", "pooling", "counts", "sum of ranges", "65", "8 x 9", "integral weights", "permutation", "weights"],
+    ids=[
+        "range",
+        "pooling",
+        "counts",
+        "half counts",
+        "sum of ranges",
+        "65",
+        "8 x 9",
+        "integral weights",
+        "permutation",
+        "weights",
+    ],
 )
 def test_index_tensors_are_told_from_values(
     values: NDArray[Any], expected: Origin | None, sources: StudentSources
