@@ -16,8 +16,9 @@ from benchmarks.figures import RESULTS, Figure, Report
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.compare import compare
 from ecd_deploy.pipelines.study import Study, load_study, run_directory
+from ecd_deploy.pipelines.study_plot import plot_curves
 from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
-from ecd_deploy.pipelines.study_table import Row, rows
+from ecd_deploy.pipelines.study_table import Row, check_pairs, rows, to_csv, to_markdown
 
 NAME = "reduced_study"
 STUDY = "reduced-cifar100"
@@ -26,16 +27,26 @@ STUDY = "reduced-cifar100"
 def measure() -> Report:
     """Finish the study; keep its table, its curves and the outcome of each run."""
     study, out = load_study(STUDY), Path("studies") / STUDY
-    result = compare(study, out, resume=True, jobs=2, console=Console(stderr=True))
-    for file in (result.markdown, result.csv, result.plot.with_suffix(".svg")):
-        write_atomic(RESULTS / f"{NAME}{file.suffix}", file.read_bytes())
-    runs = [_run(out, arm.name, seed) for arm in study.arms for seed in study.seeds]
-    table = rows(study, [ArmRun.model_validate(entry["run"]) for entry in runs])
+    compare(study, out, resume=True, jobs=2, console=Console(stderr=True))
+    return collect(study, out)
+
+
+def collect(study: Study, out: Path) -> Report:
+    """Write table and plot of the runs that are finished, and return them; the table says where some are not."""
+    planned = [(arm.name, seed) for arm in study.arms for seed in study.seeds]
+    found = [_run(out, arm, seed) for arm, seed in planned if (run_directory(out, arm, seed) / RUN_NAME).is_file()]
+    runs = [ArmRun.model_validate(entry["run"]) for entry in found]
+    check_pairs(study, runs)
+    table = rows(study, runs)
+    write_atomic(RESULTS / f"{NAME}.md", to_markdown(study, table, runs).encode())
+    write_atomic(RESULTS / f"{NAME}.csv", to_csv(table).encode())
+    write_atomic(RESULTS / f"{NAME}.svg", plot_curves(study, runs, out, "svg"))
+    counted = Figure(name=f"{study.name}: finished runs", value=len(runs), better="higher", unit=f"of {len(planned)}")
     return Report(
         benchmark=NAME,
-        figures=[figure for row in table for figure in _figures(study, row)],
+        figures=[counted, *(figure for row in table for figure in _figures(study, row))],
         setting={**study.model_dump(mode="json"), "command": f"ecd-deploy compare {STUDY} --jobs 2"},
-        raw={"runs": runs},
+        raw={"runs": found},
     )
 
 
