@@ -27,6 +27,7 @@ _HALF = 2.0**-11
 _HALF_FLOOR = 1.2e-7  # onnxruntime's converter lifts smaller weights to float16's least
 _STEP = 0.5 + 1e-3
 _MOST_INTEGERS = 64
+_ONE_NUMBER = 8  # bytes of a float64 or an int64
 _LARGEST_INDEX = 2**20
 _MOST_PERMUTED_DIMENSIONS = 5
 _LEAST_STEPS, _MOST_STEPS = 28.0, 256.0
@@ -102,6 +103,8 @@ def _permuted(exact: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 def _is_structure(array: NDArray[Any], raw: bytes | None) -> bool:
     if array.size <= 1 or bool((array.reshape(-1)[:1] == array).all()):
+        return True
+    if raw is not None and len(raw) <= _ONE_NUMBER:
         return True
     if raw is not None and len(raw) % 8 == 0 and len(raw) <= 8 * _MOST_INTEGERS:
         integers = np.frombuffer(raw, dtype="<i8")

@@ -238,3 +238,12 @@ def test_index_tensors_are_told_from_values(
 ) -> None:
     found = match(FileTensor("index", values), sources)
     assert (None if found is None else found.origin) == expected
+
+
+@pytest.mark.parametrize(("numbers", "expected"), [(1, Origin.STRUCTURE), (2, None)])
+def test_bytes_of_unknown_type_may_be_one_number(
+    numbers: int, expected: Origin | None, sources: StudentSources
+) -> None:
+    raw = np.random.default_rng(0).standard_normal(numbers).tobytes()
+    found = match(FileTensor("constants/20", np.frombuffer(raw, np.float32), raw=raw), sources)
+    assert (None if found is None else found.origin) == expected
