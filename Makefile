@@ -74,7 +74,7 @@ zoo: install-dev ## Train, split and export a student of each family, an hour; w
 leaks: install ## Plant leaks in models and files, tabulate what caught each; writes benchmarks/results/leaks.json
 	$(BIN)/python -m benchmarks leaks
 
-false-alarms: install-dev ## Split, export and audit students of many families; takes an hour; writes benchmarks/results/
+false-alarms: install-dev ## Split, export and audit students of many families; resumable, half an hour; writes benchmarks/results/
 	$(BIN)/python -m benchmarks false_alarms
 
 corruption: install ## Corrupt a run 1,000 times, see each refused; writes benchmarks/results/corruption.json

@@ -58,8 +58,8 @@ def test_commands_and_options_are_these() -> None:
         "bundle": ["format_name", "out", "run_dir"],
         "compare": ["jobs", "out", "resume", "slurm", "study"],
         "search": [
-            *("device", "early_stop", "every", "host", "limits", "out", "overrides", "recipe", "resume"),
-            *("stop_margin", "stop_share", "students"),
+            *("device", "early_stop", "every", "host", "limits", "out", "overrides", "python"),
+            *("recipe", "resume", "stop_margin", "stop_share", "students"),
         ],
         "verify": ["chain", "public_key", "reproduce", "run_dir"],
         "sign": ["certificate", "chain", "key", "run_dir"],
