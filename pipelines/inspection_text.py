@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import nn
 
 from ecd_deploy.distill import Block, Stage
@@ -41,8 +41,11 @@ class _Row:
 
 
 def _blocks(inspection: Inspection) -> Table:
-    table = Table("stage", "blocks", "class", "output", "replaced in each", "kept", "connected", box=None)
-    table.add_column("MACs", justify="right")
+    # A name that is cut off is of no use for `method.sites`; the other columns may take two lines.
+    names = Column("blocks", overflow="fold", no_wrap=True)
+    kind = Column("class", overflow="fold", no_wrap=True)
+    table = Table("stage", names, kind, "output", "replaced in each", "kept", "connected", box=None)
+    table.add_column("MACs", justify="right", no_wrap=True)
     rows = [
         (_row(stage, block, inspection), block)
         for stage in inspection.report.structure.stages
@@ -176,7 +179,7 @@ def _span(names: list[str]) -> str:
         return names[0]
     parts = list(zip(names[0].split("."), names[-1].split("."), strict=False))
     common = next((index for index, (first, last) in enumerate(parts) if first != last), 0)
-    return f"{names[0]} to {'.'.join(names[-1].split('.')[common:])} ({len(names)})"
+    return f"{names[0]}\nto {'.'.join(names[-1].split('.')[common:])} ({len(names)})"
 
 
 def _words(what: str, numbers: list[int]) -> str:
