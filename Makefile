@@ -80,7 +80,7 @@ false-alarms: install-dev ## Split, export and audit students of many families; 
 corruption: install ## Corrupt a run 1,000 times, see each refused; writes benchmarks/results/corruption.json
 	$(BIN)/python -m benchmarks corruption
 
-study: install ## Run the reduced study on data/cifar100, two hours of two cores; writes benchmarks/results/reduced_study.*
+study: install ## Run the reduced study on data/cifar100, three hours of two cores; writes benchmarks/results/reduced_study.*
 	$(BIN)/python -m benchmarks reduced_study
 
 install: $(INSTALLED) ## Make .venv and install the project

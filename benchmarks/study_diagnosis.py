@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ def _figures(title: str, rows: list[dict[str, Any]]) -> list[Figure]:
     return [
         Figure(
             name=f"{title}, {moment}: {meaning}",
-            value=sum(values) / len(values),
+            value=fmean(values),
             lower=min(values),
             upper=max(values),
             better="higher",
@@ -124,7 +125,7 @@ def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:
     reached = [index for index, gradient in enumerate(teachers) if gradient.any()]
     parts = sorted({names[index].split(".")[0] for index in reached})
     by_part = {part: _compare(own, teachers, [i for i in reached if names[i].split(".")[0] == part]) for part in parts}
-    shares = {name: _mean(seen.transformed[name]) / _mean(seen.summed[name]) for name in seen.transformed}
+    shares = {name: fmean(seen.transformed[name]) / fmean(seen.summed[name]) for name in seen.transformed}
     entropies = {name: _entropies(torch.cat(weights)) for name, weights in seen.mixing.items()}
     sizes = {name: _kernel_scale(model, name, torch.cat(weights)) for name, weights in seen.mixing.items()}
     connected = {site.name for site in model.connections.sites}
@@ -132,10 +133,10 @@ def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:
     return {
         "gradient_ratio": ratio,
         "cosine": cosine,
-        "student_share": _mean(list(shares.values())),
-        "entropy": _mean([own_entropy for own_entropy, _ in entropies.values()]),
-        "between_images": _mean([difference for _, difference in entropies.values()]),
-        "kernel_scale": _mean([size for name, size in sizes.items() if name in connected]),
+        "student_share": fmean(list(shares.values())),
+        "entropy": fmean([own_entropy for own_entropy, _ in entropies.values()]),
+        "between_images": fmean([difference for _, difference in entropies.values()]),
+        "kernel_scale": fmean([size for name, size in sizes.items() if name in connected]),
         "kernel_scale_by_layer": sizes,
         "gradient_ratio_and_cosine_by_part": by_part,
         "student_share_by_site": shares,
@@ -199,7 +200,3 @@ def _entropies(mixing: Tensor) -> tuple[float, float]:
 
 def _rms(values: Tensor) -> float:
     return float(values.detach().square().mean().sqrt())
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

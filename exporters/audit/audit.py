@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.audit.contents import FileTensor, read_contents
-from ecd_deploy.exporters.audit.matching import Match, match, scale_fits
+from ecd_deploy.exporters.audit.matching import Match, is_constant, match, scale_fits
 from ecd_deploy.exporters.audit.results import ArtefactAudit, AuditedTensor, Origin
 from ecd_deploy.exporters.audit.sources import StudentSources
 from ecd_deploy.exporters.metadata import ArtefactMetadata
@@ -58,7 +57,7 @@ def audit_artefact(
         if tensor.name not in traced
     ]
     for tensor in contents.tensors:
-        if _is_constant(tensor.array):  # zeros are zeros, whose they may be
+        if is_constant(tensor.array):  # zeros are zeros, whose they may be
             continue
         digest = sha256_bytes(np.ascontiguousarray(tensor.array).tobytes())
         if digest in digests:
@@ -108,10 +107,6 @@ def _traced(tensors: tuple[FileTensor, ...], sources: StudentSources) -> dict[st
             if scale_fits(tensor.array, origin.values, axis) or quantised.array.dtype == np.int32:
                 traced[tensor.name] = Match(Origin.SCALE, name)
     return traced
-
-
-def _is_constant(array: NDArray[np.generic]) -> bool:
-    return bool((array.reshape(-1)[:1] == array).all())
 
 
 def _auxiliary_names(student: SplitStudent) -> tuple[str, ...]:

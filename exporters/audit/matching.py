@@ -63,6 +63,11 @@ def match(tensor: FileTensor, sources: StudentSources) -> Match | None:
     return best
 
 
+def is_constant(array: NDArray[Any]) -> bool:
+    """Whether all elements are the same."""
+    return bool((array.reshape(-1)[:1] == array).all())
+
+
 def scale_fits(scale: NDArray[Any], values: NDArray[np.float64], axis: int) -> bool:
     """Whether the scales of a quantised tensor spread its values, channel by channel, over the integers."""
     flat = np.moveaxis(np.abs(values), axis, 0).reshape(values.shape[axis], -1).max(axis=1)
@@ -102,7 +107,7 @@ def _permuted(exact: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def _is_structure(array: NDArray[Any], raw: bytes | None) -> bool:
-    if array.size <= 1 or bool((array.reshape(-1)[:1] == array).all()):
+    if array.size <= 1 or is_constant(array):
         return True
     if raw is not None and len(raw) <= _ONE_NUMBER:
         return True
