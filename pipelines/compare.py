@@ -13,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ecd_deploy.errors import EcdDeployError, Interrupted, RunDirectoryError, TrainingError, UsageError
 from ecd_deploy.files import write_atomic
+from ecd_deploy.pipelines.picture import PICTURE_FORMATS
 from ecd_deploy.pipelines.run_directory import open_run
 from ecd_deploy.pipelines.study import Study, check_fairness, recipe_of, run_directory
 from ecd_deploy.pipelines.study_places import Handle, Place, executor
-from ecd_deploy.pipelines.study_plot import PLOT_FORMATS, plot_curves
+from ecd_deploy.pipelines.study_plot import plot_curves, read_curves
 from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
 from ecd_deploy.pipelines.study_table import check_pairs, rows, to_csv, to_markdown
 
@@ -116,8 +117,9 @@ def _settle(name: str, handle: Handle, finished: list[ArmRun], failures: list[st
 def _write(study: Study, runs: Sequence[ArmRun], out: Path) -> Comparison:
     check_pairs(study, runs)
     markdown, table, text = _write_table(study, runs, out)
-    for format_name in PLOT_FORMATS:
-        write_atomic(out / f"study.{format_name}", plot_curves(study, runs, out, format_name))
+    curves = read_curves(runs, out)
+    for format_name in PICTURE_FORMATS:
+        write_atomic(out / f"study.{format_name}", plot_curves(study, curves, format_name))
     return Comparison(markdown, table, out / "study.png", text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
@@ -15,6 +15,7 @@ from ecd_deploy.data import load_data
 from ecd_deploy.errors import ArtefactError, RunDirectoryError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.gate_check import Verdict
+from ecd_deploy.pipelines.picture import PICTURE_FORMATS
 from ecd_deploy.pipelines.search_report import SearchReport
 from ecd_deploy.pipelines.search_rung import (
     RUNG_NAME,
@@ -32,7 +33,6 @@ from ecd_deploy.pipelines.search_table import pareto, to_markdown
 SEARCH_NAME = "search.json"
 _COST_NAME = "cost.json"
 _Model = TypeVar("_Model", bound=BaseModel)
-_PLOTS: Final[tuple[Literal["png", "svg"], ...]] = ("png", "svg")
 _TRAINED = (State.PASS, State.FAIL, State.INCONCLUSIVE)
 
 
@@ -137,7 +137,7 @@ def _report(recipe: Recipe, rule: EarlyStop | None, rungs: Sequence[Rung]) -> Se
 def _write(report: SearchReport, out: Path) -> None:
     write_atomic(out / SEARCH_NAME, (report.model_dump_json(indent=2) + "\n").encode())
     write_atomic(out / "search.md", to_markdown(report).encode())
-    for format_name in _PLOTS:
+    for format_name in PICTURE_FORMATS:
         write_atomic(out / f"pareto.{format_name}", pareto(report, format_name))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from ecd_deploy.pipelines.picture import PictureFormat, render
 from ecd_deploy.pipelines.search_report import SearchReport
 from ecd_deploy.pipelines.search_rung import Rung, State
 
@@ -51,30 +51,25 @@ def front(rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
     return tuple(kept)
 
 
-def pareto(report: SearchReport, format_name: Literal["png", "svg"]) -> bytes:
+def pareto(report: SearchReport, format_name: PictureFormat) -> bytes:
     """Draw accuracy over size, and over latency, with the limits and the Pareto front by size."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    image = io.BytesIO()
     limits = report.limits
-    with mpl.rc_context({"svg.hashsalt": "ecd-deploy"}):
-        figure = Figure(figsize=(10, 4.5), layout="constrained")
-        by_size, by_latency = figure.subplots(1, 2, sharey=True)
-        by_size.set(xlabel="ONNX file (MB)", ylabel="test top-1 (%)", title="size, with the Pareto front")
-        by_latency.set(xlabel="p90 latency (ms)", title="latency")
-        _points(by_size, [(rung, rung.cost.onnx_bytes / 1e6) for rung in report.rungs], report.found)
-        _points(by_latency, [(rung, rung.cost.p90_ms) for rung in report.rungs], report.found)
-        best = [(rung.cost.onnx_bytes / 1e6, 100 * (rung.top1 or 0.0)) for rung in front(report.rungs)]
-        by_size.plot([size for size, _ in best], [top1 for _, top1 in best], color="C0", alpha=0.4)
-        for axes, limit in ((by_size, limits.max_size_mb), (by_latency, limits.p90_ms_max)):
-            if limit is not None:
-                axes.axvline(limit, color="C3", linestyle="--", linewidth=1)
-            if limits.min_top1 is not None:
-                axes.axhline(100 * limits.min_top1, color="C3", linestyle="--", linewidth=1)
-        # Without a date, the same result is the same file.
-        figure.savefig(image, format=format_name, metadata={"Date": None} if format_name == "svg" else None)
-    return image.getvalue()
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    by_size, by_latency = figure.subplots(1, 2, sharey=True)
+    by_size.set(xlabel="ONNX file (MB)", ylabel="test top-1 (%)", title="size, with the Pareto front")
+    by_latency.set(xlabel="p90 latency (ms)", title="latency")
+    _points(by_size, [(rung, rung.cost.onnx_bytes / 1e6) for rung in report.rungs], report.found)
+    _points(by_latency, [(rung, rung.cost.p90_ms) for rung in report.rungs], report.found)
+    best = [(rung.cost.onnx_bytes / 1e6, 100 * (rung.top1 or 0.0)) for rung in front(report.rungs)]
+    by_size.plot([size for size, _ in best], [top1 for _, top1 in best], color="C0", alpha=0.4)
+    for axes, limit in ((by_size, limits.max_size_mb), (by_latency, limits.p90_ms_max)):
+        if limit is not None:
+            axes.axvline(limit, color="C3", linestyle="--", linewidth=1)
+        if limits.min_top1 is not None:
+            axes.axhline(100 * limits.min_top1, color="C3", linestyle="--", linewidth=1)
+    return render(figure, format_name)
 
 
 def _points(axes: Axes, rungs: list[tuple[Rung, float | None]], found: str | None) -> None:

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
 
+from ecd_deploy.pipelines.picture import PictureFormat, render
 from ecd_deploy.pipelines.study import Study, run_directory
 from ecd_deploy.pipelines.study_run import ArmRun
 
-PLOT_FORMATS: Final[tuple[Literal["png", "svg"], ...]] = ("png", "svg")
+Curve = tuple[float, ...]
+"""Validation top-1 of the student in percent, epoch by epoch."""
 
 
-def plot_curves(study: Study, runs: Sequence[ArmRun], out: Path, format_name: Literal["png", "svg"]) -> bytes:
+def read_curves(runs: Sequence[ArmRun], out: Path) -> Mapping[tuple[str, int], Curve]:
+    """Read each run's curve from its directory in the study's folder; keys are arm and seed."""
+    return {(run.arm, run.seed): _curve(run_directory(out, run.arm, run.seed)) for run in runs}
+
+
+def plot_curves(study: Study, curves: Mapping[tuple[str, int], Curve], format_name: PictureFormat) -> bytes:
     """Draw validation top-1 by epoch, a band over the seeds of each arm."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="student's validation top-1 (%)", title=study.name)
     for arm in study.arms:
-        curves = [_curve(run_directory(out, arm.name, run.seed)) for run in runs if run.arm == arm.name]
-        if not curves:
+        own = [curve for (name, _), curve in curves.items() if name == arm.name]
+        if not own:
             continue
-        columns = list(zip(*curves, strict=True))
+        columns = list(zip(*own, strict=True))
         epochs = range(1, len(columns) + 1)
         marker = "o" if len(columns) == 1 else None
         means = [sum(column) / len(column) for column in columns]
         (line,) = axes.plot(epochs, means, marker=marker, label=arm.title)
         axes.fill_between(epochs, list(map(min, columns)), list(map(max, columns)), color=line.get_color(), alpha=0.2)
     axes.legend(fontsize="small")
-    image = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "ecd-deploy"}):
-        # Without a date, the same result is the same file.
-        figure.savefig(image, format=format_name, metadata={"Date": None} if format_name == "svg" else None)
-    return image.getvalue()
+    return render(figure, format_name)
 
 
-def _curve(root: Path) -> list[float]:
+def _curve(root: Path) -> Curve:
     lines = (root / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [100 * float(json.loads(line)["validation_top1"]) for line in lines]
+    return tuple(100 * float(json.loads(line)["validation_top1"]) for line in lines)

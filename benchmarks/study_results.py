@@ -1,0 +1,104 @@
+"""A study's committed result: table, curves, and what each run found.
+
+`results/` gets the study's own table and plot beside the JSON. A run whose directory is not here is taken from the
+JSON that is committed, if that is of the same recipe: each run says what it was run on.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.figures import RESULTS, Figure, Report
+from ecd_deploy.files import write_atomic
+from ecd_deploy.pipelines.compare import compare
+from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME
+from ecd_deploy.pipelines.study import Study, load_study, recipe_of, run_directory
+from ecd_deploy.pipelines.study_plot import plot_curves
+from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
+from ecd_deploy.pipelines.study_table import Row, check_pairs, rows, to_csv, to_markdown
+
+Entry = dict[str, Any]
+"""What is kept of a run: `run` (its `arm.json`), `epochs` (its `metrics.jsonl`) and `environment`."""
+
+
+def finish(name: str, study_name: str) -> Report:
+    """Run what is not done yet of a study, and collect it."""
+    study, out = load_study(study_name), Path("studies") / study_name
+    compare(study, out, resume=True, jobs=2, console=Console(stderr=True))
+    return collect(name, study, out)
+
+
+def collect(name: str, study: Study, out: Path) -> Report:
+    """Write `results/NAME.md`, `.csv` and `.svg` of the runs that are finished; the table says where some are not."""
+    planned = [(arm.name, seed) for arm in study.arms for seed in study.seeds]
+    kept = _committed(name)
+    found = [
+        entry for arm, seed in planned if (entry := _here(out, arm, seed) or kept.get(_digest(study, arm, seed, out)))
+    ]
+    runs = [ArmRun.model_validate(entry["run"]) for entry in found]
+    check_pairs(study, runs)
+    table = rows(study, runs)
+    curves = {
+        (run.arm, run.seed): tuple(100 * float(epoch["validation_top1"]) for epoch in entry["epochs"])
+        for run, entry in zip(runs, found, strict=True)
+    }
+    write_atomic(RESULTS / f"{name}.md", to_markdown(study, table, runs).encode())
+    write_atomic(RESULTS / f"{name}.csv", to_csv(table).encode())
+    write_atomic(RESULTS / f"{name}.svg", plot_curves(study, curves, "svg"))
+    counted = Figure(name=f"{study.name}: finished runs", value=len(runs), better="higher", unit=f"of {len(planned)}")
+    return Report(
+        benchmark=name,
+        figures=[counted, *(figure for row in table for figure in _figures(study, row))],
+        setting={**study.model_dump(mode="json"), "command": f"ecd-deploy compare {study.name} --jobs 2"},
+        raw={"runs": found},
+    )
+
+
+def _figures(study: Study, row: Row) -> list[Figure]:
+    title = f"{study.name}, {row.label}"
+    last = Figure(
+        name=f"{title}: test top-1, last epoch, mean over seeds", value=row.last_mean, better="higher", unit="%"
+    )
+    if row.difference is None:
+        return [last]
+    difference = Figure(
+        name=f"{title}: minus {row.baseline}, paired by seed, 95 % interval",
+        value=row.difference,
+        lower=row.difference_low,
+        upper=row.difference_high,
+        better="higher",
+        unit="points",
+    )
+    return [last, difference]
+
+
+def _here(out: Path, arm: str, seed: int) -> Entry | None:
+    root = run_directory(out, arm, seed)
+    if not (root / RUN_NAME).is_file():
+        return None
+    lines = (root / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return {
+        "run": json.loads((root / RUN_NAME).read_text(encoding="utf-8")),
+        "environment": json.loads((root / ENVIRONMENT_NAME).read_text(encoding="utf-8")),
+        "epochs": [json.loads(line) for line in lines],
+    }
+
+
+def _committed(name: str) -> dict[str, Entry]:
+    """The runs in `results/NAME.json` by their recipe's digest."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        return {}
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        entry["run"]["recipe_digest"]: {"environment": document["environment"], **entry}
+        for entry in document["raw"]["runs"]
+    }
+
+
+def _digest(study: Study, arm: str, seed: int, out: Path) -> str:
+    return recipe_of(study, study.arm(arm), seed, out).digest()
