@@ -76,13 +76,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def marks(arm: Arm) -> tuple[pytest.MarkDecorator, ...]:
-    """What only adds KD to another loss or changes n is left to `make test-slow`."""
-    text = " ".join(arm.set)
-    return (pytest.mark.slow,) if ", 'kd']" in text or "method.kernels" in text else ()
-
-
-@pytest.mark.parametrize("arm", [pytest.param(arm, id=arm.name, marks=marks(arm)) for arm in systems().values()])
+@pytest.mark.parametrize("arm", [pytest.param(arm, id=arm.name) for arm in systems().values()])
 def test_every_row_of_the_papers_tables_runs(arm: Arm, trained: Path, tmp_path: Path) -> None:
     arms = (arm,) if arm.teacher is None else (arm, TEACHER)
     study = Study(name="row", recipe="digits", seeds=(0,), baseline=arm.name, set=TINY, arms=arms)
