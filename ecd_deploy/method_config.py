@@ -59,6 +59,11 @@ def _is_absent(value: object) -> bool:
     return value is None
 
 
+def _is_convex(value: object) -> bool:
+    """Whether kernels are mixed as they were before that could be chosen: left out likewise."""
+    return value == "convex"
+
+
 class PretrainedConfig(Section):
     """A teacher that was trained before, and what the student learns from it (paper, equation 1 and table 11).
 
@@ -95,8 +100,9 @@ class MethodConfig(Section):
     """How the student is trained: with ECD (paper, section 3), beside a teacher without connections, or alone.
 
     The fields of the teacher and of the connections (`teacher`, `kernels`, `reduction`, `temperature`,
-    `backend`, `connection`, `stages`, `sites`) may stand in a recipe whose method does not use them, so that a
-    baseline differs from ECD by `name` alone. A field that adds something is refused where it cannot.
+    `mixture`, `backend`, `connection`, `stages`, `sites`) may stand in a recipe whose method does not use
+    them, so that a baseline differs from ECD by `name` alone. A field that adds something is refused where
+    it cannot.
     """
 
     name: Literal["ecd", "joint", "plain", "distil", "one"] = Field(
@@ -116,6 +122,12 @@ class MethodConfig(Section):
     )
     temperature: PositiveFloat = Field(
         default=1.0, description="Softmax temperature of the router. Not in the paper: our choice."
+    )
+    mixture: Literal["convex", "balanced"] = Field(
+        default="convex",
+        exclude_if=_is_convex,
+        description="Whether the kernels are mixed as they are, or times sqrt(n), so that an equal mixture starts and "
+        "moves as an ordinary kernel does. Not in the paper: our choice.",
     )
     connection: Literal["direct", "conv1x1", "conv1x1_bn"] = Field(
         default="conv1x1", description="T in phi_T + T(phi_S) (section 3.4; table 6)."

@@ -123,6 +123,15 @@ def test_a_recipe_that_loads_no_files_has_the_digest_it_had_before_that_could_be
     assert parse_recipe(recipe_to_toml(more), "b") == more
 
 
+def test_a_recipe_without_a_mixture_has_the_digest_it_had_before_that_could_be_asked_for() -> None:
+    recipe = parse_recipe(MINIMAL, "a")
+    assert "mixture" not in json.loads(recipe.canonical_json())["method"]
+    assert parse_recipe(MINIMAL, "a", ("method.mixture=convex",)).digest() == recipe.digest()
+    balanced = parse_recipe(MINIMAL, "a", ("method.mixture=balanced",))
+    assert balanced.digest() != recipe.digest()
+    assert parse_recipe(recipe_to_toml(balanced), "b") == balanced
+
+
 def test_schema_names_every_section() -> None:
     schema = json.dumps(Recipe.model_json_schema())
     for section in ("data", "student", "method", "train", "export", "profile", "gate"):

@@ -56,6 +56,7 @@ def _joint_model(config: MethodConfig, student: nn.Module, example: Tensor | Non
             kernels=config.kernels,
             reduction=config.reduction,
             temperature=config.temperature,
+            mixture=config.mixture,
             backend=config.backend,
             example=example,
         )
@@ -71,6 +72,7 @@ def _joint_model(config: MethodConfig, student: nn.Module, example: Tensor | Non
         density=config.density,
         reduction=config.reduction,
         temperature=config.temperature,
+        mixture=config.mixture,
         backend=config.backend,
         ensemble=config.logits == "ensemble",
         features=config.features,

@@ -5,6 +5,7 @@ Shape letters: N samples, n kernels, C input channels, O output channels, G grou
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -17,6 +18,7 @@ from ecd_deploy.distill.sample_convolution import Geometry, convolve_mixed
 from ecd_deploy.errors import UsageError
 
 Backend = Literal["grouped", "chunked"]
+Mixture = Literal["convex", "balanced"]
 
 CHUNK_BYTES = 64 * 2**20
 """Bound of the `chunked` backend for the per-sample kernels held at one time (one sample's at least)."""
@@ -26,7 +28,7 @@ MIN_HIDDEN = 4
 
 
 class DynamicConv2d(nn.Module):
-    """A convolution whose kernel is, for each sample, a convex combination of n kernels.
+    """A convolution whose kernel is, for each sample, a combination of n kernels with weights that sum to one.
 
     The weights of the combination are `softmax(router(x) / temperature)` with a router of global average
     pooling, a linear reduction, ReLU and a linear layer. Stride, padding, dilation, groups and bias (mixed
@@ -38,10 +40,16 @@ class DynamicConv2d(nn.Module):
     Our choice: every kernel is drawn on its own at the mean and standard deviation of the given
     convolution's weight, so none has a value of the original.
 
+    Equally mixed, n such draws cancel to 1/sqrt(n) of the size of one, and each gets 1/n of the gradient but
+    all of the weight decay. The `balanced` mixture is the same with kernels in other units: what is mixed is
+    sqrt(n) times the parameter. Then an equal mixture starts at the size of the given convolution's kernel,
+    and a step of SGD with weight decay moves it as it would move that kernel.
+
     Attributes:
         weight: the kernels, (n, O, C/G, h, w).
         bias: (n, O), or None.
         temperature: a buffer, so that checkpoints keep it.
+        gain: what the mixture of the parameters is multiplied by: 1 if convex, sqrt(n) if balanced.
     """
 
     temperature: Tensor
@@ -53,6 +61,7 @@ class DynamicConv2d(nn.Module):
         *,
         reduction: int = 4,
         temperature: float = 1.0,
+        mixture: Mixture = "convex",
         backend: Backend = "grouped",
     ) -> None:
         """Make the dynamic counterpart of `conv`, which is not changed.
@@ -62,6 +71,7 @@ class DynamicConv2d(nn.Module):
             kernels: n.
             reduction: input channels over hidden units of the router; there are at least `MIN_HIDDEN`.
             temperature: divides the router's output before the softmax.
+            mixture: `convex` mixes the parameters themselves, `balanced` sqrt(n) times them.
             backend: `grouped` applies all per-sample kernels as one grouped convolution; `chunked` does so
                 for as many samples at a time as `CHUNK_BYTES` allows, and makes the kernels anew backward.
 
@@ -69,18 +79,19 @@ class DynamicConv2d(nn.Module):
             UsageError: an argument is out of its range.
         """
         super().__init__()
-        _check(kernels, reduction, temperature, backend)
+        _check(kernels, reduction, temperature, mixture, backend)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
         self.padding, self.padding_mode, self.groups = conv.padding, conv.padding_mode, conv.groups
-        self.kernels, self.backend = kernels, backend
+        self.kernels, self.backend, self.mixture = kernels, backend, mixture
+        self.gain = math.sqrt(kernels) if mixture == "balanced" else 1.0
         self._edge_padding: list[int] | None = None
         if conv.padding_mode != "zeros":
             self._edge_padding = list(conv._reversed_padding_repeated_twice)
 
         like = conv.weight
-        self.weight = nn.Parameter(fresh_like(like, copies=kernels))
-        self.bias = None if conv.bias is None else nn.Parameter(fresh_like(conv.bias, copies=kernels))
+        self.weight = nn.Parameter(fresh_like(like, kernels, self.gain))
+        self.bias = None if conv.bias is None else nn.Parameter(fresh_like(conv.bias, kernels, self.gain))
         hidden = max(conv.in_channels // reduction, MIN_HIDDEN)
         self.reduce = nn.Linear(conv.in_channels, hidden, device=like.device, dtype=like.dtype)
         self.relu = nn.ReLU()
@@ -94,7 +105,7 @@ class DynamicConv2d(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve each sample with its own kernel."""
-        mixing = self.mixing_weights(features)
+        mixing = self.mixing_weights(features) * self.gain
         features = self._padded(features)
         if self.backend == "grouped":
             if self._is_quick(features, mixing):
@@ -116,7 +127,8 @@ class DynamicConv2d(nn.Module):
         """Return what is shown between the brackets when the module is printed."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
-            f"padding={self.padding!r}, groups={self.groups}, kernels={self.kernels}, backend={self.backend!r}"
+            f"padding={self.padding!r}, groups={self.groups}, kernels={self.kernels}, mixture={self.mixture!r}, "
+            f"backend={self.backend!r}"
         )
 
     def _is_quick(self, features: Tensor, mixing: Tensor) -> bool:
@@ -163,26 +175,28 @@ class DynamicConv2d(nn.Module):
         return output.view(samples, self.out_channels, *output.shape[2:])
 
 
-def fresh_like(tensor: Tensor, copies: int | None = None) -> Tensor:
+def fresh_like(tensor: Tensor, copies: int | None = None, gain: float = 1.0) -> Tensor:
     """Draw a tensor at the mean and standard deviation of `tensor`; a constant is repeated.
 
-    Shapes: S -> S, or (copies, *S), where each copy is drawn on its own.
+    Shapes: S -> S, or (copies, *S), where each copy is drawn on its own. Means and constants are divided by
+    `gain`, the deviation is not: the mean of `gain**2` copies, times `gain`, has both of `tensor`.
     """
     shape = tensor.shape if copies is None else (copies, *tensor.shape)
     with torch.no_grad():
         # Compared by value: rounding can give a constant tensor a deviation that is not zero.
         if tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all()):
-            return tensor.expand(shape).clone()
+            return tensor.expand(shape) / gain
         drawn = torch.randn(shape, device=tensor.device, dtype=tensor.dtype)
-        return drawn * tensor.std(correction=0) + tensor.mean()
+        return drawn * tensor.std(correction=0) + tensor.mean() / gain
 
 
-def _check(kernels: int, reduction: int, temperature: float, backend: str) -> None:
+def _check(kernels: int, reduction: int, temperature: float, mixture: str, backend: str) -> None:
     if kernels < 2:
         raise UsageError(f"kernels must be at least 2, it is {kernels}: a single kernel leaves nothing to mix")
     if reduction < 1:
         raise UsageError(f"reduction must be at least 1, it is {reduction}")
     if not temperature > 0:
         raise UsageError(f"temperature must be above 0, it is {temperature}")
-    if backend not in get_args(Backend):
-        raise UsageError(f"no backend '{backend}'; choices are {', '.join(get_args(Backend))}")
+    for name, value, choices in (("mixture", mixture, Mixture), ("backend", backend, Backend)):
+        if value not in get_args(choices):
+            raise UsageError(f"no {name} '{value}'; choices are {', '.join(get_args(choices))}")

@@ -19,7 +19,7 @@ from ecd_deploy.distill.teacher import GeneratedTeacher, TeacherKind, build_teac
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ecd_deploy.distill.dynamic_conv import Backend
+    from ecd_deploy.distill.dynamic_conv import Backend, Mixture
     from ecd_deploy.method_config import Features
 
 
@@ -121,6 +121,7 @@ class ECDModel(JointModel):
         density: Literal["layer", "dense"] = "layer",
         reduction: int = 4,
         temperature: float = 1.0,
+        mixture: Mixture = "convex",
         backend: Backend = "grouped",
         ensemble: bool = False,
         features: Features = "none",
@@ -138,6 +139,7 @@ class ECDModel(JointModel):
             density: whether a layer also receives the student's earlier ones.
             reduction: of the router.
             temperature: of the router.
+            mixture: of the kernels.
             backend: of the dynamic convolution.
             ensemble: whether there is a third head, the learned ensemble (ECD*).
             features: which features the objective compares besides.
@@ -154,6 +156,7 @@ class ECDModel(JointModel):
             kernels=kernels,
             reduction=reduction,
             temperature=temperature,
+            mixture=mixture,
             backend=backend,
             example=example,
         )

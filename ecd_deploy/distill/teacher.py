@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ecd_deploy.distill.attention import AttentionConv2d
 from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
-from ecd_deploy.distill.dynamic_conv import Backend, DynamicConv2d, fresh_like
+from ecd_deploy.distill.dynamic_conv import Backend, DynamicConv2d, Mixture, fresh_like
 from ecd_deploy.distill.randomness import separate_generators
 from ecd_deploy.distill.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
 from ecd_deploy.distill.structure import StudentStructure, find_structure, is_spatial
@@ -73,6 +73,7 @@ def build_teacher(
     kernels: int = 16,
     reduction: int = 4,
     temperature: float = 1.0,
+    mixture: Mixture = "convex",
     backend: Backend = "grouped",
     example: Tensor | None = None,
 ) -> GeneratedTeacher:
@@ -91,6 +92,7 @@ def build_teacher(
         kernels: n of `DynamicConv2d`.
         reduction: of the router, or of the attention.
         temperature: of the router.
+        mixture: of `DynamicConv2d`.
         backend: of `DynamicConv2d`.
         example: images (N, C, H, W) to find the structure with; by default the size is guessed.
 
@@ -108,7 +110,9 @@ def build_teacher(
     dynamic: dict[str, Strengthened] = {
         name: AttentionConv2d(conv, teacher, reduction=reduction)
         if teacher != "daconv"
-        else _counterpart(conv)(conv, kernels, reduction=reduction, temperature=temperature, backend=backend)
+        else _counterpart(conv)(
+            conv, kernels, reduction=reduction, temperature=temperature, mixture=mixture, backend=backend
+        )
         for name, conv in module.named_modules()
         if isinstance(conv, nn.Conv2d) and name not in kept
     }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ecd_deploy.distill import DynamicConv2d, dynamic_conv, sample_convolution
-from ecd_deploy.distill.dynamic_conv import Backend, fresh_like
+from ecd_deploy.distill.dynamic_conv import Backend, Mixture, fresh_like
 from ecd_deploy.errors import UsageError
 
 CASES: list[dict[str, Any]] = [
@@ -35,11 +35,12 @@ CASES: list[dict[str, Any]] = [
 def looped(layer: DynamicConv2d, conv: nn.Conv2d, images: Tensor) -> Tensor:
     """One sample at a time: build its kernel from the definition and apply an ordinary convolution with it."""
     outputs = []
+    unit = len(layer.weight) ** 0.5 if layer.mixture == "balanced" else 1.0
     for image in images:
         pooled = torch.stack([channel.sum() / channel.numel() for channel in image])
         hidden = (layer.reduce.weight @ pooled + layer.reduce.bias).clamp(min=0)
         scores = (layer.expand.weight @ hidden + layer.expand.bias) / float(layer.temperature)
-        alphas = scores.exp() / scores.exp().sum()
+        alphas = unit * scores.exp() / scores.exp().sum()
         kernel = sum((a * w for a, w in zip(alphas, layer.weight, strict=True)), torch.zeros_like(layer.weight[0]))
         bias = None
         if layer.bias is not None:
@@ -48,14 +49,16 @@ def looped(layer: DynamicConv2d, conv: nn.Conv2d, images: Tensor) -> Tensor:
     return torch.cat(outputs)
 
 
-@pytest.mark.parametrize("backend", ["grouped", "chunked"])
+@pytest.mark.parametrize(
+    ("backend", "mixture"), [("grouped", "convex"), ("chunked", "convex"), ("grouped", "balanced")]
+)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_output_and_gradients_are_those_of_a_loop_over_samples(
-    case: dict[str, Any], backend: Backend, monkeypatch: pytest.MonkeyPatch
+    case: dict[str, Any], backend: Backend, mixture: Mixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(**case, dtype=torch.float64)
-    layer = DynamicConv2d(conv, 5, reduction=2, temperature=0.1, backend=backend)
+    layer = DynamicConv2d(conv, 5, reduction=2, temperature=0.1, mixture=mixture, backend=backend)
     monkeypatch.setattr(dynamic_conv, "CHUNK_BYTES", 2 * layer.weight[0].numel() * 8)  # chunks of 2, 2, 1 samples
     assert layer.samples_per_chunk() == 2
     monkeypatch.setattr(sample_convolution, "SLICE", 2)
@@ -112,6 +115,51 @@ def test_kernels_are_drawn_apart_at_the_scale_of_the_original() -> None:
         assert kernel.std().item() == pytest.approx(0.5, rel=0.05)
     assert not (layer.weight == conv.weight).any()
     assert len(set(layer.weight.flatten().tolist())) > 0.99 * layer.weight.numel()
+
+
+def mixed_equally(layer: DynamicConv2d, unit: float) -> tuple[Tensor, Tensor]:
+    """Kernel and bias of an equal mixture, by the definition."""
+    assert layer.bias is not None
+    return unit * layer.weight.detach().mean(dim=0), unit * layer.bias.detach().mean(dim=0)
+
+
+@pytest.mark.parametrize(("mixture", "unit", "deviation"), [("convex", 1.0, 0.125), ("balanced", 4.0, 0.5)])
+def test_sixteen_kernels_mixed_equally_have_the_size_of_the_original_if_balanced_and_a_quarter_if_not(
+    mixture: Mixture, unit: float, deviation: float
+) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(32, 32, 3)
+    nn.init.normal_(conv.weight, 0.2, 0.5)
+    nn.init.constant_(cast("Tensor", conv.bias), 0.7)
+    kernel, bias = mixed_equally(DynamicConv2d(conv, 16, mixture=mixture), unit)
+    assert kernel.mean().item() == pytest.approx(0.2, abs=0.02)
+    assert kernel.std().item() == pytest.approx(deviation, rel=0.05)
+    torch.testing.assert_close(bias, torch.full((32,), 0.7))
+
+
+@pytest.mark.parametrize(("mixture", "unit", "share"), [("convex", 1.0, 1 / 16), ("balanced", 4.0, 1.0)])
+def test_a_step_of_sgd_moves_an_equal_mixture_as_the_kernel_itself_if_balanced(
+    mixture: Mixture, unit: float, share: float
+) -> None:
+    torch.manual_seed(0)
+    layer = DynamicConv2d(nn.Conv2d(4, 6, 3, dtype=torch.float64), 16, mixture=mixture)
+    nn.init.zeros_(layer.expand.weight)
+    nn.init.zeros_(layer.expand.bias)
+    conv = nn.Conv2d(4, 6, 3, dtype=torch.float64)
+    assert conv.bias is not None
+    with torch.no_grad():
+        for parameter, mixed in zip((conv.weight, conv.bias), mixed_equally(layer, unit), strict=True):
+            parameter.copy_(mixed)
+    images = torch.randn(3, 4, 7, 7, dtype=torch.float64)
+    before = [parameter.detach().clone() for parameter in (conv.weight, conv.bias)]
+    for module in (layer, conv):
+        module(images).square().sum().backward()
+        parameters = (module.weight, module.bias)
+        torch.optim.SGD([p for p in parameters if p is not None], lr=1e-3, weight_decay=0.1).step()
+    moved = zip(mixed_equally(layer, unit), (conv.weight, conv.bias), before, strict=True)
+    for mixed, own, start in moved:
+        decay = -1e-3 * 0.1 * start
+        torch.testing.assert_close(mixed - start - decay, share * (own.detach() - start - decay))
 
 
 def test_fresh_like_repeats_a_constant_to_the_bit() -> None:
@@ -195,6 +243,7 @@ def test_channels_last_images_give_the_same() -> None:
         ({"reduction": 0}, "reduction must be at least 1, it is 0"),
         ({"temperature": 0.0}, r"temperature must be above 0, it is 0\.0"),
         ({"temperature": float("nan")}, "temperature must be above 0, it is nan"),
+        ({"mixture": "sum"}, "no mixture 'sum'; choices are convex, balanced"),
         ({"backend": "loop"}, "no backend 'loop'; choices are grouped, chunked"),
     ],
 )
