@@ -9,12 +9,13 @@ import torch
 from rich.console import Console
 
 from ecd_deploy.config import Recipe, load_recipe
-from ecd_deploy.data import load_data
+from ecd_deploy.data import load, load_data
 from ecd_deploy.distill import DistilledModel
 from ecd_deploy.errors import CheckpointError, Interrupted, RecipeError, RunDirectoryError
 from ecd_deploy.pipelines.steps import run_train
 from ecd_deploy.pipelines.train import training_model
 from ecd_deploy.training import load_weights, train
+from tests.data.mixed_images import files_config, make_images
 from tests.training.helpers import at_forward, interrupt, same_state
 
 TINY = ("data.train_limit=60", "data.test_limit=20", "train.epochs=2", "train.batch_size=18", "train.tensorboard=false")
@@ -61,6 +62,21 @@ def test_a_resume_has_the_bits_of_an_uninterrupted_training(teacher: Path, tmp_p
         resumed.pretrained.get_parameter("network.fc.weight").zero_()
     train(resumed, data, config, tmp_path / "broken", resume=True, console=None)
     assert same_state(whole, resumed)
+
+
+def test_crd_knows_the_labels_of_all_files_and_not_of_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_SAMPLE_IMAGES", 6)
+    files = files_config(make_images(tmp_path / "images"))
+    plain = recipe("method.name=plain", "train.epochs=1").model_copy(update={"data": files})
+    run_train(plain, tmp_path / "teacher", resume=False, console=Console(quiet=True))
+    config = distilled(tmp_path / "teacher", "train.epochs=1").model_copy(update={"data": files})
+    data = load_data(files, seed=config.seed)
+    assert data.train_files is not None
+    assert len(data.train_files) > len(data.train) == 6
+    model = training_model(config, data)
+    assert isinstance(model, DistilledModel)
+    assert torch.equal(model.get_buffer("transfers.crd.labels"), data.train_files.labels)
+    train(model, data, config, tmp_path / "run", resume=False, console=None)
 
 
 def test_runs_that_cannot_teach_are_refused(teacher: Path, tmp_path: Path) -> None:
