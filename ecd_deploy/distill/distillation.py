@@ -120,7 +120,7 @@ class DistilledModel(TrainingModel):
 _BUILDERS: dict[str, Callable[[Knowledge, Knowledge], Transfer]] = {
     "fitnet": Hint,
     "at": library_transfers.attention_transfer,
-    "fsp": library_transfers.flow_of_solution,
+    "fsp": library_transfers.FlowOfSolution,
     "sp": lambda _student, _teacher: SimilarityPreservation(),
     "vid": library_transfers.VariationalInformation,
     "pkt": lambda _student, _teacher: library_transfers.probabilistic_transfer(),

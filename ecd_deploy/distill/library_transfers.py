@@ -16,6 +16,7 @@ from ecd_deploy.distill.transfers import Transfer, require_aligned
 from ecd_deploy.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from ecd_deploy.distill.knowledge import Knowledge
@@ -50,7 +51,7 @@ def library() -> ModuleType:
 
 
 class LibraryTransfer(Transfer):
-    """A loss of torchdistill on stages, their inputs or embeddings as they are."""
+    """A loss of torchdistill on stages or embeddings as they are."""
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
@@ -70,16 +71,6 @@ def attention_transfer(student: Knowledge, teacher: Knowledge) -> Transfer:
     return LibraryTransfer(library().ATLoss(pairs, mode="code"))
 
 
-def flow_of_solution(student: Knowledge, teacher: Knowledge) -> Transfer:
-    """FSP: Yim et al. (2017), between each stage's input and output, in one stage of training."""
-    require_aligned("fsp", student, teacher, widths=True)
-    pairs = {
-        name: {f"{who}_{place}": {"path": name, "io": io} for who in ("student", "teacher") for place, io in _ENDS}
-        for name in _stage_names(student)
-    }
-    return LibraryTransfer(library().FSPLoss(pairs))
-
-
 def probabilistic_transfer() -> Transfer:
     """PKT: Passalis and Tefas (2018), on the embeddings."""
     return LibraryTransfer(library().PKTLoss("embedding", "output", "embedding", "output"))
@@ -88,6 +79,28 @@ def probabilistic_transfer() -> Transfer:
 def relational() -> Transfer:
     """RKD: Park et al. (2019), on the embeddings; distance 50, angle 25 (table 11)."""
     return LibraryTransfer(library().RKDLoss("embedding", "embedding", _RKD_DISTANCE, _RKD_ANGLE, "mean"))
+
+
+class FlowOfSolution(Transfer):
+    """FSP: Yim et al. (2017), between each stage's input and output, in one stage of training.
+
+    The matrices are torchdistill's. Its FSPLoss (1.1.5) adds up lengths of their columns, where the article has
+    squares; as in CRD's code, ours are a mean over the elements.
+    """
+
+    def __init__(self, student: Knowledge, teacher: Knowledge) -> None:
+        super().__init__()
+        require_aligned("fsp", student, teacher, widths=True)
+        self._matrices: Callable[[Tensor, Tensor], Tensor] = library().FSPLoss.compute_fsp_matrix
+
+    def forward(self, student: Knowledge, teacher: Knowledge, indices: Tensor) -> Tensor:
+        """Compute the mean squared difference of the matrices, summed over stages."""
+        del indices
+        own, other = (
+            [self._matrices(first, last) for first, last in zip(one.inputs, one.stages, strict=True)]
+            for one in (student, teacher)
+        )
+        return torch.stack([F.mse_loss(*pair) for pair in zip(own, other, strict=True)]).sum()
 
 
 class VariationalInformation(Transfer):
@@ -153,22 +166,24 @@ class FactorTransfer(Transfer):
 class CorrelationCongruence(Transfer):
     """CC: Peng et al. (2019), on linear embeddings, with a Gaussian kernel expanded to the second order.
 
-    The expansion holds for embeddings of length one, so they are scaled.
+    The expansion holds for embeddings of length one, so they are scaled. The matrices are torchdistill's, whose
+    CCKDLoss (1.1.5) takes the distance of the two where the article has its square.
     """
 
     def __init__(self, student: Knowledge, teacher: Knowledge) -> None:
         super().__init__()
         kernel = {"type": "gaussian", "gamma": _CC_GAMMA, "max_p": _CC_ORDER}
-        self.loss = library().CCKDLoss("linear", "linear", kernel, "batchmean")
+        self._matrix: Callable[[Tensor], Tensor] = (
+            library().CCKDLoss("", "", kernel, "batchmean").compute_cc_mat_by_gaussian_rbf
+        )
         self.student_embedding = UnitEmbedding(student.embedding.shape[1])
         self.teacher_embedding = UnitEmbedding(teacher.embedding.shape[1])
 
     def forward(self, student: Knowledge, teacher: Knowledge, indices: Tensor) -> Tensor:
-        """Compute the distance of the correlation matrices, over N^2."""
+        """Compute the squared distance of the correlation matrices (N, N), over N^2."""
         del indices
         own, other = self.student_embedding(student.embedding), self.teacher_embedding(teacher.embedding)
-        value: Tensor = self.loss({"linear": {"output": own}}, {"linear": {"output": other}})
-        return value
+        return F.mse_loss(self._matrix(own), self._matrix(other))
 
 
 class UnitEmbedding(nn.Module):
@@ -183,9 +198,6 @@ class UnitEmbedding(nn.Module):
         return F.normalize(self.linear(embedding))
 
 
-_ENDS = (("first", "input"), ("second", "output"))
-
-
 def _stage_names(knowledge: Knowledge) -> list[str]:
     return [f"stage{number}" for number in range(len(knowledge.stages))]
 
@@ -196,8 +208,7 @@ def _output(path: str) -> dict[str, str]:
 
 def _shown(knowledge: Knowledge) -> _Shown:
     """The knowledge in torchdistill's form."""
-    ends = zip(_stage_names(knowledge), knowledge.inputs, knowledge.stages, strict=True)
-    stages = {name: {"input": first, "output": last} for name, first, last in ends}
+    stages = {name: {"output": last} for name, last in zip(_stage_names(knowledge), knowledge.stages, strict=True)}
     return {**stages, "embedding": {"output": knowledge.embedding}}
 
 

@@ -14,9 +14,9 @@ from ecd_deploy.distill.contrast import Contrast
 from ecd_deploy.distill.library_transfers import (
     CorrelationCongruence,
     FactorTransfer,
+    FlowOfSolution,
     VariationalInformation,
     attention_transfer,
-    flow_of_solution,
     library,
     probabilistic_transfer,
     relational,
@@ -92,7 +92,7 @@ def test_at() -> None:
     assert value_of(attention_transfer(STUDENT, TEACHER), STUDENT, TEACHER) == pytest.approx(expected)
 
 
-def test_fsp() -> None:
+def test_fsp_is_a_mean_of_squares() -> None:
     def matrices(one: Knowledge, stage: int) -> Tensor:
         first, second = one.inputs[stage], one.stages[stage]
         if stage == 1:  # the larger one is reduced to the smaller by its largest values
@@ -103,8 +103,8 @@ def test_fsp() -> None:
     expected = 0.0
     for stage in (0, 1):
         difference = matrices(STUDENT, stage) - matrices(TEACHER, stage)
-        expected += difference.square().sum(1).sqrt().sum().item() / IMAGES
-    assert value_of(flow_of_solution(STUDENT, TEACHER), STUDENT, TEACHER) == pytest.approx(expected)
+        expected += sum(value**2 for value in difference.flatten().tolist()) / difference.numel()
+    assert value_of(FlowOfSolution(STUDENT, TEACHER), STUDENT, TEACHER) == pytest.approx(expected)
 
 
 def test_sp_scales_rows_to_euclidean_length_one() -> None:
@@ -208,7 +208,8 @@ def test_cc_expands_a_gaussian_kernel() -> None:
         products = [[(first @ second).item() for second in rows] for first in rows]
         kernel = [[math.exp(-0.8) * (1 + 0.8 * x + 0.8**2 * x**2 / 2) for x in row] for row in products]
         matrices.append([value for row in kernel for value in row])
-    expected = math.dist(*matrices) / IMAGES**2
+    squares = [(own - other) ** 2 for own, other in zip(*matrices, strict=True)]
+    expected = sum(squares) / IMAGES**2
     assert value_of(transfer, STUDENT, TEACHER) == pytest.approx(expected)
 
 
@@ -257,7 +258,7 @@ def test_networks_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(
         StudentError, match=r"'fsp' needs stages of equal channels .* are 2x4x4, 3x2x2, .* 2x4x4, 7x2x2"
     ):
-        flow_of_solution(STUDENT, shown(2, widths=(2, 7)))
+        FlowOfSolution(STUDENT, shown(2, widths=(2, 7)))
     fewer = Knowledge(STUDENT.inputs[:1], STUDENT.stages[:1], STUDENT.embedding, STUDENT.logits)
     with pytest.raises(StudentError, match="'at' needs stages of equal resolutions"):
         attention_transfer(STUDENT, fewer)
