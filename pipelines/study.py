@@ -18,10 +18,6 @@ from ecd_deploy.section import Section
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
-# What an arm may change against its baseline besides `method`: with anything else the two would not be compared fairly.
-_FREE = {"train.label_smoothing", "train.warmup_epochs"}
-
-
 class Arm(Section):
     """One way of training, run once for each seed."""
 
@@ -147,8 +143,8 @@ def check_fairness(study: Study) -> None:
         if differing:
             values = "; ".join(f"{key} is {own[key]} and not {other[key]}" for key in differing)
             raise RecipeError(
-                f"arm '{arm.name}' cannot be compared with '{baseline.name}': {values}. An arm may change method.*, "
-                "train.label_smoothing and train.warmup_epochs; for the rest give it a baseline of its own"
+                f"arm '{arm.name}' cannot be compared with '{baseline.name}': {values}. An arm may change method.*; for "
+                "the rest give it a baseline of its own"
             )
 
 
@@ -158,7 +154,6 @@ def _comparable(recipe: Recipe) -> Mapping[str, Any]:
         f"{section}.{key}": value
         for section, fields in document.items()
         for key, value in fields.items()
-        if f"{section}.{key}" not in _FREE
     }
 
 
