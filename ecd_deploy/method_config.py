@@ -36,7 +36,10 @@ _FEATURES_FACTORS = {"none": 0.0, "stage": 1e-2, "block": 1e-4}
 
 PretrainedLoss = Literal["kd", "fitnet", "at", "fsp", "sp", "vid", "pkt", "ft", "nst", "rkd", "cc", "crd"]
 
-# Table 11; its 25 and 50 of RKD are inside that loss.
+# Table 11 has the distance at 50 and the angle at 25; CRD's code has them the other way round.
+_RKD_FACTORS = (50.0, 25.0)
+
+# Table 11; that of RKD is its pair above.
 _PRETRAINED_FACTORS: dict[PretrainedLoss, float] = {
     "kd": 0.1,
     "fitnet": 0.1,
@@ -59,6 +62,11 @@ def _is_absent(value: object) -> bool:
     return value is None
 
 
+def _is_rkd_of_the_paper(value: object) -> bool:
+    """Likewise, of a pair that came later."""
+    return value == _RKD_FACTORS
+
+
 def _is_convex(value: object) -> bool:
     """Whether kernels are mixed as they were before that could be chosen: left out likewise."""
     return value == "convex"
@@ -77,6 +85,11 @@ class PretrainedConfig(Section):
         default=None, description="Their weights in the order of `losses`. Default: table 11's."
     )
     temperature: PositiveFloat = Field(default=4.0, description="Of kd (table 11).")
+    rkd: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=_RKD_FACTORS,
+        exclude_if=_is_rkd_of_the_paper,
+        description="Of rkd, the weights of its distances and of its angles (table 11).",
+    )
     negatives: PositiveInt = Field(
         default=16384, description="Of crd, images of other classes that each image is told from. As in CRD's code."
     )
@@ -134,7 +147,8 @@ class MethodConfig(Section):
     )
     density: Literal["layer", "dense"] = Field(
         default="layer",
-        description="Whether a layer of the teacher gets the student's at its depth, or all before it too (table 14).",
+        description="Whether a layer of the teacher gets the student's at its depth, or all connected ones before it "
+        "too (table 14).",
     )
     stages: tuple[Annotated[int, Field(ge=2)], ...] = Field(
         default=(2, 3), min_length=1, description="Stages ConvK_x that are connected (table 4)."

@@ -18,6 +18,7 @@ from ecd_deploy.section import Section
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
+
 class Arm(Section):
     """One way of training, run once for each seed."""
 
@@ -143,18 +144,14 @@ def check_fairness(study: Study) -> None:
         if differing:
             values = "; ".join(f"{key} is {own[key]} and not {other[key]}" for key in differing)
             raise RecipeError(
-                f"arm '{arm.name}' cannot be compared with '{baseline.name}': {values}. An arm may change method.*; for "
-                "the rest give it a baseline of its own"
+                f"arm '{arm.name}' cannot be compared with '{baseline.name}': {values}. An arm may change "
+                "method.*; for the rest give it a baseline of its own"
             )
 
 
 def _comparable(recipe: Recipe) -> Mapping[str, Any]:
     document = recipe.model_dump(mode="json", include={"data", "student", "train"})
-    return {
-        f"{section}.{key}": value
-        for section, fields in document.items()
-        for key, value in fields.items()
-    }
+    return {f"{section}.{key}": value for section, fields in document.items() for key, value in fields.items()}
 
 
 def _lines(error: ValidationError) -> list[str]:

@@ -1,8 +1,9 @@
 """Multi-layer to single-layer connections, ECD (dens): paper, appendix A.3 and table 14.
 
-A layer of the teacher receives the student's layer at its depth and all connected layers before it. The
-paper does not say how layers of other sizes are brought together. Our choice: an earlier feature is
-averaged down to the layer's resolution, and a 1x1 convolution maps its channels.
+A layer of the teacher receives the student's layer at its depth and all connected layers before it: the
+paper's "all previous layers" are read as those that have connections, so not the stem, nor the blocks of a
+stage that is left out. Nor does it say how layers of other sizes are brought together. Our choice: an earlier
+feature is averaged down to the layer's resolution, and a 1x1 convolution maps its channels.
 """
 
 from __future__ import annotations

@@ -125,7 +125,6 @@ _BUILDERS: dict[str, Callable[[Knowledge, Knowledge], Transfer]] = {
     "vid": library_transfers.VariationalInformation,
     "pkt": lambda _student, _teacher: library_transfers.probabilistic_transfer(),
     "nst": NeuronSelectivity,
-    "rkd": lambda _student, _teacher: library_transfers.relational(),
     "cc": library_transfers.CorrelationCongruence,
 }
 
@@ -140,6 +139,8 @@ def _transfer(
 ) -> Transfer:
     if loss == "kd":
         return SoftLabels(config.temperature)
+    if loss == "rkd":
+        return library_transfers.relational(*config.rkd)
     if loss == "ft":
         return library_transfers.FactorTransfer(student, teacher, factor)
     if loss == "crd":

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 EMBEDDING_FEATURES = 128
 """Of cc and crd, as in CRD's code."""
 
-# table 11 has the distance at 50 and the angle at 25; CRD's code has them the other way round
-_RKD_DISTANCE, _RKD_ANGLE = 50.0, 25.0
 _CC_GAMMA, _CC_ORDER = 0.4, 2  # of torchdistill's example
 _FT_RATE = 0.5
 _VID_FIRST_VARIANCE, _VID_LEAST_VARIANCE = 5.0, 1e-5
@@ -76,9 +74,9 @@ def probabilistic_transfer() -> Transfer:
     return LibraryTransfer(library().PKTLoss("embedding", "output", "embedding", "output"))
 
 
-def relational() -> Transfer:
-    """RKD: Park et al. (2019), on the embeddings; distance 50, angle 25 (table 11)."""
-    return LibraryTransfer(library().RKDLoss("embedding", "embedding", _RKD_DISTANCE, _RKD_ANGLE, "mean"))
+def relational(distance: float, angle: float) -> Transfer:
+    """RKD: Park et al. (2019), on the embeddings, with the weights of distances and angles."""
+    return LibraryTransfer(library().RKDLoss("embedding", "embedding", distance, angle, "mean"))
 
 
 class FlowOfSolution(Transfer):

@@ -178,7 +178,7 @@ def test_nst_is_a_discrepancy_of_channels() -> None:
     assert value_of(NeuronSelectivity(STUDENT, TEACHER), STUDENT, TEACHER) == pytest.approx(expected)
 
 
-def test_rkd_has_distance_50_and_angle_25() -> None:
+def test_rkd() -> None:
     def huber(own: list[float], other: list[float]) -> float:
         gaps = [abs(x - y) for x, y in zip(own, other, strict=True)]
         return sum(gap**2 / 2 if gap < 1 else gap - 0.5 for gap in gaps) / len(gaps)
@@ -195,8 +195,8 @@ def test_rkd_has_distance_50_and_angle_25() -> None:
         return [(side(a, vertex) @ side(b, vertex)).item() for vertex in rows for a in rows for b in rows]
 
     own, other = STUDENT.embedding.detach(), TEACHER.embedding.detach()
-    expected = 50 * huber(distances(own), distances(other)) + 25 * huber(angles(own), angles(other))
-    assert value_of(relational(), STUDENT, TEACHER) == pytest.approx(expected, rel=1e-5)
+    expected = 3 * huber(distances(own), distances(other)) + 7 * huber(angles(own), angles(other))
+    assert value_of(relational(3.0, 7.0), STUDENT, TEACHER) == pytest.approx(expected, rel=1e-5)
 
 
 def test_cc_expands_a_gaussian_kernel() -> None:
@@ -270,5 +270,5 @@ def test_networks_that_cannot_be_compared_are_refused() -> None:
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchdistill.losses", None)
     with pytest.raises(UsageError, match=r"pip install 'ecd-deploy\[baselines\]'"):
-        relational()
+        relational(50.0, 25.0)
     assert value_of(SimilarityPreservation(), STUDENT, TEACHER) > 0

@@ -115,6 +115,16 @@ def test_recipes_that_make_no_sense_are_refused(overrides: tuple[str, ...], mess
         recipe(*overrides)
 
 
+def test_rkd_has_distance_50_and_angle_25_unless_told() -> None:
+    losses = ("method.name=distil", "method.pretrained.run=x", "method.pretrained.losses=['rkd']")
+    config, other = recipe(*losses), recipe(*losses, "method.pretrained.rkd=[25.0, 50.0]")
+    assert config.method.pretrained is not None
+    assert other.method.pretrained is not None
+    assert (config.method.pretrained.rkd, other.method.pretrained.rkd) == ((50.0, 25.0), (25.0, 50.0))
+    assert '"rkd":' not in config.canonical_json()
+    assert '"rkd":[25.0,50.0]' in other.canonical_json()
+
+
 def test_what_is_not_used_leaves_the_digest_alone() -> None:
     document = recipe().canonical_json()
     assert "pretrained" not in document
