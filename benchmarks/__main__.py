@@ -29,6 +29,7 @@ ON_REQUEST = (
     "gate_calibration",
     "profiler_floor",
     "reduced_study",
+    "few_images_study",
     "study_diagnosis",
 )
 """Modules that run only when they are named."""

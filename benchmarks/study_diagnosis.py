@@ -1,14 +1,16 @@
-"""What the teacher does to the student in the runs of the reduced study, before the first step and after the last.
+"""What the teacher does to the student in the runs of the reduced studies, before the first step and after the last.
 
 Things that decide whether Explicit Connection Distillation can help: how strong the gradient of the teacher's loss is
 in the student beside the gradient of the student's own loss, and whether the two agree; how much of a connected
 feature comes from the student, and how large the teacher's own kernels are there; and whether the routers choose
 between the kernels or average them. In training mode, on training images drawn by a seed, without augmentation.
-Reads `studies/reduced-cifar100`; a run that is not finished is left out.
+Reads the studies' folders in `studies/`. Of a run that is not there what is committed stays; of one that is not
+finished there is nothing.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +23,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-from benchmarks.figures import Figure, Report
-from benchmarks.reduced_study import STUDY
+from benchmarks import few_images_study, reduced_study
+from benchmarks.figures import RESULTS, Figure, Report
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.batches import eval_batches
 from ecd_deploy.distill import ECDModel
@@ -32,6 +34,7 @@ from ecd_deploy.pipelines.study_run import RUN_NAME
 from ecd_deploy.pipelines.train import training_model
 from ecd_deploy.training import load_weights
 
+NAME = "study_diagnosis"
 _BATCHES = 8
 _BATCH_SIZE = 128
 
@@ -46,25 +49,46 @@ class _Seen:
 
 
 def measure() -> Report:
-    """Look at every ECD run of the study's seeds, before and after training."""
-    study, out = load_study(STUDY), Path("studies") / STUDY
-    data = {seed: load_data(recipe_of(study, study.arms[0], seed).data, seed=seed) for seed in study.seeds}
-    rows = [
-        row
-        for arm in study.arms
-        for seed in study.seeds
-        if recipe_of(study, arm, seed).method.name == "ecd"
-        and (run_directory(out, arm.name, seed) / RUN_NAME).is_file()
-        for row in _run(study, arm.name, seed, data[seed], out)
-    ]
+    """Look at every ECD run of the studies, before and after training."""
+    studies = [load_study(name) for name in (reduced_study.STUDY, few_images_study.STUDY)]
+    kept = _committed()
+    rows = [row for study in studies for key in _ecd_runs(study) for row in _rows(study, *key, kept)]
     return Report(
-        benchmark="study_diagnosis",
+        benchmark=NAME,
         figures=[
-            figure for arm in study.arms for figure in _figures(arm.title, [r for r in rows if r["arm"] == arm.name])
+            figure
+            for study in studies
+            for arm in study.arms
+            for figure in _figures(
+                f"{study.name}, {arm.title}",
+                [row for row in rows if (row["study"], row["arm"]) == (study.name, arm.name)],
+            )
         ],
-        setting={"study": study.name, "images": _BATCHES * _BATCH_SIZE, "batch_size": _BATCH_SIZE},
+        setting={"images": _BATCHES * _BATCH_SIZE, "batch_size": _BATCH_SIZE},
         raw={"rows": rows},
     )
+
+
+def _ecd_runs(study: Study) -> Iterator[tuple[str, int]]:
+    for arm in study.arms:
+        for seed in study.seeds:
+            if recipe_of(study, arm, seed).method.name == "ecd":
+                yield arm.name, seed
+
+
+def _rows(study: Study, arm: str, seed: int, kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    out = Path("studies") / study.name
+    if (run_directory(out, arm, seed) / RUN_NAME).is_file():
+        data = load_data(recipe_of(study, study.arm(arm), seed).data, seed=seed)
+        return list(_run(study, arm, seed, data, out))
+    return [row for row in kept if (row["study"], row["arm"], row["seed"]) == (study.name, arm, seed)]
+
+
+def _committed() -> list[dict[str, Any]]:
+    path = RESULTS / f"{NAME}.json"
+    if not path.is_file():
+        return []
+    return list(json.loads(path.read_text(encoding="utf-8"))["raw"]["rows"])
 
 
 def _figures(title: str, rows: list[dict[str, Any]]) -> list[Figure]:
@@ -99,7 +123,7 @@ def _run(study: Study, arm: str, seed: int, data: DataSplits, out: Path) -> Iter
     for moment in ("before", "after"):
         if moment == "after":
             load_weights(root, "last", model)
-        yield {"arm": arm, "seed": seed, "moment": moment, **_look(model, data)}
+        yield {"study": study.name, "arm": arm, "seed": seed, "moment": moment, **_look(model, data)}
 
 
 def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:
@@ -188,7 +212,7 @@ def _kernel_scale(model: ECDModel, name: str, mixing: Tensor) -> float:
     theirs, own = model.teacher.get_submodule(name), model.student.get_submodule(name)
     if not isinstance(theirs, DynamicConv2d) or not isinstance(own, nn.Conv2d):
         raise TypeError(f"{name} is no convolution")
-    return _rms(mixing.mean(0) @ theirs.weight.flatten(1)) / _rms(own.weight)
+    return theirs.gain * _rms(mixing.mean(0) @ theirs.weight.flatten(1)) / _rms(own.weight)
 
 
 def _entropies(mixing: Tensor) -> tuple[float, float]:
