@@ -13,8 +13,10 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.figures import Figure, Report
 from benchmarks.runner import Candidate, Work, interleave
 from ecd_deploy.distill import ECDModel, training_loss
+from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.inspection import inspect_student
+from ecd_deploy.pipelines.inspection_subject import Subject
 
 CLASSES = 100
 KERNELS = 16
@@ -30,7 +32,9 @@ def measure() -> Report:
         timings = interleave(
             [Candidate(name=student, factory="benchmarks.memory:training_step", arguments=arguments)], rounds=2
         )
-        estimate = inspect_student(student, classes=CLASSES, image_size=side, kernels=KERNELS).memory
+        method = MethodConfig(kernels=KERNELS)
+        subject = Subject(student=student, classes=CLASSES, image_size=side, method=method)
+        estimate = inspect_student(subject).memory
         expected = estimate.total(batch_size)
         allocated = allocated_peak(student, side, batch_size)
         resident = timings.peak_bytes[student]

@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 from torch import nn
 
-from ecd_deploy.distill import Block, Stage
+from ecd_deploy.distill import Block, Stage, TeacherReport
 from ecd_deploy.pipelines.inspection import Inspection
+from ecd_deploy.pipelines.inspection_costs_text import amount, conditions, costs, heading, memory
 
-BATCH_SIZE = 128
 _NAMES_SHOWN = 4
+_WIDE = 100  # characters, from which on there is room for what can be read elsewhere too
 
 
 def print_inspection(inspection: Inspection, console: Console, *, every_convolution: bool) -> None:
     """Print what is replaced, what is connected and what it costs."""
-    channels, height, width = inspection.report.structure.image_shape
-    console.print(f"[bold]{inspection.name}[/bold] for images of {channels}x{height}x{width}\n")
-    tables = (_convolutions, _sites) if every_convolution else (_blocks,)
-    for table in (*tables, _skipped, _costs, _memory):
-        console.print(table(inspection))
+    first, *others = heading(inspection).splitlines()
+    console.print(Text(first, style="bold"))
+    for line in others:
+        console.print(Text(line))
+    console.print()
+    narrow = console.width < _WIDE
+    tables = [_convolutions(inspection, narrow) if every_convolution else _blocks(inspection, narrow)]
+    # What a pattern matches is asked for by name.
+    if inspection.sites and (every_convolution or inspection.method.sites):
+        tables.append(_sites(inspection))
+    if inspection.report is not None:
+        tables.append(_skipped(inspection.report))
+    tables += [costs(inspection), memory(inspection)]
+    for table in tables:
+        for column in table.columns:
+            # A name or a number that is cut off is of no use.
+            column.overflow = "fold"
+        console.print(table)
         console.print()
+    console.print(Text(conditions(inspection)))
 
 
 @dataclass(frozen=True)
 class _Row:
     """A block in the words of the table; blocks of equal words are put together."""
 
-    stage: int
+    stage: str
     kind: str
     output: str
     replaced: str
@@ -40,68 +56,96 @@ class _Row:
     connected: str
 
 
-def _blocks(inspection: Inspection) -> Table:
-    # A name that is cut off is of no use for `method.sites`; the other columns may take two lines.
-    names = Column("blocks", overflow="fold", no_wrap=True)
-    kind = Column("class", overflow="fold", no_wrap=True)
-    table = Table("stage", names, kind, "output", "replaced in each", "kept", "connected", box=None)
+def _blocks(inspection: Inspection, narrow: bool) -> Table:
+    table = Table("stage", Column("blocks", no_wrap=True), box=None)
+    if not narrow:
+        table.add_column("class", no_wrap=True)
+    table.add_column("output")
+    if inspection.report is not None:
+        table.add_column("replaced in each")
+        if not narrow:
+            table.add_column("kept")
+    if inspection.sites:
+        table.add_column("connected")
     table.add_column("MACs", justify="right", no_wrap=True)
+
+    def add(**cells: str) -> None:
+        table.add_row(*(cells.get(str(column.header).partition(" ")[0], "") for column in table.columns))
+
+    places = _count if narrow else _places
     rows = [
-        (_row(stage, block, inspection), block)
-        for stage in inspection.report.structure.stages
+        (_row(stage, block, inspection, places), block)
+        for stage in inspection.structure.stages
         for block in stage.blocks
     ]
     for row, members in groupby(rows, key=lambda entry: entry[0]):
         blocks = [block for _, block in members]
         macs = sum(_macs_inside(block.name, inspection) for block in blocks)
-        words = (row.kind, row.output, row.replaced, row.kept, row.connected, _amount(macs))
-        table.add_row(str(row.stage), _span([block.name for block in blocks]), *words)
-    inside = sum(_macs_inside(block.name, inspection) for block in inspection.report.structure.blocks)
+        add(blocks=_span([block.name for block in blocks]), MACs=amount(macs), **{**asdict(row), "class": row.kind})
+    inside = sum(_macs_inside(block.name, inspection) for block in inspection.structure.blocks)
     rest = sum(inspection.student_macs.values()) - inside
-    table.add_row("", "outside the blocks", "", "", "", "", "", _amount(rest))
+    connected = places([site.place for site in inspection.sites if site.stage == 0])
+    add(blocks="outside the blocks", connected=connected, MACs=amount(rest))
     return table
 
 
-def _row(stage: Stage, block: Block, inspection: Inspection) -> _Row:
+def _row(stage: Stage, block: Block, inspection: Inspection, places: Callable[[list[str]], str]) -> _Row:
     module = inspection.student.get_submodule(block.name)
     inside = f"{block.name}."
-    replaced = [entry.name for entry in inspection.report.replaced if entry.block == block.name]
-    kept = [entry.name for entry in inspection.report.skipped if entry.name.startswith(inside)]
-    sites = Counter(site.place for site in inspection.sites if site.name == block.name or site.name.startswith(inside))
+    report = inspection.report
+    replaced = [entry.name for entry in report.replaced if entry.block == block.name] if report else []
+    kept = [entry.name for entry in report.skipped if entry.name.startswith(inside)] if report else []
+    sites: list[str] = [site.place for site in inspection.sites if f"{site.name}.".startswith(inside)]
     return _Row(
-        stage=stage.number,
+        stage=str(stage.number),
         kind=type(module).__name__,
         output=_shape(block.output.channels, block.output.resolution),
         replaced=_kernels(replaced, inspection.student),
         kept=_kernels(kept, inspection.student),
-        connected=", ".join(f"{count} {place}" for place, count in sorted(sites.items())),
+        connected=places(sites),
     )
 
 
-def _convolutions(inspection: Inspection) -> Table:
-    table = Table("convolution", "kernel", "output", "teacher", "parameters", "MACs", box=None)
-    features = {entry.name: entry for entry in inspection.report.structure.feature_maps}
-    replaced = {entry.name: entry for entry in inspection.report.replaced}
-    reasons = {entry.name: entry.reason for entry in inspection.report.skipped}
+def _count(places: list[str]) -> str:
+    return str(len(places)) if places else ""
+
+
+def _places(places: list[str]) -> str:
+    return ", ".join(f"{count} {place}{'s' if count > 1 else ''}" for place, count in sorted(Counter(places).items()))
+
+
+def _convolutions(inspection: Inspection, narrow: bool) -> Table:
+    report = inspection.report
+    replaced = {entry.name: entry for entry in report.replaced} if report else {}
+    reasons = {entry.name: entry.reason for entry in report.skipped} if report else {}
+    stronger = "dynamic" if report is None or report.teacher == "daconv" else f"with {report.teacher}"
+    features = {entry.name: entry for entry in inspection.structure.feature_maps}
+    table = Table(Column("convolution", no_wrap=True), "kernel", box=None)
+    if not narrow:
+        table.add_column("output")
+    if report is not None:
+        table.add_column("teacher")
+    table.add_column("parameters")
+    table.add_column("MACs", justify="right", no_wrap=True)
     for name, module in inspection.student.named_modules():
         if not isinstance(module, nn.Conv2d):
             continue
         own = sum(parameter.numel() for parameter in module.parameters())
-        found = features.get(name)
-        table.add_row(
-            name,
-            _kernel(module),
-            "" if found is None else _shape(found.channels, found.resolution),
-            "dynamic" if name in replaced else f"kept: {reasons[name]}",
-            f"{own:,} -> {replaced[name].parameters:,}" if name in replaced else f"{own:,}",
-            _amount(inspection.student_macs.get(name, 0)),
-        )
+        cells = [name, _kernel(module)]
+        if not narrow:
+            found = features.get(name)
+            cells.append("" if found is None else _shape(found.channels, found.resolution))
+        if report is not None:
+            kept = "kept" if narrow else f"kept: {reasons.get(name)}"
+            cells.append(stronger if name in replaced else kept)
+        cells.append(f"{own:,} -> {replaced[name].parameters:,}" if name in replaced else f"{own:,}")
+        table.add_row(*cells, amount(inspection.student_macs.get(name, 0)))
     return table
 
 
-def _skipped(inspection: Inspection) -> Table:
+def _skipped(report: TeacherReport) -> Table:
     table = Table("kept convolutions", "why", "which", box=None)
-    reasons = sorted(inspection.report.skipped, key=lambda entry: entry.reason)
+    reasons = sorted(report.skipped, key=lambda entry: entry.reason)
     for reason, members in groupby(reasons, key=lambda entry: entry.reason):
         names = [entry.name for entry in members]
         shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
@@ -111,38 +155,10 @@ def _skipped(inspection: Inspection) -> Table:
 
 def _sites(inspection: Inspection) -> Table:
     table = Table("connected", "place", "stage", "feature", box=None)
-    features = {entry.name: entry for entry in inspection.report.structure.feature_maps}
+    features = {entry.name: entry for entry in inspection.structure.feature_maps}
     for site in inspection.sites:
-        table.add_row(site.name, site.place, str(site.stage), _shape(site.channels, features[site.name].resolution))
-    return table
-
-
-def _costs(inspection: Inspection) -> Table:
-    report = inspection.report
-    stages = sorted({site.stage for site in inspection.sites})
-    table = Table("", "student", f"teacher, n = {report.kernels}", "connections", box=None)
-    table.add_row(
-        "parameters",
-        f"{report.student_parameters:,}",
-        f"{report.teacher_parameters:,}",
-        f"{inspection.connection_parameters:,} at {len(inspection.sites)} sites in {_words('stage', stages)}",
-    )
-    table.add_row(
-        "MACs of an image",
-        _amount(sum(inspection.student_macs.values())),
-        _amount(sum(inspection.teacher_macs.values())),
-        "",
-    )
-    return table
-
-
-def _memory(inspection: Inspection) -> Table:
-    memory = inspection.memory
-    table = Table("training memory: torch's tensors, float32, estimated", "", box=None)
-    table.add_row("parameters, gradients and momentum", _size(3 * memory.parameters))
-    table.add_row("kept for the backward pass, per image", _size(memory.saved_per_image))
-    table.add_row("  of it per-sample kernels", _size(memory.kernels_per_image))
-    table.add_row(f"a step at batch {BATCH_SIZE}", _size(memory.total(BATCH_SIZE)))
+        shape = _shape(site.channels, features[site.name].resolution)
+        table.add_row(site.name, site.place, str(site.stage or "outside"), shape)
     return table
 
 
@@ -182,20 +198,5 @@ def _span(names: list[str]) -> str:
     return f"{names[0]}\nto {'.'.join(names[-1].split('.')[common:])} ({len(names)})"
 
 
-def _words(what: str, numbers: list[int]) -> str:
-    return f"{what}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
-
-
 def _shape(channels: int, resolution: tuple[int, int]) -> str:
     return f"{channels}x{resolution[0]}x{resolution[1]}"
-
-
-def _amount(number: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number:.0f}"
-
-
-def _size(number: float) -> str:
-    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"

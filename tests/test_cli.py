@@ -67,7 +67,10 @@ def test_commands_and_options_are_these() -> None:
         "studies": [],
         "explain": ["against", "images", "run_dir", "samples", "seed"],
         "models": [],
-        "inspect": ["classes", "every_convolution", "image_size", "in_channels", "kernels", "model", "stages"],
+        "inspect": [
+            *("batch_size", "classes", "every_convolution", "image_size", "in_channels"),
+            *("kernels", "overrides", "stages", "subject"),
+        ],
         "schema": [],
         "doctor": [],
     }

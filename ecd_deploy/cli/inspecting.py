@@ -9,35 +9,56 @@ from ecd_deploy.errors import UsageError
 
 
 @click.command()
-@click.argument("model")
-@click.option("--image-size", type=click.IntRange(1), help="Side in pixels; default: 32, 64 or 224.")
-@click.option("--in-channels", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--classes", type=click.IntRange(2), default=100, show_default=True)
-@click.option("--kernels", type=click.IntRange(2), default=16, show_default=True, help="n of the dynamic convolutions.")
-@click.option("--stages", metavar="N,N", default="", help="Stages to connect; default: 2 and 3, as far as there are.")
+@click.argument("subject", metavar="MODEL|RECIPE")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Set one value of the recipe; repeatable."
+)
+@click.option("--batch-size", type=click.IntRange(1), help="As train.batch_size; a MODEL's default: 128.")
+@click.option("--image-size", type=click.IntRange(1), help="As data.image_size; a MODEL's default: 32, 64 or 224.")
+@click.option("--in-channels", type=click.IntRange(1), help="Of the images; default: the recipe's, or 3.")
+@click.option("--classes", type=click.IntRange(2), help="As student.num_classes; a MODEL's default: 100.")
+@click.option(
+    "--kernels", type=click.IntRange(2), help="As method.kernels, n of the dynamic convolutions; a MODEL's default: 16."
+)
+@click.option(
+    "--stages", metavar="N,N", default="", help="As method.stages; a MODEL's default: 2 and 3, as far as there are."
+)
 @click.option("--all", "every_convolution", is_flag=True, help="List every convolution and every connection.")
 def inspect(
-    model: str,
+    subject: str,
+    overrides: tuple[str, ...],
+    batch_size: int | None,
     image_size: int | None,
-    in_channels: int,
-    classes: int,
-    kernels: int,
+    in_channels: int | None,
+    classes: int | None,
+    kernels: int | None,
     stages: str,
     every_convolution: bool,
 ) -> None:
-    """Show how MODEL, a student's name, is treated and what its training costs."""
+    """Show how a student is treated and what its training costs; nothing is trained and no image is read.
+
+    MODEL is a student's name, RECIPE a built-in name or a TOML file. The other options say in short what
+    --set can say too, and go before the recipe. A teacher that was trained before is not counted.
+    """
     numbers = [part.strip() for part in stages.split(",") if part.strip()]
     if not all(number.isdecimal() for number in numbers):
         raise UsageError(f"--stages {stages}: expected numbers, for example --stages 2,3")
+    given = {
+        "--batch-size": ("train.batch_size", batch_size),
+        "--image-size": ("data.image_size", image_size),
+        "--classes": ("student.num_classes", classes),
+        "--kernels": ("method.kernels", kernels),
+        "--stages": ("method.stages", f"[{', '.join(map(str, map(int, numbers)))}]" if numbers else None),
+    }
+    from ecd_deploy.pipelines.inspection_subject import read_subject
+
+    found = read_subject(
+        subject,
+        overrides=overrides,
+        options={option: (key, str(value)) for option, (key, value) in given.items() if value is not None},
+        in_channels=in_channels,
+    )
     from ecd_deploy.pipelines.inspection import inspect_student
     from ecd_deploy.pipelines.inspection_text import print_inspection
 
-    found = inspect_student(
-        model,
-        classes=classes,
-        in_channels=in_channels,
-        image_size=image_size,
-        kernels=kernels,
-        stages=tuple(map(int, numbers)),
-    )
-    print_inspection(found, console(), every_convolution=every_convolution)
+    print_inspection(inspect_student(found), console(), every_convolution=every_convolution)
