@@ -1,4 +1,4 @@
-"""A study's committed result: table, curves, and what each run found.
+"""A study's committed result: table, plot, and what each run found.
 
 `results/` gets the study's own table and plot beside the JSON. A run whose directory is not here is taken from the
 JSON that is committed, if that is of the same recipe: each run says what it was run on.
@@ -17,7 +17,7 @@ from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.compare import compare
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME
 from ecd_deploy.pipelines.study import Study, load_study, recipe_of, run_directory
-from ecd_deploy.pipelines.study_plot import plot_curves
+from ecd_deploy.pipelines.study_plot import plot
 from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
 from ecd_deploy.pipelines.study_table import Row, check_pairs, rows, to_csv, to_markdown
 
@@ -48,7 +48,7 @@ def collect(name: str, study: Study, out: Path) -> Report:
     }
     write_atomic(RESULTS / f"{name}.md", to_markdown(study, table, runs).encode())
     write_atomic(RESULTS / f"{name}.csv", to_csv(table).encode())
-    write_atomic(RESULTS / f"{name}.svg", plot_curves(study, curves, "svg"))
+    write_atomic(RESULTS / f"{name}.svg", plot(study, curves, table, "svg"))
     counted = Figure(name=f"{study.name}: finished runs", value=len(runs), better="higher", unit=f"of {len(planned)}")
     return Report(
         benchmark=name,
@@ -61,7 +61,7 @@ def collect(name: str, study: Study, out: Path) -> Report:
 def _figures(study: Study, row: Row) -> list[Figure]:
     title = f"{study.name}, {row.label}"
     last = Figure(
-        name=f"{title}: test top-1, last epoch, mean over seeds", value=row.last_mean, better="higher", unit="%"
+        name=f"{title}: test top-1, last epoch, mean over seeds", value=row.last.mean, better="higher", unit="%"
     )
     if row.difference is None:
         return [last]

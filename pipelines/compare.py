@@ -17,7 +17,7 @@ from ecd_deploy.pipelines.picture import PICTURE_FORMATS
 from ecd_deploy.pipelines.run_directory import open_run
 from ecd_deploy.pipelines.study import Study, check_fairness, recipe_of, run_directory
 from ecd_deploy.pipelines.study_places import Handle, Place, executor
-from ecd_deploy.pipelines.study_plot import plot_curves, read_curves
+from ecd_deploy.pipelines.study_plot import plot, read_curves
 from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
 from ecd_deploy.pipelines.study_table import check_pairs, rows, to_csv, to_markdown
 
@@ -40,7 +40,7 @@ class Comparison:
 def compare(
     study: Study, out: Path, *, resume: bool, jobs: int = 1, place: Place = "processes", console: Console
 ) -> Comparison:
-    """Run what is not done yet; write `study.md` and `study.csv` after each run, the curves as PNG and SVG at the end.
+    """Run what is not done yet; write `study.md` and `study.csv` after each run, the plot as PNG and SVG at the end.
 
     Args:
         study: what to run.
@@ -119,7 +119,7 @@ def _write(study: Study, runs: Sequence[ArmRun], out: Path) -> Comparison:
     markdown, table, text = _write_table(study, runs, out)
     curves = read_curves(runs, out)
     for format_name in PICTURE_FORMATS:
-        write_atomic(out / f"study.{format_name}", plot_curves(study, curves, format_name))
+        write_atomic(out / f"study.{format_name}", plot(study, curves, rows(study, runs), format_name))
     return Comparison(markdown, table, out / "study.png", text)
 
 

@@ -1,17 +1,26 @@
-"""The result of a study as a picture: how each arm's student came to its accuracy."""
+"""The result of a study as a picture: how each arm's student came to its accuracy, and what it gains by that."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ecd_deploy.pipelines.picture import PictureFormat, render
 from ecd_deploy.pipelines.study import Study, run_directory
 from ecd_deploy.pipelines.study_run import ArmRun
+from ecd_deploy.pipelines.study_table import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Curve = tuple[float, ...]
 """Validation top-1 of the student in percent, epoch by epoch."""
+
+_FEW_ARMS = 10
+_HEIGHT = 5.0
+_HEIGHT_OF_ARM = 0.4
 
 
 def read_curves(runs: Sequence[ArmRun], out: Path) -> Mapping[tuple[str, int], Curve]:
@@ -19,12 +28,38 @@ def read_curves(runs: Sequence[ArmRun], out: Path) -> Mapping[tuple[str, int], C
     return {(run.arm, run.seed): _curve(run_directory(out, run.arm, run.seed)) for run in runs}
 
 
-def plot_curves(study: Study, curves: Mapping[tuple[str, int], Curve], format_name: PictureFormat) -> bytes:
-    """Draw validation top-1 by epoch, a band over the seeds of each arm."""
+def plot(
+    study: Study, curves: Mapping[tuple[str, int], Curve], table: Sequence[Row], format_name: PictureFormat
+) -> bytes:
+    """Draw validation top-1 by epoch with a band over the seeds, and each arm's difference to its baseline.
+
+    Args:
+        study: which arms there are, in which order.
+        curves: of each arm and seed that is finished.
+        table: the differences with their intervals.
+        format_name: of the picture.
+    """
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="epoch", ylabel="student's validation top-1 (%)", title=study.name)
+    compared = [row for row in table if row.difference is not None]
+    height = max(_HEIGHT, 1 + _HEIGHT_OF_ARM * len(study.arms))
+    figure = Figure(figsize=(14 if compared else 8, height), layout="constrained")
+    figure.suptitle(study.name)
+    left, *right = figure.subplots(1, 2 if compared else 1, squeeze=False)[0]
+    palette = mpl.colormaps["tab10" if len(study.arms) <= _FEW_ARMS else "tab20"]
+    colours = {arm.name: palette(index % palette.N) for index, arm in enumerate(study.arms)}
+    _draw_curves(left, study, curves, colours)
+    for axes in right:
+        _draw_differences(axes, study, compared, colours)
+    return render(figure, format_name)
+
+
+_Colours = Mapping[str, tuple[float, float, float, float]]
+
+
+def _draw_curves(axes: Axes, study: Study, curves: Mapping[tuple[str, int], Curve], colours: _Colours) -> None:
+    axes.set(xlabel="epoch", ylabel="student's validation top-1 (%)")
     for arm in study.arms:
         own = [curve for (name, _), curve in curves.items() if name == arm.name]
         if not own:
@@ -33,10 +68,28 @@ def plot_curves(study: Study, curves: Mapping[tuple[str, int], Curve], format_na
         epochs = range(1, len(columns) + 1)
         marker = "o" if len(columns) == 1 else None
         means = [sum(column) / len(column) for column in columns]
-        (line,) = axes.plot(epochs, means, marker=marker, label=arm.title)
-        axes.fill_between(epochs, list(map(min, columns)), list(map(max, columns)), color=line.get_color(), alpha=0.2)
+        colour = colours[arm.name]
+        axes.plot(epochs, means, marker=marker, label=arm.title, color=colour)
+        axes.fill_between(epochs, list(map(min, columns)), list(map(max, columns)), color=colour, alpha=0.2)
     axes.legend(fontsize="small")
-    return render(figure, format_name)
+
+
+def _draw_differences(axes: Axes, study: Study, compared: Sequence[Row], colours: _Colours) -> None:
+    """One line an arm, from the top: a point, and its interval where there are several seeds."""
+    several = len({row.baseline for row in compared}) > 1
+    labels = []
+    for height, row in enumerate(compared):
+        colour = colours[row.arm]
+        if row.difference_low is not None and row.difference_high is not None:
+            axes.plot([row.difference_low, row.difference_high], [height] * 2, marker="|", color=colour, linewidth=2)
+            axes.set_title("mean with its 95 % interval", fontsize="medium")
+        if row.difference is not None:
+            axes.plot([row.difference], [height], marker="o", color=colour)
+        labels.append(row.label + (f"\nagainst {study.arm(row.baseline).title}" if several else ""))
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_xlabel("difference to the baseline in test top-1, last epoch (points)")
+    axes.set_yticks(range(len(labels)), labels, fontsize="small" if several else "medium")
+    axes.set_ylim(len(labels) - 0.5, -0.5)
 
 
 def _curve(root: Path) -> Curve:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,10 +18,14 @@ from ecd_deploy.pipelines.run_directory import create_run
 from ecd_deploy.pipelines.study import Study, recipe_of, run_directory
 from ecd_deploy.pipelines.train import train, training_model
 from ecd_deploy.split import state_digest
-from ecd_deploy.training import load_weights
+from ecd_deploy.training import EpochRecord, EpochScore, load_weights
+from ecd_deploy.training.checkpoint import CheckpointStore
+from ecd_deploy.training.weights import CHECKPOINTS
 
 RUN_NAME = "arm.json"
+_METRICS_NAME = "metrics.jsonl"
 _KIB_PER_MIB = 1024
+_BYTES_PER_MIB = 1024**2
 
 
 class HeadTop1(BaseModel):
@@ -31,6 +36,25 @@ class HeadTop1(BaseModel):
     student: float
     teacher: float | None = None
     ensemble: float | None = None
+
+
+class HeadBest(BaseModel):
+    """The epoch, from 1, in which a head had its highest validation top-1, a fraction; the earliest of equals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    validation_top1: float
+
+
+class HeadBests(BaseModel):
+    """Each head at its own best; None where there is no such head."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    student: HeadBest
+    teacher: HeadBest | None = None
+    ensemble: HeadBest | None = None
 
 
 class ArmRun(BaseModel):
@@ -44,10 +68,13 @@ class ArmRun(BaseModel):
         initial_student: digest of the student before the first step.
         test_images: measured on.
         last: of the last epoch's weights.
-        best: of the best epoch's weights, chosen on the validation split.
+        best: of the weights of the epoch that was best for the student, chosen on the validation split.
         best_epoch: that epoch.
+        own_best: of each head its own best epoch, whose weights are not kept; None in runs that did not record it.
         seconds: wall time of all epochs.
-        peak_memory_mib: largest resident memory of the process; None if it did other work too.
+        peak_memory_mib: largest resident memory of the process; None if it did other work too, if it went on with a
+            training that another one began, or if a GPU trained.
+        peak_gpu_memory_mib: most that torch's tensors held of the GPU; None without one, or after going on.
         threads: of torch.
     """
 
@@ -63,8 +90,10 @@ class ArmRun(BaseModel):
     last: HeadTop1
     best: HeadTop1
     best_epoch: int
+    own_best: HeadBests | None = None
     seconds: float
     peak_memory_mib: float | None
+    peak_gpu_memory_mib: float | None = None
     threads: int
 
 
@@ -81,10 +110,17 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
     initial = state_digest(model.student)
     with create_run(root, recipe, resume=True) as directory:
         directory.write_json(ENVIRONMENT_NAME, describe_environment())
+        begun = bool(CheckpointStore(root / CHECKPOINTS).paths())
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         result = train(directory, data, resume=True, console=None)
+        history = [EpochRecord.model_validate_json(line) for line in (root / _METRICS_NAME).read_bytes().splitlines()]
         load_weights(root, "last", model)
         last = _test(model, data, recipe)
         load_weights(root, "best", model)
+        best = _test(model, data, recipe)
+        # of a training that another process began, this one's peak is only a part
+        host, gpu = (None, None) if begun else _peak_memory(own_process=own_process)
         run = ArmRun(
             arm=arm,
             seed=seed,
@@ -93,10 +129,12 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
             initial_student=initial,
             test_images=len(data.test),
             last=last,
-            best=_test(model, data, recipe),
+            best=best,
             best_epoch=result.best.epoch,
+            own_best=own_bests(result.best, history),
             seconds=result.seconds,
-            peak_memory_mib=_peak_memory() if own_process else None,
+            peak_memory_mib=host,
+            peak_gpu_memory_mib=gpu,
             threads=result.threads,
         )
         directory.write_json(RUN_NAME, run)
@@ -116,5 +154,23 @@ def _test(model: TrainingModel, data: DataSplits, recipe: Recipe) -> HeadTop1:
     return HeadTop1(student=student, teacher=teacher, ensemble=ensemble)
 
 
-def _peak_memory() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_MIB
+def own_bests(best: EpochScore, history: Sequence[EpochRecord]) -> HeadBests:
+    """Find each head's best epoch; the student's is known as `best`."""
+    return HeadBests(
+        student=HeadBest(epoch=best.epoch, validation_top1=best.validation_top1),
+        teacher=_own_best([(record.epoch, record.teacher_validation_top1) for record in history]),
+        ensemble=_own_best([(record.epoch, record.ensemble_validation_top1) for record in history]),
+    )
+
+
+def _own_best(scores: Sequence[tuple[int, float | None]]) -> HeadBest | None:
+    known = [HeadBest(epoch=epoch, validation_top1=top1) for epoch, top1 in scores if top1 is not None]
+    return max(known, key=lambda score: score.validation_top1, default=None)
+
+
+def _peak_memory(*, own_process: bool) -> tuple[float | None, float | None]:
+    """Peaks in MiB: of the process, and of the GPU, one of which is None: the GPU's if nothing was held there."""
+    held = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    if held:
+        return None, held / _BYTES_PER_MIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_MIB if own_process else None, None
