@@ -14,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ecd_deploy.errors import EcdDeployError, Interrupted, RunDirectoryError, TrainingError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.picture import PICTURE_FORMATS
-from ecd_deploy.pipelines.run_directory import open_run
+from ecd_deploy.pipelines.run_directory import look_at_run
 from ecd_deploy.pipelines.study import Study, check_fairness, recipe_of, run_directory
 from ecd_deploy.pipelines.study_places import Handle, Place, executor
 from ecd_deploy.pipelines.study_plot import plot, read_curves
 from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
+from ecd_deploy.pipelines.study_slurm import Settings
 from ecd_deploy.pipelines.study_table import check_pairs, rows, to_csv, to_markdown
 
 _POLL_SECONDS = 0.5
@@ -38,7 +39,14 @@ class Comparison:
 
 
 def compare(
-    study: Study, out: Path, *, resume: bool, jobs: int = 1, place: Place = "processes", console: Console
+    study: Study,
+    out: Path,
+    *,
+    resume: bool,
+    jobs: int | None = None,
+    place: Place = "processes",
+    settings: Settings | None = None,
+    console: Console,
 ) -> Comparison:
     """Run what is not done yet; write `study.md` and `study.csv` after each run, the plot as PNG and SVG at the end.
 
@@ -46,12 +54,13 @@ def compare(
         study: what to run.
         out: gets a run directory an arm and seed.
         resume: keep finished runs and go on with interrupted ones.
-        jobs: runs at one time.
+        jobs: runs at one time; None is one of this machine, or all of them on Slurm.
         place: where they run.
+        settings: what a job of Slurm asks for, beyond the threads of its recipe.
         console: for progress.
 
     Raises:
-        UsageError: several jobs would share the cores without saying how.
+        UsageError: several jobs would share the cores without saying how, or Slurm does not know a setting.
         RecipeError: an arm's recipe is wrong, or cannot be compared with its baseline.
         RunDirectoryError: the directory holds something and `resume` is False.
         TrainingError: runs failed; the others were finished.
@@ -59,7 +68,8 @@ def compare(
     check_fairness(study)
     planned = [(arm.name, seed) for seed in study.seeds for arm in study.arms]
     recipes = [recipe_of(study, study.arm(arm), seed, out) for arm, seed in planned]
-    if jobs > 1 and any(recipe.train.threads is None for recipe in recipes):
+    here = place in ("here", "processes")
+    if here and jobs is not None and jobs > 1 and any(recipe.train.threads is None for recipe in recipes):
         raise UsageError(f"--jobs {jobs} needs train.threads in the study: the runs share this machine's cores")
     if not resume and out.is_dir() and any(out.iterdir()):
         raise RunDirectoryError(f"{out} is not empty; add --resume to go on with the study in it, or choose another")
@@ -67,9 +77,9 @@ def compare(
     open_runs = [key for key in planned if key not in {(run.arm, run.seed) for run in finished}]
     epochs = sum(recipe.train.epochs for recipe in recipes)
     failures: list[str] = []
-    with executor(place, jobs, out, console) as start, _progress(console, epochs) as show:
-        # A pool takes the next run before the last one has ended, and would go on with it after an interruption.
-        at_once = {"here": 1, "processes": jobs}.get(place, len(open_runs))
+    # A pool takes the next run before the last one has ended, and would go on with it after an interruption.
+    at_once = jobs or (1 if here else len(open_runs))
+    with executor(place, at_once, out, console, settings or {}) as start, _progress(console, epochs) as show:
         waiting: dict[_Key, Handle] = {}
         while open_runs or waiting:
             while len(waiting) < at_once and (ready := _ready(study, open_runs, waiting)):
@@ -136,8 +146,8 @@ def _finished(study: Study, arm: str, seed: int, out: Path) -> ArmRun | None:
     root = run_directory(out, arm, seed)
     if not (root / RUN_NAME).is_file():
         return None
-    with open_run(root) as directory:
-        run = directory.read_json(RUN_NAME, ArmRun, made_by="compare")
+    # not held: another process may be looking at it as well
+    run = look_at_run(root).read_json(RUN_NAME, ArmRun, made_by="compare")
     if run.recipe_digest != recipe_of(study, study.arm(arm), seed, out).digest():
         raise RunDirectoryError(f"{root} is of another recipe than the study's; choose another --out")
     return run

@@ -14,15 +14,15 @@ from typing import Literal, Protocol
 
 from rich.console import Console
 
-from ecd_deploy.errors import EcdDeployError, Interrupted, Terminated, UsageError
+from ecd_deploy.errors import EcdDeployError, Interrupted, Terminated
 from ecd_deploy.pipelines.study import Study
 from ecd_deploy.pipelines.study_run import ArmRun, run_arm
+from ecd_deploy.pipelines.study_slurm import Jobs, Settings
 from ecd_deploy.pipelines.worker import leave_signals_to_training
 
 Place = Literal["here", "processes", "slurm", "local"]
 """In this process, in processes of this machine, or by submitit: on a Slurm cluster, or its local stand-in."""
 
-_SLURM_MINUTES = 48 * 60
 _SECONDS_BETWEEN_SIGNALS = 0.5
 
 
@@ -43,11 +43,18 @@ Start = Callable[[Study, str, int, Path], Handle]
 
 
 @contextmanager
-def executor(place: Place, jobs: int, out: Path, console: Console) -> Iterator[Start]:
-    """Give a function that starts a run; on an interruption the processes that run save and end first.
+def executor(place: Place, jobs: int, out: Path, console: Console, settings: Settings) -> Iterator[Start]:
+    """Give a function that starts a run; on an interruption the runs save and end: processes first, jobs by themselves.
+
+    Args:
+        place: where runs run.
+        jobs: processes at one time.
+        out: the study's folder.
+        console: for what becomes of the runs.
+        settings: what a job of Slurm asks for.
 
     Raises:
-        UsageError: submitit is needed and not installed.
+        UsageError: submitit or Slurm is needed and not there, or does not know a setting.
     """
     if place == "here":
         yield _run_here
@@ -65,7 +72,12 @@ def executor(place: Place, jobs: int, out: Path, console: Console) -> Iterator[S
         finally:
             pool.shutdown(cancel_futures=True)
     else:
-        yield _submitter(place, jobs, out)
+        submitted = Jobs(place, out, settings, console)
+        try:
+            yield submitted.start
+        except BaseException:
+            submitted.cancel()
+            raise
 
 
 def _stop_children(number: signal.Signals, console: Console) -> None:
@@ -97,13 +109,3 @@ def _run_here(study: Study, arm: str, seed: int, out: Path) -> Handle:
     except EcdDeployError as error:
         future.set_exception(error)
     return future
-
-
-def _submitter(place: Place, jobs: int, out: Path) -> Start:
-    try:
-        import submitit
-    except ImportError as error:
-        raise UsageError("--slurm needs submitit: pip install 'ecd-deploy[slurm]'") from error
-    submissions = submitit.AutoExecutor(folder=out / "submitit", cluster=place)
-    submissions.update_parameters(timeout_min=_SLURM_MINUTES, cpus_per_task=max(1, (os.cpu_count() or 1) // jobs))
-    return lambda *key: submissions.submit(_run_alone, *key)

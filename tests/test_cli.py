@@ -56,7 +56,7 @@ def test_commands_and_options_are_these() -> None:
         "gate": ["baseline", "config", "run_dir"],
         "report": ["against", "run_dir"],
         "bundle": ["format_name", "out", "run_dir"],
-        "compare": ["jobs", "out", "resume", "slurm", "study"],
+        "compare": ["jobs", "out", "resume", "slurm", "slurm_set", "study"],
         "search": [
             *("device", "early_stop", "every", "host", "limits", "out", "overrides", "python"),
             *("recipe", "resume", "stop_margin", "stop_share", "students"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console
+from ecd_deploy.errors import UsageError
 
 
 @click.command()
@@ -23,17 +24,30 @@ def studies() -> None:
 @click.argument("study")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME.")
 @click.option("--resume", is_flag=True, help="Keep finished runs and go on with the others.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at one time.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at one time; default: 1, with --slurm all.")
 @click.option("--slurm", is_flag=True, help="Submit the runs to a Slurm cluster (extra [slurm]).")
-def compare(study: str, out: Path | None, resume: bool, jobs: int, slurm: bool) -> None:
+@click.option("--slurm-set", multiple=True, metavar="KEY=VALUE",
+              help="What a job asks for, as partition=gpu or gpus_per_node=1; repeatable.")  # fmt: skip
+def compare(
+    study: str, out: Path | None, resume: bool, jobs: int | None, slurm: bool, slurm_set: tuple[str, ...]
+) -> None:
     """Run every arm of STUDY, a built-in name or a TOML file, with every seed, and write the table."""
     from ecd_deploy.pipelines.compare import compare as run_study
     from ecd_deploy.pipelines.study import load_study
+    from ecd_deploy.pipelines.study_slurm import parse_settings
 
+    if slurm_set and not slurm:
+        raise UsageError("--slurm-set says what a job of Slurm asks for: add --slurm")
     loaded = load_study(study)
     directory = out or Path("studies") / loaded.name
     result = run_study(
-        loaded, directory, resume=resume, jobs=jobs, place="slurm" if slurm else "processes", console=console()
+        loaded,
+        directory,
+        resume=resume,
+        jobs=jobs,
+        place="slurm" if slurm else "processes",
+        settings=parse_settings(slurm_set),
+        console=console(),
     )
     click.echo(result.text)
     click.echo(f"{result.markdown}, {result.csv}, {result.plot}")
