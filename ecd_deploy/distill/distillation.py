@@ -85,6 +85,9 @@ class DistilledModel(TrainingModel):
         self.pretrained = FrozenTeacher(trained.network)
         self._of_student = KnowledgeReader(student, example)
         self._of_teacher = KnowledgeReader(trained.network, example)
+        if "fsp" in config.losses:
+            for reader in (self._of_student, self._of_teacher):
+                reader.require_inputs("fsp")
         self._factors = {str(loss): factor for loss, factor in config.weighted_losses}
         self.transfers = nn.ModuleDict(
             {

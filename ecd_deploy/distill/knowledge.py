@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill.outputs import feature_in
+from ecd_deploy.distill.outputs import feature_given, feature_in
 from ecd_deploy.distill.structure import find_structure
 from ecd_deploy.errors import StudentError
 
@@ -23,7 +23,8 @@ class Knowledge:
     """What one forward of a network showed.
 
     Attributes:
-        inputs: of each stage's first block, (N, C, H, W).
+        inputs: of each stage's first block, (N, C, H, W): the first such tensor that it is called with, by itself or
+            in a list; (N, 0, 0, 0) for a block that gets none. Only FSP compares them.
         stages: outputs of each stage's last block, (N, C, H, W).
         embedding: what the classifier gets, (N, features).
         logits: (N, classes).
@@ -75,42 +76,74 @@ class KnowledgeReader:
         """Name of the last stage's last block."""
         return self._last[-1]
 
+    def require_inputs(self, loss: str) -> None:
+        """See that each stage's first block gets a feature.
+
+        Args:
+            loss: whose name the error gives.
+
+        Raises:
+            StudentError: naming the blocks that get none.
+        """
+        without = [name for name, given in zip(self._first, self.shapes.inputs, strict=True) if not given.numel()]
+        if without:
+            raise StudentError(
+                f"method.pretrained.losses: '{loss}' compares what each stage gets with what it gives, and "
+                f"{', '.join(without)} is called with no tensor (N, C, H, W), nor with a tuple or list that holds one; "
+                "the other losses do not need it"
+            )
+
     @contextmanager
     def reading(self, network: nn.Module) -> Iterator[Knowledge]:
         """Collect knowledge, save the logits, while the context lasts; it is whole at its end.
 
         Raises:
-            StudentError: a block or the classifier was not called, or gives no feature.
+            StudentError: a stage's first block was not called, or its last gave no feature.
         """
-        inputs: dict[str, Tensor] = {}
+        inputs: dict[str, Tensor | None] = {}
         outputs: dict[str, Tensor] = {}
         embedding: dict[str, Tensor] = {}
         found = Knowledge()
         with ExitStack() as hooks:
             for name in self._first:
-                handle = network.get_submodule(name).register_forward_pre_hook(_taker(name, inputs))
+                handle = network.get_submodule(name).register_forward_pre_hook(_taker(name, inputs), with_kwargs=True)
                 hooks.callback(handle.remove)
             for name in self._last:
                 handle = network.get_submodule(name).register_forward_hook(_keeper(name, outputs))
                 hooks.callback(handle.remove)
             if self._classifier is not None:
                 handle = network.get_submodule(self._classifier).register_forward_pre_hook(
-                    _taker(self._classifier, embedding)
+                    _embedding_taker(self._classifier, embedding)
                 )
                 hooks.callback(handle.remove)
             yield found
-        found.inputs = [inputs[name] for name in self._first if name in inputs]
-        found.stages = [outputs[name] for name in self._last if name in outputs]
-        if not len(found.inputs) == len(found.stages) == len(self._last):
-            raise StudentError(f"the network did not call all of {', '.join((*self._first, *self._last))}")
+        missing = [name for name in self._first if name not in inputs]
+        missing += [name for name in self._last if name not in outputs and name not in missing]
+        if missing:
+            raise StudentError(f"the network did not call {', '.join(missing)}, or got no tensor (N, C, H, W) from it")
+        found.stages = [outputs[name] for name in self._last]
+        given = (inputs[name] for name in self._first)
+        found.inputs = [
+            stage.new_empty(len(stage), 0, 0, 0) if feature is None else feature
+            for feature, stage in zip(given, found.stages, strict=True)
+        ]
         last = embedding.get(self._classifier or "", found.stages[-1])
         found.embedding = last.mean(dim=(2, 3)) if last.ndim == 4 else last.flatten(1)
 
 
-def _taker(name: str, kept: dict[str, Tensor]) -> Callable[[nn.Module, Any], None]:
+def _taker(name: str, kept: dict[str, Tensor | None]) -> Callable[[nn.Module, Any, Any], None]:
+    def take(_module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+        feature = feature_given(arguments, keywords)
+        # a block may change what it gets in place
+        kept[name] = None if feature is None else feature.clone()
+
+    return take
+
+
+def _embedding_taker(name: str, kept: dict[str, Tensor]) -> Callable[[nn.Module, Any], None]:
     def take(_module: nn.Module, arguments: tuple[object, ...]) -> None:
         if arguments and isinstance(arguments[0], Tensor):
-            # a block may change what it gets in place
+            # what follows may change it in place
             kept[name] = arguments[0].clone()
 
     return take

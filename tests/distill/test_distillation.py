@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import DenseNet
 
 from ecd_deploy.distill import (
     DistilledModel,
@@ -17,7 +18,7 @@ from ecd_deploy.distill import (
     build_objective,
     build_training_model,
 )
-from ecd_deploy.errors import SplitError, UsageError
+from ecd_deploy.errors import SplitError, StudentError, UsageError
 from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.models import build_student
 from ecd_deploy.split import split_student
@@ -141,6 +142,81 @@ def test_knowledge_is_what_stages_and_classifier_see(name: str) -> None:
     else:
         assert found.embedding.shape[0] == 2
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+@pytest.fixture(scope="module")
+def densenet() -> DistilledModel:
+    """Its layers are called with the list of all features before them."""
+    torch.manual_seed(5)
+    teacher, student = (DenseNet(4, (2, 2, 2), 8, num_classes=5) for _ in range(2))
+    trained = TrainedTeacher(teacher, LABELS)
+    model = build_training_model(method("distil", ALL), student, example=torch.randn(2, 3, 32, 32), trained=trained)
+    assert isinstance(model, DistilledModel)
+    return model.train()
+
+
+def test_all_losses_compare_networks_whose_blocks_get_lists(densenet: DistilledModel) -> None:
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.autograd.backward(densenet(images, torch.arange(8))[-1])
+    missing = {name for name, one in densenet.named_parameters() if one.requires_grad and one.grad is None}
+    assert missing == set()
+
+
+def test_the_feature_of_a_list_is_what_the_block_before_gave(densenet: DistilledModel) -> None:
+    network = densenet.student
+    reader = KnowledgeReader(network, torch.randn(2, 3, 32, 32))
+    given: list[Tensor] = []
+    handle = network.get_submodule("features.transition1").register_forward_hook(
+        lambda _module, _arguments, output: given.append(output.clone())
+    )
+    with torch.no_grad(), reader.reading(network) as found:
+        network(torch.randn(2, 3, 32, 32))
+    handle.remove()
+    assert torch.equal(found.inputs[1], given[0])
+
+
+class Packed(nn.Module):
+    """A block that gets its feature in a dict, where nothing finds it, and returns it behind a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(4, 4, 3, padding=1, stride=2)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, packed: dict[str, Tensor]) -> tuple[int, Tensor]:
+        return 3, self.conv2(self.conv1(packed["feature"]).relu())
+
+
+class Unusual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.blocks = nn.ModuleList([Packed(), Packed()])
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        feature = self.stem(images)
+        for block in self.blocks:
+            _, feature = block({"feature": feature})
+        logits: Tensor = self.fc(feature.mean((2, 3)))
+        return logits
+
+
+def test_only_fsp_needs_what_blocks_get() -> None:
+    trained = TrainedTeacher(Unusual(), LABELS)
+    others = tuple(loss for loss in ALL if loss != "fsp")
+    model = build_training_model(method("distil", others), Unusual(), example=IMAGES, trained=trained).train()
+    torch.autograd.backward(model(IMAGES, torch.arange(8))[-1])
+    with pytest.raises(StudentError, match=r"'fsp' compares what each stage gets .* and blocks.0, blocks.1 is called"):
+        build_training_model(method("distil", ("kd", "fsp")), Unusual(), example=IMAGES, trained=trained)
+
+
+def test_a_stage_that_is_not_called_is_named() -> None:
+    network = build_student("resnet8", num_classes=5, in_channels=1)
+    reader = KnowledgeReader(network, IMAGES)
+    message = r"^the network did not call layer1.0, layer2.0, layer3.0, or got no tensor"
+    with pytest.raises(StudentError, match=message), reader.reading(network):
+        pass
 
 
 def test_what_is_missing_is_named() -> None:
