@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import html
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits
+from ecd_deploy.distill.outputs import feature_in, with_feature
 from ecd_deploy.errors import UsageError
 from ecd_deploy.pipelines.explain_figures import Panel, Row, draw_embeddings, draw_heat_maps
 from ecd_deploy.pipelines.explain_networks import Seen, networks_of, shared_data
@@ -89,11 +91,26 @@ def heat_maps(seen: Seen, images: Tensor, labels: Tensor) -> NDArray[np.float32]
             f"explain needs grad-cam, which cannot be imported ({error}); install it with "
             "pip install 'ecd-deploy[explain]'"
         ) from error
-    layer = seen.inside.get_submodule(seen.reader.last_block)
-    with torch.enable_grad(), GradCAMPlusPlus(seen.network, [layer]) as method:
-        found: NDArray[np.float32] = method(images, [ClassifierOutputTarget(label) for label in labels.tolist()])
+    # a block may return its feature among other things; this module returns it alone
+    feature = nn.Identity()
+    handle = seen.inside.get_submodule(seen.reader.last_block).register_forward_hook(_through(feature))
+    try:
+        with torch.enable_grad(), GradCAMPlusPlus(seen.network, [feature]) as method:
+            found: NDArray[np.float32] = method(images, [ClassifierOutputTarget(label) for label in labels.tolist()])
+    finally:
+        handle.remove()
     seen.network.zero_grad()
     return found
+
+
+def _through(feature: nn.Module) -> Callable[[nn.Module, Any, object], object]:
+    """A hook that passes a block's feature map through a module, whatever else the block returns."""
+
+    def passed(_module: nn.Module, _arguments: Any, output: object) -> object:
+        found = feature_in(output)
+        return output if found is None else with_feature(output, feature(found))
+
+    return passed
 
 
 def _embeddings(networks: Sequence[Seen], data: DataSplits, order: Tensor, samples: int, seed: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +53,35 @@ def test_heat_maps_are_grad_cam_plus_plus() -> None:
         np.testing.assert_allclose(found[image], heat.numpy(), atol=1e-4)
     assert all(parameter.grad is None for parameter in network.parameters())
     assert not any(module._forward_hooks for module in network.modules())
+
+
+class Paired(nn.Conv2d):
+    """Returns its feature in a list, behind a number."""
+
+    def forward(self, input: Tensor) -> Any:
+        return [3, super().forward(input)]
+
+
+class Packed(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers[1] = Paired(4, 5, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.layers(images)[1].tanh().mean((2, 3)))
+        return logits
+
+
+def test_heat_maps_are_the_same_where_a_block_returns_its_feature_in_a_list() -> None:
+    torch.manual_seed(0)
+    network, images, labels = Packed().eval(), torch.randn(3, 1, 6, 6), torch.tensor([2, 0, 1])
+    plain = Tiny().eval()
+    plain.load_state_dict(network.state_dict())
+    found, expected = (
+        heat_maps(Seen("tiny", one, one, KnowledgeReader(one, images)), images, labels) for one in (network, plain)
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert found.any()
 
 
 def test_embeddings_are_laid_out_the_same_for_a_seed() -> None:
