@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from benchmarks.figures import Figure, Report
-from ecd_deploy.config import DataConfig, Recipe, StudentConfig, TrainConfig
+from ecd_deploy.config import Recipe, StudentConfig, TrainConfig
 from ecd_deploy.data import load_data
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.distill import build_training_model
 from ecd_deploy.models import build_student
 from ecd_deploy.training import trainer

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ecd_deploy.config import DataConfig
 from ecd_deploy.data.arrays import open_cifar, open_digits
 from ecd_deploy.data.cache import default_cache_folder
 from ecd_deploy.data.digest import data_digest, with_files
@@ -15,6 +14,7 @@ from ecd_deploy.data.images import DataSplits
 from ecd_deploy.data.normalisation import choose_normalisation
 from ecd_deploy.data.source import Source
 from ecd_deploy.data.subsets import balanced_subset, stratified_cut
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
 
 _SAMPLE_IMAGES = 2048  # of training files: calibration and the measured normalisation are made from these

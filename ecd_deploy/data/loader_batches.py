@@ -13,11 +13,11 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from ecd_deploy.config import DataConfig
 from ecd_deploy.data.batches import Batch
 from ecd_deploy.data.decoding import Decoder, Failed, Made, Request, WorkLog, start_worker
 from ecd_deploy.data.images import ImageFiles, Normalisation
 from ecd_deploy.data.plan import StepPlan
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
 
 _START_METHOD = "fork"  # a worker then ends by itself within seconds if the training is killed

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ecd_deploy.config import DataConfig
 from ecd_deploy.data.images import Normalisation
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError, RecipeError
 
 _BLOCK_IMAGES = 1024

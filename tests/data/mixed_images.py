@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ecd_deploy.config import DataConfig
+from ecd_deploy.data_config import DataConfig
 
 CLASSES = ("cat", "dog", "fox")
 SIDE = 8

@@ -13,8 +13,8 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
-from ecd_deploy.config import DataConfig
 from ecd_deploy.data import load_data
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
 
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from ecd_deploy.config import DataConfig
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.decode import ImageShape, decode_into
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
 
 CLASSES = ("cat", "dog", "fox")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from ecd_deploy.config import DataConfig
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.data.normalisation import choose_normalisation, measure_normalisation
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError, RecipeError
 
 

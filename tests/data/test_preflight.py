@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ecd_deploy.config import DataConfig
 from ecd_deploy.data import DataSplits, load_data
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
 
 CLASSES = ("cat", "dog", "fox")
