@@ -57,7 +57,7 @@ def measure() -> Report:
     mixed = loader_path.measure(Path(root), ROUNDS)
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
-    images = len(data.train) + len(data.validation) + len(data.test)
+    images = sum(len(split) for split in (data.train, data.validation, data.test) if split is not None)
     return Report(
         benchmark="data_path",
         figures=(

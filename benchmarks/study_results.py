@@ -17,7 +17,7 @@ from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.compare import compare
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME
 from ecd_deploy.pipelines.study import Study, load_study, recipe_of, run_directory
-from ecd_deploy.pipelines.study_plot import plot
+from ecd_deploy.pipelines.study_plot import curve_of, plot
 from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
 from ecd_deploy.pipelines.study_table import Row, check_pairs, rows, to_csv, to_markdown
 
@@ -42,10 +42,7 @@ def collect(name: str, study: Study, out: Path) -> Report:
     runs = [ArmRun.model_validate(entry["run"]) for entry in found]
     check_pairs(study, runs)
     table = rows(study, runs)
-    curves = {
-        (run.arm, run.seed): tuple(100 * float(epoch["validation_top1"]) for epoch in entry["epochs"])
-        for run, entry in zip(runs, found, strict=True)
-    }
+    curves = {(run.arm, run.seed): curve_of(entry["epochs"]) for run, entry in zip(runs, found, strict=True)}
     write_atomic(RESULTS / f"{name}.md", to_markdown(study, table, runs).encode())
     write_atomic(RESULTS / f"{name}.csv", to_csv(table).encode())
     write_atomic(RESULTS / f"{name}.svg", plot(study, curves, table, "svg"))

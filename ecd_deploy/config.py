@@ -62,7 +62,9 @@ class TrainConfig(Section):
         default=True, description="Evaluate the teacher too after each epoch; without, evaluation is cheaper."
     )
     select: Literal["best", "last"] = Field(
-        default="best", description="Which weights are deployed: best on the validation split, or of the last epoch."
+        default="best",
+        description="Which weights are deployed: best on the validation split, or of the last epoch. Without a "
+        "validation split (data.validation_fraction 0) it must be last.",
     )
     checkpoint_minutes: NonNegativeFloat = Field(
         default=10.0, description="Minutes after which a checkpoint is saved within an epoch; 0: at its end only."
@@ -98,6 +100,22 @@ class Recipe(Section):
     export: ExportConfig = ExportConfig()
     profile: ProfileConfig = ProfileConfig()
     gate: GateConfig = GateConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.data.validation_fraction > 0:
+            return self
+        if self.train.select == "best":
+            raise ValueError(
+                "data.validation_fraction 0 leaves no images on which an epoch could be found best: it needs "
+                "train.select 'last', which is 'best'"
+            )
+        if self.export.int8.max_drop is not None:
+            raise ValueError(
+                f"export.int8.max_drop {self.export.int8.max_drop} is watched on the validation split, and "
+                "data.validation_fraction 0 leaves none: remove it, or set gate.max_drop, which is of the test images"
+            )
+        return self
 
     def canonical_json(self) -> str:
         """The resolved recipe as one JSON line with sorted keys."""

@@ -22,8 +22,10 @@ class DataConfig(Section):
     image_size: PositiveInt | None = Field(
         default=None, description="Side in pixels; larger images are resized and centre-cropped. Default: as stored."
     )
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.1, description="Share of the training images cut off, by seed, for selecting the best epoch."
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1,
+        description="Share of the training images cut off, by seed, for selecting the best epoch; 0 trains on all of "
+        "them, without accuracy by epoch, and needs train.select 'last'.",
     )
     train_limit: PositiveInt | None = Field(
         default=None, description="Use at most this many training images (class-balanced, before the cut)."

@@ -54,7 +54,8 @@ class Int8Config(Section):
     max_drop: Fraction | None = Field(
         default=None,
         description="Largest top-1 loss on the validation split; beyond it the layers that hurt most go back to "
-        "float. Default: gate.max_drop, or 0.01 where that is not set.",
+        "float. Default: gate.max_drop, or 0.01 where that is not set. Without a validation split nothing goes back, "
+        "and the test images decide (gate.max_drop).",
     )
 
     @property

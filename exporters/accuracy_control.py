@@ -27,14 +27,15 @@ class Controlled:
 
     Attributes:
         float_nodes: that went back to float, in the order they did.
-        float_top1, full_int8_top1, top1: of fp32, of everything quantised, and of `model`, as fractions.
+        float_top1, full_int8_top1, top1: of fp32, of everything quantised, and of `model`, as fractions; None if there
+            were no validation images.
     """
 
     model: onnx.ModelProto
-    float_nodes: tuple[str, ...]
-    float_top1: float
-    full_int8_top1: float
-    top1: float
+    float_nodes: tuple[str, ...] = ()
+    float_top1: float | None = None
+    full_int8_top1: float | None = None
+    top1: float | None = None
 
 
 def quantise_within(

@@ -17,14 +17,14 @@ class ExportContext:
 
     Attributes:
         train: to calibrate on.
-        validation: to see what quantisation costs.
+        validation: to see what quantisation costs; None if the run trained on every image.
         normalisation: of both.
         seed: of the choice of calibration images.
         max_drop: largest loss of top-1 on the validation images, a fraction, where the format sets none itself.
     """
 
     train: ImageSet
-    validation: ImageSet
+    validation: ImageSet | None
     normalisation: Normalisation
     seed: int = 0
     max_drop: float = 0.01

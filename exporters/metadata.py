@@ -36,11 +36,13 @@ class Quantisation(BaseModel):
     calibration_images: int
     calibration_indices_sha256: str = Field(description="Of the indices in the training split, as a JSON list.")
     calibration_pixels_sha256: str = Field(description="Of the uint8 images themselves, in that order.")
-    validation_images: int
-    float_top1: float = Field(description="Of the fp32 model on the validation split, a fraction.")
-    full_int8_top1: float = Field(description="With every layer that can be quantised in INT8.")
-    top1: float = Field(description="As written.")
-    max_drop: float = Field(description="The margin that accuracy control kept.")
+    validation_images: int = Field(description="0: the run had no validation split, and nothing was watched.")
+    float_top1: float | None = Field(
+        description="Of the fp32 model on the validation split, a fraction; this and what follows is None without one."
+    )
+    full_int8_top1: float | None = Field(description="With every layer that can be quantised in INT8.")
+    top1: float | None = Field(description="As written.")
+    max_drop: float | None = Field(description="The margin that accuracy control kept.")
     float_nodes: tuple[str, ...] = Field(description="Nodes that went back to float, in the order they did.")
 
 

@@ -1,4 +1,7 @@
-"""ONNX in INT8: quantised statically, calibrated on training images, its accuracy watched on validation images."""
+"""ONNX in INT8: quantised statically, calibrated on training images, its accuracy watched on validation images.
+
+Without validation images everything is quantised and nothing watched; what that costs is measured on the test images.
+"""
 
 from __future__ import annotations
 
@@ -79,17 +82,21 @@ class Int8OnnxExporter(OnnxFormat):
             for images, _ in context.batches(chosen, _CALIBRATION_BATCH)
         ]
 
+        validation = context.validation
+        if validation is None:
+            with calibrated(model, batches, self._config) as quantiser:
+                return Controlled(quantiser.quantise(quantiser.nodes))
+
         def logits(candidate: onnx.ModelProto, limit: int | None) -> NDArray[np.float32]:
-            images = context.validation
+            images = validation
             if limit is not None:
                 images = ImageSet(images.images[:limit], images.labels[:limit])
             session = open_session(candidate.SerializeToString(), 1, self.format)
             predictor = session_predictor(session, metadata)
             return np.concatenate([predictor(batch) for batch, _ in context.batches(images, _VALIDATION_BATCH)])
 
-        labels = context.validation.labels.numpy()
         with calibrated(model, batches, self._config) as quantiser:
-            return quantise_within(quantiser, model, logits, labels, self._margin(context))
+            return quantise_within(quantiser, model, logits, validation.labels.numpy(), self._margin(context))
 
     def _margin(self, context: ExportContext) -> float:
         return context.max_drop if self._config.max_drop is None else self._config.max_drop
@@ -108,10 +115,10 @@ class Int8OnnxExporter(OnnxFormat):
             calibration_images=len(indices),
             calibration_indices_sha256=sha256_bytes(json.dumps(indices).encode()),
             calibration_pixels_sha256=sha256_bytes(chosen.images.numpy().tobytes()),
-            validation_images=len(context.validation),
+            validation_images=0 if context.validation is None else len(context.validation),
             float_top1=controlled.float_top1,
             full_int8_top1=controlled.full_int8_top1,
             top1=controlled.top1,
-            max_drop=self._margin(context),
+            max_drop=None if context.validation is None else self._margin(context),
             float_nodes=controlled.float_nodes,
         )

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecd_deploy.config import DataConfig, Recipe, builtin_recipes, load_recipe, parse_recipe
+from ecd_deploy.config import Recipe, builtin_recipes, load_recipe, parse_recipe
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import RecipeError, UsageError
 from ecd_deploy.method_config import MethodConfig
 

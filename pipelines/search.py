@@ -56,7 +56,7 @@ def search(
         recipe: of all students but for the student's name; its `[gate]` decides.
         students: names, in any order.
         out: gets a folder a student, `search.json`, `search.md`, `pareto.png` and `pareto.svg`.
-        rule: when to give a training up; None for never.
+        rule: when to give a training up; None for never. Without a validation split it is left out, and said so.
         resume: go on with the search in `out`.
         every: train larger ones than the smallest that passes, too.
         host: `user@device`, where latency is measured over ssh; None for here.
@@ -72,6 +72,10 @@ def search(
         raise UsageError(f"name each student once: {', '.join(students) or 'there is none'}")
     if not resume and out.is_dir() and any(out.iterdir()):
         raise RunDirectoryError(f"{out} is not empty; add --resume to go on with the search in it, or choose another")
+    if rule is not None and recipe.data.validation_fraction == 0:
+        # not refused: the rule only saves time, and is on unless it is switched off
+        console.print("no training is given up early: data.validation_fraction is 0, so none is measured by epoch")
+        rule = None
     data = load_data(recipe.data, seed=recipe.seed)
     recipes = {name: recipe_of(recipe, name) for name in students}
     measure = partial(measure_cost, data=data, host=host, python=python)

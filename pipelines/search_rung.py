@@ -9,6 +9,7 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -58,7 +59,7 @@ class EarlyStop(BaseModel):
 
     The student is stopped if, once `share` of the epochs are done, its best validation top-1 is more than `margin`
     below the limit. This is a rule of thumb, not a bound: the last epochs of a decaying learning rate can gain several
-    points, which is what the margin is for.
+    points, which is what the margin is for. Without a validation split it cannot be applied.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -173,14 +174,14 @@ def train_rung(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | None,
             while child.poll() is None:
                 time.sleep(_POLL_SECONDS)
                 if rule is not None and reason is None:
-                    reason = rule.reason(_curve(root), recipe.train.epochs, recipe.gate.min_top1)
+                    reason = rule.reason(_curve(_epochs(root)), recipe.train.epochs, recipe.gate.min_top1)
                     if reason is not None:
                         console.print(f"{cost.student}: stopped, {reason}")
                         child.terminate()
         finally:
             if child.poll() is None:
                 child.terminate()
-    epochs = len(_curve(root))
+    epochs = len(_epochs(root))
     if child.returncode == Terminated.exit_code and reason is not None:
         return Rung(cost=cost, state=State.HOPELESS, because=reason, epochs=epochs)
     if child.returncode in (Interrupted.exit_code, Terminated.exit_code):
@@ -219,7 +220,13 @@ def _size_check(size: float, limit: float) -> Check:
     return Check(name=name, value=size, bound=None, limit=limit, unit="MB", verdict=verdict, reason=reason)
 
 
-def _curve(root: Path) -> list[float]:
+def _epochs(root: Path) -> list[dict[str, Any]]:
+    """The whole lines of a training's `metrics.jsonl` so far."""
     log = root / "metrics.jsonl"
     lines = log.read_bytes().splitlines(keepends=True) if log.is_file() else []
-    return [float(json.loads(line)["validation_top1"]) for line in lines if line.endswith(b"\n")]
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def _curve(epochs: list[dict[str, Any]]) -> list[float]:
+    """Validation top-1 by epoch; empty without a validation split."""
+    return [float(epoch["validation_top1"]) for epoch in epochs if "validation_top1" in epoch]

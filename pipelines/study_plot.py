@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecd_deploy.pipelines.picture import PictureFormat, render
 from ecd_deploy.pipelines.study import Study, run_directory
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Curve = tuple[float, ...]
-"""Validation top-1 of the student in percent, epoch by epoch."""
+"""Validation top-1 of the student in percent, epoch by epoch; empty without a validation split."""
 
 _FEW_ARMS = 10
 _HEIGHT = 5.0
@@ -61,7 +61,7 @@ _Colours = Mapping[str, tuple[float, float, float, float]]
 def _draw_curves(axes: Axes, study: Study, curves: Mapping[tuple[str, int], Curve], colours: _Colours) -> None:
     axes.set(xlabel="epoch", ylabel="student's validation top-1 (%)")
     for arm in study.arms:
-        own = [curve for (name, _), curve in curves.items() if name == arm.name]
+        own = [curve for (name, _), curve in curves.items() if name == arm.name and curve]
         if not own:
             continue
         columns = list(zip(*own, strict=True))
@@ -71,7 +71,10 @@ def _draw_curves(axes: Axes, study: Study, curves: Mapping[tuple[str, int], Curv
         colour = colours[arm.name]
         axes.plot(epochs, means, marker=marker, label=arm.title, color=colour)
         axes.fill_between(epochs, list(map(min, columns)), list(map(max, columns)), color=colour, alpha=0.2)
-    axes.legend(fontsize="small")
+    if axes.lines:
+        axes.legend(fontsize="small")
+    else:
+        axes.text(0.5, 0.5, "no curves: the runs have no validation split", ha="center", transform=axes.transAxes)
 
 
 def _draw_differences(axes: Axes, study: Study, compared: Sequence[Row], colours: _Colours) -> None:
@@ -92,6 +95,11 @@ def _draw_differences(axes: Axes, study: Study, compared: Sequence[Row], colours
     axes.set_ylim(len(labels) - 0.5, -0.5)
 
 
+def curve_of(epochs: Iterable[Mapping[str, Any]]) -> Curve:
+    """The curve of a run's `metrics.jsonl`, one mapping a line."""
+    return tuple(100 * float(epoch["validation_top1"]) for epoch in epochs if "validation_top1" in epoch)
+
+
 def _curve(root: Path) -> Curve:
     lines = (root / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return tuple(100 * float(json.loads(line)["validation_top1"]) for line in lines)
+    return curve_of(json.loads(line) for line in lines)

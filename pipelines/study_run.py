@@ -68,9 +68,11 @@ class ArmRun(BaseModel):
         initial_student: digest of the student before the first step.
         test_images: measured on.
         last: of the last epoch's weights.
-        best: of the weights of the epoch that was best for the student, chosen on the validation split.
-        best_epoch: that epoch.
-        own_best: of each head its own best epoch, whose weights are not kept; None in runs that did not record it.
+        best: of the weights of the epoch that was best for the student, chosen on the validation split; None without
+            one.
+        best_epoch: that epoch; None likewise.
+        own_best: of each head its own best epoch, whose weights are not kept; None in runs that did not record it, and
+            without a validation split.
         seconds: wall time of all epochs.
         peak_memory_mib: largest resident memory of the process; None if it did other work too, if it went on with a
             training that another one began, or if a GPU trained.
@@ -88,8 +90,8 @@ class ArmRun(BaseModel):
     initial_student: str
     test_images: int
     last: HeadTop1
-    best: HeadTop1
-    best_epoch: int
+    best: HeadTop1 | None
+    best_epoch: int | None
     own_best: HeadBests | None = None
     seconds: float
     peak_memory_mib: float | None
@@ -117,8 +119,10 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
         history = [EpochRecord.model_validate_json(line) for line in (root / _METRICS_NAME).read_bytes().splitlines()]
         load_weights(root, "last", model)
         last = _test(model, data, recipe)
-        load_weights(root, "best", model)
-        best = _test(model, data, recipe)
+        best = None
+        if result.best is not None:
+            load_weights(root, "best", model)
+            best = _test(model, data, recipe)
         # of a training that another process began, this one's peak is only a part
         host, gpu = (None, None) if begun else _peak_memory(own_process=own_process)
         run = ArmRun(
@@ -130,7 +134,7 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
             test_images=len(data.test),
             last=last,
             best=best,
-            best_epoch=result.best.epoch,
+            best_epoch=None if result.best is None else result.best.epoch,
             own_best=own_bests(result.best, history),
             seconds=result.seconds,
             peak_memory_mib=host,
@@ -154,8 +158,10 @@ def _test(model: TrainingModel, data: DataSplits, recipe: Recipe) -> HeadTop1:
     return HeadTop1(student=student, teacher=teacher, ensemble=ensemble)
 
 
-def own_bests(best: EpochScore, history: Sequence[EpochRecord]) -> HeadBests:
-    """Find each head's best epoch; the student's is known as `best`."""
+def own_bests(best: EpochScore | None, history: Sequence[EpochRecord]) -> HeadBests | None:
+    """Find each head's best epoch; the student's is known as `best`, and None without a validation split."""
+    if best is None or best.validation_top1 is None:
+        return None
     return HeadBests(
         student=HeadBest(epoch=best.epoch, validation_top1=best.validation_top1),
         teacher=_own_best([(record.epoch, record.teacher_validation_top1) for record in history]),

@@ -12,7 +12,8 @@ from typing import Any
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.measure.paired import paired_interval
 from ecd_deploy.pipelines.study import Arm, Study
-from ecd_deploy.pipelines.study_run import ArmRun, HeadBest, HeadBests
+from ecd_deploy.pipelines.study_run import ArmRun, HeadBest, HeadBests, HeadTop1
+from ecd_deploy.pipelines.training_text import NO_VALIDATION
 
 _ENOUGH_SEEDS = 5
 
@@ -57,7 +58,7 @@ class Row:
     baseline: str
     seeds: int
     last: Spread
-    best: Spread
+    best: Spread | None
     teacher_last: Spread | None
     teacher_best: Spread | None
     ensemble_last: Spread | None
@@ -127,6 +128,8 @@ def _notes(study: Study, runs: Sequence[ArmRun]) -> str:
         "seeds."
     )
     notes = [reading]
+    if any(run.best is None for run in runs):
+        notes.append(f"*best* is empty where {NO_VALIDATION}.")
     if any(run.last.teacher is not None for run in runs):
         notes.append("Teacher and ensemble are tested in the same two epochs: the best one is the student's own.")
         if any(run.own_best is not None for run in runs):
@@ -156,11 +159,11 @@ def _row(study: Study, arm: Arm, runs: Sequence[ArmRun]) -> Row:
         baseline=baseline.name,
         seeds=len(own),
         last=_spread([run.last.student for run in own.values()]),
-        best=_spread([run.best.student for run in own.values()]),
+        best=_best_of(own.values(), lambda heads: heads.student),
         teacher_last=_spread_of(own.values(), lambda run: run.last.teacher),
-        teacher_best=_spread_of(own.values(), lambda run: run.best.teacher),
+        teacher_best=_best_of(own.values(), lambda heads: heads.teacher),
         ensemble_last=_spread_of(own.values(), lambda run: run.last.ensemble),
-        ensemble_best=_spread_of(own.values(), lambda run: run.best.ensemble),
+        ensemble_best=_best_of(own.values(), lambda heads: heads.ensemble),
         validation_best=_validation_of(own.values(), lambda bests: bests.student),
         teacher_validation_best=_validation_of(own.values(), lambda bests: bests.teacher),
         ensemble_validation_best=_validation_of(own.values(), lambda bests: bests.ensemble),
@@ -182,6 +185,10 @@ def _spread(fractions: Sequence[float]) -> Spread:
 def _spread_of(runs: Iterable[ArmRun], pick: Callable[[ArmRun], float | None]) -> Spread | None:
     values = [value for run in runs if (value := pick(run)) is not None]
     return _spread(values) if values else None
+
+
+def _best_of(runs: Iterable[ArmRun], pick: Callable[[HeadTop1], float | None]) -> Spread | None:
+    return _spread_of(runs, lambda run: None if run.best is None else pick(run.best))
 
 
 def _validation_of(runs: Iterable[ArmRun], pick: Callable[[HeadBests], HeadBest | None]) -> Spread | None:

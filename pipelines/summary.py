@@ -8,15 +8,13 @@ from rich.console import Console
 
 from ecd_deploy.pipelines.gate_text import print_gate
 from ecd_deploy.pipelines.report import HTML_NAME, RunResults
+from ecd_deploy.pipelines.training_text import describe_training
 
 
 def print_summary(results: RunResults, root: Path, console: Console) -> None:
     """Print accuracy, artefacts, latency and the gate of a finished run."""
     training, paired = results.training, results.validation.onnx_top1
-    console.print(
-        f"validation top-1: last {training.last.validation_top1:.2%}, "
-        f"best {training.best.validation_top1:.2%} (epoch {training.best.epoch})"
-    )
+    console.print(describe_training(training))
     console.print(
         f"test top-1, {paired.candidate.images} images: ONNX {paired.candidate.accuracy:.2%}, "
         f"PyTorch {paired.reference.accuracy:.2%}"

@@ -132,6 +132,19 @@ def test_a_recipe_without_a_mixture_has_the_digest_it_had_before_that_could_be_a
     assert parse_recipe(recipe_to_toml(balanced), "b") == balanced
 
 
+def test_training_on_every_image_needs_the_last_weights_and_no_watch_over_quantisation() -> None:
+    with pytest.raises(RecipeError, match=r"data\.validation_fraction 0 .*train\.select 'last', which is 'best'"):
+        load_recipe("digits", ("data.validation_fraction=0", "train.select=best"))
+    everything = ("data.validation_fraction=0", "train.select=last")
+    with pytest.raises(RecipeError, match=r"export\.int8\.max_drop 0\.02 .*data\.validation_fraction 0"):
+        load_recipe("digits", (*everything, "export.int8.max_drop=0.02"))
+    recipe = load_recipe("digits", everything)
+    assert recipe.data.validation_fraction == 0
+    assert parse_recipe(recipe_to_toml(recipe), "b") == recipe
+    with pytest.raises(RecipeError, match=r"data\.validation_fraction: .*greater than or equal to 0"):
+        load_recipe("digits", ("data.validation_fraction=-0.1",))
+
+
 def test_schema_names_every_section() -> None:
     schema = json.dumps(Recipe.model_json_schema())
     for section in ("data", "student", "method", "train", "export", "profile", "gate"):

@@ -117,14 +117,11 @@ def train(
     """Train only, into RUN_DIR."""
     loaded = _recipe_of(run_dir, recipe, overrides + _SKIP_BAD * skip_bad, resume=resume)
     from ecd_deploy.pipelines.steps import run_train
+    from ecd_deploy.pipelines.training_text import describe_training
 
     result = run_train(loaded, run_dir, resume=resume, console=console(), accept_changes=accept_changes)
     if result is not None:
-        last, best = result.last, result.best
-        click.echo(
-            f"student top-1 on the validation split: last {last.validation_top1:.2%} (epoch {last.epoch}), "
-            f"best {best.validation_top1:.2%} (epoch {best.epoch})"
-        )
+        click.echo(describe_training(result))
 
 
 @cli.command()

@@ -93,13 +93,14 @@ class DataSplits:
 
     Attributes:
         train: what is trained on; where `train_files` are, a sample of them at the images' size, for calibration.
+        validation: None if every training image is trained on.
         classes: names, in the order of the labels.
-        digest: SHA-256 over the images, labels and classes of all three splits, and over the training files.
+        digest: SHA-256 over the images, labels and classes of all splits, and over the training files.
         train_files: what is trained on instead of `train`, decoded anew each epoch.
     """
 
     train: ImageSet
-    validation: ImageSet
+    validation: ImageSet | None
     test: ImageSet
     classes: tuple[str, ...]
     normalisation: Normalisation

@@ -62,13 +62,13 @@ class TrainingProgress:
         """Print the epoch's line."""
         if self._console is None:
             return
-        teacher = record.teacher_validation_top1
+        student, teacher = record.validation_top1, record.teacher_validation_top1
         beside = "" if teacher is None else f", teacher {teacher:.2%}"
+        accuracy = "" if student is None else f"validation top-1: student {student:.2%}{beside}  "
         width = len(str(self._epochs))
         self._console.print(
             f"epoch {record.epoch:>{width}}/{self._epochs}  loss {record.loss:.4f}  "
-            f"validation top-1: student {record.validation_top1:.2%}{beside}  "
-            f"rate {record.learning_rate:.4g}  {record.seconds:.1f} s",
+            f"{accuracy}rate {record.learning_rate:.4g}  {record.seconds:.1f} s",
             highlight=False,
             soft_wrap=True,
         )

@@ -10,7 +10,7 @@ class _Frozen(BaseModel):
 
 
 class EpochScore(_Frozen):
-    """Accuracy on the validation split after an epoch, as fractions.
+    """Accuracy on the validation split after an epoch, as fractions; None throughout if there is no such split.
 
     Attributes:
         epoch: counted from 1.
@@ -22,7 +22,7 @@ class EpochScore(_Frozen):
 
     epoch: int
     step: int
-    validation_top1: float
+    validation_top1: float | None = None
     teacher_validation_top1: float | None = None
     ensemble_validation_top1: float | None = None
 
@@ -72,7 +72,8 @@ class TrainingResult(_Frozen):
         epochs: done, those before a resume included.
         steps: optimiser steps done.
         last: the last epoch's score.
-        best: the score of the epoch with the highest validation top-1; the earliest of equals.
+        best: the score of the epoch with the highest validation top-1, the earliest of equals; None without a
+            validation split.
         seconds: wall time of all epochs.
         threads: CPU threads of torch in each process.
         processes: over which each step was spread.
@@ -81,12 +82,16 @@ class TrainingResult(_Frozen):
     epochs: int
     steps: int
     last: EpochScore
-    best: EpochScore
+    best: EpochScore | None
     seconds: float
     threads: int
     processes: int
 
 
-def best_score(history: tuple[EpochRecord, ...]) -> EpochScore:
-    """The score with the highest validation top-1; the earliest of equals."""
-    return max(history, key=lambda record: (record.validation_top1, -record.epoch)).score()
+def best_score(history: tuple[EpochRecord, ...]) -> EpochScore | None:
+    """The score with the highest validation top-1, the earliest of equals; None if no epoch was evaluated."""
+    evaluated = [(record.validation_top1, record) for record in history if record.validation_top1 is not None]
+    if not evaluated:
+        return None
+    _, best = max(evaluated, key=lambda entry: (entry[0], -entry[1].epoch))
+    return best.score()

@@ -80,7 +80,7 @@ class CheckpointState(_Frozen):
         training: which training it is of.
         step: optimiser steps done.
         history: the record of every finished epoch, from which `metrics.jsonl` is restored.
-        best: the best score so far; None before the first epoch is finished.
+        best: the best score so far; None before the first epoch is finished, and without a validation split.
         running: None if the checkpoint is of the end of an epoch.
         scaler: None unless training in fp16.
     """

@@ -94,10 +94,7 @@ class Trainer:
         losses = self._train(epoch, before, started)
         self._require_finite()
         share_buffers(self.model, self.accelerator)
-        evaluated = self.model if self.recipe.train.teacher_accuracy else PlainModel(self.model.student)
-        accuracies = top1(
-            evaluated, self.data.validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
-        )
+        accuracies = self._evaluate()
         record = self._record(epoch, losses.means(), accuracies, time.perf_counter() - started)
         self.history = (*self.history, record)
         if self.log is not None:
@@ -106,6 +103,15 @@ class Trainer:
         self.progress.finish_epoch(record)
         if signal_number := highest(self.stop.signal_number, self.accelerator):
             raise stopped(signal_number, self.step, self._all_steps())
+
+    def _evaluate(self) -> tuple[float, ...]:
+        """Top-1 of each head on the validation split, the student's first; empty if there is none."""
+        if self.data.validation is None:
+            return ()
+        evaluated = self.model if self.recipe.train.teacher_accuracy else PlainModel(self.model.student)
+        return top1(
+            evaluated, self.data.validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
+        )
 
     def _train(self, epoch: int, before: RunningEpoch | None, started: float) -> EpochLosses:
         self.wrapped.train()
@@ -155,7 +161,7 @@ class Trainer:
                 training=self.identity,
                 step=self.step,
                 history=self.history,
-                best=best_score(self.history) if self.history else None,
+                best=best_score(self.history),
                 running=running,
                 scaler=scaler_state(self.accelerator),
             )
@@ -173,8 +179,7 @@ class Trainer:
                 )
 
     def _record(self, epoch: int, losses: MeanLosses, accuracies: tuple[float, ...], seconds: float) -> EpochRecord:
-        student_top1, *others = accuracies
-        teacher_top1, ensemble_top1, *_ = (*others, None, None)
+        student_top1, teacher_top1, ensemble_top1, *_ = (*accuracies, None, None, None)
         return EpochRecord(
             epoch=epoch,
             step=self.step,

@@ -23,18 +23,26 @@ def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Modu
         model: built as it was for the training.
 
     Raises:
-        CheckpointError: there is no checkpoint, it is damaged, or it is of another model.
+        CheckpointError: there is no checkpoint, it is damaged, or it is of another model; or the best epoch is asked
+            for of a training without a validation split.
     """
     store = CheckpointStore(directory / CHECKPOINTS)
     checkpoint = store.newest()
     if checkpoint is None:
         raise CheckpointError(f"no checkpoint below {directory / CHECKPOINTS}: train first")
-    if checkpoint.state.running is not None or checkpoint.state.best is None:
+    if checkpoint.state.running is not None or not checkpoint.state.history:
         raise CheckpointError(
             f"the training was stopped after step {checkpoint.state.step}, within an epoch: go on with --resume"
         )
-    if which == "best" and checkpoint.state.best.step != checkpoint.state.step:
-        checkpoint = store.read(store.path_of(checkpoint.state.best.step))
+    if which == "best":
+        best = checkpoint.state.best
+        if best is None:
+            raise CheckpointError(
+                f"the training below {directory} had no validation split (data.validation_fraction 0), so none of its "
+                "epochs is known as the best: take the weights of the last (train.select 'last')"
+            )
+        if best.step != checkpoint.state.step:
+            checkpoint = store.read(store.path_of(best.step))
     assign_weights(model, checkpoint.weights)
 
 

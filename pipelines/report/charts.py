@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -34,34 +34,34 @@ class Curve:
 
 
 def training_curves(epochs: Sequence[EpochRecord]) -> str:
-    """Validation top-1 and loss by epoch, of the student and of its teacher if there is one."""
+    """Validation top-1 and loss by epoch, of the student and of its teacher if there is one.
+
+    Without a validation split, the loss alone.
+    """
     with _style():
-        figure, accuracy, loss = _two_charts()
-        _curve(accuracy, epochs, [100 * entry.validation_top1 for entry in epochs], "student", STUDENT_COLOUR)
+        figure, accuracy, loss = _charts(epochs)
+        student = _percent(entry.validation_top1 for entry in epochs)
+        teacher = _percent(entry.teacher_validation_top1 for entry in epochs)
+        _curve(accuracy, epochs, student, "student", STUDENT_COLOUR)
         _curve(loss, epochs, [entry.student_loss for entry in epochs], "student", STUDENT_COLOUR)
-        teacher = [entry.teacher_validation_top1 for entry in epochs]
-        if None not in teacher:
-            _curve(accuracy, epochs, [100 * (value or 0) for value in teacher], "teacher", TEACHER_COLOUR, "--")
-            _curve(loss, epochs, [entry.teacher_loss or 0 for entry in epochs], "teacher", TEACHER_COLOUR, "--")
+        _curve(accuracy, epochs, teacher, "teacher", TEACHER_COLOUR, "--")
+        _curve(loss, epochs, [entry.teacher_loss for entry in epochs], "teacher", TEACHER_COLOUR, "--")
         return _finished(figure, accuracy, loss, "training")
 
 
 def compared_curves(first: Curve, others: Sequence[Curve]) -> str:
-    """Validation top-1 and loss by epoch of the students of several runs, told apart by colour and by line."""
+    """Validation top-1 and loss by epoch of the students of several runs, told apart by colour and by line.
+
+    Runs without a validation split have the loss alone.
+    """
     with _style():
-        figure, accuracy, loss = _two_charts()
+        figure, accuracy, loss = _charts([entry for curve in (first, *others) for entry in curve.epochs])
         looks = zip(cycle(_OTHER_COLOURS), cycle(_OTHER_STYLES), strict=False)
         for curve, (colour, style) in zip(
             (first, *others), ((STUDENT_COLOUR, "-"), *islice(looks, len(others))), strict=True
         ):
-            _curve(
-                accuracy,
-                curve.epochs,
-                [100 * entry.validation_top1 for entry in curve.epochs],
-                curve.name,
-                colour,
-                style,
-            )
+            top1 = _percent(entry.validation_top1 for entry in curve.epochs)
+            _curve(accuracy, curve.epochs, top1, curve.name, colour, style)
             _curve(loss, curve.epochs, [entry.student_loss for entry in curve.epochs], curve.name, colour, style)
         return _finished(figure, accuracy, loss, "compared")
 
@@ -107,28 +107,45 @@ def _label(name: str) -> str:
     return (" " * short.startswith("_") + short).replace("$", r"\$")
 
 
-def _two_charts() -> tuple[Figure, Axes, Axes]:
+def _charts(epochs: Sequence[EpochRecord]) -> tuple[Figure, Axes | None, Axes]:
+    """A figure with a chart for accuracy, None if no epoch has any, and one for the loss."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
+    if all(entry.validation_top1 is None for entry in epochs):
+        return figure, None, figure.subplots()
     accuracy, loss = figure.subplots(1, 2)
     return figure, accuracy, loss
 
 
-def _finished(figure: Figure, accuracy: Axes, loss: Axes, name: str) -> str:
-    accuracy.set_ylabel("validation top-1, %")
+def _finished(figure: Figure, accuracy: Axes | None, loss: Axes, name: str) -> str:
     loss.set_ylabel("cross-entropy")
-    for axes in (accuracy, loss):
+    if accuracy is not None:
+        accuracy.set_ylabel("validation top-1, %")
+    for axes in (loss,) if accuracy is None else (accuracy, loss):
         axes.set_xlabel("epoch")
         axes.legend(frameon=False)
     return _svg(figure, name)
 
 
 def _curve(
-    axes: Axes, epochs: Sequence[EpochRecord], values: Sequence[float], label: str, colour: str, style: str = "-"
+    axes: Axes | None,
+    epochs: Sequence[EpochRecord],
+    values: Sequence[float | None],
+    label: str,
+    colour: str,
+    style: str = "-",
 ) -> None:
+    """Draw a value of each epoch; nothing where an epoch has none."""
+    present = [value for value in values if value is not None]
+    if axes is None or len(present) < len(epochs):
+        return
     marker = "o" if len(epochs) == 1 else ""
     axes.plot(
-        [entry.epoch for entry in epochs], values, style, label=_label(label), color=colour, linewidth=2, marker=marker
+        [entry.epoch for entry in epochs], present, style, label=_label(label), color=colour, linewidth=2, marker=marker
     )
+
+
+def _percent(fractions: Iterable[float | None]) -> list[float | None]:
+    return [None if fraction is None else 100 * fraction for fraction in fractions]
 
 
 def _svg(figure: Figure, name: str) -> str:

@@ -16,6 +16,8 @@ from ecd_deploy.pipelines.report.samples import sample_section
 from ecd_deploy.pipelines.report.section import Cell, Section, Table
 from ecd_deploy.pipelines.run_directory import RECIPE_NAME
 from ecd_deploy.pipelines.split_text import describe_proof
+from ecd_deploy.pipelines.training_text import NO_VALIDATION
+from ecd_deploy.training import EpochScore
 
 _SLOWEST_LAYERS = 40
 
@@ -83,26 +85,27 @@ def _accuracy(results: RunResults) -> Section:
 
 def _training(results: RunResults) -> Section:
     training = results.training
-    rows = []
-    for name, score in (("last", training.last), ("best", training.best)):
-        teacher = score.teacher_validation_top1
-        rows.append(
-            (
-                Cell(name),
-                Cell(str(score.epoch), score.epoch),
-                _percent(score.validation_top1),
-                Cell("-") if teacher is None else _percent(teacher),
-            )
-        )
     text = (
         f"{training.steps} steps in {training.seconds:.0f} s with {training.processes} process(es) of "
-        f"{training.threads} thread(s). Deployed are the weights of the {results.recipe.train.select} epoch; best "
-        "means best on the validation split."
+        f"{training.threads} thread(s). Deployed are the weights of the {results.recipe.train.select} epoch"
     )
+    if training.best is None:
+        return Section("training", "Training", f"{text}: {NO_VALIDATION}.")
+    rows = [_score(name, score) for name, score in (("last", training.last), ("best", training.best))]
+    text += "; best means best on the validation split."
     table = Table(
         "Accuracy on the validation split", ("weights", "epoch", "student top-1", "teacher top-1"), tuple(rows)
     )
     return Section("training", "Training", text, (table,))
+
+
+def _score(name: str, score: EpochScore) -> tuple[Cell, ...]:
+    accuracies = (score.validation_top1, score.teacher_validation_top1)
+    return (
+        Cell(name),
+        Cell(str(score.epoch), score.epoch),
+        *(Cell("-") if top1 is None else _percent(top1) for top1 in accuracies),
+    )
 
 
 def _artefacts(results: RunResults) -> Section:

@@ -64,7 +64,7 @@ def _tiles(results: RunResults) -> tuple[Tile, ...]:
 
 
 def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:
-    latency, last = results.profile.latency, results.training.last
+    latency = results.profile.latency
     marks = [
         (f"p{entry.fraction * 100:.0f}", entry.value_ms)
         for entry in latency.percentiles
@@ -74,7 +74,7 @@ def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]
         **_compared(results, others),
         "training": Chart(
             training_curves(results.epochs),
-            f"Top-1 and cross-entropy over {last.epoch} epochs; the student ends at {last.validation_top1:.2%}",
+            f"{_drawn(results)} over {results.training.epochs} epochs; the student {_end(results)}",
         ),
         "latency": Chart(
             latency_distribution(latency.samples_ms, marks),
@@ -93,6 +93,18 @@ def _compared(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Char
         return {}
     runs = (NamedRun(THIS_RUN, results), *others)
     first, *rest = (Curve(run.name, run.results.epochs) for run in runs)
-    ends = ", ".join(f"{run.name} ends at {run.results.training.last.validation_top1:.2%}" for run in runs)
-    label = f"Top-1 on the validation split and cross-entropy of each run's student by epoch: {ends}"
+    ends = ", ".join(f"{run.name} {_end(run.results)}" for run in runs)
+    drawn = _drawn(*(run.results for run in runs))
+    label = f"{drawn} of each run's student by epoch: {ends}"
     return {"compared": Chart(compared_curves(first, rest), label)}
+
+
+def _drawn(*runs: RunResults) -> str:
+    """What curves there are of these runs."""
+    evaluated = any(run.training.last.validation_top1 is not None for run in runs)
+    return "Top-1 on the validation split and cross-entropy" if evaluated else "Cross-entropy"
+
+
+def _end(run: RunResults) -> str:
+    top1 = run.training.last.validation_top1
+    return "has no validation split" if top1 is None else f"ends at {top1:.2%}"

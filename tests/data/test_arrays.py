@@ -16,11 +16,12 @@ from torchvision.datasets import CIFAR10
 from ecd_deploy.data import load_data
 from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
+from tests.small import present
 
 
 def test_digits_are_whole_balanced_and_the_same_for_every_seed() -> None:
     first, second = (load_data(DataConfig(source="digits"), seed=seed) for seed in (0, 1))
-    assert len(first.train) + len(first.validation) == 1297
+    assert len(first.train) + len(present(first.validation)) == 1297
     assert torch.bincount(first.test.labels).tolist() == [50] * 10
     assert torch.equal(first.test.images, second.test.images)
     assert first.digest != second.digest
@@ -30,7 +31,7 @@ def test_digits_are_whole_balanced_and_the_same_for_every_seed() -> None:
 
 def test_digits_keep_their_pixels_and_labels() -> None:
     data = load_data(DataConfig(source="digits"), seed=0)
-    splits = (data.train, data.validation, data.test)
+    splits = (data.train, present(data.validation), data.test)
     found = {
         (bytes(image.numpy().tobytes()), int(label))
         for split in splits
@@ -43,6 +44,18 @@ def test_digits_keep_their_pixels_and_labels() -> None:
         for image, label in zip(digits.images, digits.target, strict=True)
     }
     assert found == expected
+
+
+def test_without_a_validation_split_every_image_is_trained_on() -> None:
+    cut, whole = (load_data(DataConfig(source="digits", validation_fraction=part), seed=0) for part in (0.1, 0.0))
+    assert whole.validation is None
+    assert len(whole.train) == 1297
+    together = torch.cat([cut.train.images, present(cut.validation).images])
+    assert int(together.sum()) == int(whole.train.images.sum())
+    assert torch.equal(whole.test.images, cut.test.images)
+    assert whole.digest != cut.digest
+    other_seed = load_data(DataConfig(source="digits", validation_fraction=0.0), seed=1)
+    assert other_seed.digest == whole.digest  # nothing is left for the seed to choose
 
 
 def test_image_size_resizes_arrays_too() -> None:
@@ -84,7 +97,7 @@ def test_cifar_is_read_from_an_archive_that_was_put_there(tmp_path: Path, monkey
     for name, value in write_archive(tmp_path / "small.tar.gz").items():
         monkeypatch.setattr(CIFAR10, name, value)
     data = load_data(DataConfig(source="cifar10", path=str(tmp_path)), seed=0)
-    assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
+    assert (len(data.train), len(present(data.validation)), len(data.test)) == (90, 10, 20)
     assert data.input_shape == (3, 32, 32)
     assert data.classes[3] == "class 3"
     # the archive's rows are channel planes, row by row

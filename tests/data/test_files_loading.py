@@ -12,6 +12,7 @@ from PIL import Image
 from ecd_deploy.data import DataSplits, ImageFiles, balanced_subset, checked, load, load_data
 from ecd_deploy.errors import DataError
 from tests.data.mixed_images import files_config, make_images
+from tests.small import present
 
 
 @pytest.fixture
@@ -27,15 +28,28 @@ def load_files(root: Path, **changes: object) -> tuple[DataSplits, ImageFiles]:
 
 def test_training_files_stay_files_and_the_rest_is_decoded(root: Path) -> None:
     data, files = load_files(root)
-    assert (len(files), len(data.validation), len(data.test)) == (27, 9, 6)
+    assert (len(files), len(present(data.validation)), len(data.test)) == (27, 9, 6)
     assert data.input_shape == (3, 8, 8)
     cached = load_data(files_config(root, loading="cache"), seed=0)
     assert cached.train_files is None
-    assert torch.equal(data.validation.images, cached.validation.images)
+    assert torch.equal(present(data.validation).images, present(cached.validation).images)
     assert torch.equal(data.test.images, cached.test.images)
     assert torch.equal(files.labels, cached.train.labels)
     assert data.normalisation == cached.normalisation
     assert data.digest != cached.digest
+
+
+def test_without_a_validation_split_every_file_is_trained_on(root: Path) -> None:
+    cut, some = load_files(root)
+    data, files = load_files(root, validation_fraction=0.0)
+    assert data.validation is None
+    assert set(files.paths) > set(some.paths)
+    assert (len(files), len(data.train), len(data.test)) == (36, 36, 6)
+    assert torch.equal(data.test.images, cut.test.images)
+    assert data.digest != cut.digest
+    cached = load_data(files_config(root, loading="cache", validation_fraction=0.0), seed=0)
+    assert torch.equal(cached.train.labels, files.labels)
+    assert cached.validation is None
 
 
 def test_the_sample_is_limited_and_balanced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +71,7 @@ def test_every_bad_file_is_listed_at_once_or_skipped(root: Path, caplog: pytest.
         assert all(str(path) in str(caught.value) for path in bad)
     data, files = load_files(root, skip_bad=True)
     assert not set(bad) & set(files.paths)
-    assert len(files) + len(data.validation) == 34
+    assert len(files) + len(present(data.validation)) == 34
     assert "3 image(s) cannot be used and are skipped" in caplog.text
     for path in (root / "train" / "dog").iterdir():
         path.write_bytes(b"")
@@ -111,4 +125,4 @@ def test_one_channel_only_if_all_files_are_grey(root: Path) -> None:
     Image.new("RGB", (12, 12), "red").save(next(path for path in files.paths if path.suffix == ".png"))
     data, files = load_files(root, test_limit=3)
     assert (data.in_channels, files.channels) == (3, 3)
-    assert data.validation.images.shape[1:] == data.test.images.shape[1:] == (3, 8, 8)
+    assert present(data.validation).images.shape[1:] == data.test.images.shape[1:] == (3, 8, 8)

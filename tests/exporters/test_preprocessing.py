@@ -13,6 +13,7 @@ from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.split import SplitStudent
 from tests.exporters.conftest import fresh_student, make_context, make_metadata
+from tests.small import present
 
 MEAN, STD = (0.3058,), (0.3761,)
 
@@ -24,7 +25,7 @@ def test_pixels_give_the_logits_of_normalised_images(student: SplitStudent, name
     exporter = exporter_for(name, ExportConfig(preprocessing="inside", int8=Int8Config(count=32)))
     data = exporter.export(student, metadata, context)
     assert exporter.read_metadata(data).preprocessing == "inside"
-    pixels = context.validation.images[:9]
+    pixels = present(context.validation).images[:9]
     normalised = context.normalisation.apply(pixels)
     with torch.no_grad():
         expected = student.module(normalised).numpy()

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ecd_deploy.config import DataConfig, load_recipe
+from ecd_deploy.config import load_recipe
 from ecd_deploy.data import Batch, load_data
+from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import RecipeError, StudentError, UsageError
 from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.pipelines.inspection import inspect_student

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -120,6 +121,17 @@ def test_a_training_is_given_up_late_and_far_below_the_limit(curve: list[float],
     reason = EarlyStop().reason(curve, 20, 0.9)
     assert (reason is not None) is stops
     assert EarlyStop().reason(curve, 20, None) is None
+
+
+def test_without_a_validation_split_no_training_is_given_up_and_none_is_said_to_be(tmp_path: Path) -> None:
+    recipe = load_recipe("digits", ("gate.min_top1=0.9", "data.validation_fraction=0", "train.select=last"))
+    record(recipe, tmp_path, resnet8=State.PASS)
+    console = Console(file=io.StringIO(), width=200)
+    report = search(recipe, ["resnet8"], tmp_path, rule=EarlyStop(), resume=True, console=console)
+    assert report.rule is None
+    assert "given up" not in (tmp_path / "search.md").read_text()
+    assert isinstance(console.file, io.StringIO)
+    assert "no training is given up early: data.validation_fraction is 0" in console.file.getvalue()
 
 
 def test_the_front_holds_what_nothing_smaller_equals(recipe: Recipe) -> None:

@@ -11,6 +11,7 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.training import train
 from ecd_deploy.training.evaluation import evaluating, top1
+from tests.small import present
 
 
 def test_counts_equal_a_plain_evaluation(make_model: Callable[[], TrainingModel], data: DataSplits) -> None:
@@ -30,7 +31,7 @@ def test_each_modules_mode_is_given_back_and_nothing_is_changed(
     model.student.eval()
     modes = [module.training for module in model.modules()]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    top1(model, data.validation, data.normalisation, Accelerator(), 64)
+    top1(model, present(data.validation), data.normalisation, Accelerator(), 64)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
