@@ -2,7 +2,9 @@
 
     python run_student.py student.onnx images.npy
 
-`images.npy` holds uint8 images of shape (N, C, H, W); one class name a line is printed.
+`images.npy` holds uint8 images of shape (N, C, H, W), of the size that the model takes: nothing is resized here. If the
+model's metadata have `resize`, scale the shorter side of each image to that many pixels first (bilinear, antialiased)
+and cut the middle out, as the training's evaluation did. One class name a line is printed.
 """
 
 import json
@@ -19,6 +21,10 @@ def main(model: str, images: str) -> None:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     metadata = json.loads(session.get_modelmeta().custom_metadata_map["ecd_deploy"])
     pixels = np.load(images)
+    if list(pixels.shape[1:]) != metadata["input_shape"]:
+        resize = metadata.get("resize")
+        how = f": scale the shorter side to {resize} pixels and cut the middle out" if resize else ""
+        sys.exit(f"{images} has images of {list(pixels.shape[1:])}, the model takes {metadata['input_shape']}{how}")
     if metadata["preprocessing"] == "inside":  # the model takes the pixels themselves, channels last
         given = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
     else:

@@ -22,6 +22,11 @@ class DataConfig(Section):
     image_size: PositiveInt | None = Field(
         default=None, description="Side in pixels; larger images are resized and centre-cropped. Default: as stored."
     )
+    resize: PositiveInt | None = Field(
+        default=None,
+        description="Side in pixels that the shorter side of every image is scaled to before the middle square of "
+        "image_size is cut out. Training images too, but for those of random_resized_crop. Default: image_size.",
+    )
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1,
         description="Share of the training images cut off, by seed, for selecting the best epoch; 0 trains on all of "
@@ -68,11 +73,21 @@ class DataConfig(Section):
             raise ValueError("source 'imagefolder' needs path, the folder that holds train/ and test/")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together or not at all")
+        if self.resize is not None:
+            self._check_resize(self.resize)
         if self.loading == "files":
             self._check_files()
         elif self.random_resized_crop is not None:
             raise ValueError("random_resized_crop needs loading 'files': with 'cache' all images have one size already")
         return self
+
+    def _check_resize(self, resize: int) -> None:
+        if self.image_size is None:
+            raise ValueError(f"resize {resize} needs image_size, the side of the square that is then cut out")
+        if resize < self.image_size:
+            raise ValueError(
+                f"resize {resize} is below image_size {self.image_size}: the square that is cut out would not fit"
+            )
 
     def _check_files(self) -> None:
         if self.source != "imagefolder":
@@ -89,8 +104,9 @@ class DataConfig(Section):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what only 'files' reads: recipes without it keep their digest."""
+        """Leave out what only 'files' reads, and a resize that is not set: recipes without them keep their digest."""
         fields: dict[str, Any] = serialize(self)
-        if self.loading == "files":
-            return fields
-        return {key: value for key, value in fields.items() if key not in _OF_FILES}
+        unused = set() if self.loading == "files" else set(_OF_FILES)
+        if self.resize is None:
+            unused.add("resize")
+        return {key: value for key, value in fields.items() if key not in unused}

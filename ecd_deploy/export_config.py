@@ -77,7 +77,8 @@ class ExportConfig(Section):
     )
     preprocessing: Literal["outside", "inside"] = Field(
         default="outside",
-        description="inside: the ONNX formats take uint8 images (N, H, W, C) and normalise them themselves.",
+        description="inside: the ONNX formats take uint8 images (N, H, W, C) of the input's size and normalise them "
+        "themselves.",
     )
     int8: Int8Config = Int8Config()
 

@@ -21,6 +21,10 @@ OUTPUT_NAME: Final = "logits"
 _Size = Annotated[int, Field(ge=1)]
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
 class Quantisation(BaseModel):
     """How an artefact was quantised, on which images, and what that cost."""
 
@@ -55,6 +59,12 @@ class ArtefactMetadata(BaseModel):
     student: str = Field(description="Name of the architecture, as in the recipe.")
     classes: tuple[str, ...] = Field(min_length=2, description="Names of the logits, in order.")
     input_shape: tuple[_Size, _Size, _Size] = Field(description="Channels, height, width of one image, float32.")
+    resize: _Size | None = Field(
+        default=None,
+        exclude_if=_is_absent,
+        description="Side in pixels that the shorter side of an image is scaled to, bilinear and antialiased, before "
+        "the middle of input_shape is cut out; no file does this itself. Absent: images have that shape as they are.",
+    )
     mean: tuple[float, ...] = Field(description="Subtracted from each channel of an image in 0..1.")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="Each channel is divided by it after that.")
     input_name: Literal["images"] = INPUT_NAME
@@ -62,7 +72,8 @@ class ArtefactMetadata(BaseModel):
     batch: _Size | None = Field(default=None, description="The only batch size that runs; None for any.")
     preprocessing: Literal["outside", "inside"] = Field(
         default="outside",
-        description="inside: `images` are uint8 (N, H, W, C), and the file itself does what mean and std say.",
+        description="inside: `images` are uint8 (N, H, W, C), and the file itself does what mean and std say, though "
+        "not what resize says.",
     )
     derived_from: str | None = Field(default=None, description="SHA-256 of the fp32 ONNX file it was made from.")
     quantisation: Quantisation | None = None
@@ -79,6 +90,17 @@ class ArtefactMetadata(BaseModel):
         if len(self.mean) != channels or len(self.std) != channels:
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations for {channels} channels")
         return self
+
+    @property
+    def framing(self) -> str:
+        """How an image is brought to the input's size before anything else, in words."""
+        _, height, width = self.input_shape
+        if self.resize is None:
+            return f"{height} x {width} pixels (height x width) as they are"
+        return (
+            f"the shorter side scaled to {self.resize} pixels (bilinear, antialiased), then the middle {height} x "
+            f"{width} cut out"
+        )
 
 
 def describe(student: SplitStudent, metadata: ArtefactMetadata) -> ArtefactMetadata:

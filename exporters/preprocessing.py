@@ -1,4 +1,7 @@
-"""Normalisation inside an ONNX graph: uint8 images (N, H, W, C) in, so that a device needs no code of its own."""
+"""Normalisation inside an ONNX graph: uint8 images (N, H, W, C) in, so that a device needs no code of its own for it.
+
+Images come in the input's size: scaling and cutting stay outside, as the metadata's `resize` says.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,9 @@ latency with where the bundle was made. Exit codes: 0 pass, 1 a limit is violate
 few samples, another machine than the limits are for), 4 a damaged file or a model that does not run here.
 
 labels.json has the names of the logits in order; samples/ has the images (uint8, N x H x W x C) with their labels
-and logits. LICENSE is that of run.py and device_runner.py; model and images are under those of their owners.
+and logits. The samples have the model's size already, and run.py resizes nothing. What the model takes of an image:
+{framing}.
+LICENSE is that of run.py and device_runner.py; model and images are under those of their owners.
 """
 
 
@@ -92,6 +94,8 @@ class BundleDescription(BaseModel):
     """Of this artefact on the whole test set, where the bundle was made."""
     preprocessing: str
     """inside: the model takes pixels; outside: they are divided by 255 and normalised by `mean` and `std`."""
+    resize: int | None
+    """What the shorter side of an image is scaled to before its middle is cut out; None: images stay as they are."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     batch: int | None
@@ -188,6 +192,7 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
         test_images=top1.images,
         test_top1=top1.accuracy,
         preprocessing=metadata.preprocessing,
+        resize=metadata.resize,
         mean=metadata.mean,
         std=metadata.std,
         batch=metadata.batch,
@@ -207,7 +212,9 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
         "samples/labels.npy": _npy(samples.labels),
         "samples/logits.npy": _npy(samples.logits),
         "LICENSE": _licence(),
-        "README.txt": _README.format(images=len(samples.labels), **description.model_dump()).encode(),
+        "README.txt": _README.format(
+            images=len(samples.labels), framing=metadata.framing, **description.model_dump()
+        ).encode(),
     }
     sums = "".join(f"{sha256_bytes(contents[name])}  {name}\n" for name in sorted(contents))
     archive = _archive(name, {**contents, _SUMS_NAME: sums.encode()})

@@ -123,6 +123,27 @@ def test_a_recipe_that_loads_no_files_has_the_digest_it_had_before_that_could_be
     assert parse_recipe(recipe_to_toml(more), "b") == more
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("data.resize=10",), "data: resize 10 needs image_size"),
+        (("data.resize=7", "data.image_size=8"), "data: resize 7 is below image_size 8"),
+        (("data.resize=0", "data.image_size=8"), r"data\.resize: .*greater than or equal to 1"),
+    ],
+)
+def test_a_resize_needs_a_square_that_fits(overrides: tuple[str, ...], expected: str) -> None:
+    with pytest.raises(RecipeError, match=expected):
+        load_recipe("digits", overrides)
+
+
+def test_a_recipe_without_a_resize_has_the_digest_it_had_before_that_could_be_asked_for() -> None:
+    sized = parse_recipe(MINIMAL, "a", ("data.image_size=8",))
+    assert "resize" not in json.loads(sized.canonical_json())["data"]
+    resized = parse_recipe(MINIMAL, "a", ("data.image_size=8", "data.resize=8"))
+    assert resized.digest() != sized.digest()
+    assert parse_recipe(recipe_to_toml(resized), "b") == resized
+
+
 def test_a_recipe_without_a_mixture_has_the_digest_it_had_before_that_could_be_asked_for() -> None:
     recipe = parse_recipe(MINIMAL, "a")
     assert "mixture" not in json.loads(recipe.canonical_json())["method"]

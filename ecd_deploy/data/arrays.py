@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecd_deploy.data.images import ImageSet
-from ecd_deploy.data.resize import resize_all
+from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.subsets import balanced_subset
 from ecd_deploy.errors import DataError
 
@@ -24,27 +24,27 @@ _CIFAR_DEFAULT_FOLDER = "data"
 
 
 class ArraySource:
-    """A `Source` whose images are in memory already; `image_size` None keeps them as they are."""
+    """A `Source` whose images are in memory already; `framing` None keeps them as they are."""
 
-    def __init__(self, train: ImageSet, test: ImageSet, classes: tuple[str, ...], image_size: int | None) -> None:
+    def __init__(self, train: ImageSet, test: ImageSet, classes: tuple[str, ...], framing: Framing | None) -> None:
         self.classes = classes
         self.train_labels: Tensor = train.labels
         self.test_labels: Tensor = test.labels
         self._train = train
         self._test = test
-        self._image_size = image_size
+        self._framing = framing
 
     def read(self, train: Tensor, test: Tensor) -> tuple[ImageSet, ImageSet]:
         """Return the images at these indices, resized if asked."""
         return self._fit(self._train.select(train)), self._fit(self._test.select(test))
 
     def _fit(self, images: ImageSet) -> ImageSet:
-        if self._image_size is None:
+        if self._framing is None:
             return images
-        return ImageSet(resize_all(images.images, self._image_size), images.labels)
+        return ImageSet(self._framing.apply_all(images.images), images.labels)
 
 
-def open_digits(image_size: int | None) -> ArraySource:
+def open_digits(framing: Framing | None) -> ArraySource:
     """Open scikit-learn's 1,797 handwritten digits, 8x8 grey: 500 for testing, 50 of each class."""
     table = _digits_table()
     pixels = np.rint(table[:, :-1] * (255 / _DIGITS_LEVELS)).astype(np.uint8).reshape(-1, 1, 8, 8)
@@ -53,7 +53,7 @@ def open_digits(image_size: int | None) -> ArraySource:
     is_train = torch.ones(len(whole), dtype=torch.bool)
     is_train[test] = False
     classes = tuple("0123456789")
-    return ArraySource(whole.select(is_train.nonzero().flatten()), whole.select(test), classes, image_size)
+    return ArraySource(whole.select(is_train.nonzero().flatten()), whole.select(test), classes, framing)
 
 
 def _digits_table() -> NDArray[np.float64]:
@@ -72,7 +72,7 @@ def _digits_table() -> NDArray[np.float64]:
         raise DataError(f"cannot read scikit-learn's digits: {error}") from error
 
 
-def open_cifar(name: Literal["cifar10", "cifar100"], path: str | None, image_size: int | None) -> ArraySource:
+def open_cifar(name: Literal["cifar10", "cifar100"], path: str | None, framing: Framing | None) -> ArraySource:
     """Open CIFAR from `path` (default `data`), downloading it if it is not there.
 
     Raises:
@@ -89,7 +89,7 @@ def open_cifar(name: Literal["cifar10", "cifar100"], path: str | None, image_siz
             f"cannot download {name} to {folder} or read it from there: {error}. Check the connection, or fetch "
             f"{dataset.url} yourself and put the file into {folder} (data.path)"
         ) from error
-    return ArraySource(_cifar_images(train), _cifar_images(test), tuple(train.classes), image_size)
+    return ArraySource(_cifar_images(train), _cifar_images(test), tuple(train.classes), framing)
 
 
 def _cifar_images(dataset: object) -> ImageSet:

@@ -1,7 +1,7 @@
 """Decoded images kept on disk: decoded once, memory-mapped ever after, by any run and process.
 
 An entry is a folder named by the digest of what decides over its bytes: each file's path, size and
-time of change, the size asked for, and the versions of the decoder. It is built under a temporary
+time of change, the size asked for and how it is reached, and the versions of the decoder. It is built under a temporary
 name by one process while others wait, and renamed when it is whole. Its own digest is checked
 whenever it is opened; what does not fit is built anew.
 """
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecd_deploy.data.preflight import Findings, decode_all, inspect
+from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_file, sync_directory, write_atomic
 
@@ -58,30 +59,30 @@ def default_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecd-deploy"
 
 
-def open_decoded(root: Path, files: Sequence[Path], image_size: int | None, folder: Path) -> DecodedImages:
+def open_decoded(root: Path, files: Sequence[Path], framing: Framing | None, folder: Path) -> DecodedImages:
     """Decode the files, or map what an earlier run decoded; without a place to write, decode into memory.
 
     Args:
         root: paths are taken relative to it.
         files: below `root`.
-        image_size: side in pixels, or None if all images have one size.
+        framing: brings images to one size; None if all have one.
         folder: of the cache.
 
     Raises:
-        DataError: no file can be used, or sizes differ and `image_size` is None.
+        DataError: no file can be used, or sizes differ and `framing` is None.
     """
-    entry = folder / entry_key(root, files, str(image_size))
+    entry = folder / entry_key(root, files, "None" if framing is None else framing.key)
     try:
         with locked(entry):
             found = _open(entry)
             if found is None:
-                _build(entry, files, image_size)
+                _build(entry, files, framing)
                 found = _open(entry)
         if found is not None:
             return found
     except OSError as error:
         _logger.warning("images are decoded anew, since the cache %s cannot be written: %s", folder, error.strerror)
-    shape, headers = inspect(files, image_size)
+    shape, headers = inspect(files, framing)
     images = np.zeros((len(files), shape.channels, shape.height, shape.width), dtype=np.uint8)
     return DecodedImages(images, decode_all(files, headers, shape, images))
 
@@ -115,8 +116,8 @@ def _open(entry: Path) -> DecodedImages | None:
     return DecodedImages(np.memmap(entry / _IMAGES, dtype=np.uint8, mode="c", shape=index.shape), index.findings)
 
 
-def _build(entry: Path, files: Sequence[Path], image_size: int | None) -> None:
-    shape, headers = inspect(files, image_size)
+def _build(entry: Path, files: Sequence[Path], framing: Framing | None) -> None:
+    shape, headers = inspect(files, framing)
     full_shape = (len(files), shape.channels, shape.height, shape.width)
     partial = entry.with_name(f".{entry.name}.{secrets.token_hex(4)}.partial")
     partial.mkdir()

@@ -29,7 +29,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import Progress
 
-from ecd_deploy.data.resize import resize_and_crop
+from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import DataError
 
 MOST_PIXELS = 50_000_000
@@ -68,12 +68,12 @@ class ImageHeader:
 
 @dataclass(frozen=True)
 class ImageShape:
-    """The shape that all images are brought to; `resize` tells whether that needs resizing."""
+    """The shape that all images have, or are brought to if there is a `framing`."""
 
     channels: int
     height: int
     width: int
-    resize: bool
+    framing: Framing | None = None
 
 
 def read_headers(files: Sequence[Path]) -> list[ImageHeader | BadImage]:
@@ -86,15 +86,15 @@ def choose_channels(headers: Sequence[ImageHeader]) -> int:
     return 1 if all(header.is_grey for header in headers) else 3
 
 
-def choose_shape(headers: Sequence[ImageHeader], image_size: int | None) -> ImageShape:
-    """Choose one shape for all images: grey only if all are, and `image_size` squared if given.
+def choose_shape(headers: Sequence[ImageHeader], framing: Framing | None) -> ImageShape:
+    """Choose one shape for all images: grey only if all are, and the square of `framing` if given.
 
     Raises:
-        DataError: sizes differ and `image_size` is None.
+        DataError: sizes differ and `framing` is None.
     """
     channels = choose_channels(headers)
-    if image_size is not None:
-        return ImageShape(channels, image_size, image_size, resize=True)
+    if framing is not None:
+        return ImageShape(channels, framing.side, framing.side, framing)
     first = headers[0]
     for header in headers:
         if header.size != first.size:
@@ -102,7 +102,7 @@ def choose_shape(headers: Sequence[ImageHeader], image_size: int | None) -> Imag
                 f"images differ in size: {first.path} is {first.size[0]}x{first.size[1]}, {header.path} is "
                 f"{header.size[0]}x{header.size[1]}; set data.image_size to bring them to one"
             )
-    return ImageShape(channels, first.size[1], first.size[0], resize=False)
+    return ImageShape(channels, first.size[1], first.size[0])
 
 
 def decode_into(
@@ -115,7 +115,7 @@ def decode_into(
     """
 
     def fit(image: Image.Image) -> Image.Image:
-        return resize_and_crop(image, shape.height) if shape.resize else image
+        return image if shape.framing is None else shape.framing.apply(image)
 
     def decode(index: int) -> BadImage | None:
         found = read_image(files[index], shape.channels, fit)

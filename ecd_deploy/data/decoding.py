@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, get_worker_info
 from ecd_deploy.data.augment import augment
 from ecd_deploy.data.decode import BadImage, read_image
 from ecd_deploy.data.images import ImageFiles
-from ecd_deploy.data.resize import resize_and_crop
+from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.resized_crop import choose_box, crop_draws
 
 _IDLE = -1
@@ -77,8 +77,8 @@ class Decoder(Dataset[Made | Failed]):
 
     Attributes:
         files: the training split.
-        image_size: side in pixels.
-        random_resized_crop: least and largest share of the area, or None for a resized middle square.
+        framing: to what size, and how without random crops.
+        random_resized_crop: least and largest share of the area, or None for the middle square of `framing`.
         crop_padding: pixels of zero padding before a random crop.
         horizontal_flip: mirror with probability one half.
         seed: of the run.
@@ -86,7 +86,7 @@ class Decoder(Dataset[Made | Failed]):
     """
 
     files: ImageFiles
-    image_size: int
+    framing: Framing
     random_resized_crop: tuple[float, float] | None
     crop_padding: int
     horizontal_flip: bool
@@ -95,7 +95,7 @@ class Decoder(Dataset[Made | Failed]):
 
     def __getitem__(self, request: Request) -> Made | Failed:
         worker = get_worker_info()
-        side = self.image_size
+        side = self.framing.side
         images = np.empty((len(request.indices), self.files.channels, side, side), dtype=np.uint8)
         indices = torch.from_numpy(request.indices)
         draws = crop_draws(indices, seed=self.seed, epoch=request.epoch).tolist()
@@ -136,8 +136,8 @@ class Decoder(Dataset[Made | Failed]):
 
     def _fit(self, draws: list[list[float]], image: Image.Image) -> Image.Image:
         if self.random_resized_crop is None:
-            return resize_and_crop(image, self.image_size)
-        return choose_box(image.size, self.random_resized_crop, draws).cut(image, self.image_size)
+            return self.framing.apply(image)
+        return choose_box(image.size, self.random_resized_crop, draws).cut(image, self.framing.side)
 
 
 def start_worker(log: WorkLog, worker: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ecd_deploy.data.cache import open_decoded
 from ecd_deploy.data.checked import open_checked
 from ecd_deploy.data.images import ImageFiles, ImageSet
+from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import DataError
 
 _TEST_FOLDERS = ("test", "val")
@@ -32,7 +33,7 @@ class FolderSource:
 
     Args:
         root: the folder that holds `train/` and `test/` or `val/`.
-        image_size: side in pixels, or None if all images have one size.
+        framing: brings images to one size; None if all have one.
         cache_folder: where decoded images are kept.
         skip_bad: leave images out that cannot be used.
 
@@ -40,7 +41,7 @@ class FolderSource:
         DataError: a folder is missing, a class is empty, or the classes of the two splits differ.
     """
 
-    def __init__(self, root: Path, image_size: int | None, *, cache_folder: Path, skip_bad: bool = False) -> None:
+    def __init__(self, root: Path, framing: Framing | None, *, cache_folder: Path, skip_bad: bool = False) -> None:
         train, test = _list_split(_train_folder(root)), _list_split(_test_folder(root))
         _require_same_classes(root, train.classes, test.classes)
         self.classes = train.classes
@@ -49,7 +50,7 @@ class FolderSource:
         self._train = train
         self._test = test
         self._root = root
-        self._image_size = image_size
+        self._framing = framing
         self._cache_folder = cache_folder
         self._skip_bad = skip_bad
 
@@ -58,12 +59,12 @@ class FolderSource:
 
         Raises:
             DataError: images cannot be used and are not to be skipped, or a class has none that can, or sizes
-                differ and `image_size` is not given.
+                differ and `framing` is None.
         """
         train_files = [self._train.files[index] for index in train.tolist()]
         test_files = [self._test.files[index] for index in test.tolist()]
         files = train_files + test_files
-        decoded = open_decoded(self._root, files, self._image_size, self._cache_folder)
+        decoded = open_decoded(self._root, files, self._framing, self._cache_folder)
         decoded.findings.report(files, skip_bad=self._skip_bad)
         images = torch.from_numpy(decoded.images)
         labels = torch.cat([self.train_labels[train], self.test_labels[test]])
@@ -106,7 +107,7 @@ class FolderSource:
             DataError: an image cannot be used any more.
         """
         files = [path for part in parts for path in part.paths]
-        decoded = open_decoded(self._root, files, self._image_size, self._cache_folder)
+        decoded = open_decoded(self._root, files, self._framing, self._cache_folder)
         if decoded.findings.bad:
             decoded.findings.report(files, skip_bad=False)
         images = torch.from_numpy(decoded.images)

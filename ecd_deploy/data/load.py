@@ -13,6 +13,7 @@ from ecd_deploy.data.digest import data_digest, with_files
 from ecd_deploy.data.imagefolder import FolderSource
 from ecd_deploy.data.images import DataSplits, ImageSet
 from ecd_deploy.data.normalisation import choose_normalisation
+from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.source import Source
 from ecd_deploy.data.subsets import balanced_subset, stratified_cut
 from ecd_deploy.data_config import DataConfig
@@ -88,21 +89,22 @@ def _present(*splits: ImageSet | None) -> tuple[ImageSet, ...]:
 
 
 def _open_source(config: DataConfig) -> Source:
+    framing = Framing.of(config.image_size, config.resize)
     match config.source:
         case "digits":
-            return open_digits(config.image_size)
+            return open_digits(framing)
         case "cifar10" | "cifar100":
-            return open_cifar(config.source, config.path, config.image_size)
+            return open_cifar(config.source, config.path, framing)
         case "imagefolder":
-            return _open_folder(config)
+            return _open_folder(config, framing)
 
 
-def _open_folder(config: DataConfig) -> FolderSource:
+def _open_folder(config: DataConfig, framing: Framing | None) -> FolderSource:
     if config.path is None:
         raise DataError("data.path: imagefolder needs the folder that holds train/ and test/")
     return FolderSource(
         Path(config.path),
-        config.image_size,
+        framing,
         cache_folder=Path(config.cache_dir) if config.cache_dir else default_cache_folder(),
         skip_bad=config.skip_bad,
     )

@@ -17,6 +17,7 @@ from ecd_deploy.data.batches import Batch
 from ecd_deploy.data.decoding import Decoder, Failed, Made, Request, WorkLog, start_worker
 from ecd_deploy.data.images import ImageFiles, Normalisation
 from ecd_deploy.data.plan import StepPlan
+from ecd_deploy.data.resize import Framing
 from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
 
@@ -47,7 +48,7 @@ class LoaderBatches:
     Args:
         files: the training split.
         normalisation: applied on the device, after augmentation.
-        config: `random_resized_crop`, `crop_padding`, `horizontal_flip` and `workers` are used.
+        config: `resize`, `random_resized_crop`, `crop_padding`, `horizontal_flip` and `workers` are used.
         image_size: side in pixels.
         batch_size: images of a step over all processes.
         seed: of the run.
@@ -87,7 +88,7 @@ class LoaderBatches:
         self._log = WorkLog(config.workers)
         decoder = Decoder(
             files,
-            image_size,
+            Framing(image_size, config.resize or image_size),
             config.random_resized_crop,
             config.crop_padding,
             config.horizontal_flip,

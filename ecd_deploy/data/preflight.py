@@ -20,6 +20,7 @@ from ecd_deploy.data.decode import (
     read_headers,
     try_to_decode,
 )
+from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import DataError
 
 _LISTED = 20
@@ -77,14 +78,14 @@ class Findings(BaseModel):
         _logger.warning("%d image(s) cannot be used and are skipped:\n  %s", len(self.bad), text)
 
 
-def inspect(files: Sequence[Path], image_size: int | None) -> tuple[ImageShape, list[ImageHeader | BadImage]]:
+def inspect(files: Sequence[Path], framing: Framing | None) -> tuple[ImageShape, list[ImageHeader | BadImage]]:
     """Read all headers and choose the shape of the images that can be used.
 
     Raises:
-        DataError: none can be used, or sizes differ and `image_size` is None.
+        DataError: none can be used, or sizes differ and `framing` is None.
     """
     headers = read_headers(files)
-    return choose_shape(_usable(files, headers), image_size), headers
+    return choose_shape(_usable(files, headers), framing), headers
 
 
 def check_all(files: Sequence[Path]) -> tuple[int, Findings]:

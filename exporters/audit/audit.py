@@ -19,7 +19,7 @@ from ecd_deploy.split import SplitStudent
 _LISTED = 10
 _LEAST_SOUGHT = 8
 # What exporters take over as it is; the rest says how the file was made.
-_GIVEN = ("student", "classes", "input_shape", "mean", "std", "recipe_digest", "package_version")
+_GIVEN = ("student", "classes", "input_shape", "resize", "mean", "std", "recipe_digest", "package_version")
 
 
 def audit_artefact(

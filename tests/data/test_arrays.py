@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
+from torchvision.transforms import functional
 
 from ecd_deploy.data import load_data
 from ecd_deploy.data_config import DataConfig
@@ -56,6 +57,20 @@ def test_without_a_validation_split_every_image_is_trained_on() -> None:
     assert whole.digest != cut.digest
     other_seed = load_data(DataConfig(source="digits", validation_fraction=0.0), seed=1)
     assert other_seed.digest == whole.digest  # nothing is left for the seed to choose
+
+
+@pytest.mark.parametrize(("image_size", "resize"), [(12, 14), (8, 12), (6, 8)])
+def test_resizing_before_the_crop_equals_torchvisions(image_size: int, resize: int) -> None:
+    stored = load_data(DataConfig(source="digits", test_limit=20), seed=0)
+    data = load_data(DataConfig(source="digits", image_size=image_size, resize=resize, test_limit=20), seed=0)
+    assert data.input_shape == (1, image_size, image_size)
+    for split, original in ((data.train, stored.train), (data.test, stored.test)):
+        for index in (0, len(split) - 1):
+            picture = functional.to_pil_image(original.images[index])
+            reference = functional.center_crop(functional.resize(picture, resize), [image_size, image_size])
+            assert torch.equal(split.images[index], functional.pil_to_tensor(reference))
+    straight = load_data(DataConfig(source="digits", image_size=image_size, test_limit=20), seed=0)
+    assert straight.digest != data.digest
 
 
 def test_image_size_resizes_arrays_too() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ecd_deploy.data import cache
 from ecd_deploy.data.cache import DecodedImages, default_cache_folder, open_decoded
+from ecd_deploy.data.resize import Framing
 
 
 @pytest.fixture
@@ -24,8 +25,10 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def open_in(tmp_path: Path, files: list[Path], image_size: int | None = None) -> DecodedImages:
-    return open_decoded(tmp_path, files, image_size, tmp_path / "cache")
+def open_in(
+    tmp_path: Path, files: list[Path], image_size: int | None = None, resize: int | None = None
+) -> DecodedImages:
+    return open_decoded(tmp_path, files, Framing.of(image_size, resize), tmp_path / "cache")
 
 
 def entries(tmp_path: Path) -> list[Path]:
@@ -57,6 +60,22 @@ def test_a_change_of_files_or_size_is_another_entry(tmp_path: Path, files: list[
     assert len(entries(tmp_path)) == 3
     assert open_in(tmp_path, files, image_size=3).images.shape == (5, 3, 3, 3)
     assert same(open_in(tmp_path, files[:3]), files[:3])
+
+
+def test_another_shorter_side_is_another_entry_and_that_of_the_square_is_none(
+    tmp_path: Path, files: list[Path]
+) -> None:
+    straight = open_in(tmp_path, files, image_size=3)
+    names = entries(tmp_path)
+    assert np.array_equal(open_in(tmp_path, files, image_size=3, resize=3).images, straight.images)
+    assert entries(tmp_path) == names
+    wider = open_in(tmp_path, files, image_size=3, resize=4)
+    assert wider.images.shape == straight.images.shape
+    assert not np.array_equal(wider.images, straight.images)
+    # four pixels high already: the middle is cut out of what is there
+    expected = np.stack([np.asarray(Image.open(path))[0:3, 2:5].transpose(2, 0, 1) for path in files])
+    assert np.array_equal(wider.images, expected)
+    assert len(entries(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("name", ["images.u8", "index.json"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import functional
 
 from ecd_deploy.data import DataSplits, ImageFiles, balanced_subset, checked, load, load_data
 from ecd_deploy.errors import DataError
@@ -50,6 +51,21 @@ def test_without_a_validation_split_every_file_is_trained_on(root: Path) -> None
     cached = load_data(files_config(root, loading="cache", validation_fraction=0.0), seed=0)
     assert torch.equal(cached.train.labels, files.labels)
     assert cached.validation is None
+
+
+def test_a_resize_is_that_of_every_image_that_is_evaluated(root: Path) -> None:
+    straight, _ = load_files(root)
+    data, _ = load_files(root, resize=11)
+    cached = load_data(files_config(root, loading="cache", resize=11), seed=0)
+    for found, expected in ((data.train, cached.train), (data.validation, cached.validation), (data.test, cached.test)):
+        assert torch.equal(present(found).images, present(expected).images)
+    path = sorted((root / "test").rglob("*.png"))[0]
+    with Image.open(path) as image:
+        reference = functional.center_crop(functional.resize(image.convert("RGB"), 11), [8, 8])
+    assert torch.equal(data.test.images[0], functional.pil_to_tensor(reference))
+    assert data.digest != straight.digest
+    same, _ = load_files(root, resize=8)
+    assert same.digest == straight.digest  # the same pixels
 
 
 def test_the_sample_is_limited_and_balanced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from torchvision.transforms import functional
 
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.decode import ImageShape, decode_into
+from ecd_deploy.data.resize import Framing
 from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
 from tests.small import present
@@ -108,12 +109,13 @@ def test_sizes_that_differ_need_an_image_size(root: Path) -> None:
     assert load(root, image_size=6).input_shape == (3, 6, 6)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (13, 9), (9, 14), (40, 21)])
-def test_resizing_equals_torchvisions(tmp_path: Path, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shorter_side", [6, 7, 8, 11])
+@pytest.mark.parametrize("size", [(8, 8), (13, 9), (9, 14), (40, 21), (5, 7)])
+def test_resizing_equals_torchvisions(tmp_path: Path, size: tuple[int, int], shorter_side: int) -> None:
     save(tmp_path / "a.png", 1, size)
     images = np.empty((1, 3, 6, 6), dtype=np.uint8)
-    assert decode_into([tmp_path / "a.png"], [0], ImageShape(3, 6, 6, resize=True), images) == []
-    reference = functional.center_crop(functional.resize(Image.open(tmp_path / "a.png"), 6), [6, 6])
+    assert decode_into([tmp_path / "a.png"], [0], ImageShape(3, 6, 6, Framing(6, shorter_side)), images) == []
+    reference = functional.center_crop(functional.resize(Image.open(tmp_path / "a.png"), shorter_side), [6, 6])
     np.testing.assert_array_equal(images[0], np.asarray(reference).transpose(2, 0, 1))
 
 

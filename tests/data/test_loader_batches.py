@@ -94,13 +94,21 @@ def test_two_processes_share_the_steps_of_one(data: DataSplits) -> None:
         assert first.step_images == second.step_images == len(whole)
 
 
-def test_without_resized_crops_batches_are_those_of_the_cache(root: Path, data: DataSplits) -> None:
-    cached = load_data(files_config(root, loading="cache"), seed=0)
-    assert torch.equal(cached.train.images, data.train.images)  # 27 files are all in the sample
+@pytest.mark.parametrize("resize", [None, 11])
+def test_without_resized_crops_batches_are_those_of_the_cache(root: Path, data: DataSplits, resize: int | None) -> None:
+    cached = load_data(files_config(root, loading="cache", resize=resize), seed=0)
+    assert torch.equal(cached.train.images, data.train.images) is (resize is None)  # 27 files are all in the sample
     expected = TrainBatches(
         cached.train, data.normalisation, batch_size=BATCH, seed=0, crop_padding=2, horizontal_flip=True
     )
-    for found, batch in zip(batches_of(data, crop_padding=2).epoch(2), expected.epoch(2), strict=True):
+    for found, batch in zip(batches_of(data, crop_padding=2, resize=resize).epoch(2), expected.epoch(2), strict=True):
+        assert same(found, batch)
+
+
+def test_random_crops_are_of_the_whole_image_whatever_the_resize(data: DataSplits) -> None:
+    for found, batch in zip(
+        batches_of(data, resize=11, **CROP).epoch(1), batches_of(data, **CROP).epoch(1), strict=True
+    ):
         assert same(found, batch)
 
 

@@ -59,6 +59,7 @@ def make_metadata() -> ArtefactMetadata:
         student="resnet8",
         classes=tuple("0123456789"),
         input_shape=(1, 8, 8),
+        resize=9,
         mean=(0.5,),
         std=(0.5,),
         recipe_digest="a" * 64,

@@ -126,6 +126,8 @@ def test_the_archive_holds_these_files_and_the_systems_tool_agrees(archive: Path
     assert checked.returncode == 0
     assert checked.stdout.count(b"OK") == len(FILES) - 1
     assert "Apache License" in (unpacked / "LICENSE").read_text()
+    readme = (unpacked / "README.txt").read_text()
+    assert "What the model takes of an image:\n8 x 8 pixels (height x width) as they are.\n" in readme
     assert json.loads((unpacked / "labels.json").read_text()) == [str(digit) for digit in range(10)]
 
 
