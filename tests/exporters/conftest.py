@@ -9,9 +9,10 @@ from torch import nn
 
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel
-from ecd_deploy.export_config import ExportConfig
+from ecd_deploy.export_config import ExportConfig, Int8Config
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Exporter, exporter_for
 from ecd_deploy.models import build_student
+from ecd_deploy.pipelines.environment import describe_environment
 from ecd_deploy.split import SplitStudent, split_student
 from tests.small import digit_images, one_thread
 
@@ -76,11 +77,18 @@ def metadata() -> ArtefactMetadata:
     return make_metadata()
 
 
+def make_config() -> ExportConfig:
+    """For this machine: where it has no VNNI, products of 8-bit weights saturate."""
+    flags = describe_environment().cpu_flags
+    vnni = bool({"avx512_vnni", "avx_vnni"}.intersection(flags)) or "avx2" not in flags
+    return ExportConfig(int8=Int8Config(vnni=vnni))
+
+
 @pytest.fixture(scope="session")
 def artefacts(student: SplitStudent) -> dict[str, Exported]:
     """Every format, written once: ONNX takes seconds."""
     described = make_metadata()
-    exporters = [exporter_for(name, ExportConfig()) for name in FORMATS]
+    exporters = [exporter_for(name, make_config()) for name in FORMATS]
     return {
         exporter.format: Exported(exporter, student, described, exporter.export(student, described, make_context()))
         for exporter in exporters

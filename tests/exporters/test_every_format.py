@@ -24,12 +24,11 @@ from tests.small import digit_images
 
 EXPORT_ELSEWHERE = """
 import hashlib, json
-from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.exporters import exporter_for
-from tests.exporters.conftest import FORMATS, make_context, make_metadata, make_student
+from tests.exporters.conftest import FORMATS, make_config, make_context, make_metadata, make_student
 student = make_student()
 context = make_context()
-written = {name: exporter_for(name, ExportConfig()).export(student, make_metadata(), context) for name in FORMATS}
+written = {name: exporter_for(name, make_config()).export(student, make_metadata(), context) for name in FORMATS}
 print(json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in written.items()}))
 """
 
