@@ -107,8 +107,8 @@ class Recipe(Section):
             return self
         if self.train.select == "best":
             raise ValueError(
-                "data.validation_fraction 0 leaves no images on which an epoch could be found best: it needs "
-                "train.select 'last', which is 'best'"
+                "train.select is 'best', and data.validation_fraction 0 leaves no images to choose an epoch by: set "
+                "train.select to 'last'"
             )
         if self.export.int8.max_drop is not None:
             raise ValueError(

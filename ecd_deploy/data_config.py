@@ -67,6 +67,11 @@ class DataConfig(Section):
         default=None, description="Channel standard deviations in units of 0..1. Default: measured."
     )
 
+    @property
+    def shorter_side(self) -> int | None:
+        """Pixels that the shorter side of every image is scaled to; None if images stay as they are."""
+        return self.resize or self.image_size
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.source == "imagefolder" and self.path is None:

@@ -24,7 +24,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ecd_deploy.section import PositiveFloat, PositiveInt, Section
+from ecd_deploy.section import PositiveFloat, PositiveInt, Section, is_default
 
 Logits = Literal["none", "ensemble", "mutual", "teacher"]
 Features = Literal["none", "stage", "block"]
@@ -57,21 +57,6 @@ _PRETRAINED_FACTORS: dict[PretrainedLoss, float] = {
 _BRANCHES = 3
 
 
-def _is_absent(value: object) -> bool:
-    """Whether a field that came later is not in use: it is left out, so that older recipes keep their digest."""
-    return value is None
-
-
-def _is_rkd_of_the_paper(value: object) -> bool:
-    """Likewise, of a pair that came later."""
-    return value == _RKD_FACTORS
-
-
-def _is_convex(value: object) -> bool:
-    """Whether kernels are mixed as they were before that could be chosen: left out likewise."""
-    return value == "convex"
-
-
 class PretrainedConfig(Section):
     """A teacher that was trained before, and what the student learns from it (paper, equation 1 and table 11).
 
@@ -87,7 +72,7 @@ class PretrainedConfig(Section):
     temperature: PositiveFloat = Field(default=4.0, description="Of kd (table 11).")
     rkd: tuple[PositiveFloat, PositiveFloat] = Field(
         default=_RKD_FACTORS,
-        exclude_if=_is_rkd_of_the_paper,
+        exclude_if=is_default(_RKD_FACTORS),
         description="Of rkd, the weights of its distances and of its angles (table 11).",
     )
     negatives: PositiveInt = Field(
@@ -138,7 +123,7 @@ class MethodConfig(Section):
     )
     mixture: Literal["convex", "balanced"] = Field(
         default="convex",
-        exclude_if=_is_convex,
+        exclude_if=is_default("convex"),
         description="Whether the kernels are mixed as they are, or times sqrt(n), so that an equal mixture starts and "
         "moves as an ordinary kernel does. Not in the paper: our choice.",
     )
@@ -180,10 +165,12 @@ class MethodConfig(Section):
         default=None, description="Its weight. Default: the paper's, 0.01 for stage and 0.0001 for block."
     )
     pretrained: PretrainedConfig | None = Field(
-        default=None, exclude_if=_is_absent, description="Losses from a teacher that was trained before."
+        default=None, exclude_if=is_default(None), description="Losses from a teacher that was trained before."
     )
     branches: Annotated[int, Field(ge=2)] | None = Field(
-        default=None, exclude_if=_is_absent, description="Of 'one', the student among them. Default: 3 (table 11)."
+        default=None,
+        exclude_if=is_default(None),
+        description="Of 'one', the student among them. Default: 3 (table 11).",
     )
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.section import is_default
 
 if TYPE_CHECKING:
     from ecd_deploy.split import SplitStudent
@@ -19,10 +20,6 @@ INPUT_NAME: Final = "images"
 OUTPUT_NAME: Final = "logits"
 
 _Size = Annotated[int, Field(ge=1)]
-
-
-def _is_absent(value: object) -> bool:
-    return value is None
 
 
 class Quantisation(BaseModel):
@@ -61,9 +58,10 @@ class ArtefactMetadata(BaseModel):
     input_shape: tuple[_Size, _Size, _Size] = Field(description="Channels, height, width of one image, float32.")
     resize: _Size | None = Field(
         default=None,
-        exclude_if=_is_absent,
+        exclude_if=is_default(None),
         description="Side in pixels that the shorter side of an image is scaled to, bilinear and antialiased, before "
-        "the middle of input_shape is cut out; no file does this itself. Absent: images have that shape as they are.",
+        "the middle of input_shape is cut out; no file does this itself. Absent: images have that shape as they are, "
+        "or the file is older than this field.",
     )
     mean: tuple[float, ...] = Field(description="Subtracted from each channel of an image in 0..1.")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="Each channel is divided by it after that.")
@@ -90,6 +88,10 @@ class ArtefactMetadata(BaseModel):
         if len(self.mean) != channels or len(self.std) != channels:
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations for {channels} channels")
         return self
+
+    def resized(self, shorter_side: int | None) -> ArtefactMetadata:
+        """The same with `resize` as the recipe has it, where the file, which is older than that field, does not say."""
+        return self if self.resize is not None else self.model_copy(update={"resize": shorter_side})
 
     @property
     def framing(self) -> str:

@@ -89,7 +89,8 @@ def compare(
             ended = [key for key, handle in waiting.items() if handle.done()]
             for key in ended:
                 name = f"{key[0]}, seed {key[1]}"
-                _settle(name, waiting.pop(key), finished, failures, console)
+                digest = recipe_of(study, study.arm(key[0]), key[1], out).digest()
+                _settle(name, waiting.pop(key), digest, finished, failures, console)
             if ended and finished:
                 _write_table(study, finished, out)
             if waiting and not ended:
@@ -110,9 +111,14 @@ def _ready(study: Study, open_runs: Sequence[_Key], waiting: Iterable[_Key]) -> 
     return None
 
 
-def _settle(name: str, handle: Handle, finished: list[ArmRun], failures: list[str], console: Console) -> None:
+def _settle(
+    name: str, handle: Handle, recipe_digest: str, finished: list[ArmRun], failures: list[str], console: Console
+) -> None:
     try:
         run = handle.result()
+        # A job that was submitted before may be of the study as it was then.
+        if run.recipe_digest != recipe_digest:
+            raise RunDirectoryError("it ran another recipe than the study's; choose another --out")
     except Interrupted:
         raise
     except EcdDeployError as error:

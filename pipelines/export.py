@@ -79,6 +79,6 @@ def _metadata(recipe: Recipe, student: SplitStudent, data: DataSplits) -> Artefa
         mean=data.normalisation.mean,
         std=data.normalisation.std,
         input_shape=student.example_shape,
-        resize=recipe.data.resize or recipe.data.image_size,
+        resize=recipe.data.shorter_side,
         recipe_digest=recipe.digest(),
     )

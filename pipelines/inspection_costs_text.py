@@ -88,7 +88,7 @@ def memory(inspection: Inspection) -> Table:
     if found.kernels:
         title += f", backend {inspection.method.backend}"
     table = Table(title, Column("", justify="right", no_wrap=True), box=None)
-    table.add_row("parameters, gradients and momentum", size(3 * found.parameters))
+    table.add_row("parameters, gradients and momentum", size(found.parameters_with_state))
     table.add_row("kept for the backward pass, per image", size(found.saved_per_image))
     if found.kernels:
         chunked = inspection.method.backend == "chunked"

@@ -44,14 +44,17 @@ def plot(
 
     compared = [row for row in table if row.difference is not None]
     height = max(_HEIGHT, 1 + _HEIGHT_OF_ARM * len(study.arms))
-    figure = Figure(figsize=(14 if compared else 8, height), layout="constrained")
+    # Without a validation split there are no curves; a picture of neither says so.
+    panels = int(any(curves.values()) or not compared) + bool(compared)
+    figure = Figure(figsize=(2 + 6 * panels, height), layout="constrained")
     figure.suptitle(study.name)
-    left, *right = figure.subplots(1, 2 if compared else 1, squeeze=False)[0]
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
     palette = mpl.colormaps["tab10" if len(study.arms) <= _FEW_ARMS else "tab20"]
     colours = {arm.name: palette(index % palette.N) for index, arm in enumerate(study.arms)}
-    _draw_curves(left, study, curves, colours)
-    for axes in right:
-        _draw_differences(axes, study, compared, colours)
+    if compared:
+        _draw_differences(axes.pop(), study, compared, colours)
+    for left in axes:
+        _draw_curves(left, study, curves, colours)
     return render(figure, format_name)
 
 

@@ -69,7 +69,11 @@ class Jobs:
         try:
             self._executor.update_parameters(**self._settings)
         except (AssertionError, TypeError, ValueError) as error:
-            raise UsageError(f"--slurm-set: {error}") from error
+            given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+            raise UsageError(
+                f"--slurm-set {given}: submitit cannot use it ({error}); a list is written as JSON, for instance "
+                'setup=["module load cuda"]'
+            ) from error
         self._cluster = cluster
         self._console = console
         self._jobs: list[Job[ArmRun | str]] = []
@@ -82,8 +86,9 @@ class Jobs:
         job = self._found(record)
         if job is None:
             threads = recipe_of(study, study.arm(arm), seed, out).train.threads
+            # Set for each: what is left out keeps the value of the run before.
             self._executor.update_parameters(
-                **{"name": f"{study.name}.{arm}.{seed}", "cpus_per_task": threads, **self._settings}
+                **{"name": f"{study.name}.{arm}.{seed}", "cpus_per_task": threads or 1, **self._settings}
             )
             try:
                 job = self._executor.submit(_Run(), study, arm, seed, out)
@@ -98,13 +103,15 @@ class Jobs:
         return JobHandle(job)
 
     def cancel(self) -> None:
-        """Cancel what has not ended; a run that trains saves first."""
+        """Cancel what has not ended; a run that trains saves if Slurm gives it the time."""
         running = [job for job in self._jobs if not job.done()]
         for job in running:
             job.cancel(check=False)
         numbers = ", ".join(job.job_id for job in running)
         if running:
-            self._console.print(f"jobs cancelled: {numbers}; what trained saves first", highlight=False)
+            self._console.print(
+                f"jobs cancelled: {numbers}; what trained saves if Slurm gives it the time", highlight=False
+            )
 
     def _found(self, record: Path) -> Job[ArmRun | str] | None:
         """The job of a record if the cluster has it; another process's local one cannot be asked."""

@@ -121,16 +121,19 @@ def to_markdown(study: Study, table: Sequence[Row], runs: Sequence[ArmRun]) -> s
 
 def _notes(study: Study, runs: Sequence[ArmRun]) -> str:
     seeds = ", ".join(str(seed) for seed in study.seeds)
+    chosen = any(run.best is not None for run in runs)
+    best = "; *best*: of the epoch that was best on the validation split" if chosen else ""
     reading = (
         f"Top-1 in percent on {runs[0].test_images:,} test images, mean (standard deviation) over seeds {seeds}. "
-        "*last*: weights of the last epoch; *best*: of the epoch that was best on the validation split. Differences "
-        "are paired by seed: same initial student, same images in the same order; their interval is Student's t over "
-        "seeds."
+        f"*last*: weights of the last epoch{best}. Differences are paired by seed: same initial student, same images "
+        "in the same order; their interval is Student's t over seeds."
     )
     notes = [reading]
-    if any(run.best is None for run in runs):
+    if not chosen:
+        notes.append(f"There is no *best*: {NO_VALIDATION}.")
+    elif any(run.best is None for run in runs):
         notes.append(f"*best* is empty where {NO_VALIDATION}.")
-    if any(run.last.teacher is not None for run in runs):
+    if chosen and any(run.last.teacher is not None for run in runs):
         notes.append("Teacher and ensemble are tested in the same two epochs: the best one is the student's own.")
         if any(run.own_best is not None for run in runs):
             notes.append("Their own best on the validation split is in the CSV: `*_validation_best_*`.")

@@ -154,7 +154,9 @@ def test_a_recipe_without_a_mixture_has_the_digest_it_had_before_that_could_be_a
 
 
 def test_training_on_every_image_needs_the_last_weights_and_no_watch_over_quantisation() -> None:
-    with pytest.raises(RecipeError, match=r"data\.validation_fraction 0 .*train\.select 'last', which is 'best'"):
+    with pytest.raises(
+        RecipeError, match=r"train\.select is 'best', and data\.validation_fraction 0 .* set train\.select"
+    ):
         load_recipe("digits", ("data.validation_fraction=0", "train.select=best"))
     everything = ("data.validation_fraction=0", "train.select=last")
     with pytest.raises(RecipeError, match=r"export\.int8\.max_drop 0\.02 .*data\.validation_fraction 0"):

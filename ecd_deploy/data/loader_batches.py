@@ -88,7 +88,7 @@ class LoaderBatches:
         self._log = WorkLog(config.workers)
         decoder = Decoder(
             files,
-            Framing(image_size, config.resize or image_size),
+            Framing(image_size, config.shorter_side or image_size),
             config.random_resized_crop,
             config.crop_padding,
             config.horizontal_flip,

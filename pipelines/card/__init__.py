@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
-from ecd_deploy.exporters import ArtefactMetadata, exporter_for
+from ecd_deploy.exporters import exporter_for
 from ecd_deploy.pipelines.artefacts import ARTEFACTS_NAME, ArtefactList
 from ecd_deploy.pipelines.gate import GATE_NAME, GateReport
 from ecd_deploy.pipelines.names import SPLIT_NAME
@@ -28,7 +28,8 @@ def write_model_card(directory: RunDirectory) -> None:
     """
     exported = directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export")
     onnx = exported.find("onnx")
-    metadata: ArtefactMetadata = exporter_for("onnx", directory.recipe.export).read_metadata(directory.read(onnx.file))
+    exporter = exporter_for("onnx", directory.recipe.export)
+    metadata = exporter.read_metadata(directory.read(onnx.file)).resized(directory.recipe.data.shorter_side)
     validation = directory.read_json(VALIDATION_NAME, Validation, made_by="validate")
     # Markdown, not HTML: what goes in are numbers, digests and names that the recipe or the data gave.
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701

@@ -149,7 +149,23 @@ def test_each_system_is_shown(changes: list[str], lines: list[str], absent: list
         assert line in text
     for line in absent:
         assert line not in text
-    assert "dynamic" not in printed(found, every=True) or found.memory.kernels
+    replaced = found.report is not None and found.report.teacher == "daconv"
+    assert bool(found.memory.kernels) == replaced == ("per-sample kernels" in text)
+
+
+def test_what_the_copies_of_one_are_given_costs_nothing() -> None:
+    found = inspected("resnet8", "data.image_size=8", "method.name=one", "method.branches=4")
+    branches = next(part for part in found.parts if part.name == "branches")
+    # Each runs the last stage, from 32x4x4 to 64x2x2, and a classifier of 10.
+    stage = 2 * 2 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
+    classes = found.subject.classes
+    assert branches.macs == 3 * (stage + 64 * classes)
+    frozen = 3 * sum(
+        parameter.numel()
+        for name, parameter in found.student.named_parameters()
+        if name in ("conv1.weight", "bn1.weight", "bn1.bias")
+    )
+    assert found.memory.parameters - found.memory.trained == 4 * frozen
 
 
 def test_the_parts_of_a_batch_are_what_is_held() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,11 @@ from submitit import SlurmJob
 
 from ecd_deploy.cli import cli
 from ecd_deploy.errors import TrainingError, UsageError
-from ecd_deploy.pipelines.compare import compare
+from ecd_deploy.pipelines.compare import _settle, compare
 from ecd_deploy.pipelines.run_directory import create_run
 from ecd_deploy.pipelines.study import Arm, Study, recipe_of, run_directory
 from ecd_deploy.pipelines.study_places import executor
-from ecd_deploy.pipelines.study_run import ArmRun
+from ecd_deploy.pipelines.study_run import ArmRun, run_arm
 from ecd_deploy.pipelines.study_slurm import Jobs, parse_settings
 
 BAD = Arm(name="bad", set=("method.stages=[7]",))
@@ -119,6 +120,36 @@ def test_a_job_asks_for_what_the_recipe_and_the_user_say(cluster: Cluster, tmp_p
     assert "gpu" not in plain
 
 
+def test_a_job_without_threads_does_not_ask_for_those_of_the_one_before(cluster: Cluster, tmp_path: Path) -> None:
+    jobs = Jobs("slurm", tmp_path, {}, quiet())
+    jobs.start(tiny(threads=3), "baseline", 0, tmp_path)
+    unset = tiny(BAD)
+    jobs.start(unset.model_copy(update={"set": unset.set[:-1]}), "bad", 0, tmp_path)
+    assert "#SBATCH --cpus-per-task=3\n" in cluster.submitted[0]
+    assert "#SBATCH --cpus-per-task=1\n" in cluster.submitted[1]
+
+
+def test_a_job_of_the_study_as_it_was_is_no_run_of_it(tmp_path: Path) -> None:
+    changed = tiny()
+    run = run_arm(
+        changed.model_copy(update={"set": (*changed.set, "train.momentum=0.5")}),
+        "baseline",
+        0,
+        tmp_path,
+        own_process=False,
+    )
+    job: Future[ArmRun] = Future()
+    job.set_result(run)
+    finished: list[ArmRun] = []
+    failures: list[str] = []
+    digest = recipe_of(changed, changed.arm("baseline"), 0, tmp_path).digest()
+    _settle("baseline, seed 0", job, digest, finished, failures, quiet())
+    assert finished == []
+    assert failures == ["baseline, seed 0: it ran another recipe than the study's; choose another --out"]
+    _settle("baseline, seed 0", job, run.recipe_digest, finished, failures, quiet())
+    assert finished == [run]
+
+
 def test_a_job_at_the_end_of_its_time_is_queued_again_as_it_was(cluster: Cluster, tmp_path: Path) -> None:
     study = tiny()
     jobs = Jobs("slurm", tmp_path, {}, quiet())
@@ -186,7 +217,7 @@ def test_settings_that_slurm_does_not_know_are_refused(tmp_path: Path, monkeypat
         Jobs("local", tmp_path, parse_settings(["partitio=gpu"]), quiet())
     with pytest.raises(UsageError, match="--slurm-set nodes: there is no such setting"):
         Jobs("local", tmp_path, parse_settings(["nodes=2"]), quiet())
-    with pytest.raises(UsageError, match=r'--slurm-set: Parameter "gpus_per_node" expected type .*"one"'):
+    with pytest.raises(UsageError, match="--slurm-set gpus_per_node='one': submitit cannot use it"):
         Jobs("local", tmp_path, parse_settings(["gpus_per_node=one"]), quiet())
     with pytest.raises(UsageError, match="'partition' is not KEY=VALUE"):
         parse_settings(["partition"])
