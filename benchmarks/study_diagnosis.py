@@ -29,6 +29,7 @@ from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.batches import eval_batches
 from ecd_deploy.distill import ECDModel
 from ecd_deploy.distill.dynamic_conv import DynamicConv2d
+from ecd_deploy.pipelines.environment import describe_environment
 from ecd_deploy.pipelines.study import Study, load_study, recipe_of, run_directory
 from ecd_deploy.pipelines.study_run import RUN_NAME
 from ecd_deploy.pipelines.train import training_model
@@ -52,7 +53,7 @@ def measure() -> Report:
     """Look at every ECD run of the studies, before and after training."""
     studies = [load_study(name) for name in (reduced_study.STUDY, few_images_study.STUDY)]
     kept = _committed()
-    rows = [row for study in studies for key in _ecd_runs(study) for row in _rows(study, *key, kept)]
+    rows = [row for study in studies for row in _rows(study, kept)]
     return Report(
         benchmark=NAME,
         figures=[
@@ -69,19 +70,19 @@ def measure() -> Report:
     )
 
 
-def _ecd_runs(study: Study) -> Iterator[tuple[str, int]]:
-    for arm in study.arms:
-        for seed in study.seeds:
-            if recipe_of(study, arm, seed).method.name == "ecd":
-                yield arm.name, seed
-
-
-def _rows(study: Study, arm: str, seed: int, kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(study: Study, kept: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     out = Path("studies") / study.name
-    if (run_directory(out, arm, seed) / RUN_NAME).is_file():
-        data = load_data(recipe_of(study, study.arm(arm), seed).data, seed=seed)
-        return list(_run(study, arm, seed, data, out))
-    return [row for row in kept if (row["study"], row["arm"], row["seed"]) == (study.name, arm, seed)]
+    for seed in study.seeds:
+        data: DataSplits | None = None
+        for arm in study.arms:
+            recipe = recipe_of(study, arm, seed)
+            if recipe.method.name != "ecd":
+                continue
+            if (run_directory(out, arm.name, seed) / RUN_NAME).is_file():
+                data = data or load_data(recipe.data, seed=seed)
+                yield from _run(study, arm.name, seed, data, out)
+            else:
+                yield from (row for row in kept if row["recipe_digest"] == recipe.digest())
 
 
 def _committed() -> list[dict[str, Any]]:
@@ -117,13 +118,16 @@ def _figures(title: str, rows: list[dict[str, Any]]) -> list[Figure]:
 
 def _run(study: Study, arm: str, seed: int, data: DataSplits, out: Path) -> Iterator[dict[str, Any]]:
     root = run_directory(out, arm, seed)
-    model = training_model(recipe_of(study, study.arm(arm), seed), data)
+    recipe = recipe_of(study, study.arm(arm), seed)
+    model = training_model(recipe, data)
+    about = {"study": study.name, "arm": arm, "seed": seed, "recipe_digest": recipe.digest()}
+    about["environment"] = describe_environment().model_dump(mode="json")
     if not isinstance(model, ECDModel):
         raise TypeError(f"{arm} is no ECD")
     for moment in ("before", "after"):
         if moment == "after":
             load_weights(root, "last", model)
-        yield {"study": study.name, "arm": arm, "seed": seed, "moment": moment, **_look(model, data)}
+        yield {**about, "moment": moment, **_look(model, data)}
 
 
 def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:

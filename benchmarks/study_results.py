@@ -1,18 +1,21 @@
 """A study's committed result: table, plot, and what each run found.
 
-`results/` gets the study's own table and plot beside the JSON. A run whose directory is not here is taken from the
-JSON that is committed, if that is of the same recipe: each run says what it was run on.
+`results/` gets the study's own table and plot beside the JSON, in which each run says what it was run on.
+`python -m benchmarks.study_results NAME` trains nothing: it puts together the runs whose directories are here and, of
+the others, those that are committed and of the same recipe.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks.figures import RESULTS, Figure, Report
+from benchmarks.figures import RESULTS, Figure, Report, show, write
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.compare import compare
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME
@@ -99,3 +102,16 @@ def _committed(name: str) -> dict[str, Entry]:
 
 def _digest(study: Study, arm: str, seed: int, out: Path) -> str:
     return recipe_of(study, study.arm(arm), seed, out).digest()
+
+
+def main(names: list[str]) -> None:
+    """Collect the results of these names, which are modules of this package."""
+    for name in names:
+        study = load_study(importlib.import_module(f"benchmarks.{name}").STUDY)
+        report = collect(name, study, Path("studies") / study.name)
+        write(report)
+        show(report.figures)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
