@@ -63,6 +63,7 @@ _Colours = Mapping[str, tuple[float, float, float, float]]
 
 def _draw_curves(axes: Axes, study: Study, curves: Mapping[tuple[str, int], Curve], colours: _Colours) -> None:
     axes.set(xlabel="epoch", ylabel="student's validation top-1 (%)")
+    axes.locator_params(axis="x", integer=True)
     for arm in study.arms:
         own = [curve for (name, _), curve in curves.items() if name == arm.name and curve]
         if not own:
