@@ -80,8 +80,8 @@ false-alarms: install-dev ## Split, export and audit students of many families; 
 corruption: install ## Corrupt a run 1,000 times, see each refused; writes benchmarks/results/corruption.json
 	$(BIN)/python -m benchmarks corruption
 
-study: install ## Run both reduced studies on data/cifar100, hours of two cores; writes benchmarks/results/*_study*
-	$(BIN)/python -m benchmarks reduced_study few_images_study study_diagnosis
+study: install ## Run the reduced studies on data/cifar100, hours of two cores; writes benchmarks/results/*_study*
+	$(BIN)/python -m benchmarks reduced_study few_images_study short_study study_diagnosis
 
 install: $(INSTALLED) ## Make .venv and install the project
 install-dev: $(INSTALLED_DEV) ## Make .venv and install the project with the development extras

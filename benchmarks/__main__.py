@@ -30,6 +30,7 @@ ON_REQUEST = (
     "profiler_floor",
     "reduced_study",
     "few_images_study",
+    "short_study",
     "study_diagnosis",
 )
 """Modules that run only when they are named."""
