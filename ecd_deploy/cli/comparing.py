@@ -12,12 +12,14 @@ from ecd_deploy.errors import UsageError
 
 @click.command()
 def studies() -> None:
-    """List the built-in studies, one for each of the paper's tables."""
+    """List the built-in studies: one for each of the paper's tables, and those that two CPU cores can run."""
     from ecd_deploy.pipelines.study import builtin_studies, load_study
 
-    for name in builtin_studies():
+    names = builtin_studies()
+    width = max(map(len, names))
+    for name in names:
         study = load_study(name)
-        click.echo(f"{name:18} {len(study.arms)} arms x {len(study.seeds)} seeds. {study.description}")
+        click.echo(f"{name:{width}} {len(study.arms)} arms x {len(study.seeds)} seeds. {study.description}")
 
 
 @click.command()
