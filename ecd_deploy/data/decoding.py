@@ -66,9 +66,11 @@ class WorkLog:
         """Write down that this process is the worker of that number, and is at that file, or at none."""
         self._entries[worker] = torch.tensor([os.getpid(), index])
 
-    def entries(self) -> list[tuple[int, int | None]]:
-        """Each worker's process and the index of its file, if it is at one."""
-        return [(pid, None if index == _IDLE else index) for pid, index in self._entries.tolist()]
+    def entries(self) -> list[tuple[int | None, int | None]]:
+        """Each worker's process, None before it has begun, and the index of its file, if it is at one."""
+        return [
+            (None if pid == _IDLE else pid, None if index == _IDLE else index) for pid, index in self._entries.tolist()
+        ]
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,13 @@ class Decoder(Dataset[Made | Failed]):
 
 def start_worker(log: WorkLog, worker: int) -> None:
     """Leave signals to the training, which ends its workers when it has ended its step."""
-    log.note(worker)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # blocked in this thread and those that come after it, and taken by one that looks at the sender
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     parent = multiprocessing.parent_process()
     threading.Thread(target=_end_with_parent, args=(parent.pid if parent else None,), daemon=True).start()
+    # From here on signals from elsewhere do nothing.
+    log.note(worker)
 
 
 def _end_with_parent(parent: int | None) -> None:

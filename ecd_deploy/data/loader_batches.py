@@ -147,8 +147,10 @@ class LoaderBatches:
         for pid, index in self._log.entries():
             if pid not in alive:
                 at = "between two images" if index is None else f"while it decoded {self._files.paths[index]}"
+                if pid is None:
+                    at = "while it started"
                 return (
-                    f"a worker that decodes images (process {pid}) was killed {at}. If memory ran out, set "
+                    f"a worker that decodes images (process {pid or 'unknown'}) was killed {at}. If memory ran out, set "
                     "data.workers lower; --resume goes on from the last checkpoint"
                 )
         return None

@@ -164,6 +164,10 @@ def test_signals_from_elsewhere_leave_workers_at_work(data: DataSplits, name: st
     with closing(batches_of(data, workers=2, **CROP)) as batches:
         steps = batches.epoch(1)
         first = next(steps)
+        deadline = time.monotonic() + 60
+        while any(pid is None for pid, _ in batches._log.entries()):  # one may start while the other makes batches
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         for child in multiprocessing.active_children():
             subprocess.run(["kill", f"-{name}", str(child.pid)], check=True)
         assert all(map(same, [first, *steps], expected))
