@@ -150,8 +150,8 @@ class LoaderBatches:
                 if pid is None:
                     at = "while it started"
                 return (
-                    f"a worker that decodes images (process {pid or 'unknown'}) was killed {at}. If memory ran out, set "
-                    "data.workers lower; --resume goes on from the last checkpoint"
+                    f"a worker that decodes images (process {pid or 'unknown'}) was killed {at}. If memory ran out, "
+                    "set data.workers lower; --resume goes on from the last checkpoint"
                 )
         return None
 
