@@ -18,10 +18,10 @@ import torch
 from benchmarks.figures import Figure, Report
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.exporters import ArtefactMetadata, OnnxExporter
-from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure.latency import Latency, compare_onnx, measure_onnx
 from ecd_deploy.measure.steadiness import P50_TOLERANCE, why_not_comparable
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.split import split_student
 
 _COMPARISONS = 6

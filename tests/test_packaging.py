@@ -175,7 +175,7 @@ def test_module_is_the_command(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["ecd_deploy", "ecd_deploy.cli", "ecd_deploy.config"])
+@pytest.mark.parametrize("module", ["ecd_deploy", "ecd_deploy.cli", "ecd_deploy.recipe.recipe"])
 def test_import_loads_no_heavy_library(module: str, tmp_path: Path) -> None:
     code = f"import sys, {module}; print(*(name for name in sys.modules if '.' not in name))"
 

@@ -32,8 +32,8 @@ def profile(
     output: Path | None,
 ) -> None:
     """Measure an ONNX student: latency, cold start, memory, throughput, and time by layer."""
-    from ecd_deploy.pipelines.profile_command import Conditions, profile_hosts, profile_target
-    from ecd_deploy.pipelines.profile_text import print_budget, print_profile
+    from ecd_deploy.cli.text.profile import print_budget, print_profile
+    from ecd_deploy.pipelines.device.command import Conditions, profile_hosts, profile_target
 
     if len(hosts) > 1 and output is not None:
         raise UsageError("--json takes one result: give one --host, or a run directory, which keeps them all")
@@ -58,10 +58,10 @@ def profile(
 @click.option("--config", type=click.Path(path_type=Path), metavar="TOML", help="Limits in place of the recipe's.")
 def gate(run_dir: Path, baseline: Path | None, config: Path | None) -> None:
     """Decide over a run by the limits of its recipe."""
-    from ecd_deploy.pipelines.steps import run_gate
+    from ecd_deploy.pipelines.run import run_gate
 
     report = run_gate(run_dir, baseline=baseline, limits_file=config)
-    from ecd_deploy.pipelines.gate_text import print_gate
+    from ecd_deploy.cli.text.gate import print_gate
 
     print_gate(report, console())
     finish(report, run_dir)

@@ -18,8 +18,8 @@ from ecd_deploy.data.decoding import Decoder, Failed, Made, Request, WorkLog, st
 from ecd_deploy.data.images import ImageFiles, Normalisation
 from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.data.resize import Framing
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
+from ecd_deploy.recipe.data import DataConfig
 
 _START_METHOD = "fork"  # a worker then ends by itself within seconds if the training is killed
 

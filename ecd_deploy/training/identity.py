@@ -9,9 +9,9 @@ import logging
 import torch
 from accelerate.accelerator import Accelerator
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import RunDirectoryError
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.state import CheckpointState, TrainingIdentity
 
 _logger = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 from torch.optim import SGD
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import Batches, DataSplits
 from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
 from ecd_deploy.errors import TrainingError
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
 from ecd_deploy.training.checkpoint import CheckpointStore
 from ecd_deploy.training.evaluation import top1

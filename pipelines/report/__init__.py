@@ -1,30 +1,29 @@
-"""Step 7: the pages about a run, made from the files that the other steps left."""
+"""Step 7: the pages about a run, made from the results of the other steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecd_deploy.data import ImageSet
-from ecd_deploy.pipelines.report.html import to_html
-from ecd_deploy.pipelines.report.markdown import to_markdown
+from ecd_deploy.pipelines.record.names import HTML_NAME, MARKDOWN_NAME
+from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.report.bom import write_bom
+from ecd_deploy.pipelines.report.card import write_model_card
+from ecd_deploy.pipelines.report.page.html import to_html
+from ecd_deploy.pipelines.report.page.markdown import to_markdown
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults, read_results
-from ecd_deploy.pipelines.run_directory import RunDirectory
 
-MARKDOWN_NAME = "report.md"
-HTML_NAME = "report.html"
-
-__all__ = ["HTML_NAME", "MARKDOWN_NAME", "NamedRun", "RunResults", "read_results", "write_report"]
+__all__ = ["NamedRun", "RunResults", "read_results", "write_report"]
 
 
-def write_report(directory: RunDirectory, test_images: ImageSet | None = None, others: Sequence[NamedRun] = ()) -> Path:
-    """Write `report.md` and `report.html`, other runs set beside this one; returns the path of the latter.
+def write_report(directory: RunDirectory, results: RunResults, others: Sequence[NamedRun] = ()) -> Path:
+    """Write the report, with other runs beside this one, the model card and the bill of materials.
 
-    Raises:
-        RunDirectoryError: naming the step that has not been run.
-        ArtefactError: a file was changed.
+    Returns:
+        The path of `report.html`.
     """
-    results = read_results(directory, test_images)
     directory.write(MARKDOWN_NAME, to_markdown(results, others).encode())
     directory.write(HTML_NAME, to_html(results, others).encode())
+    write_model_card(directory, results)
+    write_bom(directory, results)
     return directory.root / HTML_NAME

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from benchmarks.artefact_leaks import ARTEFACT_LEAKS, ArtefactLeak
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.export_config import ExportConfig, Int8Config
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.audit import ArtefactAudit, Origin, StudentSources, audit_artefact, refuse, student_sources
 from ecd_deploy.exporters.audit.contents import FileTensor
 from ecd_deploy.exporters.audit.matching import match
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import SplitStudent, TensorRecord, split_student
 from tests.exporters.conftest import Exported, make_context, make_metadata
 from tests.small import digit_images
