@@ -107,9 +107,7 @@ def test_wheel_holds_what_is_not_code(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
 
     assert "ecd_deploy/py.typed" in names
-    assert {"ecd_deploy/pipelines/recipes/digits.toml", "ecd_deploy/pipelines/recipes/cifar100-resnet20.toml"} <= {
-        *names
-    }
+    assert {"ecd_deploy/recipe/recipes/digits.toml", "ecd_deploy/recipe/recipes/cifar100-resnet20.toml"} <= {*names}
 
 
 def test_wheel_has_one_top_level_package_and_no_tests(wheel: zipfile.ZipFile) -> None:

@@ -17,8 +17,9 @@ import click
 from ecd_deploy.cli.comparing import compare, studies
 from ecd_deploy.cli.ending import console, finish
 from ecd_deploy.cli.explaining import explain
+from ecd_deploy.cli.gating import gate
 from ecd_deploy.cli.inspecting import inspect
-from ecd_deploy.cli.measuring import gate, profile
+from ecd_deploy.cli.profiling import profile
 from ecd_deploy.cli.searching import search
 from ecd_deploy.cli.shipping import bundle
 from ecd_deploy.cli.verifying import sign, verify
@@ -48,7 +49,7 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="KEY.PATH=VALUE",
         help="Change one value of the recipe; repeatable.",
     )
-    resume = click.option("--resume", is_flag=True, help="Go on from the newest checkpoint.")
+    resume = click.option("--resume", is_flag=True, help="Resume from the newest checkpoint.")
     accept_changes = click.option(
         "--accept-changes",
         is_flag=True,
@@ -91,7 +92,7 @@ def run(
 ) -> None:
     """Run every step for RECIPE, a built-in name or a TOML file."""
     if resume and out is None:
-        raise UsageError("--resume needs --out, the run directory to go on with")
+        raise UsageError("--resume needs --out, the run directory to continue")
     loaded = _load_recipe(recipe, (*_device_overrides(device), *overrides, *_SKIP_BAD * skip_bad))
     from ecd_deploy.cli.text.summary import print_summary
     from ecd_deploy.pipelines.run import is_main_process

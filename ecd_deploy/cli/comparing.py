@@ -25,7 +25,7 @@ def studies() -> None:
 @click.command()
 @click.argument("study")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME.")
-@click.option("--resume", is_flag=True, help="Keep finished runs and go on with the others.")
+@click.option("--resume", is_flag=True, help="Keep finished runs and resume the others.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at one time; default: 1, with --slurm all.")
 @click.option("--slurm", is_flag=True, help="Submit the runs to a Slurm cluster (extra [slurm]).")
 @click.option("--slurm-set", multiple=True, metavar="KEY=VALUE",

@@ -10,7 +10,7 @@ from ecd_deploy.recipe.section import Fraction, PositiveFloat, Section
 
 
 class GateConfig(Section):
-    """Limits that decide over deployment; a limit that is not given is not checked.
+    """Limits that decide about deployment; a limit that is not given is not checked.
 
     Accuracies are fractions, not percent. A limit on accuracy must be met by a one-sided confidence
     bound, not only by the observed value.

@@ -50,7 +50,7 @@ def train(
         data: images of the run; the test split is not touched.
         recipe: `train`, `seed` and, of `data`, what concerns loading and augmentation are used.
         directory: gets `metrics.jsonl`, `checkpoints/` and, if asked for, `tensorboard/`.
-        resume: go on after the newest whole checkpoint, or start if there is none.
+        resume: continue after the newest whole checkpoint, or start if there is none.
         console: for progress; None is silent.
         accept_changes: resume although the recipe, the images or the machine differ.
 

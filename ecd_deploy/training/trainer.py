@@ -1,6 +1,6 @@
 # mypy: untyped-calls-exclude=accelerate
 
-"""A training in progress: its epochs, and the checkpoints that any step can be gone on from."""
+"""A training in progress: its epochs, and the checkpoints from which any step can be resumed."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Modu
         raise CheckpointError(f"no checkpoint below {directory / CHECKPOINTS_FOLDER}: train first")
     if checkpoint.state.running is not None or not checkpoint.state.history:
         raise CheckpointError(
-            f"the training was stopped after step {checkpoint.state.step}, within an epoch: go on with --resume"
+            f"the training was stopped after step {checkpoint.state.step}, within an epoch: continue with --resume"
         )
     if which == "best":
         best = checkpoint.state.best

@@ -35,7 +35,7 @@ class DeviceBudget(_Section):
 
 
 class Device(_Section):
-    """One file of `pipelines/devices/`."""
+    """One file of `devices/`."""
 
     name: str
     description: str

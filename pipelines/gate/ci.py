@@ -49,7 +49,7 @@ def append_step_summary(markdown: str) -> None:
 
 def summary_markdown(verdict: Verdict, checks: Sequence[Check], baseline: BaselineComparison | None) -> str:
     """The verdict, its checks and the classes that lost, as Markdown."""
-    lines = [f"## ecd-deploy gate: {verdict.value}", "", "| check | value | bound | limit | verdict | because |"]
+    lines = [f"## ecd-deploy gate: {verdict.value}", "", "| check | value | bound | limit | verdict | reason |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for check in checks:
         cells = (check.name, _number(check.value), _number(check.bound), f"{check.limit:g} {check.unit}".strip())

@@ -168,7 +168,7 @@ def _audit_check(artefacts: ArtefactList, audit: AuditReport) -> Check:
     if {entry.sha256 for entry in audit.audits} != {artefact.sha256 for artefact in artefacts.artefacts}:
         raise ArtefactError("the artefacts are not those that were audited: run `export` again")
     failed = [entry.format for entry in audit.audits if not entry.passed]
-    unread = [entry.format for entry in audit.audits if entry.not_done_because is not None]
+    unread = [entry.format for entry in audit.audits if entry.not_done_reason is not None]
     passed = len(audit.audits) - len(failed) - len(unread)
     verdict, reason = Verdict.PASS, f"{sum(len(entry.tensors) for entry in audit.audits)} tensors traced to the student"
     if failed:
@@ -213,9 +213,11 @@ def _parity_checks(config: GateConfig, validation: Validation) -> list[Check]:
 
 
 def _why(entry: ArtefactValidation, problem: str | None) -> str:
-    departs = entry.departs
+    divergence = entry.divergence
     where = (
-        "" if departs is None else f"; first at {departs.operator} {departs.node} ({departs.module or 'the student'})"
+        ""
+        if divergence is None
+        else f"; first at {divergence.operator} {divergence.node} ({divergence.module or 'the student'})"
     )
     return f"{problem or 'not comparable'}{where}"
 

@@ -54,7 +54,7 @@ class AuditReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = 2
     student_digest: str
     audits: tuple[ArtefactAudit, ...]
 

@@ -132,7 +132,7 @@ class RunDirectory:
 
 @contextmanager
 def create_run(root: Path, recipe: Recipe, *, resume: bool, accept_changes: bool = False) -> Iterator[RunDirectory]:
-    """Make a run directory, or with `resume` go on in one of the same recipe, and hold it.
+    """Make a run directory, or with `resume` continue one of the same recipe, and hold it.
 
     With `accept_changes` the recipe given takes the place of the one recorded.
 
@@ -144,7 +144,7 @@ def create_run(root: Path, recipe: Recipe, *, resume: bool, accept_changes: bool
     if not existing and root.is_dir() and not all(_is_ours(path) for path in root.iterdir()):
         raise RunDirectoryError(f"{root} is not empty and is not a run directory; choose another --out")
     if existing and not resume:
-        raise RunDirectoryError(f"{root} already holds a run; add --resume to go on with it, or choose another --out")
+        raise RunDirectoryError(f"{root} already holds a run; add --resume to continue it, or choose another --out")
     with _hold(root):
         if existing and RECIPE_NAME in read_manifest(root).files:
             yield _reopen(root, recipe, accept_changes=accept_changes)
@@ -218,7 +218,7 @@ def _compare_recipes(directory: RunDirectory, recipe: Recipe) -> None:
     raise RunDirectoryError(
         f"{directory.root} was made by another recipe:\n"
         + "\n".join(changed)
-        + "\nresume it with its own recipe, or go on with this one by --accept-changes"
+        + "\nresume it with its own recipe, or with this one by adding --accept-changes"
     )
 
 

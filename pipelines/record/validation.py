@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from ecd_deploy.exporters.departure_result import Departure
+from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.measure.accuracy import PairedTop1
 from ecd_deploy.measure.parity import Parity
 
@@ -61,8 +61,8 @@ class ArtefactValidation(BaseModel):
     parity: Parity
     budget: Budget | None = None
     """None where the format keeps float32: `gate.max_abs_diff` holds."""
-    departs: Departure | None = None
-    """Where parity fails: the first node of an ONNX artefact that departs from the student."""
+    divergence: Divergence | None = None
+    """Where parity fails: the first node of an ONNX artefact that diverges from the student."""
     top1: PairedTop1 | None = None
     """On the whole test set, of what onnxruntime runs."""
     speed: Speed | None = None
@@ -90,7 +90,7 @@ class Validation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 2
+    schema_version: int = 3
     artefacts: tuple[ArtefactValidation, ...]
     onnx_top1: PairedTop1
     """The ONNX student by onnxruntime against the PyTorch student, on the whole test set."""

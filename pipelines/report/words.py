@@ -64,8 +64,8 @@ def describe_proof(proof: SplitProof) -> tuple[tuple[str, str], ...]:
 
 
 def _exported(graph: GraphResult) -> str:
-    if graph.not_done_because is not None:
-        return f"not done, because {graph.not_done_because}"
+    if graph.not_done_reason is not None:
+        return f"not done: {graph.not_done_reason}"
     return (
         f"{graph.nodes} nodes of the torch.export graph lead to {len(graph.reached)} tensors of the student, "
         f"as they do for it alone, and to none of {graph.auxiliary_tensors} others"

@@ -35,7 +35,7 @@ from ecd_deploy.pipelines.steps.train import example_images
 from ecd_deploy.recipe.recipe import Recipe, parse_recipe
 from ecd_deploy.split import split_student
 
-RUNG_NAME = "rung.json"
+CANDIDATE_NAME = "candidate.json"
 RUN_FOLDER = "run"
 _POLL_SECONDS = 0.5
 _FINISHED = (0, 1, 3)
@@ -70,7 +70,7 @@ class EarlyStop(BaseModel):
     margin: float = 0.15
 
     def reason(self, curve: list[float], epochs: int, min_top1: float | None) -> str | None:
-        """Why to stop after these epochs' validation top-1, fractions; None to go on."""
+        """Why to stop after these epochs' validation top-1, fractions; None to continue."""
         if min_top1 is None or not curve or len(curve) >= epochs or len(curve) < self.share * epochs:
             return None
         if max(curve) >= min_top1 - self.margin:
@@ -95,13 +95,13 @@ class Cost(BaseModel):
     checks: tuple[Check, ...]
 
 
-class Rung(BaseModel):
-    """Written to `rung.json` once it is decided.
+class Candidate(BaseModel):
+    """Written to `candidate.json` once it is decided.
 
     Attributes:
         cost: measured before the training.
         state: the outcome.
-        because: in words.
+        reason: in words.
         checks: of the gate, cost included; empty where it was not trained to the end.
         top1: of the ONNX student on the test images; None where it was not measured.
         epochs: done.
@@ -109,10 +109,10 @@ class Rung(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = 2
     cost: Cost
     state: State
-    because: str
+    reason: str
     checks: tuple[Check, ...] = ()
     top1: float | None = None
     epochs: int = 0
@@ -159,8 +159,8 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, pyth
     )
 
 
-def train_rung(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | None, console: Console) -> Rung:
-    """Run all steps in a process of their own, gone on with where it was interrupted, and watch the training.
+def train_candidate(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | None, console: Console) -> Candidate:
+    """Run all steps in a process of their own, resumed where it was interrupted, and watch the training.
 
     Raises:
         TrainingError: the run broke; its last words are in the text, all of them in `run.log`.
@@ -185,9 +185,9 @@ def train_rung(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | None,
                 child.terminate()
     epochs = len(_epochs(root))
     if child.returncode == Terminated.exit_code and reason is not None:
-        return Rung(cost=cost, state=State.HOPELESS, because=reason, epochs=epochs)
+        return Candidate(cost=cost, state=State.HOPELESS, reason=reason, epochs=epochs)
     if child.returncode in (Interrupted.exit_code, Terminated.exit_code):
-        raise Interrupted(f"the training of {cost.student} was stopped; go on with --resume")
+        raise Interrupted(f"the training of {cost.student} was stopped; continue it with --resume")
     if child.returncode not in _FINISHED:
         words = (folder / "run.log").read_text(errors="replace").strip().splitlines()[-1:]
         raise TrainingError(f"{cost.student} ended with {child.returncode}: {' '.join(words)}; see {folder}/run.log")
@@ -196,15 +196,15 @@ def train_rung(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | None,
     return _decided(cost, report, epochs)
 
 
-def _decided(cost: Cost, report: GateReport, epochs: int) -> Rung:
+def _decided(cost: Cost, report: GateReport, epochs: int) -> Candidate:
     """Put the gate's checks together with those made before, which count where they decided."""
     before = {check.name: check for check in cost.checks if check.verdict is not Verdict.INCONCLUSIVE}
     checks = tuple(before.get(check.name, check) for check in report.checks)
     verdict = overall(checks)
     wanting = [f"{check.name}: {check.reason}" for check in checks if check.verdict is verdict]
     accuracy = next((check.value for check in checks if check.name == "min_top1"), None)
-    because = "every limit is met" if verdict is Verdict.PASS else "; ".join(wanting)
-    return Rung(cost=cost, state=State(verdict), because=because, checks=checks, top1=accuracy, epochs=epochs)
+    reason = "every limit is met" if verdict is Verdict.PASS else "; ".join(wanting)
+    return Candidate(cost=cost, state=State(verdict), reason=reason, checks=checks, top1=accuracy, epochs=epochs)
 
 
 def _measured(file: str, model: bytes, recipe: Recipe, host: str | None, python: str) -> Profile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from ecd_deploy.pipelines.gate.check import Verdict
-from ecd_deploy.pipelines.search.candidate import EarlyStop, Rung
+from ecd_deploy.pipelines.search.candidate import Candidate, EarlyStop
 from ecd_deploy.recipe.gate import GateConfig
 
 
@@ -17,18 +17,18 @@ class SearchReport(BaseModel):
         device: the limits hold for; None for the host.
         limits: of the gate.
         rule: by which trainings were stopped early; None where none was.
-        rungs: the ladder, by size of the ONNX file.
+        candidates: the ladder, by size of the ONNX file.
         verdict: whether one passes; inconclusive where none does, but one may.
         found: the smallest that passes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = 2
     recipe: str
     device: str | None
     limits: GateConfig
     rule: EarlyStop | None
-    rungs: tuple[Rung, ...]
+    candidates: tuple[Candidate, ...]
     verdict: Verdict
     found: str | None

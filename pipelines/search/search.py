@@ -16,15 +16,15 @@ from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.gate.check import Verdict
 from ecd_deploy.pipelines.report.figures import PICTURE_FORMATS
 from ecd_deploy.pipelines.search.candidate import (
-    RUNG_NAME,
+    CANDIDATE_NAME,
+    Candidate,
     Cost,
     EarlyStop,
-    Rung,
     State,
     folder_of,
     measure_cost,
     recipe_of,
-    train_rung,
+    train_candidate,
 )
 from ecd_deploy.pipelines.search.result import SearchReport
 from ecd_deploy.pipelines.search.table import pareto, to_markdown
@@ -50,14 +50,14 @@ def search(
 ) -> SearchReport:
     """Measure every student's cost, then train those that can pass, the smallest first; write the result.
 
-    A decided student is not trained again, an interrupted one is gone on with.
+    A decided student is not trained again, an interrupted one is resumed.
 
     Args:
         recipe: of all students but for the student's name; its `[gate]` decides.
         students: names, in any order.
         out: gets a folder a student, `search.json`, `search.md`, `pareto.png` and `pareto.svg`.
         rule: when to give a training up; None for never. Without a validation split it is left out, and said so.
-        resume: go on with the search in `out`.
+        resume: continue the search in `out`.
         every: train larger ones than the smallest that passes, too.
         host: `user@device`, where latency is measured over ssh; None for here.
         python: the host's Python that has numpy and onnxruntime.
@@ -71,7 +71,7 @@ def search(
     if not students or len(set(students)) != len(students):
         raise UsageError(f"name each student once: {', '.join(students) or 'there is none'}")
     if not resume and out.is_dir() and any(out.iterdir()):
-        raise RunDirectoryError(f"{out} is not empty; add --resume to go on with the search in it, or choose another")
+        raise RunDirectoryError(f"{out} is not empty; add --resume to continue the search in it, or choose another")
     if rule is not None and recipe.data.validation_fraction == 0:
         # not refused: the rule only saves time, and is on unless it is switched off
         console.print("no training is given up early: data.validation_fraction is 0, so none is measured by epoch")
@@ -80,13 +80,13 @@ def search(
     recipes = {name: recipe_of(recipe, name) for name in students}
     measure = partial(measure_cost, data=data, host=host, python=python)
     costs = [_cost(recipes[name], folder_of(out, name), measure, console) for name in students]
-    rungs: list[Rung] = []
+    candidates: list[Candidate] = []
     for cost in sorted(costs, key=lambda cost: cost.onnx_bytes):
-        passed = any(rung.state is State.PASS for rung in rungs) and not every
+        passed = any(candidate.state is State.PASS for candidate in candidates) and not every
         folder = folder_of(out, cost.student)
-        rungs.append(_rung(recipes[cost.student], cost, folder, rule, console, passed=passed))
-        console.print(f"{cost.student}: {rungs[-1].state}, {rungs[-1].because}")
-    report = _report(recipe, rule, rungs)
+        candidates.append(_candidate(recipes[cost.student], cost, folder, rule, console, passed=passed))
+        console.print(f"{cost.student}: {candidates[-1].state}, {candidates[-1].reason}")
+    report = _report(recipe, rule, candidates)
     _write(report, out)
     return report
 
@@ -107,32 +107,34 @@ def _cost(recipe: Recipe, folder: Path, measure: Callable[[Recipe], Cost], conso
     return cost
 
 
-def _rung(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | None, console: Console, *, passed: bool) -> Rung:
+def _candidate(
+    recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | None, console: Console, *, passed: bool
+) -> Candidate:
     failed = [check for check in cost.checks if check.verdict is Verdict.FAIL]
     if failed:
         exceeded = "; ".join(f"{check.name}: {check.value:.3g} {check.unit} > {check.limit:g}" for check in failed)
-        return Rung(cost=cost, state=State.RULED_OUT, because=exceeded)
-    known = _read(folder / RUNG_NAME, Rung)
+        return Candidate(cost=cost, state=State.RULED_OUT, reason=exceeded)
+    known = _read(folder / CANDIDATE_NAME, Candidate)
     if known is not None and (known.state in _TRAINED or rule is not None):
         return known
     if passed:
-        return Rung(cost=cost, state=State.NOT_NEEDED, because="a smaller one passes")
-    rung = train_rung(recipe, cost, folder, rule, console)
-    write_atomic(folder / RUNG_NAME, rung.model_dump_json(indent=2).encode())
-    return rung
+        return Candidate(cost=cost, state=State.NOT_NEEDED, reason="a smaller one passes")
+    candidate = train_candidate(recipe, cost, folder, rule, console)
+    write_atomic(folder / CANDIDATE_NAME, candidate.model_dump_json(indent=2).encode())
+    return candidate
 
 
-def _report(recipe: Recipe, rule: EarlyStop | None, rungs: Sequence[Rung]) -> SearchReport:
-    found = next((rung.cost.student for rung in rungs if rung.state is State.PASS), None)
+def _report(recipe: Recipe, rule: EarlyStop | None, candidates: Sequence[Candidate]) -> SearchReport:
+    found = next((candidate.cost.student for candidate in candidates if candidate.state is State.PASS), None)
     verdict = Verdict.PASS if found is not None else Verdict.FAIL
-    if found is None and any(rung.state is State.INCONCLUSIVE for rung in rungs):
+    if found is None and any(candidate.state is State.INCONCLUSIVE for candidate in candidates):
         verdict = Verdict.INCONCLUSIVE
     return SearchReport(
         recipe=recipe.name,
         device=recipe.profile.device,
         limits=recipe.gate,
         rule=rule,
-        rungs=tuple(rungs),
+        candidates=tuple(candidates),
         verdict=verdict,
         found=found,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ecd_deploy.pipelines.report.figures import PictureFormat, render
-from ecd_deploy.pipelines.search.candidate import Rung, State
+from ecd_deploy.pipelines.search.candidate import Candidate, State
 from ecd_deploy.pipelines.search.result import SearchReport
 
 if TYPE_CHECKING:
@@ -19,19 +19,19 @@ def to_markdown(report: SearchReport) -> str:
     found = f"**{report.found}** is the smallest that passes." if report.found else f"None passes: {report.verdict}."
     lines = [f"# Search: {report.recipe}", "", found, ""]
     lines += [
-        "| student | parameters | MB | p90 ms | top-1 | epochs | outcome | because |",
+        "| student | parameters | MB | p90 ms | top-1 | epochs | outcome | reason |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for rung in report.rungs:
-        cost = rung.cost
+    for candidate in report.candidates:
+        cost = candidate.cost
         p90 = "-" if cost.p90_ms is None else f"{cost.p90_ms:.3f}"
-        top1 = "-" if rung.top1 is None else f"{rung.top1:.2%}"
-        because = rung.because.replace("|", "/")
+        top1 = "-" if candidate.top1 is None else f"{candidate.top1:.2%}"
+        reason = candidate.reason.replace("|", "/")
         lines.append(
-            f"| {cost.student} | {cost.parameters:,} | {cost.onnx_bytes / 1e6:.3f} | {p90} | {top1} | {rung.epochs} "
-            f"| {rung.state} | {because} |"
+            f"| {cost.student} | {cost.parameters:,} | {cost.onnx_bytes / 1e6:.3f} | {p90} | {top1} "
+            f"| {candidate.epochs} | {candidate.state} | {reason} |"
         )
-    places = ", ".join(sorted({rung.cost.place for rung in report.rungs}))
+    places = ", ".join(sorted({candidate.cost.place for candidate in report.candidates}))
     lines += ["", f"Size and latency were measured before the training, with random weights, on: {places}."]
     if report.rule is not None:
         lines.append(
@@ -41,13 +41,13 @@ def to_markdown(report: SearchReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def front(rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
+def front(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
     """The trained students that no other beats in both size and accuracy, by size."""
-    trained = sorted((r for r in rungs if r.top1 is not None), key=lambda r: (r.cost.onnx_bytes, -(r.top1 or 0.0)))
-    kept: list[Rung] = []
-    for rung in trained:
-        if not kept or (rung.top1 or 0.0) > (kept[-1].top1 or 0.0):
-            kept.append(rung)
+    trained = sorted((r for r in candidates if r.top1 is not None), key=lambda r: (r.cost.onnx_bytes, -(r.top1 or 0.0)))
+    kept: list[Candidate] = []
+    for candidate in trained:
+        if not kept or (candidate.top1 or 0.0) > (kept[-1].top1 or 0.0):
+            kept.append(candidate)
     return tuple(kept)
 
 
@@ -60,9 +60,9 @@ def pareto(report: SearchReport, format_name: PictureFormat) -> bytes:
     by_size, by_latency = figure.subplots(1, 2, sharey=True)
     by_size.set(xlabel="ONNX file (MB)", ylabel="test top-1 (%)", title="size, with the Pareto front")
     by_latency.set(xlabel="p90 latency (ms)", title="latency")
-    _points(by_size, [(rung, rung.cost.onnx_bytes / 1e6) for rung in report.rungs], report.found)
-    _points(by_latency, [(rung, rung.cost.p90_ms) for rung in report.rungs], report.found)
-    best = [(rung.cost.onnx_bytes / 1e6, 100 * (rung.top1 or 0.0)) for rung in front(report.rungs)]
+    _points(by_size, [(candidate, candidate.cost.onnx_bytes / 1e6) for candidate in report.candidates], report.found)
+    _points(by_latency, [(candidate, candidate.cost.p90_ms) for candidate in report.candidates], report.found)
+    best = [(candidate.cost.onnx_bytes / 1e6, 100 * (candidate.top1 or 0.0)) for candidate in front(report.candidates)]
     by_size.plot([size for size, _ in best], [top1 for _, top1 in best], color="C0", alpha=0.4)
     for axes, limit in ((by_size, limits.max_size_mb), (by_latency, limits.p90_ms_max)):
         if limit is not None:
@@ -72,14 +72,16 @@ def pareto(report: SearchReport, format_name: PictureFormat) -> bytes:
     return render(figure, format_name)
 
 
-def _points(axes: Axes, rungs: list[tuple[Rung, float | None]], found: str | None) -> None:
-    for rung, value in rungs:
+def _points(axes: Axes, candidates: list[tuple[Candidate, float | None]], found: str | None) -> None:
+    for candidate, value in candidates:
         if value is None:
             continue
-        name = rung.cost.student
-        if rung.top1 is None:  # not trained to the end: only its cost is known
+        name = candidate.cost.student
+        if candidate.top1 is None:  # not trained to the end: only its cost is known
             axes.axvline(value, color="0.8", linewidth=1)
             axes.annotate(name, (value, 0.02), xycoords=("data", "axes fraction"), fontsize="x-small", rotation=90)
         else:
-            axes.scatter(value, 100 * rung.top1, marker=_MARKERS[rung.state], color="C2" if name == found else "C0")
-            axes.annotate(name, (value, 100 * rung.top1), fontsize="small")
+            axes.scatter(
+                value, 100 * candidate.top1, marker=_MARKERS[candidate.state], color="C2" if name == found else "C0"
+            )
+            axes.annotate(name, (value, 100 * candidate.top1), fontsize="small")

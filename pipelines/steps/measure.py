@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.measure.foreign import check_foreign
 from ecd_deploy.measure.latency import measure_onnx
+from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.record.artefacts import ArtefactList
 from ecd_deploy.pipelines.record.names import PROFILE_NAME
 from ecd_deploy.pipelines.record.profile import Profile, describe
@@ -36,7 +36,7 @@ def profile_file(path: Path, config: ProfileConfig) -> Profile:
         model = path.read_bytes()
     except OSError as error:
         raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
-    check_foreign(model, path.name)
+    check_untrusted(model, path.name)
     return profile_bytes(path.name, model, config)
 
 

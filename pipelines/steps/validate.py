@@ -11,8 +11,8 @@ from torch import Tensor
 from ecd_deploy.data import DataSplits, ImageSet, eval_batches
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, Exporter, exporter_for
-from ecd_deploy.exporters.departure import first_departure
-from ecd_deploy.exporters.departure_result import Departure
+from ecd_deploy.exporters.divergence import first_divergence
+from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.accuracy import paired_top1
 from ecd_deploy.measure.parity import compare_logits
@@ -28,7 +28,7 @@ from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.split import SplitStudent
 
 _PARITY_IMAGES = 256
-_DEPARTURE_IMAGES = 4
+_DIVERGENCE_IMAGES = 4
 _BATCH_SIZE = 128
 
 
@@ -105,7 +105,7 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
     metadata = exporter.read_metadata(content)
     gate = directory.recipe.gate
     if whole and artefact.format != "ort" and entry.parity_problem(gate.max_abs_diff) is not None:
-        entry = entry.model_copy(update={"departs": _departure(measured, entry, content, metadata)})
+        entry = entry.model_copy(update={"divergence": _divergence(measured, entry, content, metadata)})
     if whole and metadata.derived_from is not None and metadata.batch is None:
         speed = compare_speed(content, measured.fp32, directory.recipe.profile.threads)
         problem = entry.parity_problem(gate.max_abs_diff) or _accuracy_problem(entry, gate)
@@ -119,13 +119,13 @@ def _budget(exporter: Exporter) -> Budget | None:
     return None if budget is None else Budget(relative=budget.relative, agreement=budget.agreement)
 
 
-def _departure(
+def _divergence(
     measured: _Measured, entry: ArtefactValidation, content: bytes, metadata: ArtefactMetadata
-) -> Departure | None:
-    images = measured.data.normalisation.apply(measured.data.test.images[:_DEPARTURE_IMAGES]).numpy()
+) -> Divergence | None:
+    images = measured.data.normalisation.apply(measured.data.test.images[:_DIVERGENCE_IMAGES]).numpy()
     given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
     limit = 1e-3 if entry.budget is None else entry.budget.relative
-    return first_departure(content, measured.student, given, images, limit)
+    return first_divergence(content, measured.student, given, images, limit)
 
 
 def _accuracy_problem(entry: ArtefactValidation, gate: GateConfig) -> str | None:

@@ -75,7 +75,7 @@ class ArmRun(BaseModel):
         seconds: wall time of all epochs.
         peak_memory_mib: largest resident memory of the process; None if it did other work too, if it went on with a
             training that another one began, or if a GPU trained.
-        peak_gpu_memory_mib: most that torch's tensors held of the GPU; None without one, or after going on.
+        peak_gpu_memory_mib: most that torch's tensors held of the GPU; None without one, or after a resumption.
         threads: of torch.
     """
 

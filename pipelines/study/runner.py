@@ -1,4 +1,4 @@
-"""Runs a study: every arm with every seed, each a run of its own that can be gone on with."""
+"""Runs a study: every arm with every seed, each a run of its own that can be resumed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def compare(
     Args:
         study: what to run.
         out: gets a run directory an arm and seed.
-        resume: keep finished runs and go on with interrupted ones.
+        resume: keep finished runs and resume interrupted ones.
         jobs: runs at one time; None is one of this machine, or all of them on Slurm.
         place: where they run.
         settings: what a job of Slurm asks for, beyond the threads of its recipe.
@@ -73,12 +73,12 @@ def compare(
     if here and jobs is not None and jobs > 1 and any(recipe.train.threads is None for recipe in recipes):
         raise UsageError(f"--jobs {jobs} needs train.threads in the study: the runs share this machine's cores")
     if not resume and out.is_dir() and any(out.iterdir()):
-        raise RunDirectoryError(f"{out} is not empty; add --resume to go on with the study in it, or choose another")
+        raise RunDirectoryError(f"{out} is not empty; add --resume to continue the study in it, or choose another")
     finished = [run for arm, seed in planned if (run := _finished(study, arm, seed, out)) is not None]
     open_runs = [key for key in planned if key not in {(run.arm, run.seed) for run in finished}]
     epochs = sum(recipe.train.epochs for recipe in recipes)
     failures: list[str] = []
-    # A pool takes the next run before the last one has ended, and would go on with it after an interruption.
+    # A pool takes the next run before the last one has ended, and would continue it after an interruption.
     at_once = jobs or (1 if here else len(open_runs))
     with executor(place, at_once, out, console, settings or {}) as start, _progress(console, epochs) as show:
         waiting: dict[_Key, Handle] = {}

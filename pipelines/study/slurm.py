@@ -124,7 +124,7 @@ class Jobs:
 
 
 class _Run:
-    """A run as a job calls it; at the end of its time the job is queued again, and goes on from its checkpoint."""
+    """A run as a job calls it; at the end of its time the job is queued again, and resumes from its checkpoint."""
 
     def __call__(self, study: Study, arm: str, seed: int, out: Path) -> ArmRun | str:
         """The run, or why there is none: of an error submitit would keep the traceback only."""

@@ -1,4 +1,4 @@
-"""Training on files of mixed sizes that workers decode: killed, stopped, and gone on with."""
+"""Training on files of mixed sizes that workers decode: killed, stopped, and resumed."""
 
 from __future__ import annotations
 

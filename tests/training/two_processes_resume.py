@@ -1,4 +1,4 @@
-"""One of two processes that train a tiny model on digits and go on where checkpoints are; ends with the error's code.
+"""One of two processes that train a tiny model on digits and resume where checkpoints are; ends with the error's code.
 
 Arguments: the folder; then, if it is to be interrupted, the rank, the number of the forward and the signal.
 """

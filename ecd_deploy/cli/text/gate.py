@@ -14,7 +14,7 @@ _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "y
 
 def print_gate(report: GateReport, console: Console) -> None:
     """Print each check with its value, bound, limit and verdict."""
-    table = Table("check", "value", "bound", "limit", "verdict", "because", box=None, header_style="bold")
+    table = Table("check", "value", "bound", "limit", "verdict", "reason", box=None, header_style="bold")
     for check in report.checks:
         colour = _COLOURS[check.verdict]
         table.add_row(*_cells(check), f"[{colour}]{check.verdict.value}[/{colour}]", check.reason)

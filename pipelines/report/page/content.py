@@ -60,7 +60,7 @@ def _gate(gate: GateReport) -> Section:
     text = f"Bounds are one-sided, at {gate.confidence:.0%} confidence (latency: 99%)."
     if gate.not_limited:
         text += f" Not limited by the recipe: {', '.join(gate.not_limited)}."
-    header = ("check", "verdict", "value", "bound", "limit", "because")
+    header = ("check", "verdict", "value", "bound", "limit", "reason")
     return Section("gate", "Gate", text, (Table("Each limit and what was measured against it", header, rows),))
 
 

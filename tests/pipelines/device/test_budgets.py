@@ -38,7 +38,7 @@ def test_an_unknown_device_names_the_choices() -> None:
 
 
 def test_device_files_say_what_is_a_choice() -> None:
-    for path in (Path(__file__).parents[2] / "pipelines" / "devices").glob("*.toml"):
+    for path in (Path(__file__).parents[3] / "pipelines" / "device" / "devices").glob("*.toml"):
         text = path.read_text()
         assert "# Our choice" in text
         assert tomllib.loads(text)["facts"]["sources"]

@@ -9,7 +9,7 @@ import torch
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, DigestError, RunDirectoryError
 from ecd_deploy.exporters.audit import ArtefactAudit
-from ecd_deploy.exporters.departure_result import Departure
+from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.accuracy import PairedTop1, Top1
 from ecd_deploy.measure.latency import Latency, Percentile
@@ -92,7 +92,7 @@ def audited(*artefacts: Artefact, findings: tuple[str, ...] = (), unread: str | 
             bytes=artefact.bytes,
             passed=not findings,
             findings=findings,
-            not_done_because=unread,
+            not_done_reason=unread,
         )
         for artefact in artefacts
     )
@@ -199,7 +199,7 @@ def int8(relative: float = 0.1, agreement: float = 0.99, lost: int = 0) -> Artef
         sha256=sha256_bytes(b"other"),
         parity=found,
         budget=Budget(relative=0.5, agreement=0.9),
-        departs=Departure(
+        divergence=Divergence(
             node="node_Conv_3_quant", operator="QLinearConv", module="layer1.0", relative_error=0.7, nodes_compared=3
         ),
         top1=paired(490 - lost, lost=lost),

@@ -14,7 +14,7 @@ from ecd_deploy.errors import RunDirectoryError, StudentError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.gate.check import Check, Verdict
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
-from ecd_deploy.pipelines.search.candidate import Cost, EarlyStop, Rung, State, folder_of, recipe_of
+from ecd_deploy.pipelines.search.candidate import Candidate, Cost, EarlyStop, State, folder_of, recipe_of
 from ecd_deploy.pipelines.search.result import SearchReport
 from ecd_deploy.pipelines.search.search import search
 from ecd_deploy.pipelines.search.table import front, pareto, to_markdown
@@ -55,8 +55,8 @@ def record(recipe: Recipe, out: Path, **outcomes: State) -> None:
         write_atomic(folder / "cost.json", cost.model_dump_json().encode())
         if student in outcomes:
             top1 = None if outcomes[student] is State.HOPELESS else 0.8
-            rung = Rung(cost=cost, state=outcomes[student], because="as recorded", top1=top1, epochs=20)
-            write_atomic(folder / "rung.json", rung.model_dump_json().encode())
+            candidate = Candidate(cost=cost, state=outcomes[student], reason="as recorded", top1=top1, epochs=20)
+            write_atomic(folder / "candidate.json", candidate.model_dump_json().encode())
 
 
 def run(recipe: Recipe, out: Path, *, every: bool = False) -> SearchReport:
@@ -69,8 +69,8 @@ def test_the_smallest_that_passes_is_found_and_nothing_larger_is_trained(recipe:
     record(recipe, tmp_path, resnet8=State.PASS)
     report = run(recipe, tmp_path)
     assert (report.found, report.verdict) == ("resnet8", Verdict.PASS)
-    assert [rung.state for rung in report.rungs] == [State.PASS, State.NOT_NEEDED, State.RULED_OUT]
-    assert "max_size_mb: 2" in report.rungs[2].because
+    assert [candidate.state for candidate in report.candidates] == [State.PASS, State.NOT_NEEDED, State.RULED_OUT]
+    assert "max_size_mb: 2" in report.candidates[2].reason
     written = SearchReport.model_validate_json((tmp_path / "search.json").read_bytes())
     assert written == report
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
@@ -135,14 +135,17 @@ def test_without_a_validation_split_no_training_is_given_up_and_none_is_said_to_
 
 
 def test_the_front_holds_what_nothing_smaller_equals(recipe: Recipe) -> None:
-    def rung(student: str, top1: float | None) -> Rung:
-        return Rung(cost=cost_of(recipe, student), state=State.FAIL, because="", top1=top1)
+    def candidate(student: str, top1: float | None) -> Candidate:
+        return Candidate(cost=cost_of(recipe, student), state=State.FAIL, reason="", top1=top1)
 
-    assert [r.cost.student for r in front((rung("resnet8", 0.8), rung("resnet20", 0.8), rung("resnet32", 0.9)))] == [
+    assert [
+        r.cost.student
+        for r in front((candidate("resnet8", 0.8), candidate("resnet20", 0.8), candidate("resnet32", 0.9)))
+    ] == [
         "resnet8",
         "resnet32",
     ]
-    assert front((rung("resnet8", None),)) == ()
+    assert front((candidate("resnet8", None),)) == ()
 
 
 def test_table_and_picture_are_the_same_for_the_same_result(recipe: Recipe, tmp_path: Path) -> None:
@@ -175,9 +178,9 @@ def test_a_student_that_is_too_large_for_the_device_over_ssh_is_not_trained(
         process.terminate()
         process.wait()
     assert ended.code == 1, ended.err
-    (rung,) = json.loads((tmp_path / "found/search.json").read_text())["rungs"]
-    assert (rung["state"], rung["cost"]["place"]) == ("ruled out", "device")
-    assert "peak_memory_mb_max" in rung["because"]
+    (candidate,) = json.loads((tmp_path / "found/search.json").read_text())["candidates"]
+    assert (candidate["state"], candidate["cost"]["place"]) == ("ruled out", "device")
+    assert "peak_memory_mb_max" in candidate["reason"]
     assert server.left() == []
     assert not (tmp_path / "found/resnet8/run").exists()
 
@@ -195,8 +198,8 @@ def test_the_command_gives_up_and_goes_on_until_one_passes(tmp_path: Path) -> No
     ended = run_command([*command, "--stop-margin", "0.0", "--stop-share", "0.01"], cwd=tmp_path, timeout=600)
     assert ended.code == 1, ended.err
     assert "more than 0 points below" in ended.out
-    rungs = json.loads((tmp_path / "found/search.json").read_text())["rungs"]
-    assert [(rung["cost"]["student"], rung["state"]) for rung in rungs] == [
+    candidates = json.loads((tmp_path / "found/search.json").read_text())["candidates"]
+    assert [(candidate["cost"]["student"], candidate["state"]) for candidate in candidates] == [
         ("resnet8", "hopeless"),
         ("resnet20", "ruled out"),
     ]

@@ -19,7 +19,7 @@ from ecd_deploy.recipe.recipe import load_recipe
 from ecd_deploy.split import split_student
 from tests.commands import Ended
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "run_student.py"
+SCRIPT = Path(__file__).parents[3] / "docs" / "run_student.py"
 
 
 def exported(*overrides: str) -> bytes:

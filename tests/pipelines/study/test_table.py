@@ -15,7 +15,7 @@ from ecd_deploy.pipelines.study.run import ArmRun, HeadBest, HeadBests, HeadTop1
 from ecd_deploy.pipelines.study.study import Arm, Study, run_directory
 from ecd_deploy.pipelines.study.table import rows, to_csv, to_markdown
 
-COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results" / "reduced_study.json"
+COMMITTED = Path(__file__).parents[3] / "benchmarks" / "results" / "reduced_study.json"
 
 
 def study_of(*names: str, seeds: tuple[int, ...] = (0, 1, 2), baseline: str = "alone") -> Study:

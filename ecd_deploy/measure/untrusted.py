@@ -13,7 +13,7 @@ import safetensors
 
 from ecd_deploy.errors import ArtefactError
 
-_RUNNER = "foreign_runner.py"
+_RUNNER = "untrusted_runner.py"
 _ONNX = (b"\x08",)  # the first field of a model, its IR version
 
 
@@ -30,8 +30,8 @@ class Limits:
     memory_bytes: int = 2_000_000_000
 
 
-def check_foreign(data: bytes, name: str, limits: Limits = Limits()) -> None:
-    """Try a foreign file: what passes can be opened and run once within the limits, and keeps nothing outside.
+def check_untrusted(data: bytes, name: str, limits: Limits = Limits()) -> None:
+    """Try an untrusted file: what passes can be opened and run once within the limits, and keeps nothing outside.
 
     An ONNX model is opened and run in a child process, which is ended when it takes too long. A safetensors file is
     parsed here: its parser runs no code and allocates nothing that the header asks for. Archives of torch, pickles

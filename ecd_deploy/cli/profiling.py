@@ -1,4 +1,4 @@
-"""The commands that measure and decide: `profile` and `gate`."""
+"""The command that measures: `profile`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ecd_deploy.cli.ending import console, finish
+from ecd_deploy.cli.ending import console
 from ecd_deploy.errors import Inconclusive, UsageError
 
 
@@ -50,18 +50,3 @@ def profile(
     reasons = [f"{entry.place}: {reason}" for entry in found for reason in entry.latency.reasons]
     if reasons:
         raise Inconclusive("this measurement is invalid: " + "; ".join(reasons))
-
-
-@click.command()
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN_DIR", help="Compare with this run as well.")
-@click.option("--config", type=click.Path(path_type=Path), metavar="TOML", help="Limits in place of the recipe's.")
-def gate(run_dir: Path, baseline: Path | None, config: Path | None) -> None:
-    """Decide over a run by the limits of its recipe."""
-    from ecd_deploy.pipelines.run import run_gate
-
-    report = run_gate(run_dir, baseline=baseline, limits_file=config)
-    from ecd_deploy.cli.text.gate import print_gate
-
-    print_gate(report, console())
-    finish(report, run_dir)

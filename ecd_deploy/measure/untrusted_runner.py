@@ -1,4 +1,4 @@
-"""Opens a foreign ONNX model and runs it once on zeros, within limits: the child process of `foreign`.
+"""Opens an untrusted ONNX model and runs it once on zeros, within limits: the child process of `untrusted`.
 
 Takes limits as arguments and the model on standard input; answers with one line of JSON. It imports nothing of
 this package, so that it can be started in an isolated interpreter from an empty folder.

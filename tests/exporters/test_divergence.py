@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from ecd_deploy.exporters.departure import first_departure
+from ecd_deploy.exporters.divergence import first_divergence
 from tests.exporters.conftest import Exported
 from tests.small import digit_images
 
@@ -33,9 +33,9 @@ def planted(data: bytes, fragment: str, factor: float) -> bytes:
 )
 def test_the_layer_is_named(artefacts: dict[str, Exported], name: str, tensor: str, limit: float) -> None:
     exported, images = artefacts[name], digit_images(4).numpy()
-    assert first_departure(exported.data, exported.student, images, images, limit) is None
+    assert first_divergence(exported.data, exported.student, images, images, limit) is None
     factor = 8.0 if "bias" in tensor else 3.0
-    found = first_departure(planted(exported.data, tensor, factor), exported.student, images, images, limit)
+    found = first_divergence(planted(exported.data, tensor, factor), exported.student, images, images, limit)
     assert found is not None
     assert found.operator in {"Conv", "QLinearConv"}
     assert found.module.startswith("layer2.0.")
@@ -46,6 +46,6 @@ def test_the_layer_is_named(artefacts: dict[str, Exported], name: str, tensor: s
 
 def test_a_value_that_is_not_finite_departs(artefacts: dict[str, Exported]) -> None:
     exported, images = artefacts["onnx"], digit_images(4).numpy()
-    found = first_departure(planted(exported.data, "fc.weight", np.nan), exported.student, images, images, 1e-4)
+    found = first_divergence(planted(exported.data, "fc.weight", np.nan), exported.student, images, images, 1e-4)
     assert found is not None
     assert (found.operator, found.module, found.relative_error) == ("Gemm", "fc", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-class Departure(BaseModel):
+class Divergence(BaseModel):
     """The first node, in the order of the graph, whose output is not the student's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -11,7 +11,7 @@ import safetensors.numpy
 from onnx import TensorProto, helper, numpy_helper
 
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.measure.foreign import Limits, check_foreign
+from ecd_deploy.measure.untrusted import Limits, check_untrusted
 
 
 def model(nodes: list[onnx.NodeProto], initialisers: list[onnx.TensorProto]) -> onnx.ModelProto:
@@ -64,8 +64,8 @@ def outside() -> bytes:
 
 
 def test_an_honest_model_and_honest_tensors_pass() -> None:
-    check_foreign(linear(weights()).SerializeToString(), "honest.onnx")
-    check_foreign(safetensors.numpy.save({"w": np.ones(3, np.float32)}), "honest.safetensors")
+    check_untrusted(linear(weights()).SerializeToString(), "honest.onnx")
+    check_untrusted(safetensors.numpy.save({"w": np.ones(3, np.float32)}), "honest.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -79,19 +79,19 @@ def test_an_honest_model_and_honest_tensors_pass() -> None:
 )
 def test_what_cannot_be_run_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(ArtefactError, match=message):
-        check_foreign(data, "foreign.onnx")
+        check_untrusted(data, "foreign.onnx")
 
 
 def test_an_endless_loop_is_ended() -> None:
     started = time.monotonic()
     with pytest.raises(ArtefactError, match=r"does not end within 5 s|ends its process"):
-        check_foreign(endless(), "endless.onnx", Limits(seconds=5))
+        check_untrusted(endless(), "endless.onnx", Limits(seconds=5))
     assert time.monotonic() - started < 30
 
 
 def test_a_greedy_model_is_ended() -> None:
     with pytest.raises(ArtefactError, match=r"greedy\.onnx cannot be used"):
-        check_foreign(greedy(), "greedy.onnx")
+        check_untrusted(greedy(), "greedy.onnx")
 
 
 def test_what_could_run_code_is_refused_unopened() -> None:
@@ -100,6 +100,6 @@ def test_what_could_run_code_is_refused_unopened() -> None:
         file.writestr("archive/data.pkl", b"cposix\nsystem\n(S'exit 1'\ntR.")
     for data in (archive.getvalue(), b"\x80\x02cposix\nsystem\n.", b"", b"ORTM"):
         with pytest.raises(ArtefactError, match="only if ONNX or safetensors"):
-            check_foreign(data, "student.pt")
+            check_untrusted(data, "student.pt")
     with pytest.raises(ArtefactError, match="no safetensors file"):
-        check_foreign(b"\xff" * 8 + b"{}", "student.safetensors")
+        check_untrusted(b"\xff" * 8 + b"{}", "student.safetensors")

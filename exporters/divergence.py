@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.departure_result import Departure
+from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
 from ecd_deploy.exporters.onnx_file import parse_model
 from ecd_deploy.exporters.onnx_session import session_options
@@ -28,9 +28,9 @@ _SCALE_INPUT = {"QuantizeLinear": 1, "QLinearConv": 6, "QLinearAdd": 6, "QLinear
 _QUANTISED = "_quantized"
 
 
-def first_departure(
+def first_divergence(
     data: bytes, student: SplitStudent, given: NDArray[np.float32] | NDArray[np.uint8], images: _Values, limit: float
-) -> Departure | None:
+) -> Divergence | None:
     """Compare every intermediate value that both sides name.
 
     Args:
@@ -65,7 +65,7 @@ def first_departure(
                 rectified = _relative_error(np.maximum(expected[name], 0), values)
                 error = error if rectified is None else min(error, rectified)
             if error is None or error > limit:
-                return Departure(
+                return Divergence(
                     node=node.name,
                     operator=node.op_type,
                     module=modules[name],
