@@ -23,7 +23,7 @@ from torch import nn
 
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import Batch
-from ecd_deploy.training.repeatable import find_change
+from ecd_deploy.training.repeatable import find_change, host_state_kept
 from ecd_deploy.training.step import StepWork
 
 _READS_THE_HOST = ("rkd", "crd")  # torchdistill's code of these losses does
@@ -117,7 +117,7 @@ class GraphedWork:
             self._work(inputs)
 
         try:
-            with torch.random.fork_rng(devices=devices):
+            with torch.random.fork_rng(devices=devices), host_state_kept(self._work.model):
                 with self._recorder.apart():
                     for _ in range(_WARM_UP_STEPS):
                         work()

@@ -7,7 +7,9 @@ A recording repeats operations on a device, and nothing that Python does: a stud
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sized
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -21,10 +23,18 @@ from torch.utils._pytree import tree_leaves
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
-def find_change(model: nn.Module, work: Callable[[], None]) -> str | None:
-    """Do the work twice and say what differs or what Python kept of it; None if nothing does.
+@contextmanager
+def host_state_kept(model: nn.Module) -> Iterator[None]:
+    """Give a model's plain attributes, and the random generators of Python and NumPy, their states back at the end."""
+    before = _HostState.of(model)
+    try:
+        yield
+    finally:
+        before.put_back(model)
 
-    What Python kept is put back as far as it is plain values and the states of random generators other than torch's.
+
+def find_change(model: nn.Module, work: Callable[[], None]) -> str | None:
+    """Do the work twice and say what differs, or what Python kept of it; None if nothing does.
 
     Args:
         model: whose modules' attributes are watched.
@@ -32,14 +42,11 @@ def find_change(model: nn.Module, work: Callable[[], None]) -> str | None:
     """
     before = _HostState.of(model)
     operations: list[list[_Operation]] = []
-    try:
-        for _ in range(2):
-            with _Watch() as watch:
-                work()
-            operations.append(watch.operations)
-        kept = before.difference(_HostState.of(model))
-    finally:
-        before.put_back(model)
+    for _ in range(2):
+        with _Watch() as watch:
+            work()
+        operations.append(watch.operations)
+    kept = before.difference(_HostState.of(model))
     return kept or _find_move(operations[1]) or _find_difference(*operations)
 
 
@@ -79,13 +86,14 @@ class _HostState:
     """What Python keeps from one step to the next.
 
     Attributes:
-        attributes: by the path of a module and the attribute's name, with the attribute's length if it has one.
+        attributes: by the path of a module and the attribute's name: the value, and what it holds if it is a
+            collection.
         python: state of Python's random generator.
         numpy: likewise NumPy's.
         torch: likewise torch's on the host; None for a model on a CPU, which may draw from it.
     """
 
-    attributes: dict[tuple[str, str], tuple[object, int]]
+    attributes: dict[tuple[str, str], tuple[object, ...]]
     python: tuple[Any, ...]
     numpy: dict[str, Any]
     torch: Tensor | None
@@ -96,7 +104,7 @@ class _HostState:
         is_on_host = all(parameter.device.type == "cpu" for parameter in model.parameters())
         return cls(
             attributes={
-                (path, name): (value, len(value) if isinstance(value, Sized) else 0)
+                (path, name): (value, *_items(value))
                 for path, module in model.named_modules()
                 for name, value in (vars(module) | module._parameters | module._buffers).items()
             },
@@ -122,20 +130,27 @@ class _HostState:
     def put_back(self, model: nn.Module) -> None:
         """Give the modules their plain attributes back, and the generators their states."""
         modules = dict(model.named_modules())
-        for (path, name), (value, _) in self.attributes.items():
+        for (path, name), (value, *_) in self.attributes.items():
             if isinstance(value, _PLAIN) and name in vars(modules[path]):
                 vars(modules[path])[name] = value
         random.setstate(self.python)
         np.random.mtrand._rand.set_state(self.numpy)
 
 
-def _is_same(before: tuple[object, int] | None, after: tuple[object, int] | None) -> bool:
-    if before is None or after is None:
+def _items(value: object) -> tuple[object, ...]:
+    if isinstance(value, dict):
+        return tuple(value.values())
+    return tuple(value) if isinstance(value, list | set | deque) else ()
+
+
+def _is_same(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> bool:
+    """Whether two attributes are the same objects, or equal where they are plain values."""
+    if before is None or after is None or len(before) != len(after):
         return before is after
-    (value, length), (later, later_length) = before, after
-    if isinstance(value, _PLAIN):
-        return type(value) is type(later) and value == later
-    return value is later and length == later_length
+    return all(
+        value is later or (isinstance(value, _PLAIN) and type(value) is type(later) and value == later)
+        for value, later in zip(before, after, strict=True)
+    )
 
 
 def _find_move(operations: list[_Operation]) -> str | None:
