@@ -7,18 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ecd_deploy.config import TrainConfig
-from ecd_deploy.data import Batch
-from ecd_deploy.distill import build_objective, build_training_model
 from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
-from ecd_deploy.method_config import MethodConfig
-from ecd_deploy.models import build_student
-from ecd_deploy.training.acceleration import build_accelerator
 from ecd_deploy.training.cuda_graph import GraphedWork
-from ecd_deploy.training.losses import EpochLosses
-from ecd_deploy.training.optimizer import build_optimizer, set_rate
+from ecd_deploy.training.optimizer import set_rate
 from ecd_deploy.training.repeatable import find_change
-from ecd_deploy.training.step import StepWork
+from tests.training.steps import do_steps, make_batch, make_work
 from tests.training.tape import TapeRecorder
 from tests.variants import VARIANTS
 
@@ -29,44 +22,14 @@ def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TeacherBatchNorm2d, "_is_quick", lambda *_: False)
 
 
-def make_work(variant: str, *, rate_on_device: bool = True) -> StepWork:
-    torch.manual_seed(0)
-    method = MethodConfig.model_validate({"kernels": 3, **VARIANTS[variant]})
-    config = TrainConfig(learning_rate=0.05)
-    model = build_training_model(method, build_student("resnet8", num_classes=4), example=torch.randn(2, 3, 12, 12))
-    accelerator = build_accelerator(config)
-    optimizer = build_optimizer(model, config)
-    if rate_on_device:
-        for group in optimizer.param_groups:
-            group["lr"] = torch.tensor(group["lr"])
-    losses = EpochLosses(accelerator)
-    losses.begin_epoch(1)
-    return StepWork(
-        model=model.train(),
-        optimizer=accelerator.prepare(optimizer),
-        accelerator=accelerator,
-        objective=build_objective(method),
-        losses=losses,
-    )
-
-
-def make_batch(seed: int) -> Batch:
-    draw = torch.Generator().manual_seed(seed)
-    images, labels = torch.randn(4, 3, 12, 12, generator=draw), torch.randint(4, (4,), generator=draw)
-    return Batch(images, labels, torch.arange(4), 4)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_two_steps_are_the_same_operations_and_a_recording_of_one_is_every_other(variant: str) -> None:
     works = [make_work(variant), make_work(variant)]
     recorder = TapeRecorder()
     graphed = GraphedWork(works[1], recorder)
-    for step in range(3):
-        for work, do in zip(works, (works[0], graphed), strict=True):
-            set_rate(work.optimizer, 0.1 / (step + 1))
-            work.losses.begin_step(step + 1, 4)
-            do(make_batch(step))
-    assert recorder.recordings == 1
+    do_steps(works[0], works[0])
+    do_steps(works[1], graphed)
+    assert recorder.recordings == 2
     for eager, recorded in zip(works[0].changed(), works[1].changed(), strict=True):
         assert torch.equal(eager, recorded)
 
