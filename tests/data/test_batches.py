@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ecd_deploy.data import Batch, ImageSet, Normalisation, TrainBatches, eval_batches
-from ecd_deploy.data import batches as batches_module
+from ecd_deploy.data.augment import augment
 from ecd_deploy.errors import DataError
 
 NORMALISATION = Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -95,13 +95,12 @@ def test_the_images_of_several_steps_augmented_at_once_are_those_of_each(
 
 def test_no_more_images_are_augmented_at_once_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    augment = batches_module.augment
 
     def measured(pixels: torch.Tensor, indices: torch.Tensor, **options: Any) -> torch.Tensor:
         sizes.append(len(pixels))
         return augment(pixels, indices, **options)
 
-    monkeypatch.setattr(batches_module, "augment", measured)
+    monkeypatch.setattr("ecd_deploy.data.batches.augment", measured)
     step_bytes = 16 * (3 + 24) * 8 * 8
     for augmented_bytes in (0, step_bytes, 3 * step_bytes - 1, 3 * step_bytes):
         batches = TrainBatches(

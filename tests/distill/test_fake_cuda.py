@@ -27,11 +27,11 @@ from tests.variants import VARIANTS
 OF_THE_HOST = {"rkd": DynamicOutputShapeException, "crd": DataDependentOutputException}  # torchdistill's code
 
 
-class Crossings(TorchDispatchMode):
+class Crossings(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each operation by which data moves between host and device; fake tensors refuse to be read themselves."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: set[str] = set()
 
     def __torch_dispatch__(
@@ -75,7 +75,8 @@ def crossings(method: MethodConfig) -> set[str]:
         move(model)
         images = torch.empty(6, 3, 16, 16, device="cuda")
         labels, indices = (torch.zeros(6, dtype=torch.int64, device="cuda") for _ in range(2))
-        with Crossings() as found:
+        found = Crossings()
+        with found:
             model.train()
             outputs = model(images, indices) if objective.pretrained else model(images)
             total = objective(outputs, labels).total
@@ -106,7 +107,8 @@ def test_of_the_two_stage_losses_two_let_the_host_wait(loss: str) -> None:
 
 def test_a_value_that_the_host_makes_for_the_device_shows() -> None:
     """The planted fault."""
-    with FakeTensorMode(), Crossings() as found:
+    found = Crossings()
+    with FakeTensorMode(), found:
         images = torch.empty(6, 3, 4, 4, device="cuda")
         images.sub_(torch.tensor([0.5, 0.4, 0.3], device="cuda").view(1, -1, 1, 1))
     assert found.names == {"_to_copy"}

@@ -1,3 +1,5 @@
+# mypy: untyped-calls-exclude=accelerate
+
 """Steps of any variant on small random images, on the device that Accelerate finds."""
 
 from __future__ import annotations

@@ -34,9 +34,9 @@ class TapeRecorder:
         return tape.repeat
 
 
-class _Tape(TorchDispatchMode):
+class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._calls: list[tuple[Any, tuple[Any, ...], Mapping[str, Any], Any]] = []
 
     def __torch_dispatch__(
