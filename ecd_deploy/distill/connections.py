@@ -14,6 +14,7 @@ from ecd_deploy.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ecd_deploy.distill.hooks import FeatureQueues
     from ecd_deploy.distill.probe import FeatureMap
     from ecd_deploy.distill.teacher import TeacherReport
 
@@ -79,6 +80,10 @@ class FeatureConnections(nn.Module):
         self.sites = tuple(sites)
         self._fresh = frozenset(site.name for site in self.sites if site.place == "convolution")
         self.transforms = nn.ModuleDict({module_key(site.name): _transform(site.channels, kind) for site in self.sites})
+
+    def gather(self, features: FeatureQueues) -> FeatureQueues:
+        """Turn the student's features of one forward into what each site of the teacher receives: here, the same."""
+        return features
 
     def forward(self, name: str, teacher_feature: Tensor, student_feature: Tensor) -> Tensor:
         """Return the teacher's new feature at the site `name`; all three are (N, C, H, W)."""

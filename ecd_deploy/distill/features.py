@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from ecd_deploy.distill.connections import ConnectionSite
+from ecd_deploy.distill.outputs import FeaturePair
 from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:
@@ -42,16 +41,16 @@ def compared_sites(report: TeacherReport, features: Features, stages: Iterable[i
     )
 
 
-def feature_pairs(student: FeatureQueues, teacher: FeatureQueues) -> tuple[Tensor, ...]:
-    """Put the features side by side: student's, teacher's, student's, ... each (N, C, H, W).
+def feature_pairs(student: FeatureQueues, teacher: FeatureQueues) -> tuple[FeaturePair, ...]:
+    """Put the features of both side by side, site by site.
 
     Raises:
         StudentError: the two did not call a module equally often.
     """
-    pairs: list[Tensor] = []
+    pairs: list[FeaturePair] = []
     for name, queue in student.items():
         if len(queue) != len(teacher[name]):
             raise StudentError(f"student and teacher do not call '{name}' equally often, so it cannot be compared")
         while len(queue):
-            pairs += [queue.take(), teacher[name].take()]
+            pairs.append(FeaturePair(queue.take(), teacher[name].take()))
     return tuple(pairs)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ecd_deploy.distill.outputs import feature_in, with_feature
+from ecd_deploy.distill.feature_maps import feature_in, with_feature
 from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:
