@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecd_deploy.distill import ECDModel, find_structure, training_loss
+from ecd_deploy.distill import ECDModel, TeacherOptions, find_structure, training_loss
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.exporters.onnx_file import OnnxExporter
 from ecd_deploy.measure.parity import compare_logits
@@ -112,7 +112,7 @@ class _Way:
         structure = find_structure(self.student, self.images)
         self.stages = tuple(len(stage.blocks) for stage in structure.stages)
         first = structure.stages[0].number
-        self.model = ECDModel(self.student, kernels=2, stages=(first,), example=self.images).train()
+        self.model = ECDModel(self.student, TeacherOptions(kernels=2), stages=(first,), example=self.images).train()
         self.replaced = len(self.model.report.replaced)
         self.connected = len(self.model.connections.sites)
 

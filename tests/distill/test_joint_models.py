@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ecd_deploy.distill import DenseConnections, ECDModel, JointModel, build_objective
+from ecd_deploy.distill import DenseConnections, ECDModel, JointModel, TeacherOptions, build_objective
 from ecd_deploy.errors import StudentError, UsageError
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
@@ -133,7 +133,7 @@ def test_dense_connections_refuse_a_layer_that_is_called_twice() -> None:
             logits: Tensor = self.fc(features)
             return logits
 
-    model = ECDModel(Twice(), kernels=2, stages=(2,), density="dense")
+    model = ECDModel(Twice(), TeacherOptions(kernels=2), stages=(2,), density="dense")
     with pytest.raises(StudentError, match="'shared' 2 times"):
         model(torch.randn(2, 3, 8, 8))
 

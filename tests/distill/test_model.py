@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ecd_deploy.distill import ECDModel, PlainModel, training_loss
+from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions, training_loss
 from ecd_deploy.errors import StudentError, UsageError
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
@@ -21,7 +21,7 @@ KINDS: tuple[Kind, ...] = ("direct", "conv1x1", "conv1x1_bn")
 def tiny(connection: Kind = "conv1x1", stages: tuple[int, ...] = (2, 3)) -> ECDModel:
     torch.manual_seed(0)
     student = build_student("resnet8", num_classes=5).double()
-    return ECDModel(student, kernels=3, connection=connection, stages=stages, temperature=0.25)
+    return ECDModel(student, TeacherOptions(kernels=3, temperature=0.25), connection=connection, stages=stages)
 
 
 def images(count: int = 4) -> Tensor:
@@ -56,7 +56,7 @@ def test_students_logits_depend_on_nothing_of_the_teacher() -> None:
 
 
 def test_sites_of_resnet20() -> None:
-    model = ECDModel(build_student("resnet20", num_classes=10), kernels=2)
+    model = ECDModel(build_student("resnet20", num_classes=10), TeacherOptions(kernels=2))
     places = [site.place for site in model.connections.sites]
     assert (places.count("convolution"), places.count("block")) == (12, 6)
     assert {(site.stage, site.channels) for site in model.connections.sites} == {(2, 16), (3, 32)}
@@ -68,7 +68,9 @@ def test_sites_of_resnet20() -> None:
 
 @pytest.mark.parametrize(("connection", "parameters"), [("direct", 0), ("conv1x1", 256), ("conv1x1_bn", 288)])
 def test_parameters_of_one_connection(connection: Kind, parameters: int) -> None:
-    model = ECDModel(build_student("resnet8", num_classes=10), kernels=2, connection=connection, stages=(2,))
+    model = ECDModel(
+        build_student("resnet8", num_classes=10), TeacherOptions(kernels=2), connection=connection, stages=(2,)
+    )
     assert sum(weight.numel() for weight in model.connections.parameters()) == 3 * parameters
 
 
@@ -101,7 +103,7 @@ def test_student_trains_its_batch_norm_as_it_does_alone() -> None:
 def test_student_is_the_given_object_and_stays_as_it_was() -> None:
     student = build_student("resnet8", num_classes=10)
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    model = ECDModel(student, kernels=2)
+    model = ECDModel(student, TeacherOptions(kernels=2))
     assert model.student is student
     assert {name.split(".")[0] for name in model.state_dict()} == {"student", "teacher", "connections"}
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
@@ -146,7 +148,7 @@ def small(block: nn.Module) -> nn.Module:
 
 def test_a_feature_that_the_student_overwrites_is_connected_as_it_was() -> None:
     torch.manual_seed(0)
-    model = ECDModel(small(Overwriting(always=True)), kernels=2, connection="direct", stages=(2,))
+    model = ECDModel(small(Overwriting(always=True)), TeacherOptions(kernels=2), connection="direct", stages=(2,))
     clean = copy.deepcopy(model)
     for network in (clean.student, clean.teacher):
         block = network.get_submodule("1")
@@ -159,7 +161,7 @@ def test_a_feature_that_the_student_overwrites_is_connected_as_it_was() -> None:
 
 
 def test_overwriting_that_the_probe_could_not_see_is_an_error() -> None:
-    model = ECDModel(small(Overwriting(always=False)), kernels=2, stages=(2,)).train()
+    model = ECDModel(small(Overwriting(always=False)), TeacherOptions(kernels=2), stages=(2,)).train()
     with pytest.raises(StudentError, match=r"output of '1.conv1' in place in training mode only"):
         model(torch.randn(2, 3, 8, 8))
 
@@ -178,7 +180,7 @@ class Repeating(nn.Module):
 
 def repeating() -> tuple[ECDModel, Repeating, Repeating]:
     torch.manual_seed(0)
-    model = ECDModel(small(Repeating()), kernels=2, connection="direct", stages=(2,))
+    model = ECDModel(small(Repeating()), TeacherOptions(kernels=2), connection="direct", stages=(2,))
     student, teacher = (network.get_submodule("1") for network in (model.student, model.teacher))
     assert isinstance(student, Repeating)
     assert isinstance(teacher, Repeating)
@@ -212,17 +214,17 @@ def test_a_teacher_that_goes_another_way_is_an_error(calls: int, message: str) -
 
 def test_stage_that_does_not_exist() -> None:
     with pytest.raises(StudentError, match=r"no stage 5; .* 2 \(32x32\), 3 \(16x16\), 4 \(8x8\)"):
-        ECDModel(build_student("resnet8", num_classes=10), kernels=2, stages=(2, 5))
+        ECDModel(build_student("resnet8", num_classes=10), TeacherOptions(kernels=2), stages=(2, 5))
 
 
 def test_unknown_connection() -> None:
     with pytest.raises(UsageError, match="no connection 'dense'; choices are direct, conv1x1, conv1x1_bn"):
-        ECDModel(build_student("resnet8", num_classes=10), kernels=2, connection="dense")  # type: ignore[arg-type]
+        ECDModel(build_student("resnet8", num_classes=10), TeacherOptions(kernels=2), connection="dense")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["torchvision:mobilenet_v2", "torchvision:squeezenet1_1"])
 def test_any_student_trains(name: str) -> None:
-    model = ECDModel(build_student(name, num_classes=4), kernels=2, stages=(2, 3))
+    model = ECDModel(build_student(name, num_classes=4), TeacherOptions(kernels=2), stages=(2, 3))
     outputs = model(torch.randn(2, 3, 64, 64))
     torch.autograd.backward(training_loss(outputs, torch.tensor([0, 3])))
     assert all(weight.grad is not None for weight in model.parameters())

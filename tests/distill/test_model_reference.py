@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from ecd_deploy.distill import ECDModel, training_loss
+from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.models import build_student
 
 Kind = Literal["direct", "conv1x1", "conv1x1_bn"]
@@ -87,7 +87,9 @@ def test_logits_and_gradients_are_those_of_a_network_written_out_by_hand(
 ) -> None:
     torch.manual_seed(0)
     student = build_student("resnet8", num_classes=5).double()
-    model = ECDModel(student, kernels=3, connection=connection, stages=stages, temperature=TEMPERATURE).train()
+    model = ECDModel(
+        student, TeacherOptions(kernels=3, temperature=TEMPERATURE), connection=connection, stages=stages
+    ).train()
     batch, labels = torch.randn(4, 3, 12, 12, dtype=torch.float64), torch.tensor([0, 4, 2, 2])
     expected = Reference(model, connection, stages).forward(batch)
     found = model(batch)

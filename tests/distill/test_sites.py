@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ecd_deploy.distill import ECDModel, training_loss
+from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.errors import StudentError
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
@@ -13,7 +13,7 @@ from ecd_deploy.training.methods import build_training_model
 def model(*patterns: str) -> ECDModel:
     torch.manual_seed(0)
     student = build_student("resnet20", num_classes=4)
-    return ECDModel(student, kernels=2, sites=patterns, example=torch.zeros(1, 3, 16, 16))
+    return ECDModel(student, TeacherOptions(kernels=2), sites=patterns, example=torch.zeros(1, 3, 16, 16))
 
 
 @pytest.mark.parametrize(

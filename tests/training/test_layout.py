@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits
-from ecd_deploy.distill import ECDModel, PlainModel
+from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import train
@@ -55,7 +55,7 @@ def test_training_sets_the_layout_and_puts_it_back(
 
 def test_both_layouts_give_the_same_logits_and_gradients() -> None:
     torch.manual_seed(0)
-    model = ECDModel(build_student("resnet8", num_classes=5).double(), kernels=3).train()
+    model = ECDModel(build_student("resnet8", num_classes=5).double(), TeacherOptions(kernels=3)).train()
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
     parameters = list(model.parameters())
     results = []
