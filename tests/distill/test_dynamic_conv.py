@@ -243,6 +243,7 @@ def test_channels_last_images_give_the_same() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"teacher": "wide"}, "no teacher 'wide'; choices are daconv, se, cbam"),
         ({"kernels": 1}, "kernels must be at least 2, it is 1"),
         ({"reduction": 0}, "reduction must be at least 1, it is 0"),
         ({"temperature": 0.0}, r"temperature must be above 0, it is 0\.0"),
@@ -251,9 +252,9 @@ def test_channels_last_images_give_the_same() -> None:
         ({"backend": "loop"}, "no backend 'loop'; choices are grouped, chunked"),
     ],
 )
-def test_arguments_out_of_range(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        DynamicConv2d(nn.Conv2d(4, 4, 3), **cast("Any", options))
+        TeacherOptions(**cast("Any", options))
 
 
 def test_ordinary_convolution_is_the_special_case_of_equal_kernels() -> None:

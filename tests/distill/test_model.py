@@ -31,7 +31,7 @@ def images(count: int = 4) -> Tensor:
 @pytest.mark.parametrize("connection", KINDS)
 def test_teachers_loss_reaches_the_student_up_to_the_last_connected_stage(connection: Kind) -> None:
     model = tiny(connection)
-    torch.autograd.backward(model(images())[1].sum())
+    torch.autograd.backward(model(images()).teacher.sum())
     reached = {name for name, weight in model.student.named_parameters() if weight.grad is not None}
     expected = {name for name, _ in model.student.named_parameters() if not name.startswith(("layer3", "fc"))}
     assert reached == expected
@@ -41,17 +41,17 @@ def test_teachers_loss_reaches_the_student_up_to_the_last_connected_stage(connec
 
 def test_students_logits_depend_on_nothing_of_the_teacher() -> None:
     model = tiny().eval()
-    before, teacher_before = model(images())
+    before = model(images())
     with torch.no_grad():
         for part in model.auxiliary().values():
             for parameter in part.parameters():
                 parameter.fill_(float("nan"))
-    after, teacher_after = model(images())
-    assert torch.equal(before, after)
-    assert torch.isfinite(teacher_before).all()
-    assert torch.isnan(teacher_after).all()
+    after = model(images())
+    assert torch.equal(before.student, after.student)
+    assert torch.isfinite(before.teacher).all()
+    assert torch.isnan(after.teacher).all()
     model.zero_grad()
-    torch.autograd.backward(after.sum())
+    torch.autograd.backward(after.student.sum())
     assert all(weight.grad is None for part in model.auxiliary().values() for weight in part.parameters())
 
 
@@ -95,7 +95,7 @@ def test_no_hook_is_left_after_a_forward_or_an_exception() -> None:
 def test_student_trains_its_batch_norm_as_it_does_alone() -> None:
     model = tiny().train()
     alone = copy.deepcopy(model.student)
-    logits = model(images())[0]
+    logits = model(images()).student
     assert torch.equal(alone(images()), logits)
     assert all(torch.equal(buffer, model.student.get_buffer(name)) for name, buffer in alone.named_buffers())
 
@@ -110,8 +110,8 @@ def test_student_is_the_given_object_and_stays_as_it_was() -> None:
 
 
 def test_batch_of_one() -> None:
-    student_logits, teacher_logits = tiny().eval()(images(1))
-    assert student_logits.shape == teacher_logits.shape == (1, 5)
+    outputs = tiny().eval()(images(1))
+    assert outputs.student.shape == outputs.teacher.shape == (1, 5)
 
 
 @pytest.mark.parametrize("connection", KINDS)
@@ -121,7 +121,7 @@ def test_autocast(connection: Kind) -> None:
         outputs = model(images().float())
         loss = training_loss(outputs, torch.tensor([0, 1, 2, 3]))
     torch.autograd.backward(loss)
-    assert {logits.dtype for logits in outputs} == {torch.bfloat16}
+    assert {logits.dtype for logits in outputs.heads().values()} == {torch.bfloat16}
     assert torch.isfinite(loss)
     assert all(weight.grad is not None for weight in model.parameters())
 
@@ -155,7 +155,7 @@ def test_a_feature_that_the_student_overwrites_is_connected_as_it_was() -> None:
         assert isinstance(block, Overwriting)
         block.always = False
     batch = torch.randn(2, 3, 8, 8)
-    torch.testing.assert_close(model.train()(batch)[1], clean.eval()(batch)[1])
+    torch.testing.assert_close(model.train()(batch).teacher, clean.eval()(batch).teacher)
     torch.autograd.backward(training_loss(model(batch), torch.tensor([0, 1])))
     assert model.student.get_submodule("1.conv1").get_parameter("weight").grad is not None
 
@@ -200,7 +200,7 @@ def test_a_module_called_several_times_gives_its_features_in_order() -> None:
     expected = expected + features
     for index in ("2", "3", "4"):
         expected = model.teacher.get_submodule(index)(expected)
-    torch.testing.assert_close(model(batch)[1], expected)
+    torch.testing.assert_close(model(batch).teacher, expected)
 
 
 @pytest.mark.parametrize(("calls", "message"), [(4, "'1.conv' more often"), (2, "calls 1.conv less often")])
@@ -234,8 +234,9 @@ def test_plain_model_is_the_student_alone() -> None:
     student = build_student("resnet8", num_classes=10).eval()
     model = PlainModel(student)
     batch = torch.randn(2, 3, 16, 16)
-    (logits,) = model(batch)
-    assert torch.equal(logits, student(batch))
+    outputs = model(batch)
+    assert torch.equal(outputs.student, student(batch))
+    assert list(outputs.heads()) == ["student"]
     assert not model.auxiliary()
 
 
@@ -245,7 +246,7 @@ def test_recipe_decides_the_model() -> None:
     config = MethodConfig(kernels=3, reduction=2, temperature=5.0, connection="direct", stages=(4,), backend="chunked")
     model = build_training_model(config, student, example=torch.zeros(1, 1, 8, 8))
     assert isinstance(model, ECDModel)
-    assert model.report.kernels == 3
+    assert model.report.options == TeacherOptions(kernels=3, reduction=2, temperature=5.0, backend="chunked")
     assert model.report.structure.image_shape == (1, 8, 8)
     assert model.connections.kind == "direct"
     assert {site.stage for site in model.connections.sites} == {4}

@@ -43,7 +43,7 @@ def test_sites_know_their_place_and_stage() -> None:
 def test_named_sites_are_connected_and_no_others() -> None:
     trained = model("bn1", "layer3.2").train()
     outputs = trained(torch.randn(2, 3, 16, 16))
-    torch.autograd.backward(outputs[1].sum())
+    torch.autograd.backward(outputs.teacher.sum())
     assert len(trained.connections.transforms) == 2
     reached = {name.split(".")[0] for name, weight in trained.student.named_parameters() if weight.grad is not None}
     assert reached == {"conv1", "bn1", "layer1", "layer2", "layer3"}

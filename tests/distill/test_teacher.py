@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, build_teacher
-from ecd_deploy.errors import StudentError, UsageError
+from ecd_deploy.errors import StudentError
 from ecd_deploy.models import build_student
 
 
@@ -167,8 +167,3 @@ def test_a_convolution_held_twice_is_replaced_in_both_places() -> None:
 def test_nothing_to_replace() -> None:
     with pytest.raises(StudentError, match=r"no convolution of the student can be replaced \(0: it is outside"):
         build_teacher(network(nn.ReLU()))
-
-
-def test_unknown_teacher() -> None:
-    with pytest.raises(UsageError, match="no teacher 'wide'; choices are daconv"):
-        build_teacher(build_student("resnet8", num_classes=2), TeacherOptions(teacher="wide"))  # type: ignore[arg-type]

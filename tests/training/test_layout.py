@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits
-from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions
+from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions, TrainingOutputs
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import train
@@ -37,7 +37,7 @@ class Watching(PlainModel):
         super().__init__(build_student("resnet8", num_classes=10, in_channels=1))
         self.seen: set[torch.memory_format] = set()
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
+    def forward(self, images: Tensor) -> TrainingOutputs:
         self.seen.add(self.layout)
         return super().forward(images)
 
@@ -61,7 +61,7 @@ def test_both_layouts_give_the_same_logits_and_gradients() -> None:
     results = []
     for layout in (torch.contiguous_format, torch.channels_last):
         model.layout = layout
-        logits = torch.stack(model(images))
+        logits = torch.stack(list(model(images).heads().values()))
         results.append((logits, *torch.autograd.grad(logits.square().sum(), parameters)))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
