@@ -54,9 +54,8 @@ def test_all_that_counts_is_trained_and_branches_start_apart() -> None:
     model = make()
     outputs = model(IMAGES)
     assert len(outputs.branches) == 2
-    torch.stack(
-        [outputs.student.sum(), outputs.teacher.square().sum(), *map(torch.sum, outputs.branches)]
-    ).sum().backward()
+    logits = (outputs.student, outputs.teacher.square(), *outputs.branches)
+    torch.autograd.backward(torch.stack([one.sum() for one in logits]).sum())
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), name
     first, second = (dict(branch.named_parameters()) for branch in model.branches)
