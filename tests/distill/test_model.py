@@ -243,6 +243,9 @@ def test_plain_model_is_the_student_alone() -> None:
 def test_recipe_decides_the_model() -> None:
     student = build_student("resnet8", num_classes=10, in_channels=1)
     assert isinstance(build_training_model(MethodConfig(name="plain"), student), PlainModel)
+    by_default = build_training_model(MethodConfig(), student)
+    assert isinstance(by_default, ECDModel)
+    assert by_default.report.options == TeacherOptions()
     config = MethodConfig(kernels=3, reduction=2, temperature=5.0, connection="direct", stages=(4,), backend="chunked")
     model = build_training_model(config, student, example=torch.zeros(1, 1, 8, 8))
     assert isinstance(model, ECDModel)
