@@ -36,6 +36,6 @@ def test_what_mixed_precision_casts_stays_in_its_field() -> None:
 
 
 def test_every_tensor_is_found_in_order() -> None:
-    for tensors in (_find_tensors(full()), tree_leaves(full())):
+    for tensors in (_find_tensors(full()), tree_leaves(full())):  # type: ignore[no-untyped-call]
         values = [tensor.item() for tensor in tensors if isinstance(tensor, Tensor)]
         assert values == [0, 1, 2, 3, 4, 5]
