@@ -1,9 +1,11 @@
+# mypy: untyped-calls-exclude=accelerate
+
 """What torch and Accelerate do with a model's outputs on their way: cast them, exchange gradients, export them."""
 
 from __future__ import annotations
 
 import torch
-from accelerate.utils import convert_to_fp32
+from accelerate.utils.operations import convert_to_fp32
 from torch import Tensor
 from torch.nn.parallel.distributed import _find_tensors
 from torch.utils._pytree import tree_leaves, tree_map_only
