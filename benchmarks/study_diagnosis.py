@@ -140,8 +140,8 @@ def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:
     names = [name for name, _ in model.student.named_parameters()]
     with _watching(model) as seen:
         for batch in eval_batches(images, data.normalisation, _BATCH_SIZE):
-            student_logits, teacher_logits, *_ = model(batch.images)
-            for logits, total in ((student_logits, own), (teacher_logits, teachers)):
+            outputs = model(batch.images)
+            for logits, total in ((outputs.student, own), (outputs.teacher, teachers)):
                 loss = F.cross_entropy(logits, batch.labels)
                 found = torch.autograd.grad(
                     loss, list(model.student.parameters()), retain_graph=True, allow_unused=True
