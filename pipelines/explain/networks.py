@@ -61,7 +61,7 @@ def networks_of(directory: RunDirectory, *, with_teacher: bool) -> tuple[Seen, .
         RunDirectoryError: the run is not trained, or was made from other data.
         CheckpointError: a checkpoint is missing or was changed.
     """
-    directory.require(TRAINING_NAME, made_by="train")
+    directory.require(TRAINING_NAME)
     recipe = directory.recipe
     data = load_data(recipe.data, seed=recipe.seed)
     directory.bind_data(data.digest)

@@ -14,7 +14,7 @@ from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.batches import eval_batches
 from ecd_deploy.distill import TrainingModel, TrainingOutputs
 from ecd_deploy.pipelines.record.environment import record_environment
-from ecd_deploy.pipelines.record.names import CHECKPOINTS_FOLDER
+from ecd_deploy.pipelines.record.names import ARM_NAME, CHECKPOINTS_FOLDER
 from ecd_deploy.pipelines.record.run_directory import create_run
 from ecd_deploy.pipelines.steps.train import train, training_model
 from ecd_deploy.pipelines.study.study import Study, recipe_of, run_directory
@@ -23,7 +23,6 @@ from ecd_deploy.split import state_digest
 from ecd_deploy.training import EpochRecord, EpochScore, HeadTop1, load_weights
 from ecd_deploy.training.checkpoint import CheckpointStore
 
-RUN_NAME = "arm.json"
 _KIB_PER_MIB = 1024
 _BYTES_PER_MIB = 1024**2
 
@@ -131,7 +130,7 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
             peak_gpu_memory_mib=gpu,
             threads=result.threads,
         )
-        directory.write_json(RUN_NAME, run)
+        directory.write_json(ARM_NAME, run)
     return run
 
 
