@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.recipe.section import is_default
+from ecd_deploy.records import Record
 
 if TYPE_CHECKING:
     from ecd_deploy.split import SplitStudent
@@ -22,10 +23,8 @@ OUTPUT_NAME: Final = "logits"
 _Size = Annotated[int, Field(ge=1)]
 
 
-class Quantisation(BaseModel):
+class Quantisation(Record, strict=True, allow_inf_nan=False):
     """How an artefact was quantised, on which images, and what that cost."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
     target: Literal["x86", "arm"]
     quant_format: Literal["qoperator", "qdq"]
@@ -47,10 +46,8 @@ class Quantisation(BaseModel):
     float_nodes: tuple[str, ...] = Field(description="Nodes that went back to float, in the order they did.")
 
 
-class ArtefactMetadata(BaseModel):
+class ArtefactMetadata(Record, strict=True, allow_inf_nan=False):
     """What a device must know to use an artefact."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
     student: str = Field(description="Name of the architecture, as in the recipe.")

@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ecd_deploy.data.preflight import Findings, decode_all, inspect
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_file, sync_directory, write_atomic
+from ecd_deploy.records import Record
 
 _VERSION = 1
 _IMAGES = "images.u8"
@@ -36,10 +37,8 @@ _INDEX = "index.json"
 _logger = logging.getLogger(__name__)
 
 
-class _Index(BaseModel):
+class _Index(Record):
     """`index.json` of an entry: the array's shape (N, C, H, W), its digest, and what was found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: tuple[int, int, int, int]
     sha256: str

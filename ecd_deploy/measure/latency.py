@@ -13,17 +13,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.recipe.profile import ProfileConfig
+from ecd_deploy.records import Record
 
 RUNNER_NAME = "device_runner.py"
 _GRACE_SECONDS = 300.0
 
 
-class _Measured(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Measured(Record, allow_inf_nan=False):
+    """What the device runner writes: finite numbers only."""
 
 
 class Percentile(_Measured):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ecd_deploy.records import Record
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -18,7 +20,5 @@ def is_default(default: object) -> Callable[[object], bool]:
     return lambda value: value == default
 
 
-class Section(BaseModel):
+class Section(Record, strict=True, allow_inf_nan=False):
     """A section of the recipe."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)

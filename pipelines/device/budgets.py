@@ -6,18 +6,13 @@ import tomllib
 from importlib.resources import files
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ecd_deploy.errors import UsageError
-
-_Positive = Annotated[float, Field(gt=0)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+from ecd_deploy.recipe.section import PositiveFloat, Section
 
 
-class DeviceFacts(_Section):
+class DeviceFacts(Section):
     """What the manufacturer says; each source is an address."""
 
     processor: str
@@ -26,15 +21,15 @@ class DeviceFacts(_Section):
     sources: tuple[str, ...] = Field(min_length=1)
 
 
-class DeviceBudget(_Section):
+class DeviceBudget(Section):
     """What a model may cost; this project's choice for a classifier beside other work, to be changed by the user."""
 
-    p90_ms: _Positive
-    size_mb: _Positive
-    peak_memory_mb: _Positive
+    p90_ms: PositiveFloat
+    size_mb: PositiveFloat
+    peak_memory_mb: PositiveFloat
 
 
-class Device(_Section):
+class Device(Section):
     """One file of `devices/`."""
 
     name: str

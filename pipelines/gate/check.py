@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from ecd_deploy.records import Record
 
 
 class Verdict(StrEnum):
@@ -17,10 +17,8 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-class Check(BaseModel):
+class Check(Record):
     """One limit and what was measured against it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     value: float | None

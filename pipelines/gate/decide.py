@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ecd_deploy.errors import ArtefactError, RecipeError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
@@ -28,15 +28,14 @@ from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.recipe.gate import GateConfig
+from ecd_deploy.records import Record
 from ecd_deploy.split import SplitProof
 
 __all__ = ["Check", "Evidence", "GateReport", "Verdict", "gate", "read_evidence", "read_limits"]
 
 
-class GateReport(BaseModel):
+class GateReport(Record):
     """Written to `gate.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 2
     verdict: Verdict

@@ -4,38 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from ecd_deploy.errors import ArtefactError, DigestError
 from ecd_deploy.files import is_partial, sha256_bytes, sha256_file, write_atomic
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME
+from ecd_deploy.records import Record
 
 
-class FileEntry(BaseModel):
+class FileEntry(Record):
     """One file of a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
     bytes: int
-    parents: dict[str, str] = {}
+    parents: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of what it was made from, by name: a file of this run, or "student" for the proved tensors."""
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """Every file of a run by its path relative to the run directory.
 
     The file has one form only, and holds the SHA-256 of its own text without it: any changed byte shows.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     schema_version: int = 1
     recipe_digest: str
     data_digest: str | None = None
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     """Of the packages that made the run."""
-    files: dict[str, FileEntry] = {}
+    files: dict[str, FileEntry] = Field(default_factory=dict)
     digest: str = ""
     """SHA-256 of the file's text with this left empty; written by `write_manifest`."""
 

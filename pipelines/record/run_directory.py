@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
 from ecd_deploy.files import is_partial, read_verified, sha256_bytes, write_atomic
@@ -18,10 +18,11 @@ from ecd_deploy.pipelines.record.manifest import FileEntry, Manifest, describe_f
 from ecd_deploy.pipelines.record.names import LOCK_NAME, MANIFEST_NAME, RECIPE_NAME
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
 from ecd_deploy.recipe.recipe import Recipe, parse_recipe
+from ecd_deploy.records import Record
 
 _logger = logging.getLogger(__name__)
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=Record)
 
 
 class RunDirectory:
@@ -51,7 +52,7 @@ class RunDirectory:
         self._record({name: entry})
         return entry
 
-    def write_json(self, name: str, content: BaseModel) -> FileEntry:
+    def write_json(self, name: str, content: Record) -> FileEntry:
         """Write a model as indented JSON and record it."""
         return self.write(name, (content.model_dump_json(indent=2) + "\n").encode())
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from ecd_deploy.data import DataSplits
@@ -33,6 +32,7 @@ from ecd_deploy.pipelines.steps.export import export_all
 from ecd_deploy.pipelines.steps.measure import profile_bytes
 from ecd_deploy.pipelines.steps.train import example_images
 from ecd_deploy.recipe.recipe import Recipe, parse_recipe
+from ecd_deploy.records import Record
 from ecd_deploy.split import split_student
 
 CANDIDATE_NAME = "candidate.json"
@@ -56,15 +56,13 @@ class State(StrEnum):
     """Larger than one that passed."""
 
 
-class EarlyStop(BaseModel):
+class EarlyStop(Record):
     """When a training is given up: its validation top-1 is far below `gate.min_top1` late in the training.
 
     The student is stopped if, once `share` of the epochs are done, its best validation top-1 is more than `margin`
     below the limit. This is a rule of thumb, not a bound: the last epochs of a decaying learning rate can gain several
     points, which is what the margin is for. Without a validation split it cannot be applied.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float = 0.5
     margin: float = 0.15
@@ -81,10 +79,8 @@ class EarlyStop(BaseModel):
         )
 
 
-class Cost(BaseModel):
+class Cost(Record):
     """What a student costs whatever its weights; measured with random ones."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     student: str
     recipe_digest: str
@@ -95,7 +91,7 @@ class Cost(BaseModel):
     checks: tuple[Check, ...]
 
 
-class Candidate(BaseModel):
+class Candidate(Record):
     """Written to `candidate.json` once it is decided.
 
     Attributes:
@@ -106,8 +102,6 @@ class Candidate(BaseModel):
         top1: of the ONNX student on the test images; None where it was not measured.
         epochs: done.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 2
     cost: Cost
