@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.recipe.section import is_default
@@ -132,9 +132,4 @@ def parse_metadata(text: str | None, format_name: str) -> ArtefactMetadata:
     """
     if text is None:
         raise ExportError(f"the {format_name} artefact has no metadata '{METADATA_KEY}'")
-    try:
-        return ArtefactMetadata.model_validate_json(text)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(str(part) for part in detail["loc"]) or "the document"
-        raise ExportError(f"the {format_name} artefact's metadata are malformed: {where}: {detail['msg']}") from error
+    return ArtefactMetadata.from_json(text, f"the {format_name} artefact's metadata are malformed", ExportError)

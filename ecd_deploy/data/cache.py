@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from ecd_deploy.data.preflight import Findings, decode_all, inspect
 from ecd_deploy.data.resize import Framing
@@ -102,12 +101,12 @@ def entry_key(root: Path, files: Sequence[Path], kind: str) -> str:
 
 def _open(entry: Path) -> DecodedImages | None:
     try:
-        index = _Index.model_validate_json((entry / _INDEX).read_bytes())
+        index = _Index.from_json((entry / _INDEX).read_bytes(), f"{entry / _INDEX} is no index")
         if sha256_file(entry / _IMAGES) != index.sha256:
             raise ArtefactError(f"{entry / _IMAGES} was changed after it was written")
     except FileNotFoundError:
         return None
-    except (ArtefactError, ValidationError) as error:
+    except ArtefactError as error:
         _logger.warning("the cache is built anew: %s", error)
         shutil.rmtree(entry)
         return None

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from ecd_deploy.data.cache import entry_key, locked
 from ecd_deploy.data.preflight import Findings, check_all
 from ecd_deploy.errors import ArtefactError
@@ -62,10 +60,10 @@ def _check(files: Sequence[Path]) -> CheckedFiles:
 
 def _read(entry: Path) -> CheckedFiles | None:
     try:
-        found = _Entry.model_validate_json(entry.read_bytes())
+        found = _Entry.from_json(entry.read_bytes(), f"{entry} is no entry")
     except FileNotFoundError:
         return None
-    except ValidationError:
+    except ArtefactError:
         found = None
     if found is None or _digest(found.checked) != found.sha256:
         _logger.warning("images are checked anew: %s was changed after it was written", entry)

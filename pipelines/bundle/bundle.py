@@ -203,7 +203,7 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
         _SCRIPT_NAME: (files("ecd_deploy.measure.device") / "bundle_check.py").read_bytes(),
         RUNNER_NAME: runner_source(),
         description.model: model,
-        _DESCRIPTION_NAME: (description.model_dump_json(indent=2) + "\n").encode(),
+        _DESCRIPTION_NAME: description.to_json(),
         "labels.json": (json.dumps(data.classes, ensure_ascii=False, indent=1) + "\n").encode(),
         "samples/images.npy": _npy(samples.images.transpose(0, 2, 3, 1)),
         "samples/labels.npy": _npy(samples.labels),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from ecd_deploy.documents import BuiltinDocuments, parse_toml
 from ecd_deploy.errors import UsageError
 from ecd_deploy.recipe.section import PositiveFloat, Section
+
+BUILTIN_DEVICES = BuiltinDocuments("device", "ecd_deploy.pipelines.device", "devices", UsageError)
 
 
 class DeviceFacts(Section):
@@ -53,22 +54,11 @@ class Device(Section):
         )
 
 
-def device_names() -> tuple[str, ...]:
-    """The built-in devices, sorted."""
-    folder = files("ecd_deploy.pipelines.device") / "devices"
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
-
-
 def load_device(name: str) -> Device:
     """Read a device by its name.
 
     Raises:
         UsageError: there is none of this name.
     """
-    if name not in device_names():
-        raise UsageError(f"no device '{name}'; there are {', '.join(device_names())}")
-    text = (files("ecd_deploy.pipelines.device") / "devices" / f"{name}.toml").read_text(encoding="utf-8")
-    try:
-        return Device.model_validate({**tomllib.loads(text), "name": name}, strict=False)
-    except ValidationError as error:
-        raise UsageError(f"device {name} cannot be used: {error}") from error
+    document = parse_toml(BUILTIN_DEVICES.text(name), f"device {name}", UsageError)
+    return Device.from_document({**document, "name": name}, f"device {name} cannot be used", UsageError)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -55,10 +54,9 @@ class Conditions:
         """
         given: dict[str, Any] = {"threads": self.threads, "cpus": self.cpus, "memory_mb": self.memory_mb}
         given = {name: value for name, value in given.items() if value is not None}
-        try:
-            return ProfileConfig.model_validate({**config.model_dump(), **given})
-        except ValidationError as error:
-            raise UsageError(f"these conditions cannot be used: {error.errors()[0]['msg']}") from error
+        return ProfileConfig.from_document(
+            {**config.model_dump(), **given}, "these conditions cannot be used", UsageError
+        )
 
 
 def profile_target(target: Path, conditions: Conditions, *, output: Path | None = None) -> Profile:
@@ -169,7 +167,7 @@ def _table(states: dict[str, str]) -> Table:
 
 def _write(found: Profile, output: Path | None) -> None:
     if output is not None:
-        write_atomic(output, (found.model_dump_json(indent=2) + "\n").encode())
+        write_atomic(output, found.to_json())
 
 
 def _read(path: Path) -> bytes:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from ecd_deploy.documents import parse_toml, read_text
 from ecd_deploy.errors import ArtefactError, RecipeError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, baseline_checks, compare_with_baseline
@@ -128,18 +125,8 @@ def read_limits(path: Path, recipe: GateConfig) -> GateConfig:
     Raises:
         RecipeError: it cannot be read, or names the key that cannot be used.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"cannot read limits {path}: {error}") from error
-    try:
-        return GateConfig.model_validate_json(json.dumps({**recipe.model_dump(), **document}, default=str))
-    except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(map(str, detail["loc"]))
-        raise RecipeError(
-            f"{path}: {where}: {detail['msg']}; known are {', '.join(GateConfig.model_fields)}"
-        ) from error
+    document = parse_toml(read_text(path, "limits", RecipeError), str(path), RecipeError)
+    return GateConfig.from_document({**recipe.model_dump(), **document}, f"{path} cannot be used", RecipeError)
 
 
 def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profile: Profile) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from ecd_deploy.errors import ArtefactError, DigestError
 from ecd_deploy.files import is_partial, sha256_bytes, sha256_file, write_atomic
@@ -57,11 +57,9 @@ def read_manifest(root: Path) -> Manifest:
     path = root / MANIFEST_NAME
     try:
         data = path.read_bytes()
-        manifest = Manifest.model_validate_json(data)
     except OSError as error:
         raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
-    except ValidationError as error:
-        raise ArtefactError(f"{path} is not a manifest: {error.error_count()} fields are wrong") from error
+    manifest = Manifest.from_json(data, f"{path} is not a manifest")
     if data != _sealed(manifest):
         raise DigestError(f"{path} was changed: its digest of itself does not hold")
     return manifest
@@ -73,12 +71,8 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
 
 
 def _sealed(manifest: Manifest) -> bytes:
-    digest = sha256_bytes(_text(manifest.model_copy(update={"digest": ""})))
-    return _text(manifest.model_copy(update={"digest": digest}))
-
-
-def _text(manifest: Manifest) -> bytes:
-    return (manifest.model_dump_json(indent=2) + "\n").encode()
+    digest = sha256_bytes(manifest.model_copy(update={"digest": ""}).to_json())
+    return manifest.model_copy(update={"digest": digest}).to_json()
 
 
 def describe_files(root: Path, folder: Path) -> dict[str, FileEntry]:

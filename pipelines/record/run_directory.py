@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
-from pydantic import ValidationError
-
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
 from ecd_deploy.files import is_partial, read_verified, sha256_bytes, write_atomic
 from ecd_deploy.pipelines.record.manifest import FileEntry, Manifest, describe_files, read_manifest, write_manifest
@@ -54,7 +52,7 @@ class RunDirectory:
 
     def write_json(self, name: str, content: Record) -> FileEntry:
         """Write a model as indented JSON and record it."""
-        return self.write(name, (content.model_dump_json(indent=2) + "\n").encode())
+        return self.write(name, content.to_json())
 
     def read(self, name: str) -> bytes:
         """Read a recorded file; the bytes returned are those whose digest was checked.
@@ -72,10 +70,7 @@ class RunDirectory:
             ArtefactError: it was changed, or is not what it should be.
         """
         self.require(name, made_by=made_by)
-        try:
-            return model.model_validate_json(self.read(name))
-        except ValidationError as error:
-            raise ArtefactError(f"{self.root / name} is not a {model.__name__}: {error}") from error
+        return model.from_json(self.read(name), f"{self.root / name} is not a {model.__name__}")
 
     def require(self, name: str, *, made_by: str) -> None:
         """Check that a file was made.

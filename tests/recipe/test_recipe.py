@@ -7,7 +7,7 @@ import pytest
 
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
-from ecd_deploy.recipe.recipe import Recipe, builtin_recipes, load_recipe, parse_recipe
+from ecd_deploy.recipe.recipe import BUILTIN_RECIPES, Recipe, load_recipe, parse_recipe
 
 MINIMAL = """
 name = "mine"
@@ -27,7 +27,7 @@ def test_cifar100_recipe_is_the_papers() -> None:
     assert recipe.student.name == "resnet20"
 
 
-@pytest.mark.parametrize("name", builtin_recipes())
+@pytest.mark.parametrize("name", BUILTIN_RECIPES.names())
 def test_builtin_recipes_are_named_after_their_file(name: str) -> None:
     assert load_recipe(name).name == name
     assert load_recipe(name).description

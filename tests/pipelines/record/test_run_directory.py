@@ -6,18 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
 from ecd_deploy.pipelines.record.manifest import Manifest, write_manifest
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
 from ecd_deploy.pipelines.record.run_directory import create_run, open_run
 from ecd_deploy.recipe.recipe import load_recipe, parse_recipe
+from ecd_deploy.records import Record
 
 RECIPE = load_recipe("digits")
 
 
-class Note(BaseModel):
+class Note(Record):
     text: str
 
 
