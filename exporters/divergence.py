@@ -18,7 +18,7 @@ from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
 from ecd_deploy.exporters.onnx_file import parse_model
 from ecd_deploy.exporters.onnx_session import session_options
-from ecd_deploy.exporters.onnx_translation import library_quiet
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
 
 _Values = NDArray[np.float32]
@@ -91,7 +91,7 @@ class _Recorder(Interpreter):
 
 def _student_values(student: SplitStudent, images: _Values) -> tuple[dict[str, _Values], dict[str, str]]:
     example = torch.zeros(2, *student.example_shape)
-    with library_quiet("torch"), torch.no_grad():
+    with library_quiet(), torch.no_grad():
         program = torch.export.export(
             student.module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
         ).run_decompositions()

@@ -15,9 +15,9 @@ from ecd_deploy.exporters.batches import check_batches
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.onnx_translation import library_quiet
 from ecd_deploy.exporters.paths import refuse_local_paths
 from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
 
 _METADATA_FILE = "ecd_deploy.json"
@@ -62,7 +62,7 @@ class Pt2Exporter:
 def _exported(student: SplitStudent) -> ExportedProgram:
     example = (torch.zeros(2, *student.example_shape),)
     try:
-        with library_quiet("torch"), torch.no_grad():
+        with library_quiet(), torch.no_grad():
             program = torch.export.export(
                 student.module, example, dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
             )
@@ -79,7 +79,7 @@ def _exported(student: SplitStudent) -> ExportedProgram:
 
 def _written(program: ExportedProgram, text: str) -> bytes:
     buffer = io.BytesIO()
-    with library_quiet("torch"):
+    with library_quiet():
         torch.export.save(program, buffer, extra_files={_METADATA_FILE: text})
     return buffer.getvalue()
 
@@ -87,7 +87,7 @@ def _written(program: ExportedProgram, text: str) -> bytes:
 def _loaded(data: bytes) -> tuple[ExportedProgram, str]:
     files: dict[str, str] = {_METADATA_FILE: ""}
     try:
-        with library_quiet("torch"):
+        with library_quiet():
             program = torch.export.load(io.BytesIO(data), extra_files=files)
     except Exception as error:
         raise ExportError(f"not a pt2 artefact: {error}") from error

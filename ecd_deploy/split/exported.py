@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from collections import deque
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from ecd_deploy.errors import SplitError
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split.writes import are_followed, sources
 
 if TYPE_CHECKING:
@@ -106,19 +104,6 @@ def tensor_of(program: ExportedProgram, kind: InputKind, name: str) -> Tensor | 
     else:
         found = program.constants.get(name)
     return found if isinstance(found, Tensor) else None
-
-
-@contextmanager
-def library_quiet() -> Iterator[None]:
-    """Keep warnings, log lines and prints of torch in here: what they warn of is asserted from the graph."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 @contextmanager
