@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.recipe.section import is_default
 from ecd_deploy.records import Record
 
 if TYPE_CHECKING:
@@ -55,10 +54,8 @@ class ArtefactMetadata(Record, strict=True, allow_inf_nan=False):
     input_shape: tuple[_Size, _Size, _Size] = Field(description="Channels, height, width of one image, float32.")
     resize: _Size | None = Field(
         default=None,
-        exclude_if=is_default(None),
         description="Side in pixels that the shorter side of an image is scaled to, bilinear and antialiased, before "
-        "the middle of input_shape is cut out; no file does this itself. Absent: images have that shape as they are, "
-        "or the file is older than this field.",
+        "the middle of input_shape is cut out; no file does this itself. None: images have that shape as they are.",
     )
     mean: tuple[float, ...] = Field(description="Subtracted from each channel of an image in 0..1.")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="Each channel is divided by it after that.")

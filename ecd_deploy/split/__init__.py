@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         ValuesResult,
     )
     from ecd_deploy.split.splitter import split_student
-    from ecd_deploy.split.store import load_student, plain_state, read_student, save_student, student_bytes
+    from ecd_deploy.split.store import load_student, plain_state, student_bytes
     from ecd_deploy.split.student import SplitStudent
 
 __all__ = [
@@ -44,8 +44,6 @@ __all__ = [
     "ValuesResult",
     "load_student",
     "plain_state",
-    "read_student",
-    "save_student",
     "split_student",
     "state_digest",
     "student_bytes",
@@ -68,8 +66,6 @@ _HOMES = {
     "ValuesResult": "ecd_deploy.split.results",
     "load_student": "ecd_deploy.split.store",
     "plain_state": "ecd_deploy.split.store",
-    "read_student": "ecd_deploy.split.store",
-    "save_student": "ecd_deploy.split.store",
     "split_student": "ecd_deploy.split.splitter",
     "state_digest": "ecd_deploy.split.inventory",
     "student_bytes": "ecd_deploy.split.store",

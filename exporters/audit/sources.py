@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,11 +53,10 @@ class Source:
 
 @dataclass(frozen=True)
 class StudentSources:
-    """The sources of one student, and why its graph could not be evaluated, if so."""
+    """The sources of one student."""
 
     metadata: ArtefactMetadata
     sources: tuple[Source, ...]
-    not_evaluated_because: str | None = None
     by_size: Mapping[int, tuple[Source, ...]] = field(init=False)
     by_digest: Mapping[str, str] = field(init=False)
     """Names of the exact ones by the SHA-256 of their bytes."""
@@ -81,14 +81,12 @@ def student_sources(student: SplitStudent, metadata: ArtefactMetadata) -> Studen
     found = [_exact(entry.name, entry.tensor) for entry in named_tensors(student.module)]
     std, mean = np.array(metadata.std, dtype=np.float64), np.array(metadata.mean, dtype=np.float64)
     found += [_plain("1 / (255 std)", 1 / (255 * std)), _plain("-mean / std", -mean / std)]
-    reason = None
-    try:
+    # a graph that cannot be evaluated gives no folded constants: a file's are then left unexplained
+    with suppress(SplitError):
         program = exported_program(student.module, torch.zeros(2, *student.example_shape), functional=False)
         with torch.no_grad():
             found += _Evaluation(program, student).sources()
-    except SplitError as error:
-        reason = str(error)
-    return StudentSources(metadata, tuple(source for source in found if source.value.size), reason)
+    return StudentSources(metadata, tuple(source for source in found if source.value.size))
 
 
 class _Evaluation:

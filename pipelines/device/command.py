@@ -16,13 +16,11 @@ from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
-from ecd_deploy.pipelines.record.names import PROFILE_NAME
+from ecd_deploy.pipelines.record.names import PROFILE_NAME, PROFILES_FOLDER
 from ecd_deploy.pipelines.record.profile import Profile, describe
 from ecd_deploy.pipelines.record.run_directory import open_run
 from ecd_deploy.pipelines.steps.measure import measure, profile_file
 from ecd_deploy.recipe.profile import ProfileConfig
-
-_FOLDER = "profiles"
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def profile_hosts(
             config, model = directory.recipe.profile, directory.read(file)
             found, errors = _measure_all(file, model, conditions, config, hosts, console, python, timeout)
             for host, entry in found.items():
-                directory.write_json(f"{_FOLDER}/{_file_name(host)}.json", entry)
+                directory.write_json(f"{PROFILES_FOLDER}/{_file_name(host)}.json", entry)
             if len(hosts) == 1:
                 for entry in found.values():
                     directory.write_json(PROFILE_NAME, entry)

@@ -9,7 +9,7 @@ from ecd_deploy.documents import parse_toml, read_text
 from ecd_deploy.errors import ArtefactError, RecipeError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, baseline_checks, compare_with_baseline
-from ecd_deploy.pipelines.gate.check import Check, Verdict, bounded, overall, undecided
+from ecd_deploy.pipelines.gate.check import Check, Verdict, bounded, overall, size_checks, undecided
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport, read_artefacts
@@ -101,7 +101,7 @@ def gate(
         *_parity_checks(config, validation),
         *_accuracy_checks(config, validation),
         *latency_checks(config, profile, device),
-        *_size_checks(config, artefacts),
+        *size_checks(artefacts.find("onnx").bytes, config.max_size_mb),
         *baseline_checks(config, compared, device),
     ]
     limits = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
@@ -228,20 +228,3 @@ def _accuracy_checks(config: GateConfig, validation: Validation) -> list[Check]:
                 name = f"max_drop {entry.format}"
                 checks.append(bounded(name, own.drop, bound, config.max_drop, images, at_least=False))
     return checks
-
-
-def _size_checks(config: GateConfig, artefacts: ArtefactList) -> list[Check]:
-    if config.max_size_mb is None:
-        return []
-    size = artefacts.find("onnx").bytes / 1e6
-    return [
-        Check(
-            name="max_size_mb",
-            value=size,
-            bound=None,
-            limit=config.max_size_mb,
-            unit="MB",
-            verdict=Verdict.PASS if size <= config.max_size_mb else Verdict.FAIL,
-            reason="student.onnx",
-        )
-    ]

@@ -111,15 +111,6 @@ class RunDirectory:
         self._manifest = self._manifest.model_copy(update={"versions": versions})
         write_manifest(self.root, self._manifest)
 
-    def verify(self) -> None:
-        """Check every recorded file.
-
-        Raises:
-            ArtefactError: naming the first that is missing or changed.
-        """
-        for name in self._manifest.files:
-            self.read(name)
-
     def _record(self, entries: dict[str, FileEntry]) -> None:
         files = dict(sorted({**self._manifest.files, **entries}.items()))
         self._manifest = self._manifest.model_copy(update={"files": files})
