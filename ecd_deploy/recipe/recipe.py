@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -69,9 +70,21 @@ class Recipe(Section):
         """The resolved recipe as one JSON line with sorted keys."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
+    def choices(self) -> dict[str, Any]:
+        """Every value by its key's path, such as `train.epochs`."""
+        return dict(_flat(self.model_dump(mode="json"), ""))
+
     def digest(self) -> str:
         """SHA-256 of the resolved recipe."""
         return sha256_bytes(self.canonical_json().encode())
+
+
+def _flat(section: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:

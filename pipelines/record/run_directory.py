@@ -199,9 +199,12 @@ def _is_ours(path: Path) -> bool:
 def _compare_recipes(directory: RunDirectory, recipe: Recipe) -> None:
     if directory.recipe.digest() == recipe.digest():
         return
-    recorded, given = recipe_to_toml(directory.recipe).splitlines(), recipe_to_toml(recipe).splitlines()
-    changed = [f"  recorded {line}" for line in recorded if line not in given]
-    changed += [f"  given    {line}" for line in given if line not in recorded]
+    recorded, given = directory.recipe.choices(), recipe.choices()
+    changed = [
+        f"  {key}: recorded was {recorded.get(key)!r}, given is {given.get(key)!r}"
+        for key in {**recorded, **given}
+        if recorded.get(key) != given.get(key)
+    ]
     raise RunDirectoryError(
         f"{directory.root} was made by another recipe:\n"
         + "\n".join(changed)
