@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
+from ecd_deploy.compat.torch import innermost_module
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
@@ -110,8 +111,7 @@ def _module_path(node: Node) -> str:
     source: object = node
     if node.target is not None and "getitem" in node.name and node.args:  # of the node that gave the tuple
         source = node.args[0]
-    stack = source.meta.get("nn_module_stack") if isinstance(source, Node) else None
-    return next(reversed(stack.values()))[0] if stack else ""
+    return innermost_module(source) if isinstance(source, Node) else ""
 
 
 def _artefact_values(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import onnx
-from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from ecd_deploy.compat.onnxruntime import half_precision
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import ParityBudget
@@ -53,9 +53,6 @@ class HalfOnnxExporter(OnnxFormat):
 def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         with library_quiet():  # it warns of weights too small for float16: parity shows whether that matters
-            halved: onnx.ModelProto = convert_float_to_float16(
-                model, keep_io_types=True, node_block_list=preprocessing_nodes(model)
-            )
+            return half_precision(model, keep=preprocessing_nodes(model))
     except Exception as error:
         raise ExportError(f"the student cannot be written in float16: {error}") from error
-    return halved

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
+from ecd_deploy.compat.torch import forget_provenance
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.batches import check_batches
 from ecd_deploy.exporters.context import ExportContext
@@ -21,9 +22,6 @@ from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
 
 _METADATA_FILE = "ecd_deploy.json"
-
-# Where in which file each operation was written; nothing of it is needed to run the program.
-_PROVENANCE = ("stack_trace", "source_fn_stack", "nn_module_stack", "torch_fn", "from_node")
 
 
 class Pt2Exporter:
@@ -72,8 +70,7 @@ def _exported(student: SplitStudent) -> ExportedProgram:
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
-                for key in _PROVENANCE:
-                    node.meta.pop(key, None)
+                forget_provenance(node)
     return program
 
 

@@ -20,6 +20,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Node
 
+from ecd_deploy.compat.torch import schema_of, traced_value
 from ecd_deploy.errors import SplitError
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
@@ -151,13 +152,13 @@ class _Evaluation:
 
     def _fill(self, node: Node) -> None:
         like, *arguments = node.args
-        value = like.meta.get("val") if isinstance(like, Node) else None
+        value = traced_value(like) if isinstance(like, Node) else None
         if isinstance(value, Tensor) and callable(node.target) and not any(isinstance(a, Node) for a in arguments):
             own = torch.empty(0, dtype=value.dtype)
             self._set(node, node.target(own, *arguments, **node.kwargs), str(node.target).removeprefix("aten."))
 
     def _writes_to_the_student(self, node: Node) -> bool:
-        schema = getattr(node.target, "_schema", None)
+        schema = schema_of(node.target)
         if schema is None or not schema.is_mutable:
             return False
         return any(
@@ -167,7 +168,7 @@ class _Evaluation:
         )
 
     def _arguments(self, node: Node) -> _Arguments:
-        schema = getattr(node.target, "_schema", None)
+        schema = schema_of(node.target)
         if schema is None:
             return {}
         names = [argument.name for argument in schema.arguments]

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
-from ecd_deploy.files import write_atomic
+from ecd_deploy.files import read_bytes, write_atomic
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
@@ -94,7 +94,7 @@ def profile_hosts(
     """
     if target.suffix == ".onnx":
         found, errors = _measure_all(
-            target.name, _read(target), conditions, ProfileConfig(), hosts, console, python, timeout
+            target.name, read_bytes(target), conditions, ProfileConfig(), hosts, console, python, timeout
         )
     else:
         with open_run(target) as directory:
@@ -166,13 +166,6 @@ def _table(states: dict[str, str]) -> Table:
 def _write(found: Profile, output: Path | None) -> None:
     if output is not None:
         write_atomic(output, found.to_json())
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _file_name(host: str) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ecd_deploy.errors import ArtefactError, DigestError
-from ecd_deploy.files import is_partial, sha256_bytes, sha256_file, write_atomic
+from ecd_deploy.errors import DigestError
+from ecd_deploy.files import is_partial, read_bytes, sha256_bytes, sha256_file, write_atomic
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME
 from ecd_deploy.records import Record
 
@@ -55,10 +55,7 @@ def read_manifest(root: Path) -> Manifest:
         DigestError: it is not as it was written.
     """
     path = root / MANIFEST_NAME
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+    data = read_bytes(path)
     manifest = Manifest.from_json(data, f"{path} is not a manifest")
     if data != _sealed(manifest):
         raise DigestError(f"{path} was changed: its digest of itself does not hold")
