@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.baselines.replay import EarlyCalls, Record, find_early_calls, recording, replaying
+from ecd_deploy.compat.torch import is_normalisation
 from ecd_deploy.distill.dynamic_conv import fresh_like
 from ecd_deploy.distill.model import TrainingModel
 from ecd_deploy.distill.outputs import TrainingOutputs
@@ -197,7 +198,7 @@ def _feature(record: Record, cut: str) -> Tensor:
 def _observable(network: nn.Module) -> nn.Module:
     """Put into evaluation mode, save batch norm: by statistics not yet learned, logits would hardly show the images."""
     for module in network.eval().modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
+        if is_normalisation(module):
             module.train()
     return network
 
@@ -216,7 +217,7 @@ def _branch(student: nn.Module, plan: _Plan) -> nn.Module:
         for parameter in branch.parameters():
             parameter.copy_(fresh_like(parameter))
     for module in branch.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
+        if is_normalisation(module):
             module.reset_running_stats()
     for name, parameter in branch.named_parameters():
         parameter.requires_grad_(name in plan.trained)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeGuard, get_args
 import torch
 from torch import Tensor, nn
 
+from ecd_deploy.compat.torch import has_forward_hooks, is_view
 from ecd_deploy.distill.additive import add_conv1x1
 from ecd_deploy.errors import UsageError
 
@@ -50,7 +51,7 @@ class FeatureConnections(nn.Module):
         transform = self.transforms[module_key(name)]
         if _is_bare(transform) and _is_plain(teacher_feature, student_feature, transform.weight):
             # A convolution's fresh output is needed by nothing else; a block's may be, by its own backward pass.
-            in_place = name in self._fresh and teacher_feature.is_contiguous() and not teacher_feature._is_view()
+            in_place = name in self._fresh and teacher_feature.is_contiguous() and not is_view(teacher_feature)
             return add_conv1x1(teacher_feature, student_feature, transform.weight, in_place=in_place)
         transformed: Tensor = transform(student_feature)
         return teacher_feature + transformed
@@ -58,7 +59,7 @@ class FeatureConnections(nn.Module):
 
 def _is_bare(transform: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether it is the convolution alone, which nobody watches by hooks."""
-    return type(transform) is nn.Conv2d and not transform._forward_hooks and not transform._forward_pre_hooks
+    return type(transform) is nn.Conv2d and not has_forward_hooks(transform)
 
 
 def _is_plain(*tensors: Tensor) -> bool:

@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ecd_deploy.compat.torch import convolution_padding
 from ecd_deploy.distill.pooling import pooled
 from ecd_deploy.distill.sample_convolution import Geometry, convolve_mixed
 from ecd_deploy.errors import UsageError
@@ -113,7 +114,7 @@ class DynamicConv2d(nn.Module):
         self.gain = math.sqrt(kernels) if self.mixture == "balanced" else 1.0
         self._edge_padding: list[int] | None = None
         if conv.padding_mode != "zeros":
-            self._edge_padding = list(conv._reversed_padding_repeated_twice)
+            self._edge_padding = convolution_padding(conv)
 
         like = conv.weight
         self.weight = nn.Parameter(fresh_like(like, kernels, self.gain))

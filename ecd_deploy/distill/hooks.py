@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from ecd_deploy.compat.torch import version_of
 from ecd_deploy.distill.feature_maps import feature_in, with_feature
 from ecd_deploy.distill.outputs import FeaturePair
 from ecd_deploy.errors import StudentError
@@ -42,7 +43,7 @@ class FeatureQueue:
         """Append a feature (N, C, H, W)."""
         if self._site.overwritten:
             feature = feature.clone()
-        self._features.append((feature, feature._version))
+        self._features.append((feature, version_of(feature)))
 
     def take(self) -> Tensor:
         """Remove and return the oldest feature.
@@ -53,7 +54,7 @@ class FeatureQueue:
         if not self._features:
             raise StudentError(f"the teacher calls '{self._site.name}' more often than the student did; {_OTHER_WAY}")
         feature, version = self._features.popleft()
-        if feature._version != version:
+        if version_of(feature) != version:
             raise StudentError(
                 f"the student changes the output of '{self._site.name}' in place in training mode only; "
                 "use inplace=False there"

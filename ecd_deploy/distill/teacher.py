@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
+from ecd_deploy.compat.torch import has_forward_hooks, is_normalisation, own_children
 from ecd_deploy.distill.attention import AttentionConv2d
 from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
 from ecd_deploy.distill.dynamic_conv import DynamicConv2d, TeacherOptions, fresh_like
@@ -135,7 +135,7 @@ def _skipped(student: nn.Module, structure: StudentStructure) -> Iterator[Skippe
             reason = "it is outside the blocks"
         elif type(module) is not nn.Conv2d and not pads_as_tensorflow(module):
             reason = f"its class {type(module).__name__} may compute something else than torch.nn.Conv2d"
-        elif module._forward_pre_hooks or module._forward_hooks:
+        elif has_forward_hooks(module):
             reason = "it has hooks, which may change what it computes"
         else:
             continue
@@ -161,14 +161,14 @@ def _start_over(module: nn.Module) -> None:
         for parameter in module.parameters():
             parameter.copy_(fresh_like(parameter))
     for part in module.modules():
-        if isinstance(part, _NormBase):
+        if is_normalisation(part):
             part.reset_running_stats()
 
 
 def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new` wherever `old` is held, which may be in several places."""
     for parent in list(root.modules()):
-        for name, child in list(parent._modules.items()):
+        for name, child in list(own_children(parent).items()):
             if child is old:
                 setattr(parent, name, new)
 

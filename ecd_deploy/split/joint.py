@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ecd_deploy.compat.torch import own_parameters
 from ecd_deploy.distill.outputs import TrainingOutputs
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split.inventory import named_tensors
@@ -52,7 +53,7 @@ def preserved(model: TrainingModel) -> Iterator[None]:
     """Hold the model in eval mode; afterwards modes, flags, values and random state are what they were."""
     modules = tuple(model.modules())
     parameters = tuple(
-        parameter for module in modules for parameter in module._parameters.values() if parameter is not None
+        parameter for module in modules for parameter in own_parameters(module).values() if parameter is not None
     )
     modes = tuple(module.training for module in modules)
     flags = tuple(parameter.requires_grad for parameter in parameters)

@@ -7,10 +7,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.records import Record
 
 PACKAGES = (
     "ecd-deploy",
@@ -25,10 +24,8 @@ PACKAGES = (
 )
 
 
-class Environment(BaseModel):
+class Environment(Record):
     """Written to `environment.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     python: str
     platform: str

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, Field
 
-from ecd_deploy.errors import ArtefactError, DigestError
-from ecd_deploy.files import is_partial, sha256_bytes, sha256_file, write_atomic
+from ecd_deploy.errors import DigestError
+from ecd_deploy.files import is_partial, read_bytes, sha256_bytes, sha256_file, write_atomic
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME, ORIGINS
+from ecd_deploy.records import Record
 
 
 def _inside(name: str) -> str:
@@ -31,31 +32,27 @@ class Stale:
     source: str
 
 
-class FileEntry(BaseModel):
+class FileEntry(Record):
     """One file of a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
     bytes: int
-    parents: dict[str, str] = {}
+    parents: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of what it was made from, by name: files of this run, and "student" for the proved tensors."""
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """Every file of a run by its path relative to the run directory.
 
     The file has one form only, and holds the SHA-256 of its own text without it: any changed byte shows.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     schema_version: Literal[2] = 2
     recipe_digest: str
     data_digest: str | None = None
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     """Of the packages that made the run."""
-    files: dict[FileName, FileEntry] = {}
+    files: dict[FileName, FileEntry] = Field(default_factory=dict)
     digest: str = ""
     """SHA-256 of the file's text with this left empty; written by `write_manifest`."""
 
@@ -88,19 +85,8 @@ def read_manifest(root: Path) -> Manifest:
         DigestError: it is not as it was written.
     """
     path = root / MANIFEST_NAME
-    try:
-        data = path.read_bytes()
-        manifest = Manifest.model_validate_json(data)
-    except OSError as error:
-        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
-    except ValidationError as error:
-        detail = error.errors()[0]
-        if detail["loc"] == ("schema_version",):
-            raise ArtefactError(
-                f"{path} has schema version {detail['input']!r}, and this version of ecd-deploy reads 2: open it with "
-                "the version that wrote it"
-            ) from error
-        raise ArtefactError(f"{path} is not a manifest: {detail['msg']}") from error
+    data = read_bytes(path)
+    manifest = Manifest.from_json(data, f"{path} is not a manifest")
     if data != _sealed(manifest):
         raise DigestError(f"{path} was changed: its digest of itself does not hold")
     return manifest
@@ -112,12 +98,8 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
 
 
 def _sealed(manifest: Manifest) -> bytes:
-    digest = sha256_bytes(_text(manifest.model_copy(update={"digest": ""})))
-    return _text(manifest.model_copy(update={"digest": digest}))
-
-
-def _text(manifest: Manifest) -> bytes:
-    return (manifest.model_dump_json(indent=2) + "\n").encode()
+    digest = sha256_bytes(manifest.model_copy(update={"digest": ""}).to_json())
+    return manifest.model_copy(update={"digest": digest}).to_json()
 
 
 def describe_files(root: Path, folder: Path) -> dict[str, FileEntry]:

@@ -10,18 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
 from ecd_deploy.files import is_partial, read_verified, sha256_bytes, write_atomic
 from ecd_deploy.pipelines.record.manifest import FileEntry, Manifest, describe_files, read_manifest, write_manifest
 from ecd_deploy.pipelines.record.names import EXPORTS_FOLDER, LOCK_NAME, MANIFEST_NAME, ORIGINS, RECIPE_NAME
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
 from ecd_deploy.recipe.recipe import Recipe, parse_recipe
+from ecd_deploy.records import Record
 
 _logger = logging.getLogger(__name__)
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=Record)
 
 
 class RunDirectory:
@@ -53,9 +52,9 @@ class RunDirectory:
         self._record({name: entry})
         return entry
 
-    def write_json(self, name: str, content: BaseModel) -> FileEntry:
+    def write_json(self, name: str, content: Record) -> FileEntry:
         """Write a model as indented JSON and record it."""
-        return self.write(name, (content.model_dump_json(indent=2) + "\n").encode())
+        return self.write(name, content.to_json())
 
     def read(self, name: str) -> bytes:
         """Read a recorded file; the bytes returned are those whose digest was checked.
@@ -75,10 +74,7 @@ class RunDirectory:
             ArtefactError: it was changed, or is not what it should be.
         """
         self.require(name)
-        try:
-            return model.model_validate_json(self.read(name))
-        except ValidationError as error:
-            raise ArtefactError(f"{self.root / name} is not a {model.__name__}: {error}") from error
+        return model.from_json(self.read(name), f"{self.root / name} is not a {model.__name__}")
 
     def require(self, name: str) -> None:
         """Check that a file of `ORIGINS` was made, from what is there now.
@@ -239,9 +235,12 @@ def _is_ours(path: Path) -> bool:
 def _compare_recipes(directory: RunDirectory, recipe: Recipe) -> None:
     if directory.recipe.digest() == recipe.digest():
         return
-    recorded, given = recipe_to_toml(directory.recipe).splitlines(), recipe_to_toml(recipe).splitlines()
-    changed = [f"  recorded {line}" for line in recorded if line not in given]
-    changed += [f"  given    {line}" for line in given if line not in recorded]
+    recorded, given = directory.recipe.choices(), recipe.choices()
+    changed = [
+        f"  {key}: recorded was {recorded.get(key)!r}, given is {given.get(key)!r}"
+        for key in {**recorded, **given}
+        if recorded.get(key) != given.get(key)
+    ]
     raise RunDirectoryError(
         f"{directory.root} was made by another recipe:\n"
         + "\n".join(changed)

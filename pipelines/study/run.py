@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.batches import eval_batches
@@ -19,6 +18,7 @@ from ecd_deploy.pipelines.record.run_directory import create_run
 from ecd_deploy.pipelines.steps.train import train, training_model
 from ecd_deploy.pipelines.study.study import Study, recipe_of, run_directory
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.records import Record
 from ecd_deploy.split import state_digest
 from ecd_deploy.training import EpochRecord, EpochScore, HeadTop1, load_weights
 from ecd_deploy.training.checkpoint import CheckpointStore
@@ -27,26 +27,22 @@ _KIB_PER_MIB = 1024
 _BYTES_PER_MIB = 1024**2
 
 
-class HeadBest(BaseModel):
+class HeadBest(Record):
     """The epoch, from 1, in which a head had its highest validation top-1, a fraction; the earliest of equals."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int
     validation_top1: float
 
 
-class HeadBests(BaseModel):
+class HeadBests(Record):
     """Each head at its own best; None where there is no such head."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     student: HeadBest
     teacher: HeadBest | None = None
     ensemble: HeadBest | None = None
 
 
-class ArmRun(BaseModel):
+class ArmRun(Record):
     """Written to `arm.json`.
 
     Attributes:
@@ -68,8 +64,6 @@ class ArmRun(BaseModel):
         peak_gpu_memory_mib: most that torch's tensors held of the GPU; None without one, or after a resumption.
         threads: of torch.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     arm: str

@@ -6,18 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
 from ecd_deploy.pipelines.record.manifest import Manifest, read_manifest, write_manifest
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
 from ecd_deploy.pipelines.record.run_directory import create_run, open_run
 from ecd_deploy.recipe.recipe import load_recipe, parse_recipe
+from ecd_deploy.records import Record
 
 RECIPE = load_recipe("digits")
 
 
-class Note(BaseModel):
+class Note(Record):
     text: str
 
 
@@ -27,6 +27,8 @@ def test_what_is_written_is_read_back_by_another_process_of_the_run(tmp_path: Pa
     with open_run(tmp_path / "run") as directory:
         assert directory.recipe == RECIPE
         assert directory.read_json("training.json", Note) == Note(text="hello")
+        for name in directory.manifest.files:
+            directory.read(name)
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
@@ -93,8 +95,7 @@ def test_resuming_under_another_recipe_shows_the_difference(tmp_path: Path) -> N
     other = load_recipe("digits", ("train.epochs=7",))
     with pytest.raises(RunDirectoryError) as caught, create_run(tmp_path, other, resume=True):
         pass
-    assert f"recorded epochs = {RECIPE.train.epochs}" in str(caught.value)
-    assert "given    epochs = 7" in str(caught.value)
+    assert f"train.epochs: recorded was {RECIPE.train.epochs}, given is 7" in str(caught.value)
 
 
 def test_other_data_are_refused(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_another_recipe_takes_the_place_if_changes_are_accepted(
     other = load_recipe("digits", ("train.epochs=3",))
     with create_run(tmp_path, other, resume=True, accept_changes=True) as directory:
         directory.bind_data("b", accept_changes=True)
-    assert "given    epochs = 3" in caplog.text
+    assert f"train.epochs: recorded was {RECIPE.train.epochs}, given is 3" in caplog.text
     with open_run(tmp_path) as directory:
         assert directory.recipe == other
         assert directory.manifest.recipe_digest == other.digest()
@@ -239,7 +240,7 @@ def test_a_manifest_of_another_version_is_refused_by_name(tmp_path: Path) -> Non
         pass
     text = (tmp_path / "MANIFEST.json").read_text()
     (tmp_path / "MANIFEST.json").write_text(text.replace('"schema_version": 2', '"schema_version": 99'))
-    with pytest.raises(ArtefactError, match="schema version 99"), open_run(tmp_path):
+    with pytest.raises(ArtefactError, match=r"schema_version: .*2.*99"), open_run(tmp_path):
         pass
 
 
