@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ecd_deploy.data.arrays import open_cifar, open_digits
-from ecd_deploy.data.cache import default_cache_folder
 from ecd_deploy.data.digest import data_digest, with_files
 from ecd_deploy.data.imagefolder import FolderSource
+from ecd_deploy.data.imagefolder.cache import default_cache_folder
 from ecd_deploy.data.images import DataSplits, ImageSet
 from ecd_deploy.data.normalisation import choose_normalisation
 from ecd_deploy.data.resize import Framing

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ecd_deploy.data.augment import augment
-from ecd_deploy.data.decode import BadImage, read_image
+from ecd_deploy.data.imagefolder.decode import BadImage, read_image
 from ecd_deploy.data.images import ImageFiles
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.resized_crop import choose_box, crop_draws

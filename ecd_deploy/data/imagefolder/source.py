@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecd_deploy.data.cache import open_decoded
-from ecd_deploy.data.checked import open_checked
+from ecd_deploy.data.imagefolder.cache import open_decoded
+from ecd_deploy.data.imagefolder.checked import open_checked
 from ecd_deploy.data.images import ImageFiles, ImageSet
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import DataError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ecd_deploy.data.cache import entry_key, locked
-from ecd_deploy.data.preflight import Findings, check_all
+from ecd_deploy.data.imagefolder.cache import entry_key, locked
+from ecd_deploy.data.imagefolder.preflight import Findings, check_all
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes, write_atomic
 

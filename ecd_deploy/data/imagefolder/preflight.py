@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from ecd_deploy.data.decode import (
+from ecd_deploy.data.imagefolder.decode import (
     BadImage,
     ImageHeader,
     ImageShape,
