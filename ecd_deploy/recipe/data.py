@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from ecd_deploy.recipe.section import PositiveFloat, PositiveInt, Section
 
 _OF_FILES = frozenset({"loading", "random_resized_crop", "workers"})
+_MAX_TEST_OVERLAP = 0.01
 
 
 class DataConfig(Section):
@@ -17,7 +18,8 @@ class DataConfig(Section):
     source: Literal["digits", "cifar10", "cifar100", "imagefolder"]
     path: str | None = Field(
         default=None,
-        description="Root folder: `train/` and `test/` (or `val/`) for imagefolder, the download folder for cifar.",
+        description="Root folder: `train/` and `test/`, and `val/` if there is one, for imagefolder; the download "
+        "folder for cifar.",
     )
     image_size: PositiveInt | None = Field(
         default=None, description="Side in pixels; larger images are resized and centre-cropped. Default: as stored."
@@ -30,12 +32,17 @@ class DataConfig(Section):
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1,
         description="Share of the training images cut off, by seed, for selecting the best epoch; 0 trains on all of "
-        "them, without accuracy by epoch, and needs train.select 'last'.",
+        "them, without accuracy by epoch, and needs train.select 'last'. Without effect where imagefolder has `val/` "
+        "beside `test/`: the images in there are the validation split.",
     )
     train_limit: PositiveInt | None = Field(
         default=None, description="Use at most this many training images (class-balanced, before the cut)."
     )
     test_limit: PositiveInt | None = Field(default=None, description="Use at most this many test images.")
+    max_test_overlap: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=_MAX_TEST_OVERLAP,
+        description="Largest share of the test images that may be training or validation images too, pixel by pixel.",
+    )
     cache_dir: str | None = Field(
         default=None,
         description="Where decoded images of imagefolder are kept. Default: ecd-deploy in the user's cache folder.",
@@ -109,9 +116,11 @@ class DataConfig(Section):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what only 'files' reads, and a resize that is not set: recipes without them keep their digest."""
+        """Leave out what only 'files' reads and what is not set: recipes without these keep their digest."""
         fields: dict[str, Any] = serialize(self)
         unused = set() if self.loading == "files" else set(_OF_FILES)
         if self.resize is None:
             unused.add("resize")
+        if self.max_test_overlap == _MAX_TEST_OVERLAP:
+            unused.add("max_test_overlap")
         return {key: value for key, value in fields.items() if key not in unused}

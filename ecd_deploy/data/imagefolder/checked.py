@@ -13,18 +13,19 @@ from ecd_deploy.data.imagefolder.preflight import Findings, check_all
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes, write_atomic
 
-_KIND = "checked"
+_KIND = "checked, with fingerprints"
 
 _logger = logging.getLogger(__name__)
 
 
 class CheckedFiles(BaseModel):
-    """The channels of the images that can be used, 1 or 3, and what was found in all files."""
+    """The channels of the images that can be used, 1 or 3, and of all files what was found and their fingerprints."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: int
     findings: Findings
+    fingerprints: tuple[str, ...]
 
 
 class _Entry(BaseModel):
@@ -59,8 +60,8 @@ def open_checked(root: Path, files: Sequence[Path], folder: Path) -> CheckedFile
 
 
 def _check(files: Sequence[Path]) -> CheckedFiles:
-    channels, findings = check_all(files)
-    return CheckedFiles(channels=channels, findings=findings)
+    checked = check_all(files)
+    return CheckedFiles(channels=checked.channels, findings=checked.findings, fingerprints=checked.fingerprints)
 
 
 def _read(entry: Path) -> CheckedFiles | None:

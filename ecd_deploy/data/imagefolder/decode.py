@@ -11,39 +11,38 @@ What is done with the unusual:
 - several frames: the first; counted.
 - EXIF orientation: applied; counted.
 - palettes, CMYK and other 8-bit modes: converted to RGB, or to grey if all images are grey.
+- text, colour profiles or EXIF that cannot be read: left aside; the pixels count.
 """
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import io
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from rich.console import Console
-from rich.progress import Progress
+from PIL import Image, UnidentifiedImageError
 
+from ecd_deploy.data.imagefolder.metadata import png_of_pixels, read_orientation, turn_upright, upright_size
+from ecd_deploy.data.imagefolder.progress import map_files
+from ecd_deploy.data.overlap import fingerprint
 from ecd_deploy.data.resize import Framing
-from ecd_deploy.errors import DataError
+from ecd_deploy.errors import DataError, EcdDeployError
 
 MOST_PIXELS = 50_000_000
 
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBX", "RGBa", "La"})
-_UPRIGHT = 1
-_SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
-_BLOCK_FILES = 64  # one task of the pool: a task for each file costs as much as decoding a small one
-_MOST_THREADS = 32
-# Everything Pillow's decoders raise on damaged input, and its guard against over-large images.
-_DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, Image.DecompressionBombError)
+_MOST_OF_A_REASON = 200  # characters; a damaged file can make Pillow cite a great deal of it
 
 T = TypeVar("T")
+
+# What Pillow logs of a file is in that file's refusal; without a handler, logging would print it to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class ImageShape:
 
 def read_headers(files: Sequence[Path]) -> list[ImageHeader | BadImage]:
     """Read the headers of all files."""
-    return _map_threaded(lambda index: _read_header(files[index]), len(files), "reading headers")
+    return map_files(lambda index: _read_header(files[index]), len(files), "reading headers")
 
 
 def choose_channels(headers: Sequence[ImageHeader]) -> int:
@@ -121,88 +120,93 @@ def decode_into(
         found = read_image(files[index], shape.channels, fit)
         if isinstance(found, BadImage):
             return found
+        if found.shape != images.shape[1:]:
+            return BadImage(files[index], f"{found.shape[2]}x{found.shape[1]} pixels are not what its header says")
         images[places[index]] = found
         return None
 
-    return [bad for bad in _map_threaded(decode, len(files), "decoding images") if bad is not None]
+    return [bad for bad in map_files(decode, len(files), "decoding images") if bad is not None]
 
 
-def try_to_decode(files: Sequence[Path], channels: int) -> list[BadImage]:
-    """Decode every file, keep no pixel, and return the files that could not be decoded."""
+def take_fingerprints(files: Sequence[Path], channels: int) -> list[str | BadImage]:
+    """Decode every file, keep no pixel, and return the fingerprint of each, or why it could not be decoded."""
 
-    def attempt(index: int) -> BadImage | None:
+    def attempt(index: int) -> str | BadImage:
         found = read_image(files[index], channels, lambda image: image)
-        return found if isinstance(found, BadImage) else None
+        return found if isinstance(found, BadImage) else fingerprint(found)
 
-    return [bad for bad in _map_threaded(attempt, len(files), "checking images") if bad is not None]
+    return map_files(attempt, len(files), "checking images")
 
 
 def read_image(path: Path, channels: int, fit: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8] | BadImage:
     """Decode one file, upright, of 1 or 3 channels, and let `fit` bring it to size; uint8 (C, H, W)."""
-    try:
-        pixels = np.asarray(fit(_decode(path, channels)))
-    except _DECODE_ERRORS as error:
-        return BadImage(path, _reason(error))
+    image = _use(path, lambda opened: _decode(opened, channels))
+    if isinstance(image, BadImage):
+        return image
+    pixels = np.asarray(fit(image))
     return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1)
 
 
 def _read_header(path: Path) -> ImageHeader | BadImage:
+    return _use(path, lambda opened: _judge_header(path, opened))
+
+
+def _judge_header(path: Path, image: Image.Image) -> ImageHeader | BadImage:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        return BadImage(path, f"{width}x{height} are more than {MOST_PIXELS:,} pixels")
+    if width * height == 0:
+        return BadImage(path, f"{width}x{height} are no pixels")
+    if image.mode not in _GREY_MODES and image.mode not in _COLOUR_MODES:
+        return BadImage(path, f"pixels of mode {image.mode} are not 8 bits a channel")
+    orientation = read_orientation(image)
+    return ImageHeader(
+        path,
+        upright_size(image, orientation),
+        is_grey=image.mode in _GREY_MODES,
+        has_alpha=image.has_transparency_data,
+        is_animated=getattr(image, "is_animated", False),
+        is_rotated=orientation is not None,
+    )
+
+
+def _decode(opened: Image.Image, channels: int) -> Image.Image:
+    mode = "L" if channels == 1 else "RGB"
+    orientation = read_orientation(opened)
+    opened.load()
+    image = turn_upright(opened, orientation)
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _use(path: Path, use: Callable[[Image.Image], T | BadImage]) -> T | BadImage:
+    """Open the file and use the image; if that fails and it is a PNG, once more without what is not pixels."""
+    found = _attempt(path, path, use)
+    if not isinstance(found, BadImage) or (pixels := png_of_pixels(path)) is None:
+        return found
+    again = _attempt(path, pixels, use)
+    return found if isinstance(again, BadImage) else again
+
+
+def _attempt(path: Path, file: Path | io.BytesIO, use: Callable[[Image.Image], T | BadImage]) -> T | BadImage:
     try:
         if not path.is_file():
             return BadImage(path, "not a file")
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                return BadImage(path, f"{width}x{height} are more than {MOST_PIXELS:,} pixels")
-            if image.mode not in _GREY_MODES and image.mode not in _COLOUR_MODES:
-                return BadImage(path, f"pixels of mode {image.mode} are not 8 bits a channel")
-            orientation = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
-            return ImageHeader(
-                path,
-                # Pillow has turned the size of a TIFF already
-                (height, width) if orientation in _SIDEWAYS and image.format != "TIFF" else (width, height),
-                is_grey=image.mode in _GREY_MODES,
-                has_alpha=image.has_transparency_data,
-                is_animated=getattr(image, "is_animated", False),
-                is_rotated=orientation != _UPRIGHT,
-            )
-    except _DECODE_ERRORS as error:
+        with Image.open(file) as image:
+            return use(image)
+    except (MemoryError, EcdDeployError):
+        raise
+    # Pillow's decoders raise what their format's code happens to raise on damaged bytes (IndexError, struct.error,
+    # RuntimeError, NotImplementedError and more): nothing but the file is at work here.
+    except Exception as error:  # noqa: BLE001
         return BadImage(path, _reason(error))
 
 
-def _decode(path: Path, channels: int) -> Image.Image:
-    mode = "L" if channels == 1 else "RGB"
-    with Image.open(path) as opened:
-        opened.load()
-        image: Image.Image = opened
-        if opened.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) != _UPRIGHT:
-            image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
-        return image if image.mode == mode else image.convert(mode)
-
-
-def _map_threaded(function: Callable[[int], T], count: int, what: str) -> list[T]:
-    def block(start: int) -> list[T]:
-        return [function(index) for index in range(start, min(start + _BLOCK_FILES, count))]
-
-    starts = range(0, count, _BLOCK_FILES)
-    with ThreadPoolExecutor(max_workers=min(_MOST_THREADS, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
-        # over-large images are refused by their header; their warning would come on top
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return [result for results in _shown(pool.map(block, starts), len(starts), what) for result in results]
-
-
-def _shown(blocks: Iterable[list[T]], count: int, what: str) -> Iterable[list[T]]:
-    """The same, with a bar if somebody looks."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return blocks
-    with Progress(console=console, transient=True) as progress:
-        return list(progress.track(blocks, total=count, description=what))
-
-
-def _reason(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
-    return str(error) or type(error).__name__
+    text = " ".join(str(error).split())[:_MOST_OF_A_REASON]
+    if isinstance(error, OSError | ValueError | Image.DecompressionBombError) and text:
+        return text
+    return f"cannot be decoded ({type(error).__name__}{f': {text}' if text else ''})"

@@ -92,7 +92,7 @@ def test_a_missing_folder_is_named(root: Path, missing: str) -> None:
 
 def test_classes_that_differ_are_named(root: Path) -> None:
     (root / "test" / "dog").rename(root / "test" / "wolf")
-    with pytest.raises(DataError, match="only for training: dog; only for testing: wolf"):
+    with pytest.raises(DataError, match="only in train/: dog; only in test/: wolf"):
         load(root)
 
 
