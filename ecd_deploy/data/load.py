@@ -53,9 +53,9 @@ def load_data(config: DataConfig, *, seed: int) -> DataSplits:
     if whole.images.shape[1:] != test.images.shape[1:]:
         raise DataError(f"training images have shape {whole.images.shape[1:]}, test images {test.images.shape[1:]}")
     overlap = _overlap_of_pixels(config, found)
-    if found.validation is not None:
-        _say_what_validates(config, len(found.validation.images))
-        train, validation = whole, found.validation.images
+    train, validation = whole, None if found.validation is None else found.validation.images
+    if validation is not None:
+        _say_what_validates(config, len(validation))
     else:
         kept, cut = _cut(whole.labels, config.validation_fraction, seed=seed)
         train, validation = whole.select(kept), None if cut is None else whole.select(cut)

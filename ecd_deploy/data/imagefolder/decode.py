@@ -148,6 +148,11 @@ def read_image(path: Path, channels: int, fit: Callable[[Image.Image], Image.Ima
 
 
 def _read_header(path: Path) -> ImageHeader | BadImage:
+    try:
+        if not path.is_file():  # a pipe would keep whoever opens it
+            return BadImage(path, "not a file")
+    except OSError as error:
+        return BadImage(path, _reason(error))
     return _use(path, lambda opened: _judge_header(path, opened))
 
 
@@ -191,8 +196,6 @@ def _use(path: Path, use: Callable[[Image.Image], T | BadImage]) -> T | BadImage
 
 def _attempt(path: Path, file: Path | io.BytesIO, use: Callable[[Image.Image], T | BadImage]) -> T | BadImage:
     try:
-        if not path.is_file():
-            return BadImage(path, "not a file")
         with Image.open(file) as image:
             return use(image)
     except (MemoryError, EcdDeployError):

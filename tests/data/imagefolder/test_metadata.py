@@ -57,7 +57,7 @@ def found(path: Path) -> tuple[NDArray[np.uint8], bool]:
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 def test_each_orientation_is_turned(tmp_path: Path, suffix: str, orientation: int) -> None:
     path = tmp_path / f"a{suffix}"
-    Image.fromarray(LYING).save(path, exif=exif_of(orientation), **({"lossless": True} if suffix == ".webp" else {}))
+    Image.fromarray(LYING).save(path, exif=exif_of(orientation), lossless=True)
     pixels, is_rotated = found(path)
     assert is_rotated
     assert np.array_equal(pixels, UPRIGHT[orientation](LYING))
