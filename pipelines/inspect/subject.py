@@ -161,7 +161,10 @@ def _classes_of_folder(data: DataConfig) -> int | None:
     folder = Path(data.path or "") / "train"
     if not folder.is_dir():
         return None
-    return sum(1 for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")) or None
+    # not at the top: it brings torch along, which a student of a built-in data set is inspected without
+    from ecd_deploy.data.imagefolder.listing import class_folders
+
+    return len(class_folders(folder))
 
 
 def _require_once(option: str, key: str, overrides: tuple[str, ...]) -> None:

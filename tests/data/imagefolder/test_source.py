@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from ecd_deploy.data import DataSplits, load_data
-from ecd_deploy.data.decode import ImageShape, decode_into
+from ecd_deploy.data.imagefolder.decode import ImageShape, decode_into
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import DataError
 from ecd_deploy.recipe.data import DataConfig
@@ -92,7 +92,7 @@ def test_a_missing_folder_is_named(root: Path, missing: str) -> None:
 
 def test_classes_that_differ_are_named(root: Path) -> None:
     (root / "test" / "dog").rename(root / "test" / "wolf")
-    with pytest.raises(DataError, match="only for training: dog; only for testing: wolf"):
+    with pytest.raises(DataError, match="only in train/: dog; only in test/: wolf"):
         load(root)
 
 

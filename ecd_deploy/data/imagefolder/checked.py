@@ -6,22 +6,23 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecd_deploy.data.cache import entry_key, locked
-from ecd_deploy.data.preflight import Findings, check_all
+from ecd_deploy.data.imagefolder.cache import entry_key, locked
+from ecd_deploy.data.imagefolder.preflight import Findings, check_all
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes, write_atomic
 from ecd_deploy.records import Record
 
-_KIND = "checked"
+_KIND = "checked, with fingerprints"
 
 _logger = logging.getLogger(__name__)
 
 
 class CheckedFiles(Record):
-    """The channels of the images that can be used, 1 or 3, and what was found in all files."""
+    """The channels of the images that can be used, 1 or 3, and of all files what was found and their fingerprints."""
 
     channels: int
     findings: Findings
+    fingerprints: tuple[str, ...]
 
 
 class _Entry(Record):
@@ -54,8 +55,8 @@ def open_checked(root: Path, files: Sequence[Path], folder: Path) -> CheckedFile
 
 
 def _check(files: Sequence[Path]) -> CheckedFiles:
-    channels, findings = check_all(files)
-    return CheckedFiles(channels=channels, findings=findings)
+    checked = check_all(files)
+    return CheckedFiles(channels=checked.channels, findings=checked.findings, fingerprints=checked.fingerprints)
 
 
 def _read(entry: Path) -> CheckedFiles | None:

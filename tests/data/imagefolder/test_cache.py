@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ecd_deploy.data import cache
-from ecd_deploy.data.cache import DecodedImages, default_cache_folder, open_decoded
+from ecd_deploy.data.imagefolder import cache
+from ecd_deploy.data.imagefolder.cache import DecodedImages, default_cache_folder, open_decoded
 from ecd_deploy.data.resize import Framing
 
 
@@ -112,7 +112,7 @@ def test_a_killed_builder_leaves_nothing_behind(tmp_path: Path, files: list[Path
 @pytest.mark.usefixtures("files")
 def test_processes_share_one_entry(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from ecd_deploy.data import cache; root = Path(sys.argv[1]);"
+        "import sys; from pathlib import Path; from ecd_deploy.data.imagefolder import cache; root = Path(sys.argv[1]);"
         "build = cache._build; cache._build = lambda *a: (print('built'), build(*a));"
         "print(cache.open_decoded(root, sorted((root / 'images').iterdir()), None, root / 'cache').images.sum())"
     )

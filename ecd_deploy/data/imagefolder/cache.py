@@ -23,7 +23,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from ecd_deploy.data.preflight import Findings, decode_all, inspect
+from ecd_deploy.data.imagefolder.preflight import Findings, decode_all, inspect
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_file, sync_directory, write_atomic

@@ -41,6 +41,7 @@ def load(root: Path, *, skip_bad: bool = False) -> DataSplits:
         validation_fraction=0.34,
         cache_dir=str(root / ".cache"),
         skip_bad=skip_bad,
+        max_test_overlap=1,
     )
     return load_data(config, seed=0)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecd_deploy.data.decode import (
+from ecd_deploy.data.imagefolder.decode import (
     BadImage,
     ImageHeader,
     ImageShape,
@@ -17,8 +18,9 @@ from ecd_deploy.data.decode import (
     choose_shape,
     decode_into,
     read_headers,
-    try_to_decode,
+    take_fingerprints,
 )
+from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import DataError
 from ecd_deploy.records import Record
@@ -65,7 +67,7 @@ class Findings(Record):
                 _logger.warning("%d image(s) %s", count, what)
         if not self.bad:
             return
-        shown = "\n  ".join(f"{files[position]}: {reason}" for position, reason in self.bad[:_LISTED])
+        shown = "\n  ".join(printable(f"{files[position]}: {reason}") for position, reason in self.bad[:_LISTED])
         more = len(self.bad) - _LISTED
         text = shown + (f"\n  and {more} more" if more > 0 else "")
         if not skip_bad or len(self.bad) == len(files):
@@ -86,8 +88,23 @@ def inspect(files: Sequence[Path], framing: Framing | None) -> tuple[ImageShape,
     return choose_shape(_usable(files, headers), framing), headers
 
 
-def check_all(files: Sequence[Path]) -> tuple[int, Findings]:
-    """Decode every file once, keep no pixel, and say how many channels the images that can be used have.
+@dataclass(frozen=True)
+class Checked:
+    """What is known of files of which no pixel was kept.
+
+    Attributes:
+        channels: of the images that can be used, 1 or 3.
+        findings: in all files.
+        fingerprints: of each file's pixels; empty for those that cannot be used.
+    """
+
+    channels: int
+    findings: Findings
+    fingerprints: tuple[str, ...]
+
+
+def check_all(files: Sequence[Path]) -> Checked:
+    """Decode every file once and keep no pixel.
 
     Raises:
         DataError: none can be used.
@@ -95,7 +112,13 @@ def check_all(files: Sequence[Path]) -> tuple[int, Findings]:
     headers = read_headers(files)
     usable = _usable(files, headers)
     channels = choose_channels(usable)
-    return channels, _findings(files, headers, try_to_decode([header.path for header in usable], channels))
+    taken = take_fingerprints([header.path for header in usable], channels)
+    by_path = {header.path: found for header, found in zip(usable, taken, strict=True) if isinstance(found, str)}
+    return Checked(
+        channels,
+        _findings(files, headers, [found for found in taken if isinstance(found, BadImage)]),
+        tuple(by_path.get(path, "") for path in files),
+    )
 
 
 def decode_all(
