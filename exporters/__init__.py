@@ -1,4 +1,4 @@
-"""Writes split students in the formats that devices run, and opens them again."""
+"""Writes split students in the formats that devices run, opens them again, and reads what they are made of."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING
 from ecd_deploy.lazy import names_of
 
 if TYPE_CHECKING:
+    from ecd_deploy.exporters.contents import Contents, FileTensor
     from ecd_deploy.exporters.context import ExportContext
-    from ecd_deploy.exporters.contract import Exporter, ParityBudget, StudentBuilder
+    from ecd_deploy.exporters.contract import Exporter, ExportInput, ParityBudget, StudentBuilder
+    from ecd_deploy.exporters.derivation import Written, export_format, export_formats
     from ecd_deploy.exporters.metadata import ArtefactMetadata, Quantisation
-    from ecd_deploy.exporters.onnx_file import OnnxExporter
+    from ecd_deploy.exporters.onnx.fp32 import OnnxExporter
     from ecd_deploy.exporters.paths import refuse_local_paths
+    from ecd_deploy.exporters.pytorch.safetensors_file import SafetensorsExporter
+    from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
     from ecd_deploy.exporters.registry import exporter_for
-    from ecd_deploy.exporters.safetensors_file import SafetensorsExporter
-    from ecd_deploy.exporters.torchscript import TorchScriptExporter
     from ecd_deploy.measure.prediction import Predictor
 
 __all__ = [
     "ArtefactMetadata",
+    "Contents",
     "ExportContext",
+    "ExportInput",
     "Exporter",
+    "FileTensor",
     "OnnxExporter",
     "ParityBudget",
     "Predictor",
@@ -28,21 +33,30 @@ __all__ = [
     "SafetensorsExporter",
     "StudentBuilder",
     "TorchScriptExporter",
+    "Written",
+    "export_format",
+    "export_formats",
     "exporter_for",
     "refuse_local_paths",
 ]
 
 _HOMES = {
     "ArtefactMetadata": "ecd_deploy.exporters.metadata",
+    "Contents": "ecd_deploy.exporters.contents",
     "ExportContext": "ecd_deploy.exporters.context",
+    "ExportInput": "ecd_deploy.exporters.contract",
     "Exporter": "ecd_deploy.exporters.contract",
-    "OnnxExporter": "ecd_deploy.exporters.onnx_file",
+    "FileTensor": "ecd_deploy.exporters.contents",
+    "OnnxExporter": "ecd_deploy.exporters.onnx.fp32",
     "ParityBudget": "ecd_deploy.exporters.contract",
     "Predictor": "ecd_deploy.measure.prediction",
     "Quantisation": "ecd_deploy.exporters.metadata",
-    "SafetensorsExporter": "ecd_deploy.exporters.safetensors_file",
+    "SafetensorsExporter": "ecd_deploy.exporters.pytorch.safetensors_file",
     "StudentBuilder": "ecd_deploy.exporters.contract",
-    "TorchScriptExporter": "ecd_deploy.exporters.torchscript",
+    "TorchScriptExporter": "ecd_deploy.exporters.pytorch.torchscript",
+    "Written": "ecd_deploy.exporters.derivation",
+    "export_format": "ecd_deploy.exporters.derivation",
+    "export_formats": "ecd_deploy.exporters.derivation",
     "exporter_for": "ecd_deploy.exporters.registry",
     "refuse_local_paths": "ecd_deploy.exporters.paths",
 }

@@ -22,7 +22,7 @@ class Artefact(BaseModel):
     sha256: str
     bytes: int
     derived_from: str | None = None
-    """SHA-256 of the fp32 ONNX file that it was made from."""
+    """SHA-256 of the file that it was made from; None if from the student alone."""
     quantisation: Quantisation | None = None
 
 

@@ -13,6 +13,7 @@ from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, Exporter, exporter_for
 from ecd_deploy.exporters.divergence import first_divergence
 from ecd_deploy.exporters.divergence_result import Divergence
+from ecd_deploy.exporters.onnx.format import OnnxFormat
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.accuracy import paired_top1
 from ecd_deploy.measure.parity import compare_logits
@@ -104,7 +105,7 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
     )
     metadata = exporter.read_metadata(content)
     gate = directory.recipe.gate
-    if whole and artefact.format != "ort" and entry.parity_problem(gate.max_abs_diff) is not None:
+    if isinstance(exporter, OnnxFormat) and entry.parity_problem(gate.max_abs_diff) is not None:
         entry = entry.model_copy(update={"divergence": _divergence(measured, entry, content, metadata)})
     if whole and metadata.derived_from is not None and metadata.batch is None:
         speed = compare_speed(content, measured.fp32, directory.recipe.profile.threads)

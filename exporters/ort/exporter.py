@@ -5,22 +5,20 @@ from __future__ import annotations
 import platform
 import tempfile
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import onnxruntime as ort
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.batches import check_batches
-from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import StudentBuilder
-from ecd_deploy.exporters.metadata import ArtefactMetadata, describe
-from ecd_deploy.exporters.onnx_file import OnnxExporter, finish, parse_model
-from ecd_deploy.exporters.onnx_session import open_session, session_metadata, session_options, session_predictor
-from ecd_deploy.exporters.ort_canonical import canonical
-from ecd_deploy.exporters.paths import refuse_local_paths
-from ecd_deploy.files import sha256_bytes
+from ecd_deploy.exporters.checks import checked
+from ecd_deploy.exporters.contents import Contents
+from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
+from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.onnx.format import finish, fp32_source, parse_model
+from ecd_deploy.exporters.onnx.session import open_session, session_metadata, session_options, session_predictor
+from ecd_deploy.exporters.ort.canonical import canonical
+from ecd_deploy.exporters.ort.contents import read_ort
 from ecd_deploy.measure.prediction import Predictor
-from ecd_deploy.split import SplitStudent
 
 _IDENTIFIER = slice(4, 8)
 
@@ -30,39 +28,21 @@ class OrtExporter:
 
     What the graph became depends on the processor's vector width, and on onnxruntime's version: the file is for
     processors like the one that wrote it.
-
-    Args:
-        opset: of the standard operators.
-        preprocessing: whether the graph itself normalises uint8 pixels.
     """
 
     format = "ort"
     filename = "student.ort"
     runtime: Final = "onnxruntime"
     budget = None
+    derived_from = "onnx"
 
-    def __init__(self, opset: int = 20, preprocessing: Literal["outside", "inside"] = "outside") -> None:
-        self._source = OnnxExporter(opset, preprocessing)
-
-    def export(
-        self,
-        student: SplitStudent,
-        metadata: ArtefactMetadata,
-        context: ExportContext | None = None,
-    ) -> bytes:
+    def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
-        describe(student, metadata)
-        source = self._source.export(student, metadata, context)
-        described = self._source.read_metadata(source).model_copy(
-            update={
-                "derived_from": sha256_bytes(source),
-                "target": f"{platform.machine()}, onnxruntime {ort.__version__}",
-            }
-        )
-        data = canonical(_optimised(finish(parse_model(source, self.format), described, self.format)))
-        refuse_local_paths(data, self.format)
-        check_batches(self._opened(data, 1), student.example_shape, len(described.classes), self.format)
-        return data
+        source = fp32_source(given, self.format)
+        target = f"{platform.machine()}, onnxruntime {ort.__version__}"
+        described = source.metadata.model_copy(update={"target": target})
+        data = canonical(_optimised(finish(parse_model(source.data, self.format), described, self.format)))
+        return checked(data, lambda written: self._opened(written, 1), described, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
         """Start onnxruntime on the CPU; see `Exporter`."""
@@ -71,6 +51,10 @@ class OrtExporter:
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
         return session_metadata(self._session(data, 1), self.format)
+
+    def contents(self, data: bytes) -> Contents:
+        """Read the flatbuffer; see `Exporter`."""
+        return read_ort(data)
 
     def _session(self, data: bytes, threads: int) -> ort.InferenceSession:
         if data[_IDENTIFIER] != b"ORTM":

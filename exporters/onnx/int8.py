@@ -6,7 +6,6 @@ Without validation images everything is quantised and nothing watched; what that
 from __future__ import annotations
 
 import json
-from typing import Final, Literal
 
 import numpy as np
 import onnx
@@ -14,18 +13,17 @@ from numpy.typing import NDArray
 
 from ecd_deploy.data import ImageSet, balanced_subset
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.accuracy_control import Controlled, quantise_within
 from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import ParityBudget
+from ecd_deploy.exporters.contract import ExportInput, ParityBudget
 from ecd_deploy.exporters.metadata import ArtefactMetadata, Quantisation
-from ecd_deploy.exporters.onnx_file import OnnxExporter, OnnxFormat, finish, parse_model
-from ecd_deploy.exporters.onnx_graph import strip_provenance
-from ecd_deploy.exporters.onnx_session import open_session, session_predictor
+from ecd_deploy.exporters.onnx.accuracy_control import Controlled, quantise_within
+from ecd_deploy.exporters.onnx.format import OnnxFormat, finish, fp32_source, parse_model
+from ecd_deploy.exporters.onnx.graph import strip_provenance
+from ecd_deploy.exporters.onnx.quantisation import calibrated
+from ecd_deploy.exporters.onnx.session import open_session, session_predictor
 from ecd_deploy.exporters.preprocessing import to_pixels
-from ecd_deploy.exporters.quantisation import calibrated
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.export import Int8Config
-from ecd_deploy.split import SplitStudent
 
 _CALIBRATION_BATCH = 32
 _VALIDATION_BATCH = 128
@@ -36,40 +34,26 @@ class Int8OnnxExporter(OnnxFormat):
 
     Args:
         config: target, method, number of calibration images.
-        opset: of the standard operators.
-        preprocessing: whether the graph itself normalises uint8 pixels.
     """
 
     format = "onnx-int8"
     filename = "student.int8.onnx"
-    runtime: Final = "onnxruntime"
     # The gate's limit on the drop of top-1 is the strict one; this finds a file that is broken.
     budget = ParityBudget(relative=0.5, agreement=0.9)
 
-    def __init__(
-        self,
-        config: Int8Config | None = None,
-        opset: int = 20,
-        preprocessing: Literal["outside", "inside"] = "outside",
-    ) -> None:
+    def __init__(self, config: Int8Config | None = None) -> None:
         self._config = config or Int8Config()
-        self._source = OnnxExporter(opset, preprocessing)
 
-    def export(self, student: SplitStudent, metadata: ArtefactMetadata, context: ExportContext | None = None) -> bytes:
+    def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
-        source = self._source.export(student, metadata, context)
+        source, context = fp32_source(given, self.format), given.context
         if context is None:
             raise ExportError(f"{self.format} is calibrated on training images, and none were given")
-        described = self._source.read_metadata(source)
         indices = balanced_subset(context.train.labels, self._config.count, seed=context.seed)
         chosen = context.train.select(indices)
-        controlled = self._quantised(parse_model(source, self.format), described, context, chosen)
-        described = described.model_copy(
-            update={
-                "derived_from": sha256_bytes(source),
-                "quantisation": self._record(controlled, context, indices.tolist(), chosen),
-            }
-        )
+        controlled = self._quantised(parse_model(source.data, self.format), source.metadata, context, chosen)
+        record = self._record(controlled, context, indices.tolist(), chosen)
+        described = source.metadata.model_copy(update={"quantisation": record})
         strip_provenance(controlled.model)
         return finish(controlled.model, described, self.format)
 

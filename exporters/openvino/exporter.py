@@ -6,60 +6,45 @@ The IR is two files, a graph and its weights. They are kept as one artefact, a z
 
 from __future__ import annotations
 
-import io
 import re
 import tempfile
-import zipfile
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.batches import check_batches
-from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import StudentBuilder
+from ecd_deploy.exporters.checks import checked
+from ecd_deploy.exporters.contents import Contents
+from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import INPUT_NAME, ArtefactMetadata, parse_metadata
-from ecd_deploy.exporters.onnx_file import OnnxExporter
-from ecd_deploy.exporters.openvino_layout import GRAPH, METADATA, WEIGHTS
-from ecd_deploy.exporters.paths import refuse_local_paths
+from ecd_deploy.exporters.onnx.format import fp32_source
+from ecd_deploy.exporters.openvino.contents import GRAPH, METADATA, WEIGHTS, read_openvino
 from ecd_deploy.exporters.preprocessing import to_pixels
-from ecd_deploy.files import sha256_bytes
+from ecd_deploy.exporters.zip_archive import read_archive, write_archive
 from ecd_deploy.measure.prediction import Predictor
-from ecd_deploy.split import SplitStudent
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 # Layers without a name are called after a counter of the process: here after their own number instead.
 _COUNTED = re.compile(rb'(<layer id="(\d+)" name=")(?:(\w+)_\d+(?=" type="\3")|Constant_\d+(?=" type="Const"))')
 
 
 class OpenVinoExporter:
-    """Writes the fp32 ONNX student as OpenVINO's converter reads it.
-
-    Args:
-        opset: of the ONNX file that it is made from.
-        preprocessing: whether the graph itself normalises uint8 pixels.
-    """
+    """Writes the fp32 ONNX student as OpenVINO's converter reads it."""
 
     format = "openvino"
     filename = "student.openvino.zip"
     runtime: Final = "other"
     budget = None
+    derived_from = "onnx"
 
-    def __init__(self, opset: int = 20, preprocessing: Literal["outside", "inside"] = "outside") -> None:
-        self._source = OnnxExporter(opset, preprocessing)
-
-    def export(self, student: SplitStudent, metadata: ArtefactMetadata, context: ExportContext | None = None) -> bytes:
+    def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
-        source = self._source.export(student, metadata, context)
-        described = self._source.read_metadata(source).model_copy(update={"derived_from": sha256_bytes(source)})
-        graph, weights = _converted(source)
-        data = _zipped({GRAPH: graph, WEIGHTS: weights, METADATA: described.model_dump_json().encode()})
-        refuse_local_paths(data, self.format)
-        check_batches(_predictor(data, 1), student.example_shape, len(described.classes), self.format)
-        return data
+        source = fp32_source(given, self.format)
+        graph, weights = _converted(source.data)
+        text = source.metadata.model_dump_json()
+        data = write_archive({GRAPH: graph, WEIGHTS: weights, METADATA: text.encode()})
+        return checked(data, lambda written: _predictor(written, 1), source.metadata, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
         """Compile the graph for the CPU; see `Exporter`."""
@@ -67,7 +52,11 @@ class OpenVinoExporter:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return parse_metadata(_part(data, METADATA).decode(errors="replace"), self.format)
+        return _metadata(data)
+
+    def contents(self, data: bytes) -> Contents:
+        """Read the graph's constants; see `Exporter`."""
+        return read_openvino(data)
 
 
 def _library() -> Any:
@@ -91,25 +80,19 @@ def _converted(source: bytes) -> tuple[bytes, bytes]:
             raise ExportError(f"OpenVINO cannot express the student: {error}") from error
 
 
-def _zipped(parts: dict[str, bytes]) -> bytes:
-    result = io.BytesIO()
-    with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in parts.items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-    return result.getvalue()
-
-
 def _part(data: bytes, name: str) -> bytes:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return archive.read(name)
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
-        raise ExportError(f"not an openvino artefact: {error}") from error
+    found = read_archive(data, "openvino").find(name)
+    if found is None:
+        raise ExportError(f"not an openvino artefact: the archive lacks {name}")
+    return found
+
+
+def _metadata(data: bytes) -> ArtefactMetadata:
+    return parse_metadata(_part(data, METADATA).decode(errors="replace"), "openvino")
 
 
 def _predictor(data: bytes, threads: int) -> Predictor:
-    metadata = parse_metadata(_part(data, METADATA).decode(errors="replace"), "openvino")
-    openvino = _library()
+    metadata, openvino = _metadata(data), _library()
     core = openvino.Core()
     try:
         model = core.read_model(model=_part(data, GRAPH), weights=_part(data, WEIGHTS))

@@ -7,10 +7,10 @@ from onnx import helper
 from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs import Graph, InferenceSession, Tensor
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.audit.contents import Contents, FileTensor
+from ecd_deploy.exporters.contents import Contents, FileTensor
 
 
-def read_ort(data: bytes, metadata: str) -> Contents:
+def read_ort(data: bytes) -> Contents:
     """Read an .ort file.
 
     Raises:
@@ -26,7 +26,7 @@ def read_ort(data: bytes, metadata: str) -> Contents:
     overhead = data
     for tensor in sorted(tensors, key=lambda tensor: -tensor.array.nbytes):
         overhead = overhead.replace(tensor.array.tobytes(), b"", 1) if tensor.array.nbytes > 64 else overhead
-    limit = 32_768 + 2048 * (graph.NodesLength() + len(tensors)) + 2 * len(metadata)
+    limit = 32_768 + 2048 * (graph.NodesLength() + len(tensors))
     return Contents(tensors, overhead, limit, tuple(problems))
 
 

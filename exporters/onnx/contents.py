@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.audit.contents import Affine, Contents, FileTensor
+from ecd_deploy.exporters.contents import Affine, Contents, FileTensor
 from ecd_deploy.exporters.metadata import METADATA_KEY
 
 _MOST_NUMBERS = 16
@@ -26,16 +24,13 @@ _QUANTISED = {
 }
 
 
-def read_onnx(data: bytes, metadata: str) -> Contents:
-    """Read an ONNX file.
+def read_onnx(model: onnx.ModelProto, data: bytes) -> Contents:
+    """Read a model, which loses its tensors to the result.
 
-    Raises:
-        ExportError: it is none.
+    Args:
+        model: as parsed.
+        data: the bytes that it was parsed from.
     """
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError as error:
-        raise ExportError(f"not an ONNX artefact: {error}") from error
     problems = [*_oddities(model, data), *(problem for node in model.graph.node for problem in _long_attributes(node))]
     found = dict(_tensors(model.graph))
     arrays: dict[str, NDArray[np.generic]] = {}
@@ -54,7 +49,7 @@ def read_onnx(data: bytes, metadata: str) -> Contents:
         for part in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
             tensor.ClearField(part)
     del model.metadata_props[:]
-    limit = 2048 + 512 * (len(model.graph.node) + len(tensors)) + 2 * len(metadata)
+    limit = 2048 + 512 * (len(model.graph.node) + len(tensors))
     return Contents(tensors, model.SerializeToString(), limit, tuple(problems))
 
 

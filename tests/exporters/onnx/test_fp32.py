@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters import ArtefactMetadata, refuse_local_paths
-from ecd_deploy.exporters.onnx_graph import check_embedded, check_interface, check_opset, strip_provenance
+from ecd_deploy.exporters.onnx.graph import check_embedded, check_interface, check_opset, strip_provenance
 from tests.exporters.conftest import Exported, fresh_student
 from tests.small import digit_images
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ecd_deploy.exporters.audit.contents import Contents, raw_tensor
-from ecd_deploy.exporters.pte_layout import read_layout
+from ecd_deploy.exporters.contents import Contents, raw_tensor
+from ecd_deploy.exporters.executorch.layout import read_layout
 
 _ALIGNMENT = 128
 
 
-def read_pte(data: bytes, metadata: str) -> Contents:
+def read_pte(data: bytes) -> Contents:
     """Read an ExecuTorch program; a delegate that keeps tensors in its own blob exceeds what is allowed beside them.
 
     Raises:
@@ -23,5 +23,5 @@ def read_pte(data: bytes, metadata: str) -> Contents:
         end = max(end, stop)
     rest.append(data[end:])
     # Segments are padded; a node of the delegate takes about 300 bytes, and brings a tensor or two.
-    limit = 16_384 + (_ALIGNMENT + 1024) * len(tensors) + 256 * layout.values + 2 * len(metadata)
+    limit = 16_384 + (_ALIGNMENT + 1024) * len(tensors) + 256 * layout.values
     return Contents(tensors, b"".join(rest), limit, layout.problems)

@@ -8,33 +8,33 @@ import numpy as np
 import pytest
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters import ExportInput
 from ecd_deploy.exporters.audit import audit_artefact, student_sources
-from ecd_deploy.exporters.openvino_file import OpenVinoExporter
-from ecd_deploy.exporters.openvino_layout import WEIGHTS
-from ecd_deploy.split import SplitStudent
-from tests.exporters.conftest import fresh_student, make_metadata
+from ecd_deploy.exporters.openvino.contents import WEIGHTS
+from ecd_deploy.exporters.openvino.exporter import OpenVinoExporter
+from tests.exporters.conftest import fresh_student
 from tests.small import digit_images
 
 
 @pytest.mark.skipif(find_spec("openvino") is not None, reason="the extra is installed")
-def test_without_the_extra_it_says_what_to_install(student: SplitStudent) -> None:
+def test_without_the_extra_it_says_what_to_install(from_onnx: ExportInput) -> None:
     with pytest.raises(ExportError, match=r"pip install 'ecd-deploy\[openvino\]'"):
-        OpenVinoExporter().export(student, make_metadata())
+        OpenVinoExporter().export(from_onnx)
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="needs the extra openvino")
-def test_every_tensor_is_the_students_and_a_planted_one_is_found(student: SplitStudent) -> None:
-    metadata = make_metadata()
+def test_every_tensor_is_the_students_and_a_planted_one_is_found(from_onnx: ExportInput) -> None:
+    student = from_onnx.student
     exporter = OpenVinoExporter()
-    data = exporter.export(student, metadata)
-    sources = student_sources(student, metadata)
-    audit = audit_artefact(data, exporter.format, student, sources, exporter.read_metadata(data))
+    data = exporter.export(from_onnx)
+    sources = student_sources(student, from_onnx.metadata)
+    audit = audit_artefact(data, exporter, student, sources, exporter.read_metadata(data))
     assert audit.passed, audit.findings
     weights = sum(parameter.numel() for name, parameter in student.module.named_parameters() if "conv" in name)
     assert sum(tensor.bytes for tensor in audit.tensors) >= 4 * weights
 
     for foreign, finding in ((_swapped(data), "comes from no tensor"), (_lengthened(data), "are no tensor")):
-        found = audit_artefact(foreign, exporter.format, student, sources, exporter.read_metadata(foreign))
+        found = audit_artefact(foreign, exporter, student, sources, exporter.read_metadata(foreign))
         assert any(finding in text for text in found.findings), found.findings
 
 
@@ -62,10 +62,11 @@ def _with_weights(data: bytes, weights: bytes) -> bytes:
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="needs the extra openvino")
-def test_its_own_runtime_gives_the_same_logits_and_the_bytes_are_the_same(student: SplitStudent) -> None:
+def test_its_own_runtime_gives_the_same_logits_and_the_bytes_are_the_same(from_onnx: ExportInput) -> None:
+    student = from_onnx.student
     exporter = OpenVinoExporter()
-    data = exporter.export(student, make_metadata())
-    assert exporter.export(student, make_metadata()) == data
+    data = exporter.export(from_onnx)
+    assert exporter.export(from_onnx) == data
     images = digit_images(7)
     expected = student.module(images).numpy()
     np.testing.assert_allclose(exporter.open(data, fresh_student)(images.numpy()), expected, rtol=0, atol=2e-6)

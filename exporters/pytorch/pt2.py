@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.batches import check_batches
-from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import StudentBuilder
+from ecd_deploy.exporters.checks import checked
+from ecd_deploy.exporters.contents import Contents
+from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.onnx_translation import library_quiet
-from ecd_deploy.exporters.paths import refuse_local_paths
+from ecd_deploy.exporters.pytorch.archive import read_torch_archive
+from ecd_deploy.exporters.quiet import library_quiet
 from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.split import SplitStudent
 
@@ -36,27 +36,25 @@ class Pt2Exporter:
     filename = "student.pt2"
     runtime: Final = "torch"
     budget = None
+    derived_from = None
 
-    def export(
-        self,
-        student: SplitStudent,
-        metadata: ArtefactMetadata,
-        context: ExportContext | None = None,  # noqa: ARG002
-    ) -> bytes:
+    def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
-        described = describe(student, metadata)
-        data = _written(_exported(student), described.model_dump_json())
-        refuse_local_paths(data, self.format)
-        check_batches(_predictor(_loaded(data)[0]), student.example_shape, len(described.classes), self.format)
-        return data
+        described = describe(given.student, given.metadata)
+        data = _written(_exported(given.student), described.model_dump_json())
+        return checked(data, _predictor, described, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
         """Load the program; see `Exporter`."""
-        return _predictor(_loaded(data)[0])
+        return _predictor(data)
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
         return parse_metadata(_loaded(data)[1] or None, self.format)
+
+    def contents(self, data: bytes) -> Contents:
+        """Read the archive; see `Exporter`."""
+        return read_torch_archive(data, self.format)
 
 
 def _exported(student: SplitStudent) -> ExportedProgram:
@@ -94,8 +92,8 @@ def _loaded(data: bytes) -> tuple[ExportedProgram, str]:
     return program, str(files[_METADATA_FILE])
 
 
-def _predictor(program: ExportedProgram) -> Predictor:
-    module = program.module()
+def _predictor(data: bytes) -> Predictor:
+    module = _loaded(data)[0].module()
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
+from typing import Final
 from xml.etree import ElementTree as ET
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.audit.contents import Contents, FileTensor, raw_tensor
-from ecd_deploy.exporters.openvino_layout import GRAPH, METADATA, WEIGHTS
+from ecd_deploy.exporters.contents import Contents, FileTensor, raw_tensor
+from ecd_deploy.exporters.zip_archive import read_archive
+
+GRAPH: Final = "student.xml"
+WEIGHTS: Final = "student.bin"
+METADATA: Final = "metadata.json"
 
 # OpenVINO's element types, as safetensors calls them.
 _TYPES = {"f64": "F64", "f32": "F32", "f16": "F16", "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "u8": "U8"}
@@ -25,16 +29,17 @@ class _Constant:
     stop: int
 
 
-def read_openvino(archive: zipfile.ZipFile, metadata: str) -> Contents:
-    """Read the IR that an archive holds.
+def read_openvino(data: bytes) -> Contents:
+    """Read an IR and the archive that holds it.
 
     Raises:
         ExportError: a part is missing, the graph is no XML, or a constant lies outside the weights.
     """
-    names = [entry.filename for entry in archive.infolist()]
-    if sorted(names) != sorted((GRAPH, WEIGHTS, METADATA)):
-        raise ExportError(f"not an openvino artefact: the archive holds {', '.join(names)}")
-    graph, weights = archive.read(GRAPH), archive.read(WEIGHTS)
+    archive = read_archive(data, "openvino")
+    parts = {entry.name: entry.content for entry in archive.entries}
+    if sorted(entry.name for entry in archive.entries) != sorted((GRAPH, WEIGHTS, METADATA)):
+        raise ExportError(f"not an openvino artefact: the archive holds {', '.join(parts)}")
+    graph, weights = parts[GRAPH], parts[WEIGHTS]
     constants = _constants(graph)
     tensors: list[FileTensor] = []
     rest = [graph]
@@ -47,9 +52,7 @@ def read_openvino(archive: zipfile.ZipFile, metadata: str) -> Contents:
         end = max(end, constant.stop)
     rest.append(weights[end:])
     # A layer takes about 900 bytes of XML; a convolution brings a constant, its bias another.
-    limit = 16_384 + 4096 * len(tensors) + 2 * len(metadata)
-    problems = [f"the archive compresses {entry.filename}" for entry in archive.infolist() if entry.compress_type]
-    return Contents(tuple(tensors), b"".join(rest), limit, tuple(problems))
+    return Contents(tuple(tensors), b"".join(rest), 16_384 + 4096 * len(tensors), archive.problems)
 
 
 def _constants(graph: bytes) -> list[_Constant]:

@@ -1,30 +1,32 @@
-"""ONNX: one file, any batch size, run by onnxruntime."""
+"""What all ONNX formats share: how they are finished, opened and read, and how others are made from the fp32 file."""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.batches import check_batches
-from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import ParityBudget, StudentBuilder
+from ecd_deploy.exporters.checks import checked
+from ecd_deploy.exporters.contents import Contents
+from ecd_deploy.exporters.contract import ExportInput, ParityBudget, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.onnx_graph import check_embedded, check_interface, get_metadata, set_metadata
-from ecd_deploy.exporters.onnx_session import open_session, session_predictor
-from ecd_deploy.exporters.onnx_translation import translate
-from ecd_deploy.exporters.paths import refuse_local_paths
-from ecd_deploy.exporters.preprocessing import put_preprocessing_inside
+from ecd_deploy.exporters.onnx.contents import read_onnx
+from ecd_deploy.exporters.onnx.graph import check_embedded, check_interface, get_metadata, set_metadata
+from ecd_deploy.exporters.onnx.session import open_session, session_predictor
+from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.prediction import Predictor
-from ecd_deploy.split import SplitStudent
 
 
 class OnnxFormat:
-    """What all ONNX formats share: how they are run, and where their metadata are."""
+    """How an ONNX file is run and read; unless a format says otherwise, it is made from the fp32 one."""
 
     format: str
+    runtime: Final = "onnxruntime"
+    budget: ParityBudget | None = None
+    derived_from: str | None = "onnx"
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
         """Start onnxruntime on the CPU; see `Exporter`."""
@@ -34,36 +36,37 @@ class OnnxFormat:
         """Read the metadata; see `Exporter`."""
         return parse_metadata(get_metadata(parse_model(data, self.format)), self.format)
 
+    def contents(self, data: bytes) -> Contents:
+        """Read initialisers and constants; see `Exporter`."""
+        return read_onnx(parse_model(data, self.format), data)
 
-class OnnxExporter(OnnxFormat):
-    """Writes a graph with its weights inside; batch normalisation is folded into the convolutions.
 
-    Args:
-        opset: of the standard operators, asserted from what was written.
-        preprocessing: whether the graph itself normalises uint8 pixels.
+@dataclass(frozen=True)
+class Fp32Source:
+    """The fp32 ONNX file that another format is made from.
+
+    Attributes:
+        data: its bytes.
+        metadata: its own, with its digest as what they are derived from.
     """
 
-    format = "onnx"
-    filename = "student.onnx"
-    runtime: Final = "onnxruntime"
-    budget: ParityBudget | None = None
+    data: bytes
+    metadata: ArtefactMetadata
 
-    def __init__(self, opset: int = 20, preprocessing: Literal["outside", "inside"] = "outside") -> None:
-        self._opset = opset
-        self._preprocessing: Literal["outside", "inside"] = preprocessing
 
-    def export(
-        self,
-        student: SplitStudent,
-        metadata: ArtefactMetadata,
-        context: ExportContext | None = None,  # noqa: ARG002
-    ) -> bytes:
-        """Write the student; see `Exporter`."""
-        described = describe(student, metadata).model_copy(update={"preprocessing": self._preprocessing})
-        model = translate(student, self._opset)
-        if self._preprocessing == "inside":
-            put_preprocessing_inside(model, described)
-        return finish(model, described, self.format)
+def fp32_source(given: ExportInput, format_name: str) -> Fp32Source:
+    """Check that the file to start from is that of the student.
+
+    Raises:
+        ExportError: there is none, it is no ONNX artefact, its metadata are others, or they do not fit the student.
+    """
+    described = describe(given.student, given.metadata)
+    if given.source is None:
+        raise ExportError(f"{format_name} is made from the onnx artefact, and none was given")
+    found = parse_metadata(get_metadata(parse_model(given.source, "onnx")), "onnx")
+    if found != described.model_copy(update={"preprocessing": found.preprocessing}):
+        raise ExportError(f"the onnx artefact that {format_name} is made from has the metadata of another export")
+    return Fp32Source(given.source, found.model_copy(update={"derived_from": sha256_bytes(given.source)}))
 
 
 def finish(model: onnx.ModelProto, metadata: ArtefactMetadata, format_name: str) -> bytes:
@@ -80,9 +83,7 @@ def finish(model: onnx.ModelProto, metadata: ArtefactMetadata, format_name: str)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the {format_name} model does not pass the checker: {error}") from error
     data: bytes = model.SerializeToString(deterministic=True)
-    refuse_local_paths(data, format_name)
-    check_batches(open_onnx(data, 1, format_name), metadata.input_shape, len(metadata.classes), format_name)
-    return data
+    return checked(data, lambda written: open_onnx(written, 1, format_name), metadata, format_name)
 
 
 def open_onnx(data: bytes, threads: int, format_name: str) -> Predictor:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters import ExportInput
 from ecd_deploy.exporters.audit import Origin, StudentSources, audit_artefact, student_sources
-from ecd_deploy.exporters.executorch_file import ExecuTorchExporter, _written
-from ecd_deploy.exporters.pte_layout import read_layout
+from ecd_deploy.exporters.executorch.exporter import ExecuTorchExporter, _written
+from ecd_deploy.exporters.executorch.layout import read_layout
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
 from tests.exporters.conftest import fresh_student, make_metadata
@@ -22,10 +23,11 @@ from tests.small import digit_images
 installed = pytest.mark.skipif(find_spec("executorch") is None, reason="needs the extra executorch")
 
 EXPORT_ELSEWHERE = """
-from ecd_deploy.exporters.executorch_file import ExecuTorchExporter
+from ecd_deploy.exporters import ExportInput
+from ecd_deploy.exporters.executorch.exporter import ExecuTorchExporter
 from ecd_deploy.files import sha256_bytes
 from tests.exporters.conftest import make_metadata, make_student
-print(sha256_bytes(ExecuTorchExporter().export(make_student(), make_metadata())))
+print(sha256_bytes(ExecuTorchExporter().export(ExportInput(make_student(), make_metadata()))))
 """
 
 
@@ -44,7 +46,7 @@ class WithSecret(nn.Module):
 
 @pytest.fixture(scope="module")
 def written(student: SplitStudent) -> bytes:
-    return ExecuTorchExporter().export(student, make_metadata())
+    return ExecuTorchExporter().export(ExportInput(student, make_metadata()))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def sources(student: SplitStudent) -> StudentSources:
 @pytest.mark.skipif(find_spec("executorch") is not None, reason="the extra is installed")
 def test_without_the_extra_it_says_what_to_install(student: SplitStudent) -> None:
     with pytest.raises(ExportError, match=r"pip install 'ecd-deploy\[executorch\]'"):
-        ExecuTorchExporter().export(student, make_metadata())
+        ExecuTorchExporter().export(ExportInput(student, make_metadata()))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"\xff" * 4 + b"ET12eh00" + b"\xff" * 80])
@@ -89,7 +91,7 @@ def test_a_device_reads_the_metadata_by_its_runtime(written: bytes) -> None:
 @installed
 @pytest.mark.slow
 def test_the_same_bytes_in_another_process_folder_and_hash_seed(written: bytes, tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r})\n{EXPORT_ELSEWHERE}"],
         cwd=tmp_path,
@@ -105,7 +107,7 @@ def test_the_same_bytes_in_another_process_folder_and_hash_seed(written: bytes, 
 @pytest.mark.slow
 def test_every_tensor_is_traced(student: SplitStudent, sources: StudentSources, written: bytes) -> None:
     metadata = ExecuTorchExporter().read_metadata(written)
-    audit = audit_artefact(written, "executorch", student, sources, metadata)
+    audit = audit_artefact(written, ExecuTorchExporter(), student, sources, metadata)
     assert audit.findings == ()
     assert audit.not_done_reason is None
     weights = [tensor for tensor in audit.tensors if tensor.origin is not Origin.STRUCTURE]
@@ -120,7 +122,7 @@ def test_what_is_not_the_students_is_found(student: SplitStudent, sources: Stude
     metadata = ExecuTorchExporter().read_metadata(written)
 
     def findings(data: bytes) -> str:
-        return "\n".join(audit_artefact(data, "executorch", student, sources, metadata).findings)
+        return "\n".join(audit_artefact(data, ExecuTorchExporter(), student, sources, metadata).findings)
 
     torch.manual_seed(1)
     with_secret = _written(WithSecret(student.module).eval(), (1, 8, 8), metadata.model_dump_json())

@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.batches import check_batches
-from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import StudentBuilder
+from ecd_deploy.exporters.checks import checked
+from ecd_deploy.exporters.contents import Contents
+from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
+from ecd_deploy.exporters.executorch.contents import read_pte
+from ecd_deploy.exporters.executorch.layout import read_layout
 from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.onnx_translation import library_quiet
-from ecd_deploy.exporters.paths import refuse_local_paths
-from ecd_deploy.exporters.pte_layout import read_layout
+from ecd_deploy.exporters.quiet import library_quiet
 from ecd_deploy.measure.prediction import Predictor
-from ecd_deploy.split import SplitStudent
 
 _METHOD = "forward"
 
@@ -40,19 +39,13 @@ class ExecuTorchExporter:
     filename = "student.pte"
     runtime: Final = "other"
     budget = None
+    derived_from = None
 
-    def export(
-        self,
-        student: SplitStudent,
-        metadata: ArtefactMetadata,
-        context: ExportContext | None = None,  # noqa: ARG002
-    ) -> bytes:
+    def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
-        described = describe(student, metadata).model_copy(update={"batch": 1})
-        data = _written(student.module, student.example_shape, described.model_dump_json())
-        refuse_local_paths(data, self.format)
-        check_batches(_predictor(data), student.example_shape, len(described.classes), self.format)
-        return data
+        described = describe(given.student, given.metadata).model_copy(update={"batch": 1})
+        data = _written(given.student.module, given.student.example_shape, described.model_dump_json())
+        return checked(data, _predictor, described, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
         """Load the program; it is given one image after the other.
@@ -65,6 +58,10 @@ class ExecuTorchExporter:
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata, without ExecuTorch; see `Exporter`."""
         return parse_metadata(read_layout(data).texts.get(METADATA_KEY), self.format)
+
+    def contents(self, data: bytes) -> Contents:
+        """Read the segments; see `Exporter`."""
+        return read_pte(data)
 
 
 @contextmanager

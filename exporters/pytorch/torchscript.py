@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -15,16 +14,15 @@ from torch import nn
 from torch.jit._trace import TracerWarning
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.batches import check_batches
-from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import StudentBuilder
+from ecd_deploy.exporters.checks import checked
+from ecd_deploy.exporters.contents import Contents
+from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.paths import refuse_local_paths
+from ecd_deploy.exporters.pytorch.archive import read_torch_archive
+from ecd_deploy.exporters.zip_archive import read_archive, write_archive
 from ecd_deploy.measure.prediction import Predictor, torch_predictor
-from ecd_deploy.split import SplitStudent
 
 _METADATA_FILE = "metadata.json"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 # Stack traces with local paths, the example's tensors, and a hash over both; none is needed to load.
 _DROPPED = (".debug_pkl", "traced_inputs.pkl", "serialization_id")
@@ -44,27 +42,25 @@ class TorchScriptExporter:
     filename = "student.torchscript.pt"
     runtime: Final = "torch"
     budget = None
+    derived_from = None
 
-    def export(
-        self,
-        student: SplitStudent,
-        metadata: ArtefactMetadata,
-        context: ExportContext | None = None,  # noqa: ARG002
-    ) -> bytes:
+    def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
-        described = describe(student, metadata)
-        data = _cleaned(_traced(student.module, student.example_shape, described.model_dump_json()))
-        refuse_local_paths(data, self.format)
-        check_batches(torch_predictor(_loaded(data)[0]), student.example_shape, len(described.classes), self.format)
-        return data
+        student, described = given.student, describe(given.student, given.metadata)
+        data = _cleaned(_traced(student.module, student.example_shape, described.model_dump_json()), self.format)
+        return checked(data, _predictor, described, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
         """Load the program, which runs as it is; see `Exporter`."""
-        return torch_predictor(_loaded(data)[0])
+        return _predictor(data)
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
         return parse_metadata(_loaded(data)[1] or None, self.format)
+
+    def contents(self, data: bytes) -> Contents:
+        """Read the archive; see `Exporter`."""
+        return read_torch_archive(data, self.format)
 
 
 @contextmanager
@@ -88,23 +84,22 @@ def _traced(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> 
     return buffer.getvalue()
 
 
-def _cleaned(data: bytes) -> bytes:
+def _cleaned(data: bytes, format_name: str) -> bytes:
     """Rewrite the archive without what depends on the process."""
-    result = io.BytesIO()
-    written: set[str] = set()
-    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as target:
-        for entry in source.infolist():
-            if entry.filename.endswith(_DROPPED):
-                continue
-            name = _MANGLE_PATH.sub("", entry.filename).replace("/.py", ".py")
-            content = source.read(entry)
-            if name.endswith((".py", ".pkl")):
-                content = _MANGLE_NAME.sub(b"", content)
-            if name in written:
-                raise ExportError(f"TorchScript wrote two classes that differ by a counter only, {name}")
-            written.add(name)
-            target.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-    return result.getvalue()
+    parts: dict[str, bytes] = {}
+    for entry in read_archive(data, format_name).entries:
+        if entry.name.endswith(_DROPPED):
+            continue
+        name = _MANGLE_PATH.sub("", entry.name).replace("/.py", ".py")
+        if name in parts:
+            raise ExportError(f"TorchScript wrote two classes that differ by a counter only, {name}")
+        is_code = name.endswith((".py", ".pkl"))
+        parts[name] = _MANGLE_NAME.sub(b"", entry.content) if is_code else entry.content
+    return write_archive(parts)
+
+
+def _predictor(data: bytes) -> Predictor:
+    return torch_predictor(_loaded(data)[0])
 
 
 def _loaded(data: bytes) -> tuple[torch.jit.ScriptModule, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ecd_deploy.exporters.quantisation import Quantiser
+from ecd_deploy.exporters.onnx.quantisation import Quantiser
 
 Logits = Callable[[onnx.ModelProto, int | None], NDArray[np.float32]]
 """Logits (N, classes) of a model on the validation images: the first so many, or all."""

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from ecd_deploy.data import balanced_subset
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.onnx_int8 import Int8OnnxExporter
+from ecd_deploy.exporters import ExportInput, export_format
+from ecd_deploy.exporters.onnx.int8 import Int8OnnxExporter
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.recipe.export import Int8Config
-from ecd_deploy.split import SplitStudent, split_student
+from ecd_deploy.recipe.export import ExportConfig, Int8Config
+from ecd_deploy.split import split_student
 from tests.exporters.conftest import Exported, fresh_student, make_context, make_metadata
 from tests.small import digit_images, present
 
 
-def quantised(student: SplitStudent, **choices: object) -> onnx.ModelProto:
+def quantised(from_onnx: ExportInput, **choices: object) -> onnx.ModelProto:
     config = Int8Config.model_validate({"count": 32, **choices})
-    data = Int8OnnxExporter(config).export(student, make_metadata(), make_context())
-    return onnx.load_model_from_string(data)
+    return onnx.load_model_from_string(Int8OnnxExporter(config).export(from_onnx))
 
 
 def weight_types(model: onnx.ModelProto) -> set[int]:
@@ -45,25 +45,27 @@ def largest_weight(model: onnx.ModelProto) -> int:
 
 @pytest.mark.parametrize("quant_format", ["qoperator", "qdq"])
 @pytest.mark.parametrize(("target", "activations"), [("x86", onnx.TensorProto.UINT8), ("arm", onnx.TensorProto.INT8)])
-def test_types_are_those_of_the_target(student: SplitStudent, quant_format: str, target: str, activations: int) -> None:
-    model = quantised(student, quant_format=quant_format, target=target)
+def test_types_are_those_of_the_target(
+    from_onnx: ExportInput, quant_format: str, target: str, activations: int
+) -> None:
+    model = quantised(from_onnx, quant_format=quant_format, target=target)
     operators = {node.op_type for node in model.graph.node}
     assert ("QLinearConv" in operators) == (quant_format == "qoperator")
     assert weight_types(model) == {onnx.TensorProto.INT8}
     assert zero_point_types(model) == {activations}
 
 
-def test_without_vnni_the_weights_take_seven_bits(student: SplitStudent) -> None:
-    assert largest_weight(quantised(student)) > 64
-    assert largest_weight(quantised(student, vnni=False)) <= 64
+def test_without_vnni_the_weights_take_seven_bits(from_onnx: ExportInput) -> None:
+    assert largest_weight(quantised(from_onnx)) > 64
+    assert largest_weight(quantised(from_onnx, vnni=False)) <= 64
 
 
 @pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
-def test_every_method_keeps_the_classes(student: SplitStudent, method: str) -> None:
+def test_every_method_keeps_the_classes(from_onnx: ExportInput, method: str) -> None:
     exporter = Int8OnnxExporter(Int8Config.model_validate({"method": method}))
     images = digit_images(128)
-    found = exporter.open(exporter.export(student, make_metadata(), make_context()), fresh_student)(images.numpy())
-    expected = student.module(images).numpy()
+    found = exporter.open(exporter.export(from_onnx), fresh_student)(images.numpy())
+    expected = from_onnx.student.module(images).numpy()
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
 
 
@@ -77,11 +79,11 @@ def test_the_calibration_images_are_recorded(artefacts: dict[str, Exported]) -> 
     assert record.calibration_pixels_sha256 == sha256_bytes(context.train.images[indices].numpy().tobytes())
 
 
-def test_other_calibration_images_give_another_digest(student: SplitStudent) -> None:
+def test_other_calibration_images_give_another_digest(from_onnx: ExportInput) -> None:
     exporter = Int8OnnxExporter(Int8Config(count=16))
     context = make_context()
     first, second = (
-        exporter.read_metadata(exporter.export(student, make_metadata(), replace(context, seed=seed))).quantisation
+        exporter.read_metadata(exporter.export(replace(from_onnx, context=replace(context, seed=seed)))).quantisation
         for seed in (0, 1)
     )
     assert first is not None
@@ -89,23 +91,24 @@ def test_other_calibration_images_give_another_digest(student: SplitStudent) -> 
     assert first.calibration_indices_sha256 != second.calibration_indices_sha256
 
 
-def test_without_validation_images_all_is_quantised_and_nothing_claimed(student: SplitStudent) -> None:
+def test_without_validation_images_all_is_quantised_and_nothing_claimed(from_onnx: ExportInput) -> None:
     exporter = Int8OnnxExporter(Int8Config(count=32))
     context = make_context()
-    data = exporter.export(student, make_metadata(), replace(context, validation=None, max_drop=0.0))
+    data = exporter.export(replace(from_onnx, context=replace(context, validation=None, max_drop=0.0)))
     record = exporter.read_metadata(data).quantisation
     assert record is not None
     assert record.validation_images == 0
     assert record.float_nodes == ()
     assert (record.float_top1, record.full_int8_top1, record.top1, record.max_drop) == (None, None, None, None)
-    watched = exporter.export(student, make_metadata(), replace(context, max_drop=1.0))  # as much as may be lost
+    as_much_as_there_is = replace(context, max_drop=1.0)
+    watched = exporter.export(replace(from_onnx, context=as_much_as_there_is))
     models = [onnx.load_model_from_string(content) for content in (data, watched)]
     assert models[0].graph == models[1].graph
 
 
-def test_without_images_it_is_refused(student: SplitStudent) -> None:
+def test_without_images_it_is_refused(from_onnx: ExportInput) -> None:
     with pytest.raises(ExportError, match="calibrated on training images, and none were given"):
-        Int8OnnxExporter().export(student, make_metadata())
+        Int8OnnxExporter().export(replace(from_onnx, context=None))
 
 
 class Fragile(nn.Module):
@@ -133,8 +136,9 @@ def test_layers_that_hurt_go_back_to_float_until_the_margin_is_kept() -> None:
     images = context.normalisation.apply(context.train.images).flatten(1)
     prototypes = torch.stack([images[context.train.labels == label].mean(dim=0) for label in range(10)])
     fragile = split_student(PlainModel(Fragile(prototypes)), digit_images(4))
-    exporter = Int8OnnxExporter(Int8Config(max_drop=0.02))
-    record = exporter.read_metadata(exporter.export(fragile, make_metadata(), context)).quantisation
+    config = ExportConfig(int8=Int8Config(max_drop=0.02))
+    written = export_format("onnx-int8", config, fragile, make_metadata(), context)
+    record = written.exporter.read_metadata(written.data).quantisation
     assert record is not None
     before = present(record.float_top1)
     assert before > 0.6
