@@ -21,7 +21,8 @@ from benchmarks.figures import Figure, Report, rows_so_far, write
 from ecd_deploy.distill import ECDModel, PlainModel
 from ecd_deploy.errors import EcdDeployError, ExportError, SplitError, StudentError
 from ecd_deploy.exporters import ArtefactMetadata, ExportInput, exporter_for
-from ecd_deploy.exporters.audit import audit_artefact, student_sources
+from ecd_deploy.exporters.audit.audit import audit_artefact
+from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.models import build_student, student_names
 from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import split_student

@@ -17,7 +17,8 @@ from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel
 from ecd_deploy.errors import SplitError
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Written, export_formats
-from ecd_deploy.exporters.audit import audit_artefact, student_sources
+from ecd_deploy.exporters.audit.audit import audit_artefact
+from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import SplitStudent, split_student

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from ecd_deploy.lazy import names_of
 
 if TYPE_CHECKING:
+    from ecd_deploy.exporters.budget import ParityBudget
     from ecd_deploy.exporters.contents import Contents, FileTensor
     from ecd_deploy.exporters.context import ExportContext
-    from ecd_deploy.exporters.contract import Exporter, ExportInput, ParityBudget, StudentBuilder
-    from ecd_deploy.exporters.derivation import Written, export_format, export_formats
+    from ecd_deploy.exporters.contract import Exporter, ExportInput, StudentBuilder
+    from ecd_deploy.exporters.derivation import Written, export_formats
     from ecd_deploy.exporters.metadata import ArtefactMetadata, Quantisation
     from ecd_deploy.exporters.onnx.fp32 import OnnxExporter
     from ecd_deploy.exporters.paths import refuse_local_paths
     from ecd_deploy.exporters.pytorch.safetensors_file import SafetensorsExporter
-    from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
     from ecd_deploy.exporters.registry import exporter_for
     from ecd_deploy.measure.prediction import Predictor
 
@@ -32,9 +32,7 @@ __all__ = [
     "Quantisation",
     "SafetensorsExporter",
     "StudentBuilder",
-    "TorchScriptExporter",
     "Written",
-    "export_format",
     "export_formats",
     "exporter_for",
     "refuse_local_paths",
@@ -48,14 +46,12 @@ _HOMES = {
     "Exporter": "ecd_deploy.exporters.contract",
     "FileTensor": "ecd_deploy.exporters.contents",
     "OnnxExporter": "ecd_deploy.exporters.onnx.fp32",
-    "ParityBudget": "ecd_deploy.exporters.contract",
+    "ParityBudget": "ecd_deploy.exporters.budget",
     "Predictor": "ecd_deploy.measure.prediction",
     "Quantisation": "ecd_deploy.exporters.metadata",
     "SafetensorsExporter": "ecd_deploy.exporters.pytorch.safetensors_file",
     "StudentBuilder": "ecd_deploy.exporters.contract",
-    "TorchScriptExporter": "ecd_deploy.exporters.pytorch.torchscript",
     "Written": "ecd_deploy.exporters.derivation",
-    "export_format": "ecd_deploy.exporters.derivation",
     "export_formats": "ecd_deploy.exporters.derivation",
     "exporter_for": "ecd_deploy.exporters.registry",
     "refuse_local_paths": "ecd_deploy.exporters.paths",

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from torch import nn
 
+from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.metadata import ArtefactMetadata
@@ -16,19 +17,6 @@ from ecd_deploy.split import SplitStudent
 
 StudentBuilder = Callable[[], nn.Module]
 """Builds the plain student anew, with weights of no matter."""
-
-
-@dataclass(frozen=True)
-class ParityBudget:
-    """How far an artefact's logits may be from the student's.
-
-    Attributes:
-        relative: largest difference of a logit, as a share of the student's largest absolute logit.
-        agreement: least share of images for which both choose the same class.
-    """
-
-    relative: float
-    agreement: float
 
 
 @dataclass(frozen=True)

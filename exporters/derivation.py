@@ -49,10 +49,16 @@ def export_formats(
         context: real images, for formats that are calibrated.
 
     Raises:
-        ExportError: there is no such format, formats are made from each other, or one cannot express the student.
+        ExportError: there is no such format, formats are made from each other or name their files alike, or one cannot
+            express the student.
     """
     wanted = tuple(names)
     exporters = _with_sources(wanted, config)
+    by_file = {exporters[name].filename: name for name in wanted}
+    for name in wanted:
+        filename = exporters[name].filename
+        if by_file[filename] != name:
+            raise ExportError(f"formats {name} and {by_file[filename]} both call their file {filename}")
     sources = {exporter.derived_from for exporter in exporters.values()}
     kept: dict[str, Written] = {}
 
@@ -69,17 +75,6 @@ def export_formats(
 
     for name in wanted:
         yield written(name)
-
-
-def export_format(
-    name: str,
-    config: ExportConfig,
-    student: SplitStudent,
-    metadata: ArtefactMetadata,
-    context: ExportContext | None = None,
-) -> Written:
-    """Export a student in one format; see `export_formats`."""
-    return next(export_formats((name,), config, student, metadata, context))
 
 
 def _with_sources(names: Iterable[str], config: ExportConfig) -> dict[str, Exporter]:

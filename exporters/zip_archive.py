@@ -28,10 +28,6 @@ class Archive:
     entries: tuple[Entry, ...]
     problems: tuple[str, ...]
 
-    def find(self, name: str) -> bytes | None:
-        """The content of the first entry of that name."""
-        return next((entry.content for entry in self.entries if entry.name == name), None)
-
 
 def write_archive(parts: Mapping[str, bytes]) -> bytes:
     """Write an archive: the same parts in the same order give the same bytes."""

@@ -9,9 +9,10 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
-from ecd_deploy.exporters.contract import ExportInput, ParityBudget, StudentBuilder
+from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.onnx.contents import read_onnx
 from ecd_deploy.exporters.onnx.graph import check_embedded, check_interface, get_metadata, set_metadata

@@ -8,7 +8,8 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.contract import ExportInput, ParityBudget
+from ecd_deploy.exporters.budget import ParityBudget
+from ecd_deploy.exporters.contract import ExportInput
 from ecd_deploy.exporters.onnx.format import OnnxFormat, finish, fp32_source, parse_model
 from ecd_deploy.exporters.onnx.graph import sort_nodes, strip_provenance
 from ecd_deploy.exporters.preprocessing import preprocessing_nodes

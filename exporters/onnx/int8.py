@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ecd_deploy.data import ImageSet, balanced_subset
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.contract import ExportInput, ParityBudget
+from ecd_deploy.exporters.contract import ExportInput
 from ecd_deploy.exporters.metadata import ArtefactMetadata, Quantisation
 from ecd_deploy.exporters.onnx.accuracy_control import Controlled, quantise_within
 from ecd_deploy.exporters.onnx.format import OnnxFormat, finish, fp32_source, parse_model

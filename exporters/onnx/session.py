@@ -7,7 +7,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, ArtefactMetadata
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.prediction import Predictor
 
@@ -33,15 +33,6 @@ def open_session(data: bytes, threads: int, format_name: str) -> ort.InferenceSe
         return ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ExportError(f"onnxruntime cannot open the {format_name} artefact: {error}") from error
-
-
-def session_metadata(session: ort.InferenceSession, format_name: str) -> ArtefactMetadata:
-    """The metadata that the artefact carries.
-
-    Raises:
-        ExportError: there are none, or they are malformed.
-    """
-    return parse_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), format_name)
 
 
 def session_predictor(session: ort.InferenceSession, metadata: ArtefactMetadata) -> Predictor:

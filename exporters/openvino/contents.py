@@ -29,22 +29,42 @@ class _Constant:
     stop: int
 
 
-def read_openvino(data: bytes) -> Contents:
-    """Read an IR and the archive that holds it.
+@dataclass(frozen=True)
+class IntermediateRepresentation:
+    """The parts of an artefact, and what is wrong with the archive that holds them."""
+
+    graph: bytes
+    weights: bytes
+    metadata: str
+    problems: tuple[str, ...]
+
+
+def read_ir(data: bytes) -> IntermediateRepresentation:
+    """Take an artefact apart.
 
     Raises:
-        ExportError: a part is missing, the graph is no XML, or a constant lies outside the weights.
+        ExportError: it is no archive, or one that holds something else.
     """
     archive = read_archive(data, "openvino")
     parts = {entry.name: entry.content for entry in archive.entries}
     if sorted(entry.name for entry in archive.entries) != sorted((GRAPH, WEIGHTS, METADATA)):
         raise ExportError(f"not an openvino artefact: the archive holds {', '.join(parts)}")
-    graph, weights = parts[GRAPH], parts[WEIGHTS]
-    constants = _constants(graph)
+    text = parts[METADATA].decode(errors="replace")
+    return IntermediateRepresentation(parts[GRAPH], parts[WEIGHTS], text, archive.problems)
+
+
+def read_openvino(data: bytes) -> Contents:
+    """Read an IR and the archive that holds it.
+
+    Raises:
+        ExportError: a part is missing or too many, the graph is no XML, or a constant lies outside the weights.
+    """
+    parts = read_ir(data)
+    weights = parts.weights
     tensors: list[FileTensor] = []
-    rest = [graph]
+    rest = [parts.graph]
     end = 0
-    for constant in sorted(constants, key=lambda constant: (constant.start, constant.stop)):
+    for constant in sorted(_constants(parts.graph), key=lambda constant: (constant.start, constant.stop)):
         if not 0 <= constant.start <= constant.stop <= len(weights):
             raise ExportError(f"not an openvino artefact: {constant.name} lies outside its weights")
         tensors.append(raw_tensor(constant.name, weights[constant.start : constant.stop], constant.dtype))
@@ -52,7 +72,7 @@ def read_openvino(data: bytes) -> Contents:
         end = max(end, constant.stop)
     rest.append(weights[end:])
     # A layer takes about 900 bytes of XML; a convolution brings a constant, its bias another.
-    return Contents(tuple(tensors), b"".join(rest), 16_384 + 4096 * len(tensors), archive.problems)
+    return Contents(tuple(tensors), b"".join(rest), 16_384 + 4096 * len(tensors), parts.problems)
 
 
 def _constants(graph: bytes) -> list[_Constant]:

@@ -20,9 +20,9 @@ from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import INPUT_NAME, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.format import fp32_source
-from ecd_deploy.exporters.openvino.contents import GRAPH, METADATA, WEIGHTS, read_openvino
+from ecd_deploy.exporters.openvino.contents import GRAPH, METADATA, WEIGHTS, read_ir, read_openvino
 from ecd_deploy.exporters.preprocessing import to_pixels
-from ecd_deploy.exporters.zip_archive import read_archive, write_archive
+from ecd_deploy.exporters.zip_archive import write_archive
 from ecd_deploy.measure.prediction import Predictor
 
 # Layers without a name are called after a counter of the process: here after their own number instead.
@@ -52,7 +52,7 @@ class OpenVinoExporter:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return _metadata(data)
+        return parse_metadata(read_ir(data).metadata, self.format)
 
     def contents(self, data: bytes) -> Contents:
         """Read the graph's constants; see `Exporter`."""
@@ -80,22 +80,12 @@ def _converted(source: bytes) -> tuple[bytes, bytes]:
             raise ExportError(f"OpenVINO cannot express the student: {error}") from error
 
 
-def _part(data: bytes, name: str) -> bytes:
-    found = read_archive(data, "openvino").find(name)
-    if found is None:
-        raise ExportError(f"not an openvino artefact: the archive lacks {name}")
-    return found
-
-
-def _metadata(data: bytes) -> ArtefactMetadata:
-    return parse_metadata(_part(data, METADATA).decode(errors="replace"), "openvino")
-
-
 def _predictor(data: bytes, threads: int) -> Predictor:
-    metadata, openvino = _metadata(data), _library()
-    core = openvino.Core()
+    parts = read_ir(data)
+    metadata = parse_metadata(parts.metadata, "openvino")
+    core = _library().Core()
     try:
-        model = core.read_model(model=_part(data, GRAPH), weights=_part(data, WEIGHTS))
+        model = core.read_model(model=parts.graph, weights=parts.weights)
         # The default on some processors is bfloat16, which is not what was exported.
         precise = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         compiled = core.compile_model(model, "CPU", precise)

@@ -13,9 +13,9 @@ from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.format import finish, fp32_source, parse_model
-from ecd_deploy.exporters.onnx.session import open_session, session_metadata, session_options, session_predictor
+from ecd_deploy.exporters.onnx.session import open_session, session_options, session_predictor
 from ecd_deploy.exporters.ort.canonical import canonical
 from ecd_deploy.exporters.ort.contents import read_ort
 from ecd_deploy.measure.prediction import Predictor
@@ -50,7 +50,7 @@ class OrtExporter:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return session_metadata(self._session(data, 1), self.format)
+        return self._metadata(self._session(data, 1))
 
     def contents(self, data: bytes) -> Contents:
         """Read the flatbuffer; see `Exporter`."""
@@ -61,9 +61,12 @@ class OrtExporter:
             raise ExportError("not an ort artefact: its identifier is missing")
         return open_session(data, threads, self.format)
 
+    def _metadata(self, session: ort.InferenceSession) -> ArtefactMetadata:
+        return parse_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), self.format)
+
     def _opened(self, data: bytes, threads: int) -> Predictor:
         session = self._session(data, threads)
-        return session_predictor(session, session_metadata(session, self.format))
+        return session_predictor(session, self._metadata(session))
 
 
 def _optimised(data: bytes) -> bytes:

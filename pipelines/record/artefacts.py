@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import Quantisation
-from ecd_deploy.exporters.audit import ArtefactAudit
+from ecd_deploy.exporters.audit.results import ArtefactAudit
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Written, export_formats
-from ecd_deploy.exporters.audit import audit_artefact, refuse, student_sources
+from ecd_deploy.exporters.audit.audit import audit_artefact, refuse
+from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList, AuditReport
 from ecd_deploy.pipelines.record.environment import describe_environment
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, AUDIT_NAME, EXPORTS_FOLDER

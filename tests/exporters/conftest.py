@@ -9,7 +9,7 @@ from torch import nn
 
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Exporter, ExportInput, export_formats
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Exporter, ExportInput, Written, export_formats
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.environment import describe_environment
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
@@ -29,6 +29,17 @@ class Exported:
     student: SplitStudent
     metadata: ArtefactMetadata
     data: bytes
+
+
+def export_format(
+    name: str,
+    config: ExportConfig,
+    student: SplitStudent,
+    metadata: ArtefactMetadata,
+    context: ExportContext | None = None,
+) -> Written:
+    """A student in one format."""
+    return next(export_formats((name,), config, student, metadata, context))
 
 
 def fresh_student() -> nn.Module:

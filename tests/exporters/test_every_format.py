@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters import ArtefactMetadata, ExportInput, export_format, exporter_for
+from ecd_deploy.exporters import ArtefactMetadata, ExportInput, exporter_for
 from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import SplitStudent, split_student, state_digest
-from tests.exporters.conftest import FORMATS, Exported, fresh_student
+from tests.exporters.conftest import FORMATS, Exported, export_format, fresh_student
 from tests.small import digit_images
 
 EXPORT_ELSEWHERE = """

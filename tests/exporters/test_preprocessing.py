@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from ecd_deploy.data import Normalisation
-from ecd_deploy.exporters import export_format
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import SplitStudent
-from tests.exporters.conftest import fresh_student, make_context, make_metadata
+from tests.exporters.conftest import export_format, fresh_student, make_context, make_metadata
 from tests.small import present
 
 MEAN, STD = (0.3058,), (0.3761,)

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from benchmarks.artefact_leaks import ARTEFACT_LEAKS, ArtefactLeak
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters import SafetensorsExporter, Written, export_format
-from ecd_deploy.exporters.audit import ArtefactAudit, Origin, StudentSources, audit_artefact, refuse, student_sources
+from ecd_deploy.exporters import SafetensorsExporter, Written
+from ecd_deploy.exporters.audit.audit import audit_artefact, refuse
 from ecd_deploy.exporters.audit.matching import match
+from ecd_deploy.exporters.audit.results import ArtefactAudit, Origin
+from ecd_deploy.exporters.audit.sources import StudentSources, student_sources
 from ecd_deploy.exporters.contents import FileTensor
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import SplitStudent, TensorRecord, split_student
-from tests.exporters.conftest import Exported, make_context, make_metadata
+from tests.exporters.conftest import Exported, export_format, make_context, make_metadata
 from tests.small import digit_images
 
 

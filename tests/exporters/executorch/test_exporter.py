@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters import ExportInput
-from ecd_deploy.exporters.audit import Origin, StudentSources, audit_artefact, student_sources
+from ecd_deploy.exporters.audit.audit import audit_artefact
+from ecd_deploy.exporters.audit.results import Origin
+from ecd_deploy.exporters.audit.sources import StudentSources, student_sources
 from ecd_deploy.exporters.executorch.exporter import ExecuTorchExporter, _written
 from ecd_deploy.exporters.executorch.layout import read_layout
 from ecd_deploy.files import sha256_bytes

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ecd_deploy.data import balanced_subset
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters import ExportInput, export_format
+from ecd_deploy.exporters import ExportInput
 from ecd_deploy.exporters.onnx.int8 import Int8OnnxExporter
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import split_student
-from tests.exporters.conftest import Exported, fresh_student, make_context, make_metadata
+from tests.exporters.conftest import Exported, export_format, fresh_student, make_context, make_metadata
 from tests.small import digit_images, present
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters import ExportInput
-from ecd_deploy.exporters.audit import audit_artefact, student_sources
+from ecd_deploy.exporters.audit.audit import audit_artefact
+from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.exporters.openvino.contents import WEIGHTS
 from ecd_deploy.exporters.openvino.exporter import OpenVinoExporter
 from tests.exporters.conftest import fresh_student
