@@ -29,7 +29,7 @@ test-slow: install-dev ## Run the tests that take long
 
 test-extras: install-dev ## Install the extra formats' packages, and test those formats
 	$(BIN)/python -m pip install --quiet --editable '.[executorch,openvino]'
-	$(BIN)/python -m pytest tests/exporters/test_executorch_file.py tests/exporters/test_openvino_file.py
+	$(BIN)/python -m pytest tests/exporters/executorch tests/exporters/openvino
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing

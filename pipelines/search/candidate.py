@@ -137,17 +137,17 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, pyth
     module = build_student(recipe.student.name, num_classes=len(data.classes), in_channels=data.in_channels)
     only_onnx = recipe.model_copy(update={"export": recipe.export.model_copy(update={"formats": ("onnx",)})})
     student = split_student(PlainModel(module), example_images(data))
-    ((_, file, model),) = export_all(only_onnx, student, data)
-    profile = _measured(file, model, recipe, host, python)
+    (written,) = export_all(only_onnx, student, data)
+    profile = _measured(written.exporter.filename, written.data, recipe, host, python)
     return Cost(
         student=recipe.student.name,
         recipe_digest=recipe.digest(),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        onnx_bytes=len(model),
+        onnx_bytes=len(written.data),
         place=profile.place,
         p90_ms=profile.latency.at(0.9).value_ms,
         checks=(
-            *size_checks(len(model), recipe.gate.max_size_mb),
+            *size_checks(len(written.data), recipe.gate.max_size_mb),
             *latency_checks(recipe.gate, profile, recipe.profile.device),
         ),
     )

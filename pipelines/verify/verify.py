@@ -125,7 +125,7 @@ def _meaning(directory: RunDirectory) -> list[Difference]:
     except EcdDeployError as error:
         return [Difference(SPLIT_NAME, str(error))]
     found, classes = [], 0
-    fp32 = exported.find("onnx").sha256
+    digests = {artefact.format: artefact.sha256 for artefact in exported.artefacts}
     for artefact in exported.artefacts:
         try:
             exporter = exporter_for(artefact.format, directory.recipe.export)
@@ -136,8 +136,10 @@ def _meaning(directory: RunDirectory) -> list[Difference]:
         classes = len(metadata.classes)
         if metadata.student_digest != proof.student_digest:
             found.append(Difference(artefact.file, "was made from another student than the proved one"))
-        if metadata.derived_from not in {None, fp32}:
-            found.append(Difference(artefact.file, "was made from another fp32 ONNX file"))
+        source = exporter.derived_from
+        # What a file was made from need not be among those that were written.
+        if metadata.derived_from != (None if source is None else digests.get(source, artefact.derived_from)):
+            found.append(Difference(artefact.file, f"was made from another {source or 'file'} artefact"))
         if metadata.recipe_digest != directory.manifest.recipe_digest:
             found.append(Difference(artefact.file, "was made by another recipe"))
     return found or [*_audit(directory, exported), *_proof(directory, proof, classes)]
