@@ -44,7 +44,8 @@ def run(
     from ecd_deploy.data import load_data
     from ecd_deploy.pipelines.gate.decide import Evidence, gate
     from ecd_deploy.pipelines.record.environment import record_environment
-    from ecd_deploy.pipelines.report import RunResults, write_report
+    from ecd_deploy.pipelines.report.results import RunResults
+    from ecd_deploy.pipelines.report.write import write_report
     from ecd_deploy.pipelines.steps.export import export
     from ecd_deploy.pipelines.steps.measure import measure
     from ecd_deploy.pipelines.steps.split import open_student, split
@@ -159,7 +160,8 @@ def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | No
 def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
     """Write the report of a finished run, with other finished runs beside it, which are only read."""
     with open_run(root) as directory:
-        from ecd_deploy.pipelines.report import NamedRun, read_results, write_report
+        from ecd_deploy.pipelines.report.results import NamedRun, read_results
+        from ecd_deploy.pipelines.report.write import write_report
 
         names = _names(root, against)
         results = read_results(directory, _data(directory).test)

@@ -191,10 +191,10 @@ def recipes() -> None:
 @cli.command()
 def models() -> None:
     """List the built-in students with their parameters."""
-    from ecd_deploy.pipelines.inspect.catalogue import describe_students
+    from ecd_deploy.models.sizes import CLASSES, student_sizes
 
-    for entry in describe_students():
-        click.echo(f"{entry.name:14} {entry.parameters:>10,} parameters at 100 classes")
+    for entry in student_sizes():
+        click.echo(f"{entry.name:14} {entry.parameters:>10,} parameters at {CLASSES} classes")
     click.echo("wrn-D-K        any depth D = 6n + 4 and width K")
     click.echo("torchvision:NAME, timm:NAME, package.module:factory")
 

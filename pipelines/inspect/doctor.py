@@ -13,7 +13,7 @@ from ecd_deploy.pipelines.record.environment import describe_environment
 
 
 def diagnose(console: Console) -> None:
-    """Print versions and hardware, then run one convolution and list onnxruntime's providers.
+    """Print versions and hardware; where no package is missing, run one convolution and list onnxruntime's providers.
 
     Raises:
         ArtefactError: a required package is missing or does not run.
@@ -28,10 +28,11 @@ def diagnose(console: Console) -> None:
     table.add_row("free disk here", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.1f} GiB")
     for name, found in environment.packages.items():
         table.add_row(name, found or "[red]missing[/red]")
-    table.add_row("torch device", _torch_device())
-    table.add_row("onnxruntime", ", ".join(_onnxruntime_providers()))
-    console.print(table)
     missing = [name for name, found in environment.packages.items() if found is None]
+    if not missing:
+        table.add_row("torch device", _torch_device())
+        table.add_row("providers", ", ".join(_onnxruntime_providers()))
+    console.print(table)
     if missing:
         raise ArtefactError(f"missing packages: {', '.join(missing)}; install with pip install ecd-deploy")
 

@@ -1,4 +1,7 @@
-"""`ecd-deploy verify`: is this run what its manifest says, and can it be made again?"""
+"""`ecd-deploy verify`: is this run what its manifest says, and can it be made again?
+
+Bytes are compared without torch, so that a damaged run is reported at once; only a whole, exported run loads it.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError
-from ecd_deploy.exporters import exporter_for
 from ecd_deploy.files import is_partial, sha256_file
-from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport
 from ecd_deploy.pipelines.record.manifest import FileEntry
 from ecd_deploy.pipelines.record.names import (
@@ -25,7 +26,7 @@ from ecd_deploy.pipelines.record.names import (
     WEIGHTS_NAME,
 )
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
-from ecd_deploy.split import SplitProof, load_student
+from ecd_deploy.split import SplitProof
 
 _UNRECORDED = {MANIFEST_NAME, LOCK_NAME, SIGNATURE_NAME}
 _TIMEOUT_SECONDS = 1800
@@ -114,6 +115,8 @@ def _meaning(directory: RunDirectory) -> list[Difference]:
         exported = directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export")
     except EcdDeployError as error:
         return [Difference(SPLIT_NAME, str(error))]
+    from ecd_deploy.exporters import exporter_for
+
     found, classes = [], 0
     fp32 = exported.find("onnx").sha256
     for artefact in exported.artefacts:
@@ -147,6 +150,10 @@ def _audit(directory: RunDirectory, exported: ArtefactList) -> list[Difference]:
 
 
 def _proof(directory: RunDirectory, proof: SplitProof, classes: int) -> list[Difference]:
+    # The student is built: buffers that no file holds are proved too, and the weights must fit the recipe's network.
+    from ecd_deploy.models import build_student
+    from ecd_deploy.split import load_student
+
     try:
         name = directory.recipe.student.name
         module = build_student(name, num_classes=classes, in_channels=proof.example_shape[0])

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ecd_deploy.cli.text.gate import print_gate
 from ecd_deploy.pipelines.record.names import HTML_NAME
-from ecd_deploy.pipelines.report import RunResults
+from ecd_deploy.pipelines.report.results import RunResults
 from ecd_deploy.pipelines.report.words import describe_training
 
 
