@@ -17,14 +17,13 @@ from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, LatencyRatio
 from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.record.run_directory import open_run
-from ecd_deploy.pipelines.report.results import read_results
 from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves
 from ecd_deploy.pipelines.report.page.classes import confusion_counts
 from ecd_deploy.pipelines.report.page.comparison import comparison_section
 from ecd_deploy.pipelines.report.page.html import to_html
 from ecd_deploy.pipelines.report.page.markdown import to_markdown
 from ecd_deploy.pipelines.report.page.samples import sample_section
-from ecd_deploy.pipelines.report.results import NamedRun, RunResults
+from ecd_deploy.pipelines.report.results import NamedRun, RunResults, read_results
 from ecd_deploy.pipelines.run import run_report
 from tests.commands import Ended
 

@@ -14,11 +14,10 @@ from rich.console import Console
 
 from ecd_deploy.errors import UsageError
 from ecd_deploy.pipelines.record.run_directory import open_run
-from ecd_deploy.pipelines.report.results import read_results
 from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves
 from ecd_deploy.pipelines.report.page.html import to_html
 from ecd_deploy.pipelines.report.page.markdown import to_markdown
-from ecd_deploy.pipelines.report.results import NamedRun, RunResults
+from ecd_deploy.pipelines.report.results import NamedRun, RunResults, read_results
 from ecd_deploy.pipelines.study.runner import compare
 from ecd_deploy.pipelines.study.study import Arm, Study
 from tests.commands import Ended, run_command
