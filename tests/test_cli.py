@@ -92,7 +92,7 @@ def test_commands_and_options_are_these() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["run", "nonsense"], 2, "built in are"),
+        (["run", "nonsense"], 2, "built-in names are"),
         (["run", "digits", "--set", "train.epocs=1"], 2, "did you mean 'epochs'"),
         (["run", "digits", "--resume"], 2, "--resume needs --out"),
         (["run", "digits", "--out", "/proc/run"], 4, "cannot write to /proc/run"),

@@ -123,7 +123,7 @@ def _read_recipe_file(name_or_path: str) -> str:
         hint = did_you_mean(name_or_path, builtin_recipes())
         raise RecipeError(
             f"no recipe '{name_or_path}': neither a file nor a built-in name{hint}; "
-            f"built in are {', '.join(builtin_recipes())}"
+            f"built-in names are {', '.join(builtin_recipes())}"
         )
     try:
         return path.read_text(encoding="utf-8")
@@ -158,7 +158,7 @@ def _explain(error: ValidationError, where: str) -> str:
         if detail["type"] == "extra_forbidden":
             choices = _allowed_keys(detail["loc"][:-1])
             hint = did_you_mean(str(detail["loc"][-1]), choices)
-            lines.append(f"  {path}: unknown key{hint}; known are {', '.join(choices)}")
+            lines.append(f"  {path}: unknown key{hint}; known keys are {', '.join(choices)}")
         elif detail["type"] == "missing":
             lines.append(f"  {path}: is missing")
         else:

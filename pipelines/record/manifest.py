@@ -66,7 +66,7 @@ def read_manifest(root: Path) -> Manifest:
     except ValidationError as error:
         raise ArtefactError(f"{path} is not a manifest: {error.error_count()} fields are wrong") from error
     if data != _sealed(manifest):
-        raise DigestError(f"{path} was changed: its digest of itself does not hold")
+        raise DigestError(f"{path} was changed: its own digest does not match")
     return manifest
 
 

@@ -106,9 +106,7 @@ class RunDirectory:
             self._manifest = self._manifest.model_copy(update={"data_digest": digest})
             write_manifest(self.root, self._manifest)
         elif recorded != digest:
-            raise DataError(
-                f"the data are not those that {self.root} was made from: digest {digest}, recorded was {recorded}"
-            )
+            raise DataError(f"the data are not those of {self.root}: digest {digest} instead of {recorded}")
 
     def record_versions(self, versions: dict[str, str]) -> None:
         """Record with which packages the run is made."""
@@ -199,7 +197,7 @@ def _reopen(root: Path, recipe: Recipe, *, accept_changes: bool) -> RunDirectory
     except (DigestError, RunDirectoryError) as error:
         if not accept_changes:
             raise
-        _logger.warning("%s\n--accept-changes: the recipe given takes its place", error)
+        _logger.warning("%s\n--accept-changes: the given recipe replaces it", error)
         return _make(root, read_manifest(root).model_copy(update={"recipe_digest": recipe.digest()}), recipe)
     return directory
 
@@ -216,7 +214,7 @@ def _compare_recipes(directory: RunDirectory, recipe: Recipe) -> None:
     changed = [f"  recorded {line}" for line in recorded if line not in given]
     changed += [f"  given    {line}" for line in given if line not in recorded]
     raise RunDirectoryError(
-        f"{directory.root} was made by another recipe:\n"
+        f"{directory.root} was made with another recipe:\n"
         + "\n".join(changed)
         + "\nresume it with its own recipe, or with this one by adding --accept-changes"
     )

@@ -81,7 +81,7 @@ def reproduce(root: Path) -> tuple[Difference, ...]:
     again: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     recorded = read_run(root).manifest.files
     return tuple(
-        Difference(name, f"SHA-256 is {digest} when exported again, recorded was {recorded[name].sha256}")
+        Difference(name, f"SHA-256 is {digest} when exported again, instead of {recorded[name].sha256}")
         for name, digest in again.items()
         if name not in recorded or recorded[name].sha256 != digest
     )
@@ -101,9 +101,9 @@ def _bytes(root: Path, name: str, entry: FileEntry) -> list[Difference]:
         return [Difference(name, "is missing")]
     size = path.stat().st_size
     if size != entry.bytes:
-        return [Difference(name, f"has {size} bytes, recorded were {entry.bytes}")]
+        return [Difference(name, f"has {size} bytes instead of {entry.bytes}")]
     digest = sha256_file(path)
-    return [] if digest == entry.sha256 else [Difference(name, f"SHA-256 is {digest}, recorded was {entry.sha256}")]
+    return [] if digest == entry.sha256 else [Difference(name, f"SHA-256 is {digest} instead of {entry.sha256}")]
 
 
 def _meaning(directory: RunDirectory) -> list[Difference]:
@@ -128,11 +128,11 @@ def _meaning(directory: RunDirectory) -> list[Difference]:
             continue
         classes = len(metadata.classes)
         if metadata.student_digest != proof.student_digest:
-            found.append(Difference(artefact.file, "was made from another student than the proved one"))
+            found.append(Difference(artefact.file, "comes from another student than the proved one"))
         if metadata.derived_from not in {None, fp32}:
-            found.append(Difference(artefact.file, "was made from another fp32 ONNX file"))
+            found.append(Difference(artefact.file, "is derived from another fp32 ONNX file"))
         if metadata.recipe_digest != directory.manifest.recipe_digest:
-            found.append(Difference(artefact.file, "was made by another recipe"))
+            found.append(Difference(artefact.file, "was exported with another recipe"))
     return found or [*_audit(directory, exported), *_proof(directory, proof, classes)]
 
 

@@ -104,7 +104,7 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
     with create_run(tmp_path, RECIPE, resume=False) as directory:
         directory.bind_data("a")
         directory.bind_data("a")
-        with pytest.raises(DataError, match="digest b, recorded was a"):
+        with pytest.raises(DataError, match="digest b instead of a"):
             directory.bind_data("b")
 
 
