@@ -1,1 +1,1 @@
-"""Step 7: the pages about a run, made from the results of the other steps."""
+"""The report of a run: page, model card, bill of materials, figures."""
