@@ -27,10 +27,10 @@ _LADDER = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "wrn-16-2"
 @click.option("--resume", is_flag=True, help="Resume the search in that folder.")
 @click.option("--every", is_flag=True, help="Also train students larger than the smallest that passes.")
 @click.option(
-    "--early-stop/--no-early-stop", default=True, show_default=True, help="Give up trainings that fall too far short."
+    "--early-stop/--no-early-stop", default=True, show_default=True, help="Give up training runs that fall short."
 )
 @click.option("--stop-share", type=click.FloatRange(0, 1, min_open=True), default=0.5, show_default=True,
-              help="Share of the epochs after which a training may be given up.")  # fmt: skip
+              help="Share of the epochs after which a training run may be given up.")  # fmt: skip
 @click.option("--stop-margin", type=click.FloatRange(0, 1), default=0.15, show_default=True,
               help="How far below min_top1 the best validation top-1 may be by then.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value of the recipe.")

@@ -110,7 +110,8 @@ class Jobs:
         numbers = ", ".join(job.job_id for job in running)
         if running:
             self._console.print(
-                f"jobs cancelled: {numbers}; running trainings save if Slurm leaves them the time", highlight=False
+                f"jobs cancelled: {numbers}; running jobs save if Slurm leaves them time",
+                highlight=False,
             )
 
     def _found(self, record: Path) -> Job[ArmRun | str] | None:
