@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeGuard, get_args
 
 import torch
@@ -14,48 +13,10 @@ from ecd_deploy.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ecd_deploy.distill.probe import FeatureMap
-    from ecd_deploy.distill.teacher import TeacherReport
+    from ecd_deploy.distill.hooks import FeatureQueues
+    from ecd_deploy.distill.sites import ConnectionSite
 
 ConnectionKind = Literal["direct", "conv1x1", "conv1x1_bn"]
-Place = Literal["convolution", "block", "module"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionSite:
-    """A place where a feature of the student is added to the teacher's.
-
-    Attributes:
-        name: of the module, in student and teacher, after which it stands.
-        place: whether that is a replaced convolution, a block, or another module that was named.
-        stage: number of the stage; 0 where the module stands in none.
-        channels: of the feature (N, channels, H, W).
-        overwritten: whether the student changes the feature in place afterwards, so that a copy is taken.
-    """
-
-    name: str
-    place: Place
-    stage: int
-    channels: int
-    overwritten: bool
-
-
-def connection_sites(report: TeacherReport, stages: Iterable[int]) -> tuple[ConnectionSite, ...]:
-    """List the sites in the given stages: each replaced convolution and each block (appendix A.1).
-
-    Raises:
-        StudentError: the student has no such stage.
-    """
-    replaced = {entry.name for entry in report.replaced}
-    sites: dict[str, ConnectionSite] = {}
-    for number in sorted(stages):
-        for block in report.structure.stage(number).blocks:
-            for conv in block.convolutions:
-                if conv.name in replaced:
-                    sites[conv.name] = _site(conv, "convolution", number)
-            # Where a convolution is a block of its own, both are one place.
-            sites.setdefault(block.name, _site(block.output, "block", number))
-    return tuple(sites.values())
 
 
 class FeatureConnections(nn.Module):
@@ -80,6 +41,10 @@ class FeatureConnections(nn.Module):
         self._fresh = frozenset(site.name for site in self.sites if site.place == "convolution")
         self.transforms = nn.ModuleDict({module_key(site.name): _transform(site.channels, kind) for site in self.sites})
 
+    def gather(self, features: FeatureQueues) -> FeatureQueues:
+        """Turn the student's features of one forward into what each site of the teacher receives: here, the same."""
+        return features
+
     def forward(self, name: str, teacher_feature: Tensor, student_feature: Tensor) -> Tensor:
         """Return the teacher's new feature at the site `name`; all three are (N, C, H, W)."""
         transform = self.transforms[module_key(name)]
@@ -100,12 +65,6 @@ def _is_plain(*tensors: Tensor) -> bool:
     """Whether they have one dtype and nothing, such as autocast, is to change it."""
     device = tensors[0].device.type
     return len({tensor.dtype for tensor in tensors}) == 1 and not torch.is_autocast_enabled(device)
-
-
-def _site(feature: FeatureMap, place: Place, stage: int) -> ConnectionSite:
-    return ConnectionSite(
-        name=feature.name, place=place, stage=stage, channels=feature.channels, overwritten=feature.overwritten
-    )
 
 
 def module_key(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill.outputs import feature_in
+from ecd_deploy.distill.feature_maps import feature_in
 from ecd_deploy.distill.randomness import check_masks
 from ecd_deploy.errors import StudentError
 

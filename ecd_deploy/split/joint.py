@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ecd_deploy.distill.outputs import TrainingOutputs
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split.inventory import named_tensors
 from ecd_deploy.split.storages import saved_storages
@@ -28,9 +29,9 @@ def joint_logits(model: TrainingModel, images: Tensor) -> Tensor:
         outputs = model(images)
     except Exception as error:
         raise SplitError(f"the joint forward fails on images {tuple(images.shape)}: {error}") from error
-    if not isinstance(outputs, tuple) or not outputs:
-        raise SplitError(f"the joint forward returns {type(outputs).__name__}, expected a tuple of logits")
-    return _checked_logits(outputs[0], images, "the joint forward")
+    if not isinstance(outputs, TrainingOutputs):
+        raise SplitError(f"the joint forward returns {type(outputs).__name__}, expected TrainingOutputs")
+    return _checked_logits(outputs.student, images, "the joint forward")
 
 
 def student_logits(student: nn.Module, images: Tensor) -> Tensor:

@@ -9,6 +9,14 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class HeadTop1(_Frozen):
+    """Top-1 as fractions of the images; None where there is no such head."""
+
+    student: float
+    teacher: float | None = None
+    ensemble: float | None = None
+
+
 class EpochScore(_Frozen):
     """Accuracy on the validation split after an epoch, as fractions; None throughout if there is no such split.
 

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import SGD
 
 from ecd_deploy.data import Batches, DataSplits
@@ -19,15 +21,16 @@ from ecd_deploy.errors import TrainingError
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
 from ecd_deploy.training.checkpoint import CheckpointStore
-from ecd_deploy.training.evaluation import top1
+from ecd_deploy.training.cuda_graph import graphed
+from ecd_deploy.training.evaluation import moved_if_they_fit, top1
 from ecd_deploy.training.losses import EpochLosses, MeanLosses
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.optimizer import momentum_of
 from ecd_deploy.training.progress import TrainingProgress
 from ecd_deploy.training.schedule import learning_rate
-from ecd_deploy.training.scores import EpochRecord, best_score
+from ecd_deploy.training.scores import EpochRecord, HeadTop1, best_score
 from ecd_deploy.training.state import Checkpoint, CheckpointState, RunningEpoch, TrainingIdentity
-from ecd_deploy.training.step import train_step
+from ecd_deploy.training.step import StepWork, train_step
 from ecd_deploy.training.stopping import StopRequest, stopped
 
 # What the processes agree on between two steps; a higher number is the number of the signal that asked to stop.
@@ -78,9 +81,22 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._saved = time.monotonic()
+        self._unsaved_best: Checkpoint | None = None
+        self._losses = EpochLosses(self.accelerator)
+        work = StepWork(
+            model=self.wrapped,
+            optimizer=self.wrapped_optimizer,
+            accelerator=self.accelerator,
+            objective=build_objective(self.recipe.method, label_smoothing=self.recipe.train.label_smoothing),
+            losses=self._losses,
+            parts=self.recipe.train.gradient_accumulation,
+        )
+        self._work = graphed(work, self.recipe)
+        validation = self.data.validation
+        self._validation = None if validation is None else moved_if_they_fit(validation, self.accelerator.device)
 
     def run_epoch(self) -> None:
-        """Do what is left of the next epoch's steps, evaluate, and leave its record and its checkpoint.
+        """Do what is left of the next epoch's steps, evaluate, and leave its record and, if it is due, its checkpoint.
 
         Raises:
             TrainingError: the loss or a weight is not finite; the last good checkpoint is kept.
@@ -99,37 +115,34 @@ class Trainer:
         self.history = (*self.history, record)
         if self.log is not None:
             self.log.append(record)
-        self._save(None)
+        is_saved = self._save_epoch()
         self.progress.finish_epoch(record)
         if signal_number := highest(self.stop.signal_number, self.accelerator):
+            if not is_saved:
+                self._save(None)
             raise stopped(signal_number, self.step, self._all_steps())
 
-    def _evaluate(self) -> tuple[float, ...]:
-        """Top-1 of each head on the validation split, the student's first; empty if there is none."""
-        if self.data.validation is None:
-            return ()
+    def _evaluate(self) -> HeadTop1 | None:
+        """Top-1 of each head on the validation split; None if there is none."""
+        if self._validation is None:
+            return None
         evaluated = self.model if self.recipe.train.teacher_accuracy else PlainModel(self.model.student)
         return top1(
-            evaluated, self.data.validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
+            evaluated, self._validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
         )
 
     def _train(self, epoch: int, before: RunningEpoch | None, started: float) -> EpochLosses:
         self.wrapped.train()
         steps = len(self.batches)
-        objective = build_objective(self.recipe.method, label_smoothing=self.recipe.train.label_smoothing)
-        losses = EpochLosses(
-            epoch,
-            self.accelerator,
-            before=before.losses if before else (),
-        )
+        losses = self._losses
+        losses.begin_epoch(epoch, before.losses if before else ())
         for batch in self.batches.epoch(epoch, first_step=self.step - (epoch - 1) * steps):
             train_step(
-                self.wrapped,
+                self._work,
                 self.wrapped_optimizer,
                 self.accelerator,
                 batch,
                 self.recipe,
-                objective,
                 losses,
                 step=self.step,
                 steps_per_epoch=steps,
@@ -155,31 +168,55 @@ class Trainer:
         is_due |= 0 < config.checkpoint_minutes * 60 <= time.monotonic() - self._saved
         return highest(self.stop.signal_number or (_SAVE if is_due else _GO_ON), self.accelerator)
 
+    def _save_epoch(self) -> bool:
+        """Save the end of an epoch if it is due, or else keep it in memory if it is the best; whether it was saved."""
+        is_last = len(self.history) == self.recipe.train.epochs
+        is_due = is_last or time.monotonic() - self._saved >= _seconds_between_saves(self.accelerator.device)
+        if highest(_SAVE if is_due else _GO_ON, self.accelerator) == _SAVE:
+            self._save(None)
+            return True
+        best = best_score(self.history)
+        if self.accelerator.is_main_process and best is not None and best.step == self.step:
+            now = self._checkpoint(None)
+            self._unsaved_best = Checkpoint(now.state, _copied(now.weights), _copied(now.momentum))
+        return False
+
     def _save(self, running: RunningEpoch | None) -> None:
         if self.accelerator.is_main_process:
-            state = CheckpointState(
-                training=self.identity,
-                step=self.step,
-                history=self.history,
-                best=best_score(self.history),
-                running=running,
-                scaler=scaler_state(self.accelerator),
-            )
-            self.store.save(Checkpoint(state, self.model.state_dict(), momentum_of(self.model, self.optimizer)))
+            checkpoint = self._checkpoint(running)
+            unsaved, self._unsaved_best = self._unsaved_best, None
+            # what this one calls the best must be there as well, unless it is that itself
+            if unsaved is not None and unsaved.state.best == checkpoint.state.best and unsaved.state.step != self.step:
+                self.store.save(unsaved)
+            self.store.save(checkpoint)
         self.accelerator.wait_for_everyone()
         self._saved = time.monotonic()
 
+    def _checkpoint(self, running: RunningEpoch | None) -> Checkpoint:
+        state = CheckpointState(
+            training=self.identity,
+            step=self.step,
+            history=self.history,
+            best=best_score(self.history),
+            running=running,
+            scaler=scaler_state(self.accelerator),
+        )
+        return Checkpoint(state, self.model.state_dict(), momentum_of(self.model, self.optimizer))
+
     def _require_finite(self) -> None:
-        for name, tensor in self.model.state_dict().items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        tensors = {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
+        # one number for all of them: the host waits for an accelerator at each that it reads
+        if bool(get_total_norm(list(tensors.values()), norm_type=1.0).isfinite()):
+            return
+        for name, tensor in tensors.items():
+            if not bool(torch.isfinite(tensor).all()):
                 epoch = len(self.history) + 1
                 raise TrainingError(
                     f"{name} is not finite after step {self.step} (epoch {epoch}); the last checkpoint before it is "
                     "kept. Lower train.learning_rate or add train.warmup_epochs"
                 )
 
-    def _record(self, epoch: int, losses: MeanLosses, accuracies: tuple[float, ...], seconds: float) -> EpochRecord:
-        student_top1, teacher_top1, ensemble_top1, *_ = (*accuracies, None, None, None)
+    def _record(self, epoch: int, losses: MeanLosses, top1: HeadTop1 | None, seconds: float) -> EpochRecord:
         return EpochRecord(
             epoch=epoch,
             step=self.step,
@@ -191,12 +228,21 @@ class Trainer:
             features_loss=losses.features,
             branches_loss=losses.branches,
             pretrained_loss=losses.pretrained,
-            validation_top1=student_top1,
-            teacher_validation_top1=teacher_top1,
-            ensemble_validation_top1=ensemble_top1,
+            validation_top1=None if top1 is None else top1.student,
+            teacher_validation_top1=None if top1 is None else top1.teacher,
+            ensemble_validation_top1=None if top1 is None else top1.ensemble,
             learning_rate=learning_rate(self.step - 1, self.recipe.train, len(self.batches)),
             seconds=seconds,
         )
 
     def _all_steps(self) -> int:
         return self.recipe.train.epochs * len(self.batches)
+
+
+def _seconds_between_saves(device: torch.device) -> float:
+    """From a save to one at a later epoch's end; on a GPU an epoch can be as short as writing its checkpoint."""
+    return 0.0 if device.type == "cpu" else 30.0
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

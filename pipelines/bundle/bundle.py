@@ -146,8 +146,8 @@ def find_artefact(directory: RunDirectory, format_name: str) -> tuple[Artefact, 
         GateFailed: its logits were found to be others than the student's.
         ArtefactError: it was exported again after it was validated.
     """
-    artefacts = directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export").artefacts
-    validation = directory.read_json(VALIDATION_NAME, Validation, made_by="validate")
+    artefacts = directory.read_json(ARTEFACTS_NAME, ArtefactList).artefacts
+    validation = directory.read_json(VALIDATION_NAME, Validation)
     config = directory.recipe.export
     fitting = [entry.format for entry in artefacts if exporter_for(entry.format, config).runtime == "onnxruntime"]
     if format_name not in fitting:

@@ -68,11 +68,11 @@ def read_evidence(directory: RunDirectory) -> Evidence:
         ArtefactError: a file was changed.
     """
     return Evidence(
-        validation=directory.read_json(VALIDATION_NAME, Validation, made_by="validate"),
-        profile=directory.read_json(PROFILE_NAME, Profile, made_by="profile"),
+        validation=directory.read_json(VALIDATION_NAME, Validation),
+        profile=directory.read_json(PROFILE_NAME, Profile),
         artefacts=read_artefacts(directory),
-        audit=directory.read_json(AUDIT_NAME, AuditReport, made_by="export"),
-        proof=directory.read_json(SPLIT_NAME, SplitProof, made_by="split"),
+        audit=directory.read_json(AUDIT_NAME, AuditReport),
+        proof=directory.read_json(SPLIT_NAME, SplitProof),
     )
 
 

@@ -66,4 +66,4 @@ def read_artefacts(directory: RunDirectory) -> ArtefactList:
         RunDirectoryError: nothing was exported yet.
         ArtefactError: the file was changed.
     """
-    return directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export")
+    return directory.read_json(ARTEFACTS_NAME, ArtefactList)

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from ecd_deploy.errors import ArtefactError, DigestError
 from ecd_deploy.files import is_partial, sha256_bytes, sha256_file, write_atomic
-from ecd_deploy.pipelines.record.names import MANIFEST_NAME
+from ecd_deploy.pipelines.record.names import MANIFEST_NAME, ORIGINS
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or path.as_posix() != name:
+        raise ValueError(f"{name!r} is no path below the run directory")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A file whose source was made anew after it."""
+
+    file: str
+    source: str
 
 
 class FileEntry(BaseModel):
@@ -19,7 +39,7 @@ class FileEntry(BaseModel):
     sha256: str
     bytes: int
     parents: dict[str, str] = {}
-    """SHA-256 of what it was made from, by name: a file of this run, or "student" for the proved tensors."""
+    """SHA-256 of what it was made from, by name: files of this run, and "student" for the proved tensors."""
 
 
 class Manifest(BaseModel):
@@ -30,12 +50,12 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: Literal[2] = 2
     recipe_digest: str
     data_digest: str | None = None
     versions: dict[str, str] = {}
     """Of the packages that made the run."""
-    files: dict[str, FileEntry] = {}
+    files: dict[FileName, FileEntry] = {}
     digest: str = ""
     """SHA-256 of the file's text with this left empty; written by `write_manifest`."""
 
@@ -48,6 +68,16 @@ class Manifest(BaseModel):
         if name not in self.files:
             raise DigestError(f"{name} is not recorded in {MANIFEST_NAME}: it was not written by this run")
         return self.files[name]
+
+    def stale(self, name: str) -> Stale | None:
+        """Return the first link that does not hold on the way from a file back to its sources; None if all do."""
+        for source in ORIGINS[name].made_from:
+            if source in ORIGINS and source in self.files and (found := self.stale(source)):
+                return found
+            now = self.files[source].sha256 if source in self.files else None
+            if now != self.entry(name).parents.get(source):
+                return Stale(name, source)
+        return None
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -64,7 +94,13 @@ def read_manifest(root: Path) -> Manifest:
     except OSError as error:
         raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
-        raise ArtefactError(f"{path} is not a manifest: {error.error_count()} fields are wrong") from error
+        detail = error.errors()[0]
+        if detail["loc"] == ("schema_version",):
+            raise ArtefactError(
+                f"{path} has schema version {detail['input']!r}, and this version of ecd-deploy reads 2: open it with "
+                "the version that wrote it"
+            ) from error
+        raise ArtefactError(f"{path} is not a manifest: {detail['msg']}") from error
     if data != _sealed(manifest):
         raise DigestError(f"{path} was changed: its own digest does not match")
     return manifest

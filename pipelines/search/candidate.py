@@ -192,7 +192,7 @@ def train_candidate(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | 
         words = (folder / "run.log").read_text(errors="replace").strip().splitlines()[-1:]
         raise TrainingError(f"{cost.student} ended with {child.returncode}: {' '.join(words)}; see {folder}/run.log")
     with open_run(root) as directory:
-        report = directory.read_json(GATE_NAME, GateReport, made_by="gate")
+        report = directory.read_json(GATE_NAME, GateReport)
     return _decided(cost, report, epochs)
 
 
