@@ -43,8 +43,8 @@ def test_the_steps_leave_files_of_these_names() -> None:
     left = {name.rstrip("/") for row in rows for name in re.findall(r"`([^`]+)`", row)}
     assert len(rows) == 8
     assert left <= RUN_FILES
-    # Those that a run does not leave: the lock, the signature, and the profiles of devices.
-    assert RUN_FILES - left == {".lock", "MANIFEST.sig", "profiles", "environment.json"}
+    # Those that no step leaves: the lock, the signature, what a study notes of an arm, and the profiles of devices.
+    assert RUN_FILES - left == {".lock", "MANIFEST.sig", "arm.json", "environment.json", "profiles"}
 
 
 def test_the_map_has_every_folder() -> None:
