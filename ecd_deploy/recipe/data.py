@@ -47,7 +47,7 @@ class DataConfig(Section):
         description="Where decoded images of imagefolder are kept. Default: ecd-deploy in the user's cache folder.",
     )
     skip_bad: bool = Field(
-        default=False, description="Leave images of imagefolder out that cannot be used; they are counted and listed."
+        default=False, description="Leave out images of imagefolder that cannot be read; they are counted and listed."
     )
     crop_padding: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Pixels of zero padding before a random crop of the original size; 0 disables it."

@@ -181,7 +181,7 @@ def train_candidate(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | 
     if child.returncode == Terminated.exit_code and reason is not None:
         return Candidate(cost=cost, state=State.HOPELESS, reason=reason, epochs=epochs)
     if child.returncode in (Interrupted.exit_code, Terminated.exit_code):
-        raise Interrupted(f"the training of {cost.student} was stopped; continue it with --resume")
+        raise Interrupted(f"the training of {cost.student} was stopped; resume it with --resume")
     if child.returncode not in _FINISHED:
         words = (folder / "run.log").read_text(errors="replace").strip().splitlines()[-1:]
         raise TrainingError(f"{cost.student} ended with {child.returncode}: {' '.join(words)}; see {folder}/run.log")

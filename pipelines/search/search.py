@@ -75,7 +75,7 @@ def search(
         raise RunDirectoryError(f"{out} is not empty; add --resume to continue the search in it, or choose another")
     if rule is not None and not has_validation(recipe.data):
         # not refused: the rule only saves time, and is on unless it is switched off
-        console.print("no training is given up early: data.validation_fraction is 0, so none is measured by epoch")
+        console.print("no training is given up early: data.validation_fraction is 0, so there is no validation top-1")
         rule = None
     data = load_run_data(recipe)
     recipes = {name: recipe_of(recipe, name) for name in students}
@@ -96,7 +96,7 @@ def _cost(recipe: Recipe, folder: Path, measure: Callable[[Recipe], Cost], conso
     known = _read(folder / _COST_NAME, Cost)
     if known is not None:
         if known.recipe_digest != recipe.digest():
-            raise RunDirectoryError(f"{folder} is of another recipe or gate; choose another --out")
+            raise RunDirectoryError(f"{folder} belongs to another recipe or gate; choose another --out")
         # What a busy host could not decide is measured again.
         if all(check.verdict is not Verdict.INCONCLUSIVE for check in known.checks):
             return known

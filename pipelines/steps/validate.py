@@ -59,7 +59,7 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
         ArtefactError: an artefact was changed, belongs to another student or does not run.
     """
     if exported.student_digest != student.proof.student_digest:
-        raise ArtefactError("the student was split anew after `export`: run `export` again")
+        raise ArtefactError("the student was split again after `export`: run `export` again")
     reference = predict(torch_predictor(student.module), _batches(data.test, data))
     fp32 = directory.read(exported.find("onnx").file)
     measured = _Measured(directory, student, data, reference, fp32)

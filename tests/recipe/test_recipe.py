@@ -81,7 +81,7 @@ def test_missing_key_is_named() -> None:
 
 
 def test_unknown_recipe_lists_the_built_in_ones() -> None:
-    with pytest.raises(RecipeError, match=r"did you mean 'digits'.*built in are cifar100-resnet20, digits"):
+    with pytest.raises(RecipeError, match=r"did you mean 'digits'.*built-in names are cifar100-resnet20, digits"):
         load_recipe("digit")
 
 
