@@ -44,6 +44,7 @@ def method(name: str, losses: tuple[str, ...], **fields: object) -> MethodConfig
     return MethodConfig.model_validate({"name": name, "kernels": 2, "pretrained": pretrained})
 
 
+@pytest.mark.needs("torchdistill")
 def test_a_step_trains_all_but_the_teacher_which_stays_as_it_was() -> None:
     model = make()
     before = copy.deepcopy(model.pretrained.state_dict())
@@ -70,6 +71,7 @@ def test_factors_are_table_11_s_or_the_given_ones() -> None:
     assert values[1] - values[0] == pytest.approx(values[2], rel=1e-4)
 
 
+@pytest.mark.needs("torchdistill")
 @pytest.mark.parametrize("name", ["ecd", "joint"])
 def test_what_comes_beside_it_is_computed_as_without(name: str) -> None:
     model = make(name, ("crd", "kd"))
@@ -83,6 +85,7 @@ def test_what_comes_beside_it_is_computed_as_without(name: str) -> None:
     assert all(torch.equal(*pair) for pair in zip(plain.eval()(IMAGES), model.eval()(IMAGES), strict=True))
 
 
+@pytest.mark.needs("torchdistill")
 def test_in_evaluation_the_teacher_is_the_second_head() -> None:
     model = make().eval()
     student, teacher = model(IMAGES)
@@ -90,6 +93,7 @@ def test_in_evaluation_the_teacher_is_the_second_head() -> None:
     torch.testing.assert_close(teacher, model.pretrained.network(IMAGES))
 
 
+@pytest.mark.needs("torchdistill")
 @pytest.mark.parametrize(
     ("name", "losses"), [("distil", ("crd", "vid")), pytest.param("ecd", ALL, marks=pytest.mark.slow)]
 )
@@ -155,6 +159,7 @@ def densenet() -> DistilledModel:
     return model.train()
 
 
+@pytest.mark.needs("torchdistill")
 def test_all_losses_compare_networks_whose_blocks_get_lists(densenet: DistilledModel) -> None:
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.autograd.backward(densenet(images, torch.arange(8))[-1])
@@ -162,6 +167,7 @@ def test_all_losses_compare_networks_whose_blocks_get_lists(densenet: DistilledM
     assert missing == set()
 
 
+@pytest.mark.needs("torchdistill")
 def test_the_feature_of_a_list_is_what_the_block_before_gave(densenet: DistilledModel) -> None:
     network = densenet.student
     reader = KnowledgeReader(network, torch.randn(2, 3, 32, 32))
@@ -202,6 +208,7 @@ class Unusual(nn.Module):
         return logits
 
 
+@pytest.mark.needs("torchdistill")
 def test_only_fsp_needs_what_blocks_get() -> None:
     trained = TrainedTeacher(Unusual(), LABELS)
     others = tuple(loss for loss in ALL if loss != "fsp")
