@@ -33,7 +33,7 @@ test-oldest: python3.11 ## Run the tests with the oldest versions that pyproject
 	$(MAKE) VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt test
 
 test-extras: install-dev ## Install the extra formats' packages, and test those formats
-	$(BIN)/python -m pip install --quiet --editable '.[executorch,openvino]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[executorch,openvino]'
 	$(BIN)/python -m pytest tests/exporters/test_executorch_file.py tests/exporters/test_openvino_file.py
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
@@ -108,7 +108,7 @@ $(INSTALLED_DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 constraints: python3.11 ## Write the newest versions to constraints.txt, from a fresh environment that is then removed
 	$(PYTHON) -m venv --clear .venv-fresh
 	.venv-fresh/bin/python -m pip install --editable '.[dev]'
-	.venv-fresh/bin/python -m pip freeze --exclude-editable > .venv-fresh/frozen
+	.venv-fresh/bin/python -m pip freeze --all --exclude pip --exclude-editable > .venv-fresh/frozen
 	{ echo '# What CI tests, on the Python that each line names. Made by `make constraints`.'; \
 	  sed -E '/^(nvidia|cuda)-/d; s/$$/ ; python_version == "3.11"/' .venv-fresh/frozen; } > constraints.txt
 	rm -rf .venv-fresh
