@@ -29,7 +29,7 @@ INSTALLED = {**OFFERED, **ranges(EXTRAS["dev"])}
 
 def pins(name: str) -> dict[str, Version]:
     """The version of each package in a file of constraints; a line that is no exact version is an error."""
-    found = {}
+    found: dict[str, Version] = {}
     for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
