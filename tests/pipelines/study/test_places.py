@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
-from submitit import SlurmJob
 
 from ecd_deploy.cli import cli
 from ecd_deploy.errors import TrainingError, UsageError
@@ -21,6 +20,7 @@ from ecd_deploy.pipelines.study.runner import _settle, compare
 from ecd_deploy.pipelines.study.slurm import Jobs, parse_settings
 from ecd_deploy.pipelines.study.study import Arm, Study, recipe_of, run_directory
 
+SlurmJob = pytest.importorskip("submitit", reason="needs submitit, which is not installed").SlurmJob
 BAD = Arm(name="bad", set=("method.stages=[7]",))
 
 

@@ -132,6 +132,7 @@ def make_key(folder: Path, name: str) -> tuple[Path, Path]:
     return private, public
 
 
+@pytest.mark.needs("model_signing")
 def test_a_signature_holds_until_a_file_changes(run_copy: Path, tmp_path: Path) -> None:
     private, public = make_key(tmp_path, "own")
     _, other = make_key(tmp_path, "other")
@@ -197,6 +198,7 @@ def make_certificate(folder: Path, name: str, by: tuple[Path, Path], usage: str)
     return private, certificate
 
 
+@pytest.mark.needs("model_signing")
 def test_a_certificate_signs_and_its_authority_verifies(run_copy: Path, tmp_path: Path) -> None:
     authority, stranger = make_authority(tmp_path, "authority"), make_authority(tmp_path, "stranger")
     key, certificate = make_certificate(tmp_path, "signer", authority, "digitalSignature")
@@ -211,6 +213,7 @@ def test_a_certificate_signs_and_its_authority_verifies(run_copy: Path, tmp_path
         check_signature(run_copy, chain=[authority[1]])
 
 
+@pytest.mark.needs("model_signing")
 def test_a_certificate_by_way_of_another_authority_verifies_against_the_root(run_copy: Path, tmp_path: Path) -> None:
     root = make_authority(tmp_path, "root")
     between = make_certificate(tmp_path, "between", root, "keyCertSign")
@@ -222,6 +225,7 @@ def test_a_certificate_by_way_of_another_authority_verifies_against_the_root(run
         check_signature(run_copy, chain=[root[1]])
 
 
+@pytest.mark.needs("model_signing")
 def test_a_certificate_that_may_not_sign_or_is_of_another_key_is_refused(run_copy: Path, tmp_path: Path) -> None:
     authority = make_authority(tmp_path, "authority")
     key, certificate = make_certificate(tmp_path, "reader", authority, "keyAgreement")
@@ -232,6 +236,7 @@ def test_a_certificate_that_may_not_sign_or_is_of_another_key_is_refused(run_cop
         sign(run_copy, authority[0], certificate)
 
 
+@pytest.mark.needs("model_signing")
 def test_what_is_no_key_is_refused(run_copy: Path) -> None:
     with pytest.raises(UsageError, match="cannot sign with"):
         sign(run_copy, run_copy / "recipe.toml")
