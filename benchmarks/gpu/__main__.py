@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 
-from ecd_deploy.errors import EcdDeployError
+from benchmarks.gpu.parts import PartName, Precision
+from ecd_deploy.errors import EcdDeployError, UsageError
+
+PARTS: tuple[PartName, ...] = get_args(PartName)
 
 
 @click.group(help=__doc__)
@@ -47,6 +51,34 @@ def verify_command(data: Path) -> None:
     manifest = verify(data)
     for part in manifest.parts:
         click.echo(f"{part.archive}: {part.images} {part.split} images, SHA-256 {part.sha256}")
+
+
+@main.command("check")
+@click.option("--parts", default=",".join(PARTS), show_default=True, help="Which parts, separated by commas.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=600.0, show_default=True, help="For all parts.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for a JSON file of each part.")
+@click.option("--data", type=click.Path(path_type=Path), default=Path(".gpu"), show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["no", "bf16"]), default="no", show_default=True, help="Of the evidence."
+)
+@click.option("--tiny", is_flag=True, help="Rehearse every part with minute sizes, on the CPU if there is no GPU.")
+def check_command(parts: str, seconds: float, out: Path, data: Path, precision: Precision, tiny: bool) -> None:
+    """Check and measure on a GPU; ends with 1 if a part failed."""
+    from benchmarks.gpu.check import CheckOptions, check
+
+    chosen = [part for part in PARTS if part in parts.split(",")]
+    if unknown := sorted(set(parts.split(",")) - set(PARTS)):
+        raise UsageError(f"--parts: there is no part {', '.join(unknown)}; choices are {', '.join(PARTS)}")
+    records = check(CheckOptions(parts=chosen, seconds=seconds, out=out, data=data, tiny=tiny, precision=precision))
+    for record in records:
+        verdict = "FAILED" if record.faults else "passed"
+        click.echo(f"{record.part:12} {verdict}  {record.seconds:6.1f} of {record.budget_seconds:.0f} s")
+        for line in () if record.findings is None else record.findings.summary():
+            click.echo(f"    {line}")
+        for fault in record.faults:
+            click.echo(f"    FAILED: {fault}")
+    if any(record.faults for record in records):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,126 @@
+"""Runs the parts one after another, each within its share of the seconds; a fault of one does not end the others."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.gpu.correctness import check_correctness
+from benchmarks.gpu.engine import check_engine
+from benchmarks.gpu.evidence import gather_few, gather_full
+from benchmarks.gpu.parts import Findings, PartName, PartRecord, PartRun, Precision, describe_machine, write_record
+from benchmarks.gpu.speed import measure_speed
+from ecd_deploy.errors import UsageError
+
+Work = Callable[[PartRun], Findings]
+
+WORK: Mapping[PartName, Work] = {
+    "correctness": check_correctness,
+    "engine": check_engine,
+    "speed": measure_speed,
+    "few": gather_few,
+    "full": gather_full,
+}
+"""In the order in which they are done."""
+
+NOMINAL_SECONDS: Mapping[PartName, float] = {"correctness": 30, "engine": 70, "speed": 50, "few": 300, "full": 450}
+"""What a part is meant to take. `full` takes what is left; the others get no more, and all get less where it is short."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What to check.
+
+    Attributes:
+        parts: which.
+        seconds: for all of them together.
+        out: gets a file of each part.
+        data: the folder of packed images; read by `few` and `full` alone.
+        tiny: rehearse with minute sizes, on the CPU where there is no GPU.
+        precision: that the evidence is trained in.
+    """
+
+    parts: Sequence[PartName]
+    seconds: float
+    out: Path
+    data: Path
+    tiny: bool = False
+    precision: Precision = "no"
+
+
+def check(options: CheckOptions, work: Mapping[PartName, Work] = WORK) -> list[PartRecord]:
+    """Do the parts and write a file for each.
+
+    Args:
+        options: what to check.
+        work: what does each part.
+
+    Raises:
+        UsageError: there is no GPU, and this is no rehearsal.
+        ArtefactError: `out` cannot be written.
+    """
+    if not torch.cuda.is_available() and not options.tiny:
+        raise UsageError("there is no GPU that torch can use; --tiny rehearses every part on the CPU")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    until = time.monotonic() + options.seconds
+    parts = [part for part in work if part in options.parts]
+    records = []
+    for number, part in enumerate(parts):
+        budget = share(part, parts[number + 1 :], until - time.monotonic())
+        records.append(_run(part, work[part], budget, device, options))
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return records
+
+
+def share(part: PartName, later: Sequence[PartName], seconds: float) -> float:
+    """A part's seconds, of those that are left for it and the later ones."""
+    nominal = NOMINAL_SECONDS[part]
+    fair = seconds * nominal / (nominal + sum(NOMINAL_SECONDS[name] for name in later))
+    return max(0.0, fair if part == "full" else min(fair, nominal))
+
+
+def _run(part: PartName, work: Work, budget: float, device: torch.device, options: CheckOptions) -> PartRecord:
+    started = time.monotonic()
+    machine = describe_machine(device)
+    known: Findings | None = None
+
+    def keep(findings: Findings) -> None:
+        nonlocal known
+        known = findings
+        write(finished=False, error=None)
+
+    def write(*, finished: bool, error: str | None) -> PartRecord:
+        record = PartRecord(
+            part=part,
+            tiny=options.tiny,
+            finished=finished,
+            budget_seconds=round(budget, 1),
+            seconds=round(time.monotonic() - started, 1),
+            error=error,
+            findings=known,
+            machine=machine,
+        )
+        write_record(options.out, record)
+        return record
+
+    run = PartRun(
+        device=device,
+        tiny=options.tiny,
+        seconds=budget,
+        data=options.data,
+        precision=options.precision,
+        keep=keep,
+    )
+    try:
+        known = work(run)
+    except Exception:  # noqa: BLE001 (whatever fails is recorded, and the other parts go on)
+        return write(finished=True, error=traceback.format_exc())
+    return write(finished=True, error=None)
