@@ -53,6 +53,11 @@ class TrainConfig(Section):
         default=1, description="Parts into which a batch is cut, to bound memory; BN sees the parts."
     )
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    cuda_graph: Literal["auto", "never"] = Field(
+        default="auto",
+        description="Whether a training step on a GPU is recorded as a CUDA graph and then launched as a whole. With "
+        "auto it is, unless something in it cannot be recorded; the log then says what.",
+    )
     threads: PositiveInt | None = Field(default=None, description="CPU threads of torch; default: all cores.")
     channels_last: bool = Field(
         default=True,

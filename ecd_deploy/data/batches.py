@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -12,6 +13,11 @@ from torch import Tensor
 from ecd_deploy.data.augment import augment
 from ecd_deploy.data.images import ImageSet, Normalisation
 from ecd_deploy.data.plan import LEAST_SHARE, StepPlan
+
+AUGMENTED_BYTES = 256 * 2**20
+"""Bound of the memory that an accelerator augments images in at one time (those of one step at least)."""
+
+_INDEX_BYTES = 24  # a pixel, for the places that `augment` gathers from: three int64
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,9 @@ class TrainBatches:
         process_index: of this process.
         process_count: over which each step is spread.
         device: where the images are kept and augmented.
+        augmented_bytes: bound of the memory to augment the images of several steps in at once. By default a CPU
+            augments step by step; an accelerator, for which the number of operations counts and not their size, does
+            so in `AUGMENTED_BYTES`. The images are the same.
 
     Raises:
         DataError: there are too few images for a single step.
@@ -91,6 +100,7 @@ class TrainBatches:
         process_index: int = 0,
         process_count: int = 1,
         device: torch.device | None = None,
+        augmented_bytes: int | None = None,
     ) -> None:
         self._images = images.images.to(device)
         self._labels = images.labels.to(device)
@@ -105,19 +115,28 @@ class TrainBatches:
             process_index=process_index,
             process_count=process_count,
         )
+        if augmented_bytes is None:
+            augmented_bytes = 0 if self._images.device.type == "cpu" else AUGMENTED_BYTES
+        image_bytes = self._images[0].numel() + _INDEX_BYTES * self._images[0, 0].numel()
+        self._steps_at_once = max(1, augmented_bytes // (image_bytes * batch_size))
 
     def __len__(self) -> int:
         return len(self._plan)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the epoch's steps, from the one numbered `first_step` (from 0) on; epochs count from 1."""
-        for indices, step_images in self._plan.shares(epoch, first_step, self._labels.device):
-            yield self._batch(epoch, indices, step_images)
+        shares = self._plan.shares(epoch, first_step, self._labels.device)
+        while steps := list(islice(shares, self._steps_at_once)):
+            images = self._augmented(epoch, [indices for indices, _ in steps])
+            for (indices, step_images), pixels in zip(steps, images, strict=True):
+                yield Batch(self._normalisation.apply(pixels), self._labels[indices], indices, step_images)
 
     def close(self) -> None:
         """Nothing works in the background."""
 
-    def _batch(self, epoch: int, indices: Tensor, step_images: int) -> Batch:
+    def _augmented(self, epoch: int, steps: list[Tensor]) -> tuple[Tensor, ...]:
+        """The images of some steps, given each one's indices."""
+        indices = steps[0] if len(steps) == 1 else torch.cat(steps)
         images = augment(
             self._images.index_select(0, indices),
             indices,
@@ -126,7 +145,7 @@ class TrainBatches:
             crop_padding=self._crop_padding,
             horizontal_flip=self._horizontal_flip,
         )
-        return Batch(self._normalisation.apply(images), self._labels[indices], indices, step_images)
+        return images.split([len(step) for step in steps])
 
 
 def eval_batches(
@@ -139,8 +158,10 @@ def eval_batches(
     device: torch.device | None = None,
 ) -> Iterator[Batch]:
     """Yield every image once, in order, without augmentation; with several processes, this one's share."""
-    every = torch.arange(len(images)).tensor_split(process_count)[process_index]
-    for start in range(0, len(every), batch_size):
-        indices = every[start : start + batch_size]
-        pixels, labels = images.images[indices], images.labels[indices].to(device)
-        yield Batch(normalisation.apply(pixels, device), labels, indices.to(device), len(indices))
+    own = torch.arange(len(images)).tensor_split(process_count)[process_index]
+    for part in own.split(batch_size) if len(own) else ():
+        # a slice: indices would have to be copied to where an accelerator holds the images
+        start, stop = int(part[0]), int(part[-1]) + 1
+        labels = images.labels[start:stop].to(device)
+        pixels = normalisation.apply(images.images[start:stop], device)
+        yield Batch(pixels, labels, torch.arange(start, stop, device=device), len(labels))

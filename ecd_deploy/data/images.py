@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -44,6 +45,10 @@ class ImageSet:
         """Return the images at `indices`, int64 (n,), copied."""
         return ImageSet(self.images[indices], self.labels[indices])
 
+    def to(self, device: torch.device) -> ImageSet:
+        """Return the same images on a device."""
+        return ImageSet(self.images.to(device), self.labels.to(device))
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -80,11 +85,14 @@ class Normalisation:
     def apply(self, images: Tensor, device: torch.device | None = None) -> Tensor:
         """Turn uint8 images (N, C, H, W) into float32 ones: (pixel / 255 - mean) / std."""
         pixels = images.to(device).to(torch.float32)
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1)
-            for values in (self.mean, self.std)
-        )
+        mean, std = (_by_channel(values, pixels.device) for values in (self.mean, self.std))
         return pixels.div_(255).sub_(mean).div_(std)
+
+
+@lru_cache(maxsize=16)
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Values as (1, C, 1, 1); kept, since each copy to an accelerator makes the host wait for it."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
 
 
 @dataclass(frozen=True)

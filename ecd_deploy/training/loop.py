@@ -75,7 +75,7 @@ def train(
         assign_weights(model, start.weights)
     step, history = (0, ()) if start is None else (start.state.step, start.state.history)
 
-    optimizer = build_optimizer(model, recipe.train)
+    optimizer = build_optimizer(model, recipe.train, accelerator.device)
     with (
         closing(batches),
         laid_out(model, recipe, data, accelerator),

@@ -4,29 +4,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import nn
+from torch import Tensor, nn
 
 from ecd_deploy.config import Recipe
 from ecd_deploy.data import Batch
 from ecd_deploy.data.draws import Purpose, stream_key
 from ecd_deploy.distill import Objective
 from ecd_deploy.training.losses import EpochLosses
+from ecd_deploy.training.optimizer import set_rate
 from ecd_deploy.training.schedule import learning_rate
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepWork:
+    """What the device does in a step, the same in every one: the numbers that change are in tensors, set before it.
+
+    Attributes:
+        model: as Accelerate prepared it.
+        optimizer: likewise.
+        accelerator: device and processes.
+        objective: what is minimised.
+        losses: adds up the losses.
+        parts: into which a batch is cut; gradients are added up.
+    """
+
+    model: nn.Module
+    optimizer: AcceleratedOptimizer
+    accelerator: Accelerator
+    objective: Objective
+    losses: EpochLosses
+    parts: int = 1
+
+    def __call__(self, batch: Batch) -> None:
+        """Compute the gradients and update; processes exchange gradients with the last part only."""
+        self.optimizer.zero_grad()
+        parts = batch.split(self.parts)
+        for part in parts:
+            with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.model):
+                arguments = (part.images, part.indices) if self.objective.pretrained else (part.images,)
+                terms = self.objective(self.model(*arguments), part.labels)
+                loss = terms.total
+                # gradients are averaged over processes: this makes the sum the mean over the step's images
+                self.accelerator.backward(loss * (len(part) * self.accelerator.num_processes / part.step_images))
+            self.losses.add(loss, terms, len(part))
+        self.optimizer.step()
+
+    def changed(self) -> list[Tensor]:
+        """Every tensor that a step changes in place: weights, buffers, momentum and sums of losses."""
+        momentum = (value for state in self.optimizer.state.values() for value in state.values())
+        return [
+            *(parameter.detach() for parameter in self.model.parameters()),
+            *self.model.buffers(),
+            *(value for value in momentum if isinstance(value, Tensor)),
+            *self.losses.tensors,
+        ]
+
+
 def train_step(
-    model: nn.Module,
+    work: Callable[[Batch], None],
     optimizer: AcceleratedOptimizer,
     accelerator: Accelerator,
     batch: Batch,
     recipe: Recipe,
-    objective: Objective,
     losses: EpochLosses,
     *,
     step: int,
@@ -34,33 +80,22 @@ def train_step(
 ) -> None:
     """Do the step after `step` others; everything random in it is a function of (seed, step, process).
 
+    Args:
+        work: the step's `StepWork`, or a graph of it.
+        optimizer: of the training.
+        accelerator: device and processes.
+        batch: images of the step on this process.
+        recipe: of the run.
+        losses: of the epoch.
+        step: optimiser steps done before.
+        steps_per_epoch: optimiser steps of an epoch.
+
     Raises:
         TrainingError: the loss is not finite.
     """
     # drawn anew for each step, so that dropout too is the same after a resume
     torch.manual_seed(stream_key(recipe.seed, Purpose.STEP, step, accelerator.process_index))
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, recipe.train, steps_per_epoch)
-    optimizer.zero_grad()
-    _backward(model, batch.split(recipe.train.gradient_accumulation), accelerator, objective, losses, step + 1)
+    set_rate(optimizer, learning_rate(step, recipe.train, steps_per_epoch))
+    losses.begin_step(step + 1, len(batch))
+    work(batch)
     losses.check(step + 1)
-    optimizer.step()
-
-
-def _backward(
-    model: nn.Module,
-    parts: Sequence[Batch],
-    accelerator: Accelerator,
-    objective: Objective,
-    losses: EpochLosses,
-    step: int,
-) -> None:
-    """Add up the gradients of the batch's parts; processes exchange them with the last part only."""
-    for part in parts:
-        with nullcontext() if part is parts[-1] else accelerator.no_sync(model):
-            arguments = (part.images, part.indices) if objective.pretrained else (part.images,)
-            terms = objective(model(*arguments), part.labels)
-            loss = terms.total
-            # gradients are averaged over processes: this makes the sum the mean over the step's images
-            accelerator.backward(loss * (len(part) * accelerator.num_processes / part.step_images))
-        losses.add(step, loss, terms, len(part))

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import SGD
 
 from ecd_deploy.config import Recipe
@@ -19,7 +21,8 @@ from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
 from ecd_deploy.training.checkpoint import CheckpointStore
-from ecd_deploy.training.evaluation import top1
+from ecd_deploy.training.cuda_graph import graphed
+from ecd_deploy.training.evaluation import held, top1
 from ecd_deploy.training.losses import EpochLosses, MeanLosses
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.optimizer import momentum_of
@@ -27,13 +30,14 @@ from ecd_deploy.training.progress import TrainingProgress
 from ecd_deploy.training.schedule import learning_rate
 from ecd_deploy.training.scores import EpochRecord, best_score
 from ecd_deploy.training.state import Checkpoint, CheckpointState, RunningEpoch, TrainingIdentity
-from ecd_deploy.training.step import train_step
+from ecd_deploy.training.step import StepWork, train_step
 from ecd_deploy.training.stopping import StopRequest, stopped
 
 # What the processes agree on between two steps; a higher number is the number of the signal that asked to stop.
 _GO_ON = 0
 _SAVE = 1
 _STEPS_BETWEEN_AGREEMENTS = 50  # each makes the host wait for the accelerator
+_SECONDS_BETWEEN_SAVES = 30.0  # an epoch on an accelerator can be as short as the writing of its checkpoint
 
 
 @dataclass
@@ -78,9 +82,22 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._saved = time.monotonic()
+        self._unsaved_best: Checkpoint | None = None
+        self._losses = EpochLosses(self.accelerator)
+        work = StepWork(
+            model=self.wrapped,
+            optimizer=self.wrapped_optimizer,
+            accelerator=self.accelerator,
+            objective=build_objective(self.recipe.method, label_smoothing=self.recipe.train.label_smoothing),
+            losses=self._losses,
+            parts=self.recipe.train.gradient_accumulation,
+        )
+        self._work = graphed(work, self.recipe)
+        validation = self.data.validation
+        self._validation = None if validation is None else held(validation, self.accelerator.device)
 
     def run_epoch(self) -> None:
-        """Do what is left of the next epoch's steps, evaluate, and leave its record and its checkpoint.
+        """Do what is left of the next epoch's steps, evaluate, and leave its record and, if it is due, its checkpoint.
 
         Raises:
             TrainingError: the loss or a weight is not finite; the last good checkpoint is kept.
@@ -99,37 +116,34 @@ class Trainer:
         self.history = (*self.history, record)
         if self.log is not None:
             self.log.append(record)
-        self._save(None)
+        is_saved = self._save_epoch()
         self.progress.finish_epoch(record)
         if signal_number := highest(self.stop.signal_number, self.accelerator):
+            if not is_saved:
+                self._save(None)
             raise stopped(signal_number, self.step, self._all_steps())
 
     def _evaluate(self) -> tuple[float, ...]:
         """Top-1 of each head on the validation split, the student's first; empty if there is none."""
-        if self.data.validation is None:
+        if self._validation is None:
             return ()
         evaluated = self.model if self.recipe.train.teacher_accuracy else PlainModel(self.model.student)
         return top1(
-            evaluated, self.data.validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
+            evaluated, self._validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
         )
 
     def _train(self, epoch: int, before: RunningEpoch | None, started: float) -> EpochLosses:
         self.wrapped.train()
         steps = len(self.batches)
-        objective = build_objective(self.recipe.method, label_smoothing=self.recipe.train.label_smoothing)
-        losses = EpochLosses(
-            epoch,
-            self.accelerator,
-            before=before.losses if before else (),
-        )
+        losses = self._losses
+        losses.begin_epoch(epoch, before.losses if before else ())
         for batch in self.batches.epoch(epoch, first_step=self.step - (epoch - 1) * steps):
             train_step(
-                self.wrapped,
+                self._work,
                 self.wrapped_optimizer,
                 self.accelerator,
                 batch,
                 self.recipe,
-                objective,
                 losses,
                 step=self.step,
                 steps_per_epoch=steps,
@@ -155,23 +169,51 @@ class Trainer:
         is_due |= 0 < config.checkpoint_minutes * 60 <= time.monotonic() - self._saved
         return highest(self.stop.signal_number or (_SAVE if is_due else _GO_ON), self.accelerator)
 
+    def _save_epoch(self) -> bool:
+        """Save the end of an epoch if it is due, or else keep it in memory if it is the best; whether it was saved."""
+        is_due = (
+            self.accelerator.device.type == "cpu"
+            or len(self.history) == self.recipe.train.epochs
+            or time.monotonic() - self._saved >= _SECONDS_BETWEEN_SAVES
+        )
+        if highest(_SAVE if is_due else _GO_ON, self.accelerator) == _SAVE:
+            self._save(None)
+            return True
+        best = best_score(self.history)
+        if self.accelerator.is_main_process and best is not None and best.step == self.step:
+            now = self._checkpoint(None)
+            self._unsaved_best = Checkpoint(now.state, _copied(now.weights), _copied(now.momentum))
+        return False
+
     def _save(self, running: RunningEpoch | None) -> None:
         if self.accelerator.is_main_process:
-            state = CheckpointState(
-                training=self.identity,
-                step=self.step,
-                history=self.history,
-                best=best_score(self.history),
-                running=running,
-                scaler=scaler_state(self.accelerator),
-            )
-            self.store.save(Checkpoint(state, self.model.state_dict(), momentum_of(self.model, self.optimizer)))
+            checkpoint = self._checkpoint(running)
+            # what this one calls the best must be there as well
+            if self._unsaved_best is not None and checkpoint.state.best == self._unsaved_best.state.best:
+                self.store.save(self._unsaved_best)
+            self._unsaved_best = None
+            self.store.save(checkpoint)
         self.accelerator.wait_for_everyone()
         self._saved = time.monotonic()
 
+    def _checkpoint(self, running: RunningEpoch | None) -> Checkpoint:
+        state = CheckpointState(
+            training=self.identity,
+            step=self.step,
+            history=self.history,
+            best=best_score(self.history),
+            running=running,
+            scaler=scaler_state(self.accelerator),
+        )
+        return Checkpoint(state, self.model.state_dict(), momentum_of(self.model, self.optimizer))
+
     def _require_finite(self) -> None:
-        for name, tensor in self.model.state_dict().items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        tensors = {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
+        # one number for all of them: the host waits for an accelerator at each that it reads
+        if bool(get_total_norm(list(tensors.values()), norm_type=1.0).isfinite()):
+            return
+        for name, tensor in tensors.items():
+            if not bool(torch.isfinite(tensor).all()):
                 epoch = len(self.history) + 1
                 raise TrainingError(
                     f"{name} is not finite after step {self.step} (epoch {epoch}); the last checkpoint before it is "
@@ -200,3 +242,7 @@ class Trainer:
 
     def _all_steps(self) -> int:
         return self.recipe.train.epochs * len(self.batches)
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
