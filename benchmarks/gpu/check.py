@@ -30,7 +30,7 @@ WORK: Mapping[PartName, Work] = {
 """In the order in which they are done."""
 
 NOMINAL_SECONDS: Mapping[PartName, float] = {"correctness": 30, "engine": 70, "speed": 50, "few": 300, "full": 450}
-"""What a part is meant to take. `full` takes what is left; the others get no more, and all get less where it is short."""
+"""What a part is meant to take: `full` gets what is left, the others no more; all get less where time is short."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,11 +62,11 @@ def run_command(
     program: Program,
     arguments: Sequence[str],
     folder: Path,
-    timeout: float,
+    until: float,
     *,
     kill_when: Callable[[], bool] | None = None,
 ) -> Ended:
-    """Run a command in a folder until it ends, its time is up, or `kill_when` holds, which sends SIGKILL."""
+    """Run a command in a folder until it ends; SIGKILL it after `until`, of `time.monotonic`, or when `kill_when` holds."""
     words = (*program.modules, *arguments)
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
@@ -78,7 +78,7 @@ def run_command(
         )
         timed_out = False
         while process.poll() is None:
-            timed_out = time.monotonic() - started > timeout
+            timed_out = time.monotonic() > until
             if timed_out or (kill_when is not None and kill_when()):
                 process.kill()
                 break

@@ -125,7 +125,7 @@ def check_correctness(run: PartRun) -> Correctness:
         if run.left() < 0 and not run.tiny:
             break
         findings = findings.model_copy(
-            update={"comparisons": (*findings.comparisons, *_compare(name, method, run.device, tiny=run.tiny))}
+            update={"comparisons": (*findings.comparisons, *compare(name, method, run.device, tiny=run.tiny))}
         )
         run.keep(findings)
     return findings
@@ -137,7 +137,8 @@ class _Gradients:
     of: Mapping[str, Tensor]
 
 
-def _compare(name: str, method: MethodConfig, device: torch.device, *, tiny: bool) -> list[Comparison]:
+def compare(name: str, method: MethodConfig, device: torch.device, *, tiny: bool) -> list[Comparison]:
+    """Compare a variant in each arithmetic with float64 on the CPU."""
     student, side, images = ("resnet8", 8, 4) if tiny else ("resnet20", 32, 16)
     torch.manual_seed(0)
     example = torch.zeros(2, 3, side, side)

@@ -1,8 +1,9 @@
-"""The real commands on the device: a whole run as it is and by `accelerate launch`, and what else a training must do."""
+"""The real commands on the device: whole runs, as they are and by `accelerate launch`, and short trainings."""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from benchmarks.gpu.commands import DIRECT, Ended, Program, launched, run_command
 from benchmarks.gpu.parts import Findings, Frozen, PartRun
-from benchmarks.gpu.resuming import Resumed, kill_and_resume
+from benchmarks.gpu.resuming import Resumed, kill_and_resume, newest_checkpoint
 from ecd_deploy.config import load_recipe
 from ecd_deploy.data import eval_batches, load_data
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, Environment
@@ -20,10 +21,10 @@ from ecd_deploy.pipelines.gate_check import Verdict
 from ecd_deploy.pipelines.names import TRAINING_NAME
 from ecd_deploy.pipelines.train import training_model
 from ecd_deploy.training import TrainingResult, load_weights
-from ecd_deploy.training.checkpoint import CheckpointStore
-from ecd_deploy.training.weights import CHECKPOINTS
 
 _RECIPE = "digits"
+_TEST_BATCH = 256
+_PATIENCE_SECONDS = 600.0
 _LATENCY = "_ms_max"  # ending of the limits of latency, which other work on the machine leaves undecided
 
 
@@ -120,10 +121,11 @@ class Engine(Findings):
 
     def faults(self) -> tuple[str, ...]:
         """Commands that failed, the wrong device, what the gate refused, and differences that are too large."""
-        found = []
-        for training in (*self.runs, *self.trainings):
-            if training.device != self.expected_device:
-                found.append(f"{training.name}: ended with {training.ended.code}, trained on {training.device}")
+        found = [
+            f"{training.name}: ended with {training.ended.code}, trained on {training.device}"
+            for training in (*self.runs, *self.trainings)
+            if training.device != self.expected_device
+        ]
         for run in self.runs:
             if run.gate is None or run.not_passed:
                 found.append(f"{run.name}: gate {run.gate}; not passed: {', '.join(run.not_passed) or 'all'}")
@@ -131,10 +133,14 @@ class Engine(Findings):
                 found.append(f"{run.name}: {ENVIRONMENT_NAME} names no GPU")
         found += () if self.resumed is None else self.resumed.faults()
         on_device = self.runs[0].validation_top1 if self.runs else None
-        if self.top1_on_cpu is not None and on_device is not None:
-            if abs(on_device - self.top1_on_cpu) > self.top1_tolerance:
-                found.append(f"validation top-1 is {on_device} on the device and {self.top1_on_cpu} on the CPU")
+        if on_device is not None and self.top1_on_cpu is not None:
+            found += self._compare(on_device, self.top1_on_cpu)
         return tuple(found)
+
+    def _compare(self, on_device: float, on_cpu: float) -> list[str]:
+        if abs(on_device - on_cpu) <= self.top1_tolerance:
+            return []
+        return [f"validation top-1 is {on_device} on the device and {on_cpu} on the CPU"]
 
     def summary(self) -> tuple[str, ...]:
         """A line for each command, and for the resumed training."""
@@ -162,15 +168,15 @@ def check_engine(run: PartRun) -> Engine:
     )
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(sizes.side_by_side) as threads:
         folder = Path(name)
-        timeout = 600.0 if run.tiny else max(run.left(), 1.0)
+        until = time.monotonic() + (_PATIENCE_SECONDS if run.tiny else run.left())
         bf16 = (*sizes.run, "train.mixed_precision=bf16")  # the recipe decides, whatever the launcher says
         runs = [
-            threads.submit(_whole_run, folder, "run", DIRECT, sizes.run, timeout),
-            threads.submit(_whole_run, folder, "bf16-launch", launched("bf16", cpu=not is_cuda), bf16, timeout),
+            threads.submit(_whole_run, folder, "run", DIRECT, sizes.run, until),
+            threads.submit(_whole_run, folder, "bf16-launch", launched("bf16", cpu=not is_cuda), bf16, until),
         ]
-        resumed = threads.submit(kill_and_resume, folder, (_RECIPE, *_set(sizes.killed)), sizes.kill_after, timeout)
+        resumed = threads.submit(kill_and_resume, folder, (_RECIPE, *_set(sizes.killed)), sizes.kill_after, until)
         trainings = [
-            threads.submit(_train, folder, title, (*sizes.train, setting), timeout)
+            threads.submit(_train, folder, title, (*sizes.train, setting), until)
             for title, setting in (
                 ("accumulation", "train.gradient_accumulation=2"),
                 *((("fp16", "train.mixed_precision=fp16"),) if is_cuda else ()),
@@ -191,8 +197,8 @@ def _set(overrides: tuple[str, ...]) -> list[str]:
     return [word for override in overrides for word in ("--set", override)]
 
 
-def _whole_run(folder: Path, name: str, program: Program, overrides: tuple[str, ...], timeout: float) -> WholeRun:
-    ended = run_command(program, ["run", _RECIPE, "--out", name, *_set(overrides)], folder, timeout)
+def _whole_run(folder: Path, name: str, program: Program, overrides: tuple[str, ...], until: float) -> WholeRun:
+    ended = run_command(program, ["run", _RECIPE, "--out", name, *_set(overrides)], folder, until)
     root = folder / name
     training = _described(name, root, ended)
     if not (root / GATE_NAME).is_file():
@@ -216,8 +222,8 @@ def _is_latency(name: str) -> bool:
     return _LATENCY in name
 
 
-def _train(folder: Path, name: str, overrides: tuple[str, ...], timeout: float) -> Training:
-    ended = run_command(DIRECT, ["train", name, "--recipe", _RECIPE, *_set(overrides)], folder, timeout)
+def _train(folder: Path, name: str, overrides: tuple[str, ...], until: float) -> Training:
+    ended = run_command(DIRECT, ["train", name, "--recipe", _RECIPE, *_set(overrides)], folder, until)
     return _described(name, folder / name, ended)
 
 
@@ -225,8 +231,7 @@ def _described(name: str, root: Path, ended: Ended) -> Training:
     """What a run directory says of its training; nothing if the training did not end."""
     if not (root / TRAINING_NAME).is_file():
         return Training(name=name, ended=ended)
-    checkpoint = CheckpointStore(root / CHECKPOINTS).newest()
-    assert checkpoint is not None  # the training has ended
+    checkpoint = newest_checkpoint(root)
     scaler = checkpoint.state.scaler
     result = TrainingResult.model_validate_json((root / TRAINING_NAME).read_bytes())
     return Training(
@@ -245,10 +250,7 @@ def _top1_on_cpu(root: Path, overrides: tuple[str, ...]) -> float:
     model = training_model(recipe, data)
     load_weights(root, "last", model)
     student = model.student.cpu().eval()
-    assert data.validation is not None  # the recipe cuts one off
+    batches = () if data.validation is None else eval_batches(data.validation, data.normalisation, _TEST_BATCH)
     with torch.no_grad():
-        hits = [
-            int((student(batch.images).argmax(dim=1) == batch.labels).sum())
-            for batch in eval_batches(data.validation, data.normalisation, len(data.validation))
-        ]
-    return sum(hits) / len(data.validation)
+        hits = torch.cat([student(batch.images).argmax(dim=1) == batch.labels for batch in batches])
+    return float(hits.double().mean())

@@ -160,10 +160,8 @@ class Evidence(Findings):
         if self.schedule is None:
             return ("no schedule was fixed",)
         if len(self.seeds) < self.schedule.seeds:
-            return (
-                f"{len(self.seeds)} of {self.schedule.seeds} pairs of {self.schedule.epochs} epochs were finished in "
-                "the time",
-            )
+            done = f"{len(self.seeds)} of {self.schedule.seeds} pairs of {self.schedule.epochs} epochs"
+            return (f"{done} were finished in the time",)
         return ()
 
     def summary(self) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ from torch import Tensor
 from benchmarks.gpu.commands import DETERMINISTIC, Ended, run_command
 from benchmarks.gpu.deterministic import WARN
 from benchmarks.gpu.parts import Frozen
+from ecd_deploy.errors import CheckpointError
 from ecd_deploy.training.checkpoint import CheckpointStore
+from ecd_deploy.training.state import Checkpoint
 from ecd_deploy.training.weights import CHECKPOINTS
 
 DISTANCE_BOUND = 0.05
@@ -65,31 +67,31 @@ class Resumed(Frozen):
         return f"SIGKILL after step {self.killed_after} and --resume: {how}{without}"
 
 
-def kill_and_resume(folder: Path, recipe: tuple[str, ...], kill_after: int, timeout: float) -> Resumed:
+def kill_and_resume(folder: Path, recipe: tuple[str, ...], kill_after: int, until: float) -> Resumed:
     """Train twice with deterministic algorithms, one of them killed as soon as it has saved `kill_after` steps.
 
     Args:
         folder: gets the run directories.
         recipe: name and `--set` arguments of `train`; it must save within epochs.
         kill_after: steps.
-        timeout: seconds of each command.
+        until: reading of `time.monotonic` at which commands are ended.
     """
-    found = _once(folder, "strict", recipe, kill_after, timeout, warn=False)
+    found = _once(folder, "strict", recipe, kill_after, until, warn=False)
     operation = next((match[1] for end in found.commands if (match := _NO_DETERMINISTIC_FORM.search(end.tail))), None)
     if operation is None:
         return found
-    tolerant = _once(folder, "tolerant", recipe, kill_after, timeout, warn=True)
+    tolerant = _once(folder, "tolerant", recipe, kill_after, until, warn=True)
     return tolerant.model_copy(update={"operation": operation})
 
 
-def _once(folder: Path, name: str, recipe: tuple[str, ...], kill_after: int, timeout: float, *, warn: bool) -> Resumed:
+def _once(folder: Path, name: str, recipe: tuple[str, ...], kill_after: int, until: float, *, warn: bool) -> Resumed:
     alone, killed = folder / f"{name}-alone", folder / f"{name}-killed"
     store = CheckpointStore(killed / CHECKPOINTS)
 
     def train(run: Path, *, until: int | None = None) -> Ended:
         arguments = ["train", run.name, "--recipe", *recipe, "--resume", *((WARN,) if warn else ())]
         is_due = None if until is None else (lambda: _steps_saved(store) >= until)
-        return run_command(DETERMINISTIC, arguments, folder, timeout, kill_when=is_due)
+        return run_command(DETERMINISTIC, arguments, folder, until, kill_when=is_due)
 
     with ThreadPoolExecutor(2) as threads:
         undisturbed = threads.submit(train, alone)
@@ -98,9 +100,7 @@ def _once(folder: Path, name: str, recipe: tuple[str, ...], kill_after: int, tim
         commands = (train(killed), undisturbed.result())
     if any(end.code != 0 for end in commands):
         return Resumed(commands=commands, killed_after=killed_after, operation=None, differing=(), distance=math.nan)
-    expected, found = CheckpointStore(alone / CHECKPOINTS).newest(), store.newest()
-    assert expected is not None  # both commands succeeded
-    assert found is not None
+    expected, found = newest_checkpoint(alone), newest_checkpoint(killed)
     return Resumed(
         commands=commands,
         killed_after=killed_after,
@@ -108,6 +108,18 @@ def _once(folder: Path, name: str, recipe: tuple[str, ...], kill_after: int, tim
         differing=(*_differing(expected.weights, found.weights), *_differing(expected.momentum, found.momentum)),
         distance=_distance(expected.weights, found.weights),
     )
+
+
+def newest_checkpoint(run: Path) -> Checkpoint:
+    """Read the newest checkpoint of a run directory.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    checkpoint = CheckpointStore(run / CHECKPOINTS).newest()
+    if checkpoint is None:
+        raise CheckpointError(f"{run} has no checkpoint")
+    return checkpoint
 
 
 def _steps_saved(store: CheckpointStore) -> int:

@@ -1,3 +1,5 @@
+# mypy: untyped-calls-exclude=torch
+
 """Time and memory of a training step: each candidate, eager and as a CUDA graph, in fp32 and bf16, in turns."""
 
 from __future__ import annotations
@@ -167,7 +169,7 @@ def _build(stack: ExitStack, timing: StepTiming, workload: Workload, device: tor
     step = stack.enter_context(building_step(timing.candidate, workload, timing.precision, device, timing.mode))
     if not is_cuda:
         return _Built(timing, step)
-    step()
+    step()  # of a reference that is eager, the first
     torch.cuda.synchronize(device)
     peak = (torch.cuda.max_memory_allocated(device) - before) / _MIB
     counted = {"peak_mib": round(peak, 1), "launches": _launches(step, device), "waits": _waits(step, device)}
@@ -180,8 +182,8 @@ def _launches(step: Step, device: torch.device) -> float:
         for _ in range(_COUNTED_STEPS):
             step()
         torch.cuda.synchronize(device)
-    count = sum(event.name.startswith(_LAUNCHES) for event in profiler.events() or ())
-    return count / _COUNTED_STEPS
+    launches = [event for event in profiler.events() or () if event.name.startswith(_LAUNCHES)]
+    return len(launches) / _COUNTED_STEPS
 
 
 def _waits(step: Step, device: torch.device) -> float:
@@ -239,8 +241,12 @@ def _ratios(found: Mapping[CandidateName, StepTiming]) -> str:
         ("reference/ECD", "reference", "ecd"),
     )
     ratios = [
-        f"{title} {statistics.median(a / b for a, b in zip(found[over].milliseconds, found[under].milliseconds)):.2f}"
+        f"{title} {_median_ratio(found[over].milliseconds, found[under].milliseconds):.2f}"
         for title, over, under in pairs
         if over in found and under in found
     ]
     return "; " + ", ".join(ratios) if ratios else ""
+
+
+def _median_ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    return statistics.median(above / below for above, below in zip(over, under, strict=True))
