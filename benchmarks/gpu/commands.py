@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,24 +68,41 @@ def run_command(
     *,
     kill_when: Callable[[], bool] | None = None,
 ) -> Ended:
-    """Run a command in a folder until it ends; SIGKILL it after `until`, of `time.monotonic`, or when `kill_when` holds."""
+    """Run a command in a folder until it ends.
+
+    Args:
+        program: what is run.
+        arguments: of it.
+        folder: where.
+        until: reading of `time.monotonic` at which it gets SIGKILL.
+        kill_when: condition on which it gets SIGKILL before.
+    """
     words = (*program.modules, *arguments)
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in (ROOT, *given))
     environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
-    log = folder / f"{'-'.join(arguments[:1])}-{time.monotonic_ns()}.log"
+    log = folder / f"{time.monotonic_ns()}.log"
     started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            (sys.executable, *words), cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+            (sys.executable, *words),
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # a launcher's children end with it
         )
         timed_out = False
-        while process.poll() is None:
-            timed_out = time.monotonic() > until
-            if timed_out or (kill_when is not None and kill_when()):
-                process.kill()
-                break
-            time.sleep(_POLL_SECONDS)
-        code = process.wait()
+        try:
+            while process.poll() is None:
+                timed_out = time.monotonic() > until
+                if timed_out or (kill_when is not None and kill_when()):
+                    break
+                time.sleep(_POLL_SECONDS)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
     written = log.read_text(encoding="utf-8", errors="replace")
     return Ended(
         command=words,

@@ -88,14 +88,14 @@ def _once(folder: Path, name: str, recipe: tuple[str, ...], kill_after: int, unt
     alone, killed = folder / f"{name}-alone", folder / f"{name}-killed"
     store = CheckpointStore(killed / CHECKPOINTS)
 
-    def train(run: Path, *, until: int | None = None) -> Ended:
+    def train(run: Path, *, steps: int | None = None) -> Ended:
         arguments = ["train", run.name, "--recipe", *recipe, "--resume", *((WARN,) if warn else ())]
-        is_due = None if until is None else (lambda: _steps_saved(store) >= until)
+        is_due = None if steps is None else (lambda: _steps_saved(store) >= steps)
         return run_command(DETERMINISTIC, arguments, folder, until, kill_when=is_due)
 
     with ThreadPoolExecutor(2) as threads:
         undisturbed = threads.submit(train, alone)
-        train(killed, until=kill_after)
+        train(killed, steps=kill_after)
         killed_after = _steps_saved(store)
         commands = (train(killed), undisturbed.result())
     if any(end.code != 0 for end in commands):

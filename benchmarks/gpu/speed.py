@@ -23,6 +23,7 @@ _PRECISIONS: tuple[Precision, ...] = ("no", "bf16")
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15
 _COUNTED_STEPS = 5
 _LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync")
+_WAIT = "called a synchronizing CUDA operation"  # torch's words
 _BUILDING_SHARE = 0.6  # of a group's seconds; what is not built by then is left out
 _MIB = 2**20
 
@@ -198,7 +199,7 @@ def _waits(step: Step, device: torch.device) -> float:
                 step()
         finally:
             torch.cuda.set_sync_debug_mode(before)
-    return sum("synchroniz" in str(warning.message) for warning in caught) / _COUNTED_STEPS
+    return sum(_WAIT in str(warning.message) for warning in caught) / _COUNTED_STEPS
 
 
 def _time_in_turns(steps: Sequence[Step], run: PartRun, until: float) -> list[list[float]]:

@@ -103,6 +103,18 @@ def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     assert "no part fast; choices are correctness, engine, speed, few, full" in ended.stderr
 
 
+def test_the_evidence_is_gathered_and_steps_are_timed_without_a_gpu(tmp_path: Path) -> None:
+    records = check(CheckOptions(parts=("speed", "few"), seconds=60, out=tmp_path, data=tmp_path, tiny=True))
+    assert [record.faults for record in records] == [(), ()]
+    speed, few = (_read(tmp_path / f"{part}.json")["findings"] for part in ("speed", "few"))
+    assert len(speed["timings"]) == speed["planned"]
+    # both arms of a seed start from the same student, so what differs is the method
+    (first, second), schedule = few["seeds"], few["schedule"]
+    assert [arm["arm"] for arm in first["arms"]] == schedule["arms"]
+    assert first["arms"][0]["student_loss"] != second["arms"][0]["student_loss"]
+    assert few["recipe"]["train"]["epochs"] == schedule["epochs"] == len(first["arms"][0]["student_loss"])
+
+
 @pytest.mark.slow
 def test_every_part_is_rehearsed_without_a_gpu(tmp_path: Path) -> None:
     ended = _command("check", "--tiny", "--seconds", "240", "--out", tmp_path)
