@@ -78,8 +78,8 @@ def run_command(
         kill_when: condition on which it gets SIGKILL before.
     """
     words = (*program.modules, *arguments)
-    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    path = os.pathsep.join(str(Path(entry).resolve()) for entry in (ROOT, *given))
+    given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in (str(ROOT), *given))
     environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
     log = folder / f"{time.monotonic_ns()}.log"
     started = time.monotonic()
