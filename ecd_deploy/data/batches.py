@@ -145,7 +145,7 @@ class TrainBatches:
             crop_padding=self._crop_padding,
             horizontal_flip=self._horizontal_flip,
         )
-        return images.split([len(step) for step in steps])
+        return torch.split(images, [len(step) for step in steps])
 
 
 def eval_batches(
@@ -159,7 +159,7 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Yield every image once, in order, without augmentation; with several processes, this one's share."""
     own = torch.arange(len(images)).tensor_split(process_count)[process_index]
-    for part in own.split(batch_size) if len(own) else ():
+    for part in torch.split(own, batch_size) if len(own) else ():
         # a slice: indices would have to be copied to where an accelerator holds the images
         start, stop = int(part[0]), int(part[-1]) + 1
         labels = images.labels[start:stop].to(device)

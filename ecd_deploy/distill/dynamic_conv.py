@@ -133,10 +133,10 @@ class DynamicConv2d(nn.Module):
 
     def _is_quick(self, features: Tensor, mixing: Tensor) -> bool:
         return (
-            features.device.type == "cpu"
+            features.device.type in ("cpu", "cuda")
             and features.dtype == mixing.dtype == self.weight.dtype
             and not isinstance(self.padding, str)
-            and not torch.is_autocast_enabled("cpu")
+            and not torch.is_autocast_enabled(features.device.type)
             # An exported program is to show torch's own operations.
             and not torch.compiler.is_compiling()
         )

@@ -1,7 +1,7 @@
-"""Convolving each sample with a kernel mixed for it as one operation, with a backward pass written by hand for CPUs.
+"""Convolving each sample with a kernel mixed for it as one operation, with a backward pass written by hand.
 
-What it saves: the result is not a view, so that a connection can add to it without a copy; and oneDNN's gradient
-of a strided grouped convolution takes a third less time in slices of the samples.
+What it saves: the result is not a view, so that a connection can add to it without a copy; and on CPUs, oneDNN's
+gradient of a strided grouped convolution takes a third less time in slices of the samples.
 
 Shape letters as in `dynamic_conv`.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 SLICE = 16
-"""Samples that a strided convolution's backward pass takes at a time."""
+"""Samples that a strided convolution's backward pass takes at a time on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _backward(
 def _slices(features: Tensor, mixed: Tensor, geometry: Geometry) -> list[slice]:
     samples = len(features)
     # Where the kernels are the larger part, slices were slower.
-    sliced = geometry.stride != (1, 1) and features[0].numel() > mixed[0].numel()
+    sliced = features.device.type == "cpu" and geometry.stride != (1, 1) and features[0].numel() > mixed[0].numel()
     size = SLICE if sliced else samples
     return [slice(start, start + size) for start in range(0, samples, size)]
 

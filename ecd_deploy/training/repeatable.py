@@ -60,11 +60,11 @@ class _Operation:
     devices: frozenset[str]
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every operation while the context lasts."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[_Operation] = []
 
     def __torch_dispatch__(
@@ -132,7 +132,7 @@ class _HostState:
         modules = dict(model.named_modules())
         for (path, name), (value, *_) in self.attributes.items():
             if isinstance(value, _PLAIN) and name in vars(modules[path]):
-                vars(modules[path])[name] = value
+                setattr(modules[path], name, value)
         random.setstate(self.python)
         np.random.mtrand._rand.set_state(self.numpy)
 

@@ -37,7 +37,9 @@ from ecd_deploy.training.stopping import StopRequest, stopped
 _GO_ON = 0
 _SAVE = 1
 _STEPS_BETWEEN_AGREEMENTS = 50  # each makes the host wait for the accelerator
-_SECONDS_BETWEEN_SAVES = 30.0  # an epoch on an accelerator can be as short as the writing of its checkpoint
+# Between saves at ends of epochs, by the kind of device: an epoch on a GPU can be as short as its checkpoint's writing.
+_SECONDS_BETWEEN_SAVES = {"cpu": 0.0}
+_SECONDS_BETWEEN_SAVES_ELSEWHERE = 30.0
 
 
 @dataclass
@@ -171,11 +173,9 @@ class Trainer:
 
     def _save_epoch(self) -> bool:
         """Save the end of an epoch if it is due, or else keep it in memory if it is the best; whether it was saved."""
-        is_due = (
-            self.accelerator.device.type == "cpu"
-            or len(self.history) == self.recipe.train.epochs
-            or time.monotonic() - self._saved >= _SECONDS_BETWEEN_SAVES
-        )
+        seconds = _SECONDS_BETWEEN_SAVES.get(self.accelerator.device.type, _SECONDS_BETWEEN_SAVES_ELSEWHERE)
+        is_last = len(self.history) == self.recipe.train.epochs
+        is_due = is_last or time.monotonic() - self._saved >= seconds
         if highest(_SAVE if is_due else _GO_ON, self.accelerator) == _SAVE:
             self._save(None)
             return True
@@ -188,10 +188,10 @@ class Trainer:
     def _save(self, running: RunningEpoch | None) -> None:
         if self.accelerator.is_main_process:
             checkpoint = self._checkpoint(running)
-            # what this one calls the best must be there as well
-            if self._unsaved_best is not None and checkpoint.state.best == self._unsaved_best.state.best:
-                self.store.save(self._unsaved_best)
-            self._unsaved_best = None
+            unsaved, self._unsaved_best = self._unsaved_best, None
+            # what this one calls the best must be there as well, unless it is that itself
+            if unsaved is not None and unsaved.state.best == checkpoint.state.best and unsaved.state.step != self.step:
+                self.store.save(unsaved)
             self.store.save(checkpoint)
         self.accelerator.wait_for_everyone()
         self._saved = time.monotonic()

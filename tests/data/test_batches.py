@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from ecd_deploy.data import Batch, ImageSet, Normalisation, TrainBatches, eval_batches
+from ecd_deploy.data.augment import augment
 from ecd_deploy.errors import DataError
 
 NORMALISATION = Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -61,6 +64,61 @@ def test_an_epoch_entered_in_its_middle_goes_on_alike() -> None:
         assert torch.equal(expected.indices, found.indices)
 
 
+@pytest.mark.parametrize("first_step", [0, 2])
+@pytest.mark.parametrize("steps", [2, 3, 100])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_images_of_several_steps_augmented_at_once_are_those_of_each(
+    steps: int, first_step: int, processes: int
+) -> None:
+    data, step_bytes = images(90), 16 * (3 + 24) * 8 * 8  # pixels and three int64 a place
+
+    def make(augmented_bytes: int) -> list[Batch]:
+        batches = TrainBatches(
+            data,
+            NORMALISATION,
+            batch_size=16,
+            seed=3,
+            crop_padding=2,
+            horizontal_flip=True,
+            process_index=processes - 1,
+            process_count=processes,
+            augmented_bytes=augmented_bytes,
+        )
+        return list(batches.epoch(2, first_step))
+
+    for expected, found in zip(make(0), make(steps * step_bytes), strict=True):
+        assert torch.equal(expected.images, found.images)
+        assert torch.equal(expected.labels, found.labels)
+        assert torch.equal(expected.indices, found.indices)
+        assert expected.step_images == found.step_images
+
+
+def test_no_more_images_are_augmented_at_once_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def measured(pixels: torch.Tensor, indices: torch.Tensor, **options: Any) -> torch.Tensor:
+        sizes.append(len(pixels))
+        return augment(pixels, indices, **options)
+
+    monkeypatch.setattr("ecd_deploy.data.batches.augment", measured)
+    step_bytes = 16 * (3 + 24) * 8 * 8
+    for augmented_bytes in (0, step_bytes, 3 * step_bytes - 1, 3 * step_bytes):
+        batches = TrainBatches(
+            images(90),
+            NORMALISATION,
+            batch_size=16,
+            seed=0,
+            crop_padding=2,
+            horizontal_flip=True,
+            augmented_bytes=augmented_bytes,
+        )
+        sizes.clear()
+        list(batches.epoch(1))
+        most = max(16, augmented_bytes // step_bytes * 16)
+        assert max(sizes) == most
+        assert sum(sizes) == 90
+
+
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_share_the_steps_of_one(processes: int) -> None:
     alone = list(train_batches(53, 16).epoch(1))
@@ -92,6 +150,8 @@ def test_evaluation_goes_through_the_images_in_order_and_unchanged() -> None:
     batches = list(eval_batches(data, NORMALISATION, 10))
     assert [len(batch) for batch in batches] == [10, 10, 3]
     assert torch.equal(torch.cat([batch.images for batch in batches]), NORMALISATION.apply(data.images))
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), data.labels)
+    assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(23))
 
 
 def test_evaluation_is_shared_out_between_processes_even_if_some_get_nothing() -> None:

@@ -34,9 +34,9 @@ class TapeRecorder:
         return tape.repeat
 
 
-class _Tape(TorchDispatchMode):
+class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._calls: list[tuple[Any, tuple[Any, ...], Mapping[str, Any], Any]] = []
 
     def __torch_dispatch__(
@@ -51,7 +51,8 @@ class _Tape(TorchDispatchMode):
         for func, args, kwargs, result in self._calls:
             again = func(*args, **kwargs)
             for old, new in zip(_tensors(result), _tensors(again), strict=True):
-                if old is not new and old.data_ptr() != new.data_ptr():
+                # an empty one has been given a storage since, by an operation that is repeated as well
+                if new.numel() and old.data_ptr() != new.data_ptr():
                     old.copy_(new)
 
 

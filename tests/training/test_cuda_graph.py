@@ -1,3 +1,5 @@
+# mypy: untyped-calls-exclude=accelerate
+
 from __future__ import annotations
 
 import itertools

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.errors import CheckpointError, Interrupted, RunDirectoryError, Terminated, TrainingError
-from ecd_deploy.training import load_weights, train
+from ecd_deploy.training import load_weights, train, trainer
+from tests.small import present
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run, same_state
 
 STEPS = 15  # of three epochs
@@ -139,3 +140,67 @@ def test_other_images_need_consent_and_other_steps_cannot_have_it(
     recipe = make_recipe("train.batch_size=32")
     with pytest.raises(RunDirectoryError, match=r"steps per epoch: 5 in the checkpoint, 9 now"):
         train(make_model(), data, recipe, tmp_path, resume=True, console=None, accept_changes=True)
+
+
+@pytest.fixture
+def saving_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end of an epoch is saved an hour after the last save, as on an accelerator after half a minute."""
+    monkeypatch.setattr(trainer, "_SECONDS_BETWEEN_SAVES", {"cpu": 3600.0})
+
+
+@pytest.mark.usefixtures("saving_by_the_clock")
+def test_between_saves_by_the_clock_the_last_epoch_and_the_best_are_saved_nevertheless(
+    make_model: MakeModel, make_recipe: MakeRecipe, data: DataSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("train.epochs=6", "train.learning_rate=0.8", "train.schedule=multistep", "train.milestones=[9]")
+    by_clock, each = make_model(), make_model()
+    result = run(by_clock, data, make_recipe(*options), tmp_path / "clock")
+    monkeypatch.undo()
+    torch.set_num_threads(1)
+    assert run(each, data, make_recipe(*options), tmp_path / "each").best == result.best
+    best = present(result.best)
+    assert best.epoch < 6
+    assert checkpoints(tmp_path / "clock") == [f"step-{best.step:09d}", "step-000000030"]
+    for which in ("best", "last"):
+        loaded, expected = make_model(), make_model()
+        load_weights(tmp_path / "clock", which, loaded)
+        load_weights(tmp_path / "each", which, expected)
+        assert same_state(loaded, expected)
+
+
+@pytest.mark.usefixtures("saving_by_the_clock")
+@pytest.mark.parametrize("forward", [3, 8, 13, STEPS])
+def test_a_kill_between_saves_by_the_clock_costs_steps_but_no_bit(
+    make_model: MakeModel, make_recipe: MakeRecipe, data: DataSplits, tmp_path: Path, forward: int
+) -> None:
+    whole, broken, resumed = make_model(), make_model(), make_model()
+    expected = run(whole, data, make_recipe("train.checkpoint_steps=7"), tmp_path / "whole")
+    at_forward(broken, forward, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, data, make_recipe("train.checkpoint_steps=7"), tmp_path / "broken")
+    result = run(resumed, data, make_recipe("train.checkpoint_steps=7"), tmp_path / "broken", resume=True)
+    assert same_state(whole, resumed)
+    assert metrics(tmp_path / "broken") == metrics(tmp_path / "whole")
+    assert result.model_dump(exclude={"seconds"}) == expected.model_dump(exclude={"seconds"})
+    load_weights(tmp_path / "broken", "best", make_model())
+
+
+@pytest.mark.usefixtures("saving_by_the_clock")
+@pytest.mark.parametrize("forward", [5, 10])
+def test_a_signal_between_saves_by_the_clock_saves(
+    make_model: MakeModel, make_recipe: MakeRecipe, data: DataSplits, tmp_path: Path, forward: int
+) -> None:
+    """Also one that comes while the end of the epoch is evaluated."""
+    stopped = make_model()
+    evaluations = 0
+
+    def stop(module: torch.nn.Module, _: object) -> None:
+        nonlocal evaluations
+        evaluations += not module.training
+        if evaluations == forward // 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped.register_forward_pre_hook(stop)
+    with pytest.raises(Terminated, match=f"after step {forward} of 15; everything is saved"):
+        run(stopped, data, make_recipe(), tmp_path)
+    assert checkpoints(tmp_path)[-1] == f"step-{forward:09d}"

@@ -1,0 +1,114 @@
+"""Forward, loss and evaluation of every variant on tensors that say they are on CUDA and hold nothing.
+
+On any machine they show where devices would be mixed up, and where the host would read or write the device's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ecd_deploy.distill import TrainedTeacher, TrainingModel, build_objective, build_training_model
+from ecd_deploy.method_config import MethodConfig, PretrainedLoss
+from ecd_deploy.models import build_student
+from tests.variants import VARIANTS
+
+OF_THE_HOST = {"rkd": DynamicOutputShapeException, "crd": DataDependentOutputException}  # torchdistill's code
+
+
+class Crossings(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes each operation by which data moves between host and device; fake tensors refuse to be read themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+        if name in ("_to_copy", "copy_") and len({tensor.device.type for tensor in tensors}) > 1:
+            self.names.add(name)
+        return result
+
+
+def build(method: MethodConfig) -> TrainingModel:
+    torch.manual_seed(0)
+    trained = TrainedTeacher(build_student("resnet20", num_classes=4), torch.arange(40) % 4)
+    return build_training_model(
+        method,
+        build_student("resnet8", num_classes=4),
+        example=torch.randn(2, 3, 16, 16),
+        trained=trained if method.pretrained else None,
+    )
+
+
+def move(model: nn.Module) -> None:
+    """What `model.to("cuda")` does: parameters and buffers, and nothing else."""
+    moved: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                empty = nn.Parameter(torch.empty(parameter.shape, device="cuda"), requires_grad=parameter.requires_grad)
+                module._parameters[name] = moved.setdefault(id(parameter), empty)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cuda")
+
+
+def crossings(method: MethodConfig) -> set[str]:
+    model, objective = build(method), build_objective(method)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        move(model)
+        images = torch.empty(6, 3, 16, 16, device="cuda")
+        labels, indices = (torch.zeros(6, dtype=torch.int64, device="cuda") for _ in range(2))
+        found = Crossings()
+        with found:
+            model.train()
+            outputs = model(images, indices) if objective.pretrained else model(images)
+            total = objective(outputs, labels).total
+            model.eval()
+            with torch.no_grad():
+                heads = model(images)
+    assert total.device.type == "cuda"
+    assert all(head.shape == (6, 4) and head.device.type == "cuda" for head in heads)
+    return found.names
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_variant_mixes_devices_or_lets_the_host_wait(name: str) -> None:
+    assert crossings(MethodConfig.model_validate(VARIANTS[name])) == set()
+
+
+@pytest.mark.parametrize("loss", get_args(PretrainedLoss))
+def test_of_the_two_stage_losses_two_let_the_host_wait(loss: str) -> None:
+    if loss not in ("kd", "fitnet", "sp", "nst"):
+        pytest.importorskip("torchdistill", reason="the extra [baselines] is not installed")
+    method = MethodConfig.model_validate({"name": "distil", "pretrained": {"run": "x", "losses": (loss,)}})
+    if loss not in OF_THE_HOST:
+        assert crossings(method) == set()
+        return
+    with pytest.raises(OF_THE_HOST[loss]):
+        crossings(method)
+
+
+def test_a_value_that_the_host_makes_for_the_device_shows() -> None:
+    """The planted fault."""
+    found = Crossings()
+    with FakeTensorMode(), found:
+        images = torch.empty(6, 3, 4, 4, device="cuda")
+        images.sub_(torch.tensor([0.5, 0.4, 0.3], device="cuda").view(1, -1, 1, 1))
+    assert found.names == {"_to_copy"}
