@@ -70,6 +70,8 @@ def check_command(parts: str, seconds: float, out: Path, data: Path, precision: 
     if unknown := sorted(set(parts.split(",")) - set(PARTS)):
         raise UsageError(f"--parts: there is no part {', '.join(unknown)}; choices are {', '.join(PARTS)}")
     records = check(CheckOptions(parts=chosen, seconds=seconds, out=out, data=data, tiny=tiny, precision=precision))
+    if tiny:
+        click.echo("rehearsal: the numbers mean nothing")
     for record in records:
         verdict = "FAILED" if record.faults else "passed"
         click.echo(f"{record.part:12} {verdict}  {record.seconds:6.1f} of {record.budget_seconds:.0f} s")

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -29,8 +30,8 @@ WORK: Mapping[PartName, Work] = {
 }
 """In the order in which they are done."""
 
-NOMINAL_SECONDS: Mapping[PartName, float] = {"correctness": 30, "engine": 70, "speed": 50, "few": 300, "full": 450}
-"""What a part is meant to take: `full` gets what is left, the others no more; all get less where time is short."""
+NOMINAL_SECONDS: Mapping[PartName, float] = {"correctness": 25, "engine": 60, "speed": 65, "few": 300, "full": 450}
+"""What a part is meant to take; `full` gets all that is left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +69,10 @@ def check(options: CheckOptions, work: Mapping[PartName, Work] = WORK) -> list[P
     if not torch.cuda.is_available() and not options.tiny:
         raise UsageError("there is no GPU that torch can use; --tiny rehearses every part on the CPU")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    until = time.monotonic() + options.seconds
-    parts = [part for part in work if part in options.parts]
+    started = time.monotonic()
     records = []
-    for number, part in enumerate(parts):
-        budget = share(part, parts[number + 1 :], until - time.monotonic())
+    for part, deadline in deadlines([part for part in work if part in options.parts], options.seconds).items():
+        budget = max(0.0, deadline - (time.monotonic() - started))
         records.append(_run(part, work[part], budget, device, options))
         gc.collect()
         if device.type == "cuda":
@@ -80,11 +80,16 @@ def check(options: CheckOptions, work: Mapping[PartName, Work] = WORK) -> list[P
     return records
 
 
-def share(part: PartName, later: Sequence[PartName], seconds: float) -> float:
-    """A part's seconds, of those that are left for it and the later ones."""
-    nominal = NOMINAL_SECONDS[part]
-    fair = seconds * nominal / (nominal + sum(NOMINAL_SECONDS[name] for name in later))
-    return max(0.0, fair if part == "full" else min(fair, nominal))
+def deadlines(parts: Sequence[PartName], seconds: float) -> dict[PartName, float]:
+    """When each part is to end, in seconds after the start of the first: what one leaves, the next one has.
+
+    Args:
+        parts: in their order.
+        seconds: for all of them; where these are less than they are meant to take, each gets less.
+    """
+    nominal = list(accumulate(NOMINAL_SECONDS[part] for part in parts))
+    scale = min(1.0, seconds / nominal[-1])
+    return {part: seconds if part == "full" else end * scale for part, end in zip(parts, nominal, strict=True)}
 
 
 def _run(part: PartName, work: Work, budget: float, device: torch.device, options: CheckOptions) -> PartRecord:

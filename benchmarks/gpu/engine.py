@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -15,6 +16,7 @@ from benchmarks.gpu.parts import Findings, Frozen, PartRun
 from benchmarks.gpu.resuming import Resumed, kill_and_resume, newest_checkpoint
 from ecd_deploy.config import load_recipe
 from ecd_deploy.data import eval_batches, load_data
+from ecd_deploy.errors import Inconclusive
 from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, Environment
 from ecd_deploy.pipelines.gate import GATE_NAME, GateReport
 from ecd_deploy.pipelines.gate_check import Verdict
@@ -77,6 +79,8 @@ class Training(Frozen):
         validation_top1: of the last epoch, a fraction.
     """
 
+    expected_codes: ClassVar[tuple[int, ...]] = (0,)
+
     name: str
     ended: Ended
     device: str | None = None
@@ -92,6 +96,8 @@ class WholeRun(Training):
         gate: its verdict.
         not_passed: checks of the gate, parity among them, that did not pass, but for undecided latencies.
     """
+
+    expected_codes: ClassVar[tuple[int, ...]] = (0, Inconclusive.exit_code)
 
     accelerator: str | None = None
     gate: str | None = None
@@ -124,7 +130,7 @@ class Engine(Findings):
         found = [
             f"{training.name}: ended with {training.ended.code}, trained on {training.device}"
             for training in (*self.runs, *self.trainings)
-            if training.device != self.expected_device
+            if training.ended.code not in training.expected_codes or training.device != self.expected_device
         ]
         for run in self.runs:
             if run.gate is None or run.not_passed:
@@ -208,7 +214,7 @@ def _whole_run(folder: Path, name: str, program: Program, overrides: tuple[str, 
     not_passed = tuple(
         f"{check.name} ({check.reason})"
         for check in report.checks
-        if check.verdict is Verdict.FAIL or (check.verdict is Verdict.INCONCLUSIVE and not _is_latency(check.name))
+        if check.verdict is Verdict.FAIL or (check.verdict is Verdict.INCONCLUSIVE and _LATENCY not in check.name)
     )
     return WholeRun(
         **training.model_dump(),
@@ -216,10 +222,6 @@ def _whole_run(folder: Path, name: str, program: Program, overrides: tuple[str, 
         gate=report.verdict.value,
         not_passed=not_passed,
     )
-
-
-def _is_latency(name: str) -> bool:
-    return _LATENCY in name
 
 
 def _train(folder: Path, name: str, overrides: tuple[str, ...], until: float) -> Training:
@@ -247,7 +249,9 @@ def _top1_on_cpu(root: Path, overrides: tuple[str, ...]) -> float:
     """Top-1 of a run's student on its validation images, without the device."""
     recipe = load_recipe(_RECIPE, overrides)
     data = load_data(recipe.data, seed=recipe.seed)
+    threads = torch.get_num_threads()
     model = training_model(recipe, data)
+    torch.set_num_threads(threads)  # which the recipe had set
     load_weights(root, "last", model)
     student = model.student.cpu().eval()
     batches = () if data.validation is None else eval_batches(data.validation, data.normalisation, _TEST_BATCH)

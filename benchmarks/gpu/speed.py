@@ -108,7 +108,7 @@ class Speed(Findings):
             }
             if found:
                 title = next(iter(found.values())).title.rpartition(", ")[0]
-                lines.append(f"{title}: {_milliseconds(found)}{_ratios(found)}")
+                lines.append(f"{title}: {_milliseconds(found)}{_ratios(found)}{_counts(found)}")
         return tuple(lines)
 
 
@@ -247,6 +247,14 @@ def _ratios(found: Mapping[CandidateName, StepTiming]) -> str:
         if over in found and under in found
     ]
     return "; " + ", ".join(ratios) if ratios else ""
+
+
+def _counts(found: Mapping[CandidateName, StepTiming]) -> str:
+    """What a step of ECD takes beside time; nothing without a GPU."""
+    ecd = found.get("ecd")
+    if ecd is None or ecd.peak_mib is None:
+        return ""
+    return f"; ECD: {ecd.launches:g} launches and {ecd.waits:g} waits a step, {ecd.peak_mib:.0f} MiB"
 
 
 def _median_ratio(over: Sequence[float], under: Sequence[float]) -> float:

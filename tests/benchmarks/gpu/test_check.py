@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu.check import NOMINAL_SECONDS, CheckOptions, check, share
+from benchmarks.gpu.check import NOMINAL_SECONDS, CheckOptions, check, deadlines
 from benchmarks.gpu.parts import Findings, PartName, PartRun
 from ecd_deploy.errors import UsageError
 
@@ -71,13 +71,12 @@ def test_findings_with_faults_fail_the_part(tmp_path: Path) -> None:
     assert record.faults == ("3 is not 2",)
 
 
-def test_parts_get_their_share_of_the_seconds() -> None:
-    first: tuple[PartName, ...] = ("correctness", "engine", "speed")
-    assert sum(NOMINAL_SECONDS[part] for part in first) == 150
-    assert share("correctness", ("engine", "speed", "few"), 600) == NOMINAL_SECONDS["correctness"]
-    assert share("correctness", ("engine", "speed"), 75) == NOMINAL_SECONDS["correctness"] / 2
-    assert share("full", (), 555) == 555
-    assert share("few", (), -3) == 0
+def test_parts_end_when_they_are_meant_to_and_earlier_where_time_is_short() -> None:
+    checks: tuple[PartName, ...] = ("correctness", "engine", "speed")
+    assert deadlines(checks, 600)["speed"] == 150
+    assert deadlines((*checks, "few"), 480)["few"] == 450
+    assert deadlines((*checks, "few"), 225)["speed"] == 75
+    assert deadlines(("few", "full"), 1000) == {"few": 300, "full": 1000}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
