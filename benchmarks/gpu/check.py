@@ -17,7 +17,7 @@ from benchmarks.gpu.engine import check_engine
 from benchmarks.gpu.evidence import gather_few, gather_full
 from benchmarks.gpu.parts import Findings, PartName, PartRecord, PartRun, Precision, describe_machine, write_record
 from benchmarks.gpu.speed import measure_speed
-from ecd_deploy.errors import UsageError
+from ecd_deploy.errors import Interrupted, UsageError
 
 Work = Callable[[PartRun], Findings]
 
@@ -126,6 +126,9 @@ def _run(part: PartName, work: Work, budget: float, device: torch.device, option
     )
     try:
         known = work(run)
+    except Interrupted:
+        write(finished=False, error=traceback.format_exc())
+        raise
     except Exception:  # noqa: BLE001 (whatever fails is recorded, and the other parts go on)
         return write(finished=True, error=traceback.format_exc())
     return write(finished=True, error=None)

@@ -34,7 +34,7 @@ ARMS: Mapping[str, tuple[str, ...]] = {
 _OF_ALL = ("data.validation_fraction=0.0", "train.select=last", "train.tensorboard=false")
 _TRIAL_SEED = 1_000_000  # of no pair
 _TEST_BATCH = 1000
-METRICS_NAME: Final = "metrics.jsonl"
+_METRICS: Final = "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +276,7 @@ def _train(arm: str, recipe: Recipe, data: DataSplits, folder: Path) -> ArmResul
     with tempfile.TemporaryDirectory(dir=folder) as name:
         model = training_model(recipe, data)
         train(model, data, recipe, Path(name), resume=False, console=None)
-        lines = (Path(name) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
+        lines = (Path(name) / _METRICS).read_text(encoding="utf-8").splitlines()
     records = [EpochRecord.model_validate_json(line) for line in lines]
     heads = top1(model, data.test, data.normalisation, build_accelerator(recipe.train), _TEST_BATCH)
     student, *others = (100 * share for share in heads)
