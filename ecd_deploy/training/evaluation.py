@@ -17,7 +17,7 @@ _SHARE_OF_MEMORY = 0.25  # of what is free on an accelerator, for images that ar
 _VALUES_AT_ONCE = 2**23  # of images that an accelerator evaluates together: 2,730 of 32x32 in colour
 
 
-def held(images: ImageSet, device: torch.device) -> ImageSet:
+def moved_if_they_fit(images: ImageSet, device: torch.device) -> ImageSet:
     """Put images where they are evaluated, if they take at most a quarter of the memory that is free there."""
     if device.type != "cuda":
         return images

@@ -109,7 +109,7 @@ class _HostState:
                 for name, value in (vars(module) | module._parameters | module._buffers).items()
             },
             python=random.getstate(),
-            numpy=np.random.mtrand._rand.get_state(legacy=False),
+            numpy=np.random.get_state(legacy=False),  # noqa: NPY002 (the generator that old code draws from)
             torch=None if is_on_host else torch.get_rng_state(),
         )
 
@@ -134,7 +134,7 @@ class _HostState:
             if isinstance(value, _PLAIN) and name in vars(modules[path]):
                 setattr(modules[path], name, value)
         random.setstate(self.python)
-        np.random.mtrand._rand.set_state(self.numpy)
+        np.random.set_state(self.numpy)  # noqa: NPY002 (the generator that old code draws from)
 
 
 def _items(value: object) -> tuple[object, ...]:

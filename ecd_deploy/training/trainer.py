@@ -22,7 +22,7 @@ from ecd_deploy.errors import TrainingError
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
 from ecd_deploy.training.checkpoint import CheckpointStore
 from ecd_deploy.training.cuda_graph import graphed
-from ecd_deploy.training.evaluation import held, top1
+from ecd_deploy.training.evaluation import moved_if_they_fit, top1
 from ecd_deploy.training.losses import EpochLosses, MeanLosses
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.optimizer import momentum_of
@@ -37,9 +37,6 @@ from ecd_deploy.training.stopping import StopRequest, stopped
 _GO_ON = 0
 _SAVE = 1
 _STEPS_BETWEEN_AGREEMENTS = 50  # each makes the host wait for the accelerator
-# Between saves at ends of epochs, by the kind of device: an epoch on a GPU can be as short as its checkpoint's writing.
-_SECONDS_BETWEEN_SAVES = {"cpu": 0.0}
-_SECONDS_BETWEEN_SAVES_ELSEWHERE = 30.0
 
 
 @dataclass
@@ -96,7 +93,7 @@ class Trainer:
         )
         self._work = graphed(work, self.recipe)
         validation = self.data.validation
-        self._validation = None if validation is None else held(validation, self.accelerator.device)
+        self._validation = None if validation is None else moved_if_they_fit(validation, self.accelerator.device)
 
     def run_epoch(self) -> None:
         """Do what is left of the next epoch's steps, evaluate, and leave its record and, if it is due, its checkpoint.
@@ -173,9 +170,8 @@ class Trainer:
 
     def _save_epoch(self) -> bool:
         """Save the end of an epoch if it is due, or else keep it in memory if it is the best; whether it was saved."""
-        seconds = _SECONDS_BETWEEN_SAVES.get(self.accelerator.device.type, _SECONDS_BETWEEN_SAVES_ELSEWHERE)
         is_last = len(self.history) == self.recipe.train.epochs
-        is_due = is_last or time.monotonic() - self._saved >= seconds
+        is_due = is_last or time.monotonic() - self._saved >= _seconds_between_saves(self.accelerator.device)
         if highest(_SAVE if is_due else _GO_ON, self.accelerator) == _SAVE:
             self._save(None)
             return True
@@ -242,6 +238,11 @@ class Trainer:
 
     def _all_steps(self) -> int:
         return self.recipe.train.epochs * len(self.batches)
+
+
+def _seconds_between_saves(device: torch.device) -> float:
+    """From a save to one at a later epoch's end; on a GPU an epoch can be as short as writing its checkpoint."""
+    return 0.0 if device.type == "cpu" else 30.0
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

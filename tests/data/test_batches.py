@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ecd_deploy.data import Batch, ImageSet, Normalisation, TrainBatches, eval_batches
+from ecd_deploy.data import images as images_module
 from ecd_deploy.data.augment import augment
 from ecd_deploy.errors import DataError
+from tests.fake_cuda import Crossings
 
 NORMALISATION = Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
@@ -160,3 +163,28 @@ def test_evaluation_is_shared_out_between_processes_even_if_some_get_nothing() -
         return [int(i) for batch in batches for i in batch.indices]
 
     assert [indices(0), indices(1), indices(2)] == [[0], [1], []]
+
+
+def test_on_an_accelerator_no_batch_needs_the_host() -> None:
+    """But for what is copied once: the images, their labels, and the normalisation's numbers."""
+    found = Crossings()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            data = ImageSet(torch.empty(50, 3, 8, 8, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64))
+            batches = TrainBatches(
+                data,
+                NORMALISATION,
+                batch_size=16,
+                seed=0,
+                crop_padding=2,
+                horizontal_flip=True,
+                device=torch.device("cuda"),
+            )
+            list(batches.epoch(1))
+            with found:
+                made = list(batches.epoch(2))
+    finally:
+        images_module._by_channel.cache_clear()
+    assert [tuple(batch.images.shape) for batch in made] == [(16, 3, 8, 8)] * 3 + [(2, 3, 8, 8)]
+    assert {batch.images.device.type for batch in made} == {"cuda"}
+    assert found.names == set()

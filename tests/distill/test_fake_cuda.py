@@ -5,44 +5,24 @@ On any machine they show where devices would be mixed up, and where the host wou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensorMode,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from ecd_deploy.distill import TrainedTeacher, TrainingModel, build_objective, build_training_model
+from ecd_deploy.distill import DynamicConv2d, TrainedTeacher, TrainingModel, build_objective, build_training_model
 from ecd_deploy.method_config import MethodConfig, PretrainedLoss
 from ecd_deploy.models import build_student
+from tests.fake_cuda import Crossings, move
 from tests.variants import VARIANTS
 
 OF_THE_HOST = {"rkd": DynamicOutputShapeException, "crd": DataDependentOutputException}  # torchdistill's code
-
-
-class Crossings(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes each operation by which data moves between host and device; fake tensors refuse to be read themselves."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: set[str] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
-        if name in ("_to_copy", "copy_") and len({tensor.device.type for tensor in tensors}) > 1:
-            self.names.add(name)
-        return result
 
 
 def build(method: MethodConfig) -> TrainingModel:
@@ -54,19 +34,6 @@ def build(method: MethodConfig) -> TrainingModel:
         example=torch.randn(2, 3, 16, 16),
         trained=trained if method.pretrained else None,
     )
-
-
-def move(model: nn.Module) -> None:
-    """What `model.to("cuda")` does: parameters and buffers, and nothing else."""
-    moved: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                empty = nn.Parameter(torch.empty(parameter.shape, device="cuda"), requires_grad=parameter.requires_grad)
-                module._parameters[name] = moved.setdefault(id(parameter), empty)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cuda")
 
 
 def crossings(method: MethodConfig) -> set[str]:
@@ -112,3 +79,13 @@ def test_a_value_that_the_host_makes_for_the_device_shows() -> None:
         images = torch.empty(6, 3, 4, 4, device="cuda")
         images.sub_(torch.tensor([0.5, 0.4, 0.3], device="cuda").view(1, -1, 1, 1))
     assert found.names == {"_to_copy"}
+
+
+def test_a_dynamic_convolution_gives_no_view_so_that_a_connection_adds_in_place() -> None:
+    layer = DynamicConv2d(nn.Conv2d(3, 4, 3, stride=2, padding=1), kernels=3)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        move(layer)
+        output = layer(torch.empty(2, 3, 8, 8, device="cuda"))
+    assert output.shape == (2, 4, 4, 4)
+    assert output.device.type == "cuda"
+    assert not output._is_view()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ecd_deploy.data import DataSplits, ImageSet, Normalisation, TrainBatches
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.training.cuda_graph import CudaRecorder, GraphedWork
-from ecd_deploy.training.evaluation import held, top1
+from ecd_deploy.training.evaluation import moved_if_they_fit, top1
 from ecd_deploy.training.step import train_step
 from tests.small import present
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run
@@ -166,7 +166,7 @@ def test_the_host_waits_in_no_step_of_an_epoch(make_recipe: MakeRecipe) -> None:
 def test_evaluation_on_the_device_counts_as_on_the_host(make_model: MakeModel, data: DataSplits) -> None:
     work = make_work("plain")
     device, model = work.accelerator.device, make_model().to(work.accelerator.device)
-    on_device = held(data.test, device)
+    on_device = moved_if_they_fit(data.test, device)
     assert on_device.images.device.type == "cuda"
     found = top1(model, on_device, data.normalisation, work.accelerator, 64)
     model.cpu().eval()

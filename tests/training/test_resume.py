@@ -145,7 +145,7 @@ def test_other_images_need_consent_and_other_steps_cannot_have_it(
 @pytest.fixture
 def saving_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """An end of an epoch is saved an hour after the last save, as on an accelerator after half a minute."""
-    monkeypatch.setattr(trainer, "_SECONDS_BETWEEN_SAVES", {"cpu": 3600.0})
+    monkeypatch.setattr(trainer, "_seconds_between_saves", lambda _device: 3600.0)
 
 
 @pytest.mark.usefixtures("saving_by_the_clock")
