@@ -114,6 +114,7 @@ def test_the_evidence_is_gathered_and_steps_are_timed_without_a_gpu(tmp_path: Pa
     assert few["recipe"]["train"]["epochs"] == schedule["epochs"] == len(first["arms"][0]["student_loss"])
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_every_part_is_rehearsed_without_a_gpu(tmp_path: Path) -> None:
     ended = _command("check", "--tiny", "--seconds", "240", "--out", tmp_path)
