@@ -16,12 +16,12 @@ from benchmarks.figures import Figure, Report
 from benchmarks.runner import Candidate, Work, interleave
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.export_config import ExportConfig, Int8Config
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
 from ecd_deploy.exporters.onnx_session import open_session
-from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure.latency import Comparison, compare_onnx
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.export import ExportConfig, Int8Config
+from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.split import SplitStudent, split_student
 
 STUDENTS = (("resnet20", 100, 32, 1.5, 64), ("torchvision:resnet18", 1000, 224, 2.5, 16))

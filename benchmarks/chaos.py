@@ -30,8 +30,8 @@ from typing import Any, Literal
 from benchmarks.figures import Figure, Report
 from ecd_deploy.errors import CheckpointError
 from ecd_deploy.files import sha256_file
+from ecd_deploy.pipelines.record.names import CHECKPOINTS_FOLDER
 from ecd_deploy.training.checkpoint import CheckpointStore
-from ecd_deploy.training.weights import CHECKPOINTS
 
 Moment = Literal["start-up", "training", "save"]
 
@@ -51,7 +51,7 @@ _PATIENCE_SECONDS = 120.0
 _SAVE_SECONDS = 0.02
 _POLL_SECONDS = 0.0002
 _PRELOADED = (
-    "ecd_deploy.pipelines.steps",
+    "ecd_deploy.pipelines.run",
     "ecd_deploy.training.loop",
     "rich.progress",
     "sklearn.datasets",
@@ -180,7 +180,7 @@ def differences(expected: Path, found: Path) -> list[str]:
 
 def newest(run: Path) -> Path:
     """The folder of the newest checkpoint."""
-    return CheckpointStore(run / CHECKPOINTS).paths()[-1]
+    return CheckpointStore(run / CHECKPOINTS_FOLDER).paths()[-1]
 
 
 def flips_noticed(checkpoint: Path, draw: random.Random) -> dict[str, int]:
@@ -234,7 +234,7 @@ def _kill_once(run: Path, recipe: Sequence[str], moment: Moment, draw: random.Ra
     seconds = time.perf_counter() - started
     if (code := life.wait()) != -signal.SIGKILL:
         raise RuntimeError(f"training ended with {code} before it was killed: {life.errors()}")
-    paths = CheckpointStore(run / CHECKPOINTS).paths()
+    paths = CheckpointStore(run / CHECKPOINTS_FOLDER).paths()
     step = int(paths[-1].name.split("-")[1]) if paths else 0
     return Kill(moment, round(seconds, 3), step, bool(_partials(run)))
 
@@ -291,7 +291,7 @@ def _run_command(arguments: list[str], log: Path) -> None:
 
 
 def _partials(run: Path) -> list[Path]:
-    return list((run / CHECKPOINTS).glob(".*.partial"))
+    return list((run / CHECKPOINTS_FOLDER).glob(".*.partial"))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

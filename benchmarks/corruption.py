@@ -19,9 +19,9 @@ from typing import Any
 
 from benchmarks.figures import Figure, Report
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.export_config import BUILTIN_FORMATS
-from ecd_deploy.pipelines.manifest import MANIFEST_NAME
-from ecd_deploy.pipelines.run_directory import open_run
+from ecd_deploy.pipelines.record.names import MANIFEST_NAME
+from ecd_deploy.pipelines.record.run_directory import open_run
+from ecd_deploy.recipe.export import BUILTIN_FORMATS
 
 MUTATIONS = 1000
 _HANG = 10.0

@@ -22,7 +22,7 @@ from torchvision.datasets import ImageFolder
 from benchmarks import loader_path
 from benchmarks.figures import Figure, Report
 from ecd_deploy.data import TrainBatches, load_data
-from ecd_deploy.data_config import DataConfig
+from ecd_deploy.recipe.data import DataConfig
 
 BATCH, PADDING, WORKERS, ROUNDS = 128, 4, 2, 5
 WARM_UP_BATCHES, THEIR_BATCHES, OUR_BATCHES = 10, 60, 300

@@ -19,13 +19,14 @@ from typing import Any
 import torch
 
 from benchmarks.figures import Figure, Report
-from ecd_deploy.config import Recipe, StudentConfig, TrainConfig
 from ecd_deploy.data import load_data
-from ecd_deploy.data_config import DataConfig
-from ecd_deploy.distill import build_training_model
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.data import DataConfig
+from ecd_deploy.recipe.recipe import Recipe, StudentConfig
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training import trainer
 from ecd_deploy.training.loop import train
+from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.trainer import Trainer
 

@@ -2,7 +2,7 @@
 
 Weights are drawn, and running statistics taken from a batch of noise; nothing is trained. The table is written after
 each student, and a student that it holds is not treated again for the same versions and formats: an interrupted
-`make false-alarms` goes on where it was. Delete the file to start over.
+`make false-alarms` continues where it was. Delete the file to start over.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from benchmarks.families import package_versions
 from benchmarks.figures import Figure, Report, rows_so_far, write
 from ecd_deploy.distill import ECDModel, PlainModel
 from ecd_deploy.errors import EcdDeployError, ExportError, SplitError, StudentError
-from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
 from ecd_deploy.exporters.audit import audit_artefact, student_sources
 from ecd_deploy.models import build_student, student_names
+from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import split_student
 
 NAME = "false_alarms"
@@ -113,7 +113,7 @@ def _treat(row: dict[str, Any], name: str, student: nn.Module, images: torch.Ten
     with torch.no_grad():
         model.train()(images)
     split = split_student(model, images[:2])
-    row["graph_not_done_because"] = split.proof.checks.graph.not_done_because
+    row["graph_not_done_reason"] = split.proof.checks.graph.not_done_reason
     metadata = ArtefactMetadata(
         student=name,
         classes=tuple(str(index) for index in range(CLASSES)),

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ecd_deploy.files import write_atomic
-from ecd_deploy.pipelines.environment import describe_environment
+from ecd_deploy.pipelines.record.environment import describe_environment
 
 RESULTS = Path(__file__).parent / "results"
 

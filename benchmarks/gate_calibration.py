@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.figures import Figure, Report
 from ecd_deploy.measure.series import median_bounds
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound, percentile_upper_bound
-from ecd_deploy.pipelines.gate_check import Verdict, bounded
+from ecd_deploy.pipelines.gate.check import Verdict, bounded
 
 _TRIALS = 20_000
 _LATENCY_TRIALS = 2_000

@@ -16,10 +16,10 @@ from benchmarks.model_leaks import GLOBAL, MODEL_LEAKS
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel
 from ecd_deploy.errors import SplitError
-from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
 from ecd_deploy.exporters.audit import audit_artefact, student_sources
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import SplitStudent, split_student
 
 

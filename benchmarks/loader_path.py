@@ -23,7 +23,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.figures import Figure
 from ecd_deploy.data import LoaderBatches, load_data
-from ecd_deploy.data_config import DataConfig
+from ecd_deploy.recipe.data import DataConfig
 
 SIDE, BATCH, WORKERS, CLASSES, IMAGES = 224, 32, 2, 8, 64
 _MEAN, _STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)

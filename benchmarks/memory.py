@@ -13,10 +13,10 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.figures import Figure, Report
 from benchmarks.runner import Candidate, Work, interleave
 from ecd_deploy.distill import ECDModel, training_loss
-from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.models import build_student
-from ecd_deploy.pipelines.inspection import inspect_student
-from ecd_deploy.pipelines.inspection_subject import Subject
+from ecd_deploy.pipelines.inspect.inspection import inspect_student
+from ecd_deploy.pipelines.inspect.subject import Subject
+from ecd_deploy.recipe.method import MethodConfig
 
 CLASSES = 100
 KERNELS = 16

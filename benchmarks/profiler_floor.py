@@ -1,4 +1,4 @@
-"""How far the profiler departs from itself: one model measured against itself, in turns and by separate runs.
+"""How far the profiler diverges from itself: one model measured against itself, in turns and by separate runs.
 
 The model is an untrained ResNet-20 for CIFAR-100 at batch 1, one thread. In turns is what the gate does: two sessions
 of the model in random blocks, whose ratio is the A/A floor. Separate runs are what two calls of `profile` are: each
@@ -18,10 +18,10 @@ import torch
 from benchmarks.figures import Figure, Report
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.exporters import ArtefactMetadata, OnnxExporter
-from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure.latency import Latency, compare_onnx, measure_onnx
 from ecd_deploy.measure.steadiness import P50_TOLERANCE, why_not_comparable
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.split import split_student
 
 _COMPARISONS = 6
@@ -44,7 +44,7 @@ def measure() -> Report:
     figures = [
         Figure(
             name=f"profiler A/A, in turns: floor within {100 * P50_TOLERANCE:g} %, the others are inconclusive",
-            value=sum(_departure(ratio) <= 100 * P50_TOLERANCE for ratio in in_turns),
+            value=sum(_divergence(ratio) <= 100 * P50_TOLERANCE for ratio in in_turns),
             better="higher",
             unit=f"of {len(in_turns)}",
         ),
@@ -53,7 +53,7 @@ def measure() -> Report:
         *_worst_and_median(comparable, "comparable separate runs", 100 * P50_TOLERANCE),
         Figure(
             name="profiler A/A, p50, all separate runs: worst, the inconclusive ones with them",
-            value=max(_departure(pair["ratio"]) for pair in pairs),
+            value=max(_divergence(pair["ratio"]) for pair in pairs),
             better="lower",
             unit="%",
         ),
@@ -71,15 +71,15 @@ def measure() -> Report:
 def _worst_and_median(ratios: list[float], which: str, must: float | None) -> list[Figure]:
     if not ratios:
         return []
-    departures = [_departure(ratio) for ratio in ratios]
+    divergences = [_divergence(ratio) for ratio in ratios]
     title = f"profiler A/A, p50, {which}"
     return [
-        Figure(name=f"{title}: worst", value=max(departures), better="lower", must=must, unit="%"),
-        Figure(name=f"{title}: median", value=statistics.median(departures), better="lower", unit="%"),
+        Figure(name=f"{title}: worst", value=max(divergences), better="lower", must=must, unit="%"),
+        Figure(name=f"{title}: median", value=statistics.median(divergences), better="lower", unit="%"),
     ]
 
 
-def _departure(ratio: float) -> float:
+def _divergence(ratio: float) -> float:
     """Of a ratio from 1, in percent."""
     return 100 * abs(ratio - 1)
 

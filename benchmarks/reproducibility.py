@@ -17,9 +17,9 @@ from sklearn.datasets import load_digits
 from benchmarks.figures import Figure, Report
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.export_config import BUILTIN_FORMATS, ExportConfig
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.export import BUILTIN_FORMATS, ExportConfig
 from ecd_deploy.split import split_student
 
 SEEDS = ("0", "1", "4711")

@@ -20,11 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.figures import RESULTS, Figure, Report, write
 from benchmarks.runner import Candidate, Work, interleave
-from ecd_deploy.config import TrainConfig
-from ecd_deploy.distill import build_training_model, training_loss
-from ecd_deploy.method_config import MethodConfig
+from ecd_deploy.distill import training_loss
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.allocator import keep_freed_memory
+from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.optimizer import build_optimizer
 
 ROUNDS, WARM_UP, SIDE, CLASSES = 5, 1, 32, 100

@@ -29,10 +29,10 @@ from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.batches import eval_batches
 from ecd_deploy.distill import ECDModel
 from ecd_deploy.distill.dynamic_conv import DynamicConv2d
-from ecd_deploy.pipelines.environment import describe_environment
-from ecd_deploy.pipelines.study import Study, load_study, recipe_of, run_directory
-from ecd_deploy.pipelines.study_run import RUN_NAME
-from ecd_deploy.pipelines.train import training_model
+from ecd_deploy.pipelines.record.environment import describe_environment
+from ecd_deploy.pipelines.steps.train import training_model
+from ecd_deploy.pipelines.study.run import RUN_NAME
+from ecd_deploy.pipelines.study.study import Study, load_study, recipe_of, run_directory
 from ecd_deploy.training import load_weights
 
 NAME = "study_diagnosis"

@@ -17,12 +17,12 @@ from rich.console import Console
 
 from benchmarks.figures import RESULTS, Figure, Report, show, write
 from ecd_deploy.files import write_atomic
-from ecd_deploy.pipelines.compare import compare
-from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME
-from ecd_deploy.pipelines.study import Study, load_study, recipe_of, run_directory
-from ecd_deploy.pipelines.study_plot import curve_of, plot
-from ecd_deploy.pipelines.study_run import RUN_NAME, ArmRun
-from ecd_deploy.pipelines.study_table import Row, check_pairs, rows, to_csv, to_markdown
+from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME
+from ecd_deploy.pipelines.study.plot import curve_of, plot
+from ecd_deploy.pipelines.study.run import RUN_NAME, ArmRun
+from ecd_deploy.pipelines.study.runner import compare
+from ecd_deploy.pipelines.study.study import Study, load_study, recipe_of, run_directory
+from ecd_deploy.pipelines.study.table import Row, check_pairs, rows, to_csv, to_markdown
 
 Entry = dict[str, Any]
 """What is kept of a run: `run` (its `arm.json`), `epochs` (its `metrics.jsonl`) and `environment`."""

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from benchmarks.figures import Figure, Report
 from benchmarks.reference import ReferenceECD, reference_loss, reference_optimizer
 from benchmarks.runner import Candidate, Ratio, Timings, Work, interleave
-from ecd_deploy.config import TrainConfig
-from ecd_deploy.distill import ECDModel, build_training_model, training_loss
-from ecd_deploy.method_config import MethodConfig
+from ecd_deploy.distill import ECDModel, training_loss
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.allocator import keep_freed_memory
+from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.optimizer import build_optimizer
 
 STUDENT, CLASSES, SIDE, BATCH, KERNELS = "resnet20", 100, 32, 128, 16

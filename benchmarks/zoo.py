@@ -1,7 +1,7 @@
 """Every convolutional family of torchvision and many of timm: which of them can be trained, split and exported.
 
 The table is written after each family, and a family that it holds is not done again for the same versions:
-an interrupted `make zoo` goes on where it was. Delete the file to start over.
+an interrupted `make zoo` continues where it was. Delete the file to start over.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ EcdDeployError            70  a fault of this program
     ├── DataError          4  images, folders or labels that cannot be used
     ├── DigestError        4  a file's bytes are not those that were recorded
     ├── CheckpointError    4  no valid checkpoint, or one that cannot be written
-    ├── TrainingError      4  training cannot go on (a loss that is not finite)
+    ├── TrainingError      4  training cannot continue (a loss that is not finite)
     ├── SplitError         4  the student is not separate from the teacher
     └── ExportError        4  an artefact that cannot be written or opened
 ```
@@ -95,7 +95,7 @@ class CheckpointError(ArtefactError):
 
 
 class TrainingError(ArtefactError):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 class SplitError(ArtefactError):

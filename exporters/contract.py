@@ -48,7 +48,7 @@ class Exporter(Protocol):
     - the same student and metadata give the same bytes, in any process, directory or hash seed;
     - warnings of the libraries used do not leave it, and their errors leave it as `ExportError`.
 
-    `open` runs code or parsers on what it is given: the caller checks the digest of foreign bytes first.
+    `open` runs code or parsers on what it is given: the caller checks the digest of untrusted bytes first.
     """
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.section import is_default
+from ecd_deploy.recipe.section import is_default
 
 if TYPE_CHECKING:
     from ecd_deploy.split import SplitStudent

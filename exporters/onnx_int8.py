@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ecd_deploy.data import ImageSet, balanced_subset
 from ecd_deploy.errors import ExportError
-from ecd_deploy.export_config import Int8Config
 from ecd_deploy.exporters.accuracy_control import Controlled, quantise_within
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import ParityBudget
@@ -25,6 +24,7 @@ from ecd_deploy.exporters.onnx_session import open_session, session_predictor
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.exporters.quantisation import calibrated
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.recipe.export import Int8Config
 from ecd_deploy.split import SplitStudent
 
 _CALIBRATION_BATCH = 32

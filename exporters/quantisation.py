@@ -20,10 +20,10 @@ from onnxruntime.quantization import (
 )
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.export_config import Int8Config
 from ecd_deploy.exporters.metadata import INPUT_NAME
 from ecd_deploy.exporters.onnx_translation import library_quiet
 from ecd_deploy.exporters.preprocessing import preprocessing_nodes
+from ecd_deploy.recipe.export import Int8Config
 
 Images = NDArray[np.float32] | NDArray[np.uint8]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.export_config import BUILTIN_FORMATS, ENTRY_POINT_GROUP, ExportConfig, format_names
 from ecd_deploy.exporters.contract import Exporter
 from ecd_deploy.exporters.executorch_file import ExecuTorchExporter
 from ecd_deploy.exporters.onnx_file import OnnxExporter
@@ -18,6 +17,7 @@ from ecd_deploy.exporters.ort_file import OrtExporter
 from ecd_deploy.exporters.pt2 import Pt2Exporter
 from ecd_deploy.exporters.safetensors_file import SafetensorsExporter
 from ecd_deploy.exporters.torchscript import TorchScriptExporter
+from ecd_deploy.recipe.export import BUILTIN_FORMATS, ENTRY_POINT_GROUP, ExportConfig, format_names
 
 _BUILTIN: dict[str, Callable[[ExportConfig], Exporter]] = {
     "safetensors": lambda _: SafetensorsExporter(),

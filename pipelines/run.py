@@ -1,51 +1,201 @@
-"""The whole pipeline: from a recipe to a verdict."""
+"""The steps of a run, one entry each; `run` is the list of them.
+
+Each function imports its own step, so that a wrong call is told before torch is loaded. Results travel from step to
+step in memory. Models do not: what is exported is built anew from the student's factory and the digested weights.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from ecd_deploy.errors import EcdDeployError, UsageError
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run, open_run, read_run
 
-from ecd_deploy.config import Recipe
-from ecd_deploy.data import load_data
-from ecd_deploy.pipelines.bom import write_bom
-from ecd_deploy.pipelines.card import write_model_card
-from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, describe_environment
-from ecd_deploy.pipelines.export import export
-from ecd_deploy.pipelines.gate import gate
-from ecd_deploy.pipelines.launch import is_main_process, train_as_worker
-from ecd_deploy.pipelines.profile import profile
-from ecd_deploy.pipelines.report import RunResults, read_results, write_report
-from ecd_deploy.pipelines.run_directory import create_run
-from ecd_deploy.pipelines.split import split
-from ecd_deploy.pipelines.train import train
-from ecd_deploy.pipelines.validate import validate
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ecd_deploy.data import DataSplits
+    from ecd_deploy.pipelines.bundle.bundle import Bundle
+    from ecd_deploy.pipelines.gate.decide import GateReport
+    from ecd_deploy.pipelines.record.artefacts import ArtefactList
+    from ecd_deploy.pipelines.record.profile import Profile
+    from ecd_deploy.pipelines.record.validation import Validation
+    from ecd_deploy.pipelines.report.results import RunResults
+    from ecd_deploy.recipe.profile import ProfileConfig
+    from ecd_deploy.recipe.recipe import Recipe
+    from ecd_deploy.split import SplitProof
+    from ecd_deploy.training import TrainingResult
 
 
 def run(
     recipe: Recipe, root: Path, *, resume: bool, console: Console, accept_changes: bool = False
 ) -> RunResults | None:
-    """Train, split, export, validate, profile, gate and report.
+    """Train, split, export, validate, measure, gate and report.
 
-    Under `accelerate launch` every process trains, and only the first one goes on after that: the
+    Under `accelerate launch` every process trains, and only the first one continues after that: the
     others return None.
 
     Raises:
         EcdDeployError: any step's error; what was written before it stays.
     """
+    from ecd_deploy.data import load_data
+    from ecd_deploy.pipelines.gate.decide import Evidence, gate
+    from ecd_deploy.pipelines.record.environment import record_environment
+    from ecd_deploy.pipelines.report.results import RunResults
+    from ecd_deploy.pipelines.report.write import write_report
+    from ecd_deploy.pipelines.steps.export import export
+    from ecd_deploy.pipelines.steps.measure import measure
+    from ecd_deploy.pipelines.steps.split import open_student, split
+    from ecd_deploy.pipelines.steps.train import train, train_as_worker
+    from ecd_deploy.pipelines.steps.validate import validate
+
     data = load_data(recipe.data, seed=recipe.seed)
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
     with create_run(root, recipe, resume=resume, accept_changes=accept_changes) as directory:
-        directory.write_json(ENVIRONMENT_NAME, describe_environment())
-        train(directory, data, resume=resume, console=console, accept_changes=accept_changes)
-        student = split(directory, data)
-        export(directory, student, data)
-        validate(directory, student, data)
-        profile(directory)
-        gate(directory)
-        write_report(directory, data.test)
-        write_model_card(directory)
-        write_bom(directory)
-        return read_results(directory)
+        environment = record_environment(directory)
+        training = train(directory, data, resume=resume, console=console, accept_changes=accept_changes)
+        proof = split(directory, data)
+        student = open_student(directory, data, proof)
+        exported = export(directory, student, data)
+        validated = validate(directory, student, data, exported.artefacts)
+        profile = measure(directory, exported.artefacts)
+        report = gate(directory, Evidence(proof, exported.artefacts, exported.audit, validated.validation, profile))
+        results = RunResults(
+            recipe=recipe,
+            data_digest=data.digest,
+            epochs=training.epochs,
+            training=training.result,
+            proof=proof,
+            artefacts=exported.artefacts,
+            validation=validated.validation,
+            profile=profile,
+            gate=report,
+            environment=environment,
+            predictions=validated.predictions,
+            test_images=data.test,
+        )
+        write_report(directory, results)
+        return results
+
+
+def is_main_process() -> bool:
+    """Whether this is the first process of an `accelerate launch`, or the only one."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def run_train(
+    recipe: Recipe, root: Path, *, resume: bool, console: Console, accept_changes: bool = False
+) -> TrainingResult | None:
+    """Train into a new run directory, or resume in one; None in all processes but the first."""
+    from ecd_deploy.data import load_data
+    from ecd_deploy.pipelines.record.environment import record_environment
+    from ecd_deploy.pipelines.steps.train import train, train_as_worker
+
+    data = load_data(recipe.data, seed=recipe.seed)
+    if not is_main_process():
+        train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
+        return None
+    with create_run(root, recipe, resume=resume, accept_changes=accept_changes) as directory:
+        record_environment(directory)
+        return train(directory, data, resume=resume, console=console, accept_changes=accept_changes).result
+
+
+def run_split(root: Path) -> SplitProof:
+    """Split the student off a trained run."""
+    with open_run(root) as directory:
+        from ecd_deploy.pipelines.steps.split import split
+
+        return split(directory, _data(directory))
+
+
+def run_export(root: Path) -> ArtefactList:
+    """Export the student that `split` left."""
+    with open_run(root) as directory:
+        from ecd_deploy.pipelines.steps.export import export
+        from ecd_deploy.pipelines.steps.split import open_student, read_proof
+
+        proof, data = read_proof(directory), _data(directory)
+        return export(directory, open_student(directory, data, proof), data).artefacts
+
+
+def run_validate(root: Path) -> Validation:
+    """Validate the artefacts that `export` left."""
+    with open_run(root) as directory:
+        from ecd_deploy.pipelines.record.artefacts import read_artefacts
+        from ecd_deploy.pipelines.steps.split import open_student, read_proof
+        from ecd_deploy.pipelines.steps.validate import validate
+
+        proof, artefacts, data = read_proof(directory), read_artefacts(directory), _data(directory)
+        return validate(directory, open_student(directory, data, proof), data, artefacts).validation
+
+
+def run_profile(root: Path, config: ProfileConfig | None = None) -> Profile:
+    """Measure the latency of the exported ONNX student."""
+    with open_run(root) as directory:
+        from ecd_deploy.pipelines.record.artefacts import read_artefacts
+        from ecd_deploy.pipelines.steps.measure import measure
+
+        return measure(directory, read_artefacts(directory), config)
+
+
+def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | None = None) -> GateReport:
+    """Decide about a validated and profiled run; where that cannot be done, `junit.xml` says why."""
+    with open_run(root) as directory:
+        from ecd_deploy.pipelines.gate.ci import junit_error
+        from ecd_deploy.pipelines.gate.decide import gate, read_evidence
+        from ecd_deploy.pipelines.record.names import JUNIT_NAME
+
+        try:
+            return gate(directory, read_evidence(directory), baseline=baseline, limits_file=limits_file)
+        except EcdDeployError as error:
+            directory.write(JUNIT_NAME, junit_error(error))
+            raise
+
+
+def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
+    """Write the report of a finished run, with other finished runs beside it, which are only read."""
+    with open_run(root) as directory:
+        from ecd_deploy.pipelines.report.results import NamedRun, read_results
+        from ecd_deploy.pipelines.report.write import write_report
+
+        names = _names(root, against)
+        results = read_results(directory, _data(directory).test)
+        others = [NamedRun(name, read_results(read_run(other))) for name, other in zip(names, against, strict=True)]
+        return write_report(directory, results, others)
+
+
+def run_bundle(root: Path, *, format_name: str, output: Path | None = None) -> Bundle:
+    """Pack an artefact of a validated run for a device without a network."""
+    with open_run(root) as directory:
+        from ecd_deploy.pipelines.bundle.bundle import bundle, bundle_path, find_artefact
+        from ecd_deploy.pipelines.steps.split import open_student, read_proof
+
+        path = bundle_path(directory, format_name, output)
+        find_artefact(directory, format_name)
+        proof, data = read_proof(directory), _data(directory)
+        return bundle(directory, open_student(directory, data, proof), data, format_name, path)
+
+
+def _names(root: Path, against: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many of the folders above as tell them apart."""
+    folders = [path.resolve() for path in against]
+    if root.resolve() in folders or len(set(folders)) != len(folders):
+        raise UsageError("--against: a run is named twice, or is the one that is reported")
+    for parts in range(1, max((len(folder.parts) for folder in folders), default=1)):
+        names = ["/".join(folder.parts[-parts:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _data(directory: RunDirectory) -> DataSplits:
+    from ecd_deploy.data import load_data
+
+    data = load_data(directory.recipe.data, seed=directory.recipe.seed)
+    directory.bind_data(data.digest)
+    return data

@@ -15,7 +15,12 @@ STUDENTS = Path(__file__).parent / "students"
 _FORKING = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload(
     [
-        *("ecd_deploy.cli", "ecd_deploy.pipelines.run", "ecd_deploy.pipelines.verify", "ecd_deploy.pipelines.summary"),
+        *(
+            "ecd_deploy.cli",
+            "ecd_deploy.pipelines.run",
+            "ecd_deploy.pipelines.verify.verify",
+            "ecd_deploy.cli.text.summary",
+        ),
         # What torch.export and torch.onnx import when they are first called.
         *("torch._dynamo", "networkx", "torch.onnx._internal.exporter._core", "onnxscript.function_libs.torch_lib.ops"),
     ]

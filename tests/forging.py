@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.pipelines.manifest import FileEntry, read_manifest, write_manifest
+from ecd_deploy.pipelines.record.manifest import FileEntry, read_manifest, write_manifest
 
 
 def forge_entry(root: Path, name: str) -> None:

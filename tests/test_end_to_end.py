@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ecd_deploy.config import load_recipe
 from ecd_deploy.data import load_data
 from ecd_deploy.files import sha256_file
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.recipe import load_recipe
 from tests.commands import Ended, run_command
 from tests.forging import forge_entry
 

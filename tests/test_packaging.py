@@ -107,9 +107,7 @@ def test_wheel_holds_what_is_not_code(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
 
     assert "ecd_deploy/py.typed" in names
-    assert {"ecd_deploy/pipelines/recipes/digits.toml", "ecd_deploy/pipelines/recipes/cifar100-resnet20.toml"} <= {
-        *names
-    }
+    assert {"ecd_deploy/recipe/recipes/digits.toml", "ecd_deploy/recipe/recipes/cifar100-resnet20.toml"} <= {*names}
 
 
 def test_wheel_has_one_top_level_package_and_no_tests(wheel: zipfile.ZipFile) -> None:
@@ -175,7 +173,7 @@ def test_module_is_the_command(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["ecd_deploy", "ecd_deploy.cli", "ecd_deploy.config"])
+@pytest.mark.parametrize("module", ["ecd_deploy", "ecd_deploy.cli", "ecd_deploy.recipe.recipe"])
 def test_import_loads_no_heavy_library(module: str, tmp_path: Path) -> None:
     code = f"import sys, {module}; print(*(name for name in sys.modules if '.' not in name))"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ecd_deploy.cli import cli
-from ecd_deploy.config import parse_recipe
+from ecd_deploy.recipe.recipe import parse_recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

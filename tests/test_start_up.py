@@ -19,14 +19,15 @@ def loaded(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "needed"),
     [
-        ("import ecd_deploy.cli, ecd_deploy.config, ecd_deploy.pipelines.doctor, ecd_deploy.pipelines.steps", set()),
-        ("import ecd_deploy.pipelines.gate, ecd_deploy.pipelines.gate_text", set()),
-        ("import ecd_deploy.pipelines.profile_command, ecd_deploy.pipelines.profile_text", set()),
+        ("import ecd_deploy.cli, ecd_deploy.recipe.recipe, ecd_deploy.pipelines.run", set()),
+        ("import ecd_deploy.pipelines.inspect.doctor", set()),
+        ("import ecd_deploy.pipelines.gate.decide, ecd_deploy.cli.text.gate", set()),
+        ("import ecd_deploy.pipelines.device.command, ecd_deploy.cli.text.profile", set()),
         ("from ecd_deploy.split import SplitProof; from ecd_deploy.exporters import ArtefactMetadata", set()),
-        ("import ecd_deploy.pipelines.split", {"accelerate", "torch"}),
+        ("import ecd_deploy.pipelines.steps.split", {"accelerate", "torch"}),
         ("from ecd_deploy.data.arrays import open_digits; open_digits(None)", {"torch"}),
     ],
-    ids=["lists", "gate", "profile", "results", "split", "digits"],
+    ids=["lists", "doctor", "gate", "profile", "results", "split", "digits"],
 )
 def test_a_command_loads_what_it_needs(statement: str, needed: set[str]) -> None:
     assert loaded(statement) <= needed

@@ -17,8 +17,9 @@ import click
 from ecd_deploy.cli.comparing import compare, studies
 from ecd_deploy.cli.ending import console, finish
 from ecd_deploy.cli.explaining import explain
+from ecd_deploy.cli.gating import gate
 from ecd_deploy.cli.inspecting import inspect
-from ecd_deploy.cli.measuring import gate, profile
+from ecd_deploy.cli.profiling import profile
 from ecd_deploy.cli.searching import search
 from ecd_deploy.cli.shipping import bundle
 from ecd_deploy.cli.verifying import sign, verify
@@ -32,7 +33,7 @@ from ecd_deploy.errors import (
 )
 
 if TYPE_CHECKING:
-    from ecd_deploy.config import Recipe
+    from ecd_deploy.recipe.recipe import Recipe
 
 _INTERNAL_ERROR = 70
 _SKIP_BAD = ("data.skip_bad=true",)
@@ -48,7 +49,7 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="KEY.PATH=VALUE",
         help="Change one value of the recipe; repeatable.",
     )
-    resume = click.option("--resume", is_flag=True, help="Go on from the newest checkpoint.")
+    resume = click.option("--resume", is_flag=True, help="Resume from the newest checkpoint.")
     accept_changes = click.option(
         "--accept-changes",
         is_flag=True,
@@ -91,11 +92,11 @@ def run(
 ) -> None:
     """Run every step for RECIPE, a built-in name or a TOML file."""
     if resume and out is None:
-        raise UsageError("--resume needs --out, the run directory to go on with")
+        raise UsageError("--resume needs --out, the run directory to continue")
     loaded = _load_recipe(recipe, (*_device_overrides(device), *overrides, *_SKIP_BAD * skip_bad))
-    from ecd_deploy.pipelines.launch import is_main_process
+    from ecd_deploy.cli.text.summary import print_summary
+    from ecd_deploy.pipelines.run import is_main_process
     from ecd_deploy.pipelines.run import run as run_pipeline
-    from ecd_deploy.pipelines.summary import print_summary
 
     directory = out or Path("runs") / f"{loaded.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     terminal = console()
@@ -116,8 +117,8 @@ def train(
 ) -> None:
     """Train only, into RUN_DIR."""
     loaded = _recipe_of(run_dir, recipe, overrides + _SKIP_BAD * skip_bad, resume=resume)
-    from ecd_deploy.pipelines.steps import run_train
-    from ecd_deploy.pipelines.training_text import describe_training
+    from ecd_deploy.pipelines.report.words import describe_training
+    from ecd_deploy.pipelines.run import run_train
 
     result = run_train(loaded, run_dir, resume=resume, console=console(), accept_changes=accept_changes)
     if result is not None:
@@ -128,10 +129,10 @@ def train(
 @_run_directory
 def split(run_dir: Path) -> None:
     """Split the student off and prove it separate."""
-    from ecd_deploy.pipelines.steps import run_split
+    from ecd_deploy.pipelines.run import run_split
 
     proof = run_split(run_dir)
-    from ecd_deploy.pipelines.split_text import describe_proof
+    from ecd_deploy.pipelines.report.words import describe_proof
 
     for name, found in describe_proof(proof):
         click.echo(f"{name}: {found}")
@@ -141,7 +142,7 @@ def split(run_dir: Path) -> None:
 @_run_directory
 def export(run_dir: Path) -> None:
     """Write the student in every format of the recipe."""
-    from ecd_deploy.pipelines.steps import run_export
+    from ecd_deploy.pipelines.run import run_export
 
     for artefact in run_export(run_dir).artefacts:
         click.echo(f"{artefact.file}  {artefact.bytes:,} bytes  sha256 {artefact.sha256}")
@@ -151,7 +152,7 @@ def export(run_dir: Path) -> None:
 @_run_directory
 def validate(run_dir: Path) -> None:
     """Compare every artefact with the PyTorch student, and measure accuracy with onnxruntime."""
-    from ecd_deploy.pipelines.steps import run_validate
+    from ecd_deploy.pipelines.run import run_validate
 
     validation = run_validate(run_dir)
     for entry in validation.artefacts:
@@ -173,7 +174,7 @@ def validate(run_dir: Path) -> None:
 )
 def report(run_dir: Path, against: tuple[Path, ...]) -> None:
     """Write report.html and report.md from what the steps left."""
-    from ecd_deploy.pipelines.steps import run_report
+    from ecd_deploy.pipelines.run import run_report
 
     click.echo(run_report(run_dir, against))
 
@@ -181,7 +182,7 @@ def report(run_dir: Path, against: tuple[Path, ...]) -> None:
 @cli.command()
 def recipes() -> None:
     """List the built-in recipes."""
-    from ecd_deploy.config import builtin_recipes, load_recipe
+    from ecd_deploy.recipe.recipe import builtin_recipes, load_recipe
 
     for name in builtin_recipes():
         click.echo(f"{name:20} {load_recipe(name).description}")
@@ -190,7 +191,7 @@ def recipes() -> None:
 @cli.command()
 def models() -> None:
     """List the built-in students with their parameters."""
-    from ecd_deploy.pipelines.catalogue import describe_students
+    from ecd_deploy.pipelines.inspect.catalogue import describe_students
 
     for entry in describe_students():
         click.echo(f"{entry.name:14} {entry.parameters:>10,} parameters at 100 classes")
@@ -203,7 +204,7 @@ def schema() -> None:
     """Print the JSON Schema of a recipe, for editors."""
     import json
 
-    from ecd_deploy.config import Recipe
+    from ecd_deploy.recipe.recipe import Recipe
 
     click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
 
@@ -211,7 +212,7 @@ def schema() -> None:
 @cli.command()
 def doctor() -> None:
     """Show versions and hardware, and check that the runtimes work."""
-    from ecd_deploy.pipelines.doctor import diagnose
+    from ecd_deploy.pipelines.inspect.doctor import diagnose
 
     diagnose(console())
 
@@ -259,13 +260,13 @@ def _report(message: str, exit_code: int, *, debug: bool, kind: str = "Error") -
 def _device_overrides(name: str | None) -> tuple[str, ...]:
     if name is None:
         return ()
-    from ecd_deploy.pipelines.devices import load_device
+    from ecd_deploy.pipelines.device.budgets import load_device
 
     return load_device(name).overrides()
 
 
 def _load_recipe(recipe: str, overrides: tuple[str, ...]) -> Recipe:
-    from ecd_deploy.config import load_recipe
+    from ecd_deploy.recipe.recipe import load_recipe
 
     return load_recipe(recipe, overrides)
 

@@ -13,7 +13,7 @@ from ecd_deploy.errors import UsageError
 @click.command()
 def studies() -> None:
     """List the built-in studies: one for each of the paper's tables, and those that two CPU cores can run."""
-    from ecd_deploy.pipelines.study import builtin_studies, load_study
+    from ecd_deploy.pipelines.study.study import builtin_studies, load_study
 
     names = builtin_studies()
     width = max(map(len, names))
@@ -25,7 +25,7 @@ def studies() -> None:
 @click.command()
 @click.argument("study")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME.")
-@click.option("--resume", is_flag=True, help="Keep finished runs and go on with the others.")
+@click.option("--resume", is_flag=True, help="Keep finished runs and resume the others.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at one time; default: 1, with --slurm all.")
 @click.option("--slurm", is_flag=True, help="Submit the runs to a Slurm cluster (extra [slurm]).")
 @click.option("--slurm-set", multiple=True, metavar="KEY=VALUE",
@@ -34,9 +34,9 @@ def compare(
     study: str, out: Path | None, resume: bool, jobs: int | None, slurm: bool, slurm_set: tuple[str, ...]
 ) -> None:
     """Run every arm of STUDY, a built-in name or a TOML file, with every seed, and write the table."""
-    from ecd_deploy.pipelines.compare import compare as run_study
-    from ecd_deploy.pipelines.study import load_study
-    from ecd_deploy.pipelines.study_slurm import parse_settings
+    from ecd_deploy.pipelines.study.runner import compare as run_study
+    from ecd_deploy.pipelines.study.slurm import parse_settings
+    from ecd_deploy.pipelines.study.study import load_study
 
     if slurm_set and not slurm:
         raise UsageError("--slurm-set says what a job of Slurm asks for: add --slurm")

@@ -10,7 +10,7 @@ from ecd_deploy.errors import GateFailed, Inconclusive
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ecd_deploy.pipelines.gate import GateReport
+    from ecd_deploy.pipelines.gate.decide import GateReport
 
 _LOG_WIDTH = 120
 

@@ -20,7 +20,7 @@ import click
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of images and of t-SNE.")
 def explain(run_dir: Path, against: tuple[Path, ...], samples: int, images: int, seed: int) -> None:
     """Draw what RUN_DIR's student and teacher make of test images: t-SNE and Grad-CAM++ (extra [explain])."""
-    from ecd_deploy.pipelines.explain import explain as look
+    from ecd_deploy.pipelines.explain.explain import explain as look
 
     for path in look(run_dir, against, samples=samples, images=images, seed=seed):
         click.echo(path)

@@ -50,7 +50,7 @@ def inspect(
         "--kernels": ("method.kernels", kernels),
         "--stages": ("method.stages", f"[{', '.join(map(str, map(int, numbers)))}]" if numbers else None),
     }
-    from ecd_deploy.pipelines.inspection_subject import read_subject
+    from ecd_deploy.pipelines.inspect.subject import read_subject
 
     found = read_subject(
         subject,
@@ -58,7 +58,7 @@ def inspect(
         options={option: (key, str(value)) for option, (key, value) in given.items() if value is not None},
         in_channels=in_channels,
     )
-    from ecd_deploy.pipelines.inspection import inspect_student
-    from ecd_deploy.pipelines.inspection_text import print_inspection
+    from ecd_deploy.cli.text.inspection import print_inspection
+    from ecd_deploy.pipelines.inspect.inspection import inspect_student
 
     print_inspection(inspect_student(found), console(), every_convolution=every_convolution)

@@ -50,11 +50,11 @@ def search(
     Size and latency, which do not depend on the weights, are measured first: what exceeds a limit is not trained.
     Exit codes: 0 found, 1 none passes, 3 none passes but one may.
     """
-    from ecd_deploy.config import load_recipe
-    from ecd_deploy.pipelines.devices import load_device
-    from ecd_deploy.pipelines.gate import read_limits
-    from ecd_deploy.pipelines.search import search as run_search
-    from ecd_deploy.pipelines.search_rung import RUN_FOLDER, EarlyStop, folder_of
+    from ecd_deploy.pipelines.device.budgets import load_device
+    from ecd_deploy.pipelines.gate.decide import read_limits
+    from ecd_deploy.pipelines.search.candidate import RUN_FOLDER, EarlyStop, folder_of
+    from ecd_deploy.pipelines.search.search import search as run_search
+    from ecd_deploy.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe, (*(load_device(device).overrides() if device else ()), *overrides))
     if limits is not None:

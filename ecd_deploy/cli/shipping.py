@@ -16,7 +16,7 @@ def bundle(run_dir: Path, format_name: str, out: Path | None) -> None:
 
     In the archive, `python run.py` checks files, logits, accuracy on real test images and latency.
     """
-    from ecd_deploy.pipelines.steps import run_bundle
+    from ecd_deploy.pipelines.run import run_bundle
 
     packed = run_bundle(run_dir, format_name=format_name, output=out)
     click.echo(f"{packed.path}  {packed.bytes:,} bytes  sha256 {packed.sha256}")

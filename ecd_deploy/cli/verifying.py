@@ -19,12 +19,13 @@ _run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--chain", multiple=True, type=_existing_file, help="Or made by a certificate of this chain; repeatable.")
 def verify(run_dir: Path, reproduce: bool, public_key: Path | None, chain: tuple[Path, ...]) -> None:
     """Check that RUN_DIR is what its manifest says."""
-    from ecd_deploy.pipelines import verify as checks
-    from ecd_deploy.pipelines.sign import check_signature
+    from ecd_deploy.pipelines.verify.sign import check_signature
+    from ecd_deploy.pipelines.verify.verify import reproduce as export_again
+    from ecd_deploy.pipelines.verify.verify import verify as compare_with_manifest
 
-    differences = checks.verify(run_dir)
+    differences = compare_with_manifest(run_dir)
     if reproduce and not differences:
-        differences = checks.reproduce(run_dir)
+        differences = export_again(run_dir)
     if differences:
         lines = "\n".join(f"  {entry.file}: {entry.problem}" for entry in differences)
         raise ArtefactError(f"{run_dir} is not what it was:\n{lines}")
@@ -41,9 +42,9 @@ def verify(run_dir: Path, reproduce: bool, public_key: Path | None, chain: tuple
 @click.option("--chain", multiple=True, type=_existing_file, help="Certificate on the way to the root; repeatable.")
 def sign(run_dir: Path, key: Path, certificate: Path | None, chain: tuple[Path, ...]) -> None:
     """Sign RUN_DIR once it is verified; needs the extra `signing`."""
-    from ecd_deploy.pipelines.sign import sign as sign_run
-    from ecd_deploy.pipelines.verify import verify as verify_run
+    from ecd_deploy.pipelines.verify.sign import sign as sign_run
+    from ecd_deploy.pipelines.verify.verify import verify as compare_with_manifest
 
-    if differences := verify_run(run_dir):
+    if differences := compare_with_manifest(run_dir):
         raise ArtefactError(f"not signed: {differences[0].file} {differences[0].problem}; see ecd-deploy verify")
     click.echo(sign_run(run_dir, key, certificate, chain))

@@ -16,8 +16,8 @@ from ecd_deploy.data.normalisation import choose_normalisation
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.source import Source
 from ecd_deploy.data.subsets import balanced_subset, stratified_cut
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
+from ecd_deploy.recipe.data import DataConfig
 
 _SAMPLE_IMAGES = 2048  # of training files: calibration and the measured normalisation are made from these
 

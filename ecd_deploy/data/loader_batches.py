@@ -14,12 +14,12 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ecd_deploy.data.batches import Batch
-from ecd_deploy.data.decoding import Decoder, Failed, Made, Request, WorkLog, start_worker
 from ecd_deploy.data.images import ImageFiles, Normalisation
+from ecd_deploy.data.loader_worker import Decoder, Failed, Made, Request, WorkLog, start_worker
 from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.data.resize import Framing
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
+from ecd_deploy.recipe.data import DataConfig
 
 _START_METHOD = "fork"  # a worker then ends by itself within seconds if the training is killed
 
@@ -151,7 +151,7 @@ class LoaderBatches:
                     at = "while it started"
                 return (
                     f"a worker that decodes images (process {pid or 'unknown'}) was killed {at}. If memory ran out, "
-                    "set data.workers lower; --resume goes on from the last checkpoint"
+                    "set data.workers lower; --resume continues from the last checkpoint"
                 )
         return None
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ecd_deploy.data.images import Normalisation
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError, RecipeError
+from ecd_deploy.recipe.data import DataConfig
 
 _BLOCK_IMAGES = 1024
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from ecd_deploy.distill.attention import AttentionConv2d
-from ecd_deploy.distill.branches import BranchedModel
-from ecd_deploy.distill.build import build_training_model
 from ecd_deploy.distill.connections import ConnectionSite, FeatureConnections, connection_sites
 from ecd_deploy.distill.dense import DenseConnections
-from ecd_deploy.distill.distillation import DistilledModel, FrozenTeacher, TrainedTeacher
 from ecd_deploy.distill.dynamic_conv import DynamicConv2d
 from ecd_deploy.distill.ensemble import HeadEnsemble
-from ecd_deploy.distill.knowledge import Knowledge, KnowledgeReader
 from ecd_deploy.distill.losses import training_loss
 from ecd_deploy.distill.model import ECDModel, JointModel, PlainModel, TrainingModel
 from ecd_deploy.distill.objective import LossTerm, LossTerms, Objective, TermName, build_objective
@@ -26,19 +22,14 @@ from ecd_deploy.distill.teacher import (
 __all__ = [
     "AttentionConv2d",
     "Block",
-    "BranchedModel",
     "ConnectionSite",
     "DenseConnections",
-    "DistilledModel",
     "DynamicConv2d",
     "ECDModel",
     "FeatureConnections",
-    "FrozenTeacher",
     "GeneratedTeacher",
     "HeadEnsemble",
     "JointModel",
-    "Knowledge",
-    "KnowledgeReader",
     "LossTerm",
     "LossTerms",
     "Objective",
@@ -49,11 +40,9 @@ __all__ = [
     "StudentStructure",
     "TeacherReport",
     "TermName",
-    "TrainedTeacher",
     "TrainingModel",
     "build_objective",
     "build_teacher",
-    "build_training_model",
     "connection_sites",
     "find_structure",
     "training_loss",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ecd_deploy.distill.hooks import FeatureQueues
     from ecd_deploy.distill.teacher import TeacherReport
-    from ecd_deploy.method_config import Features
+    from ecd_deploy.recipe.method import Features
 
 
 def compared_sites(report: TeacherReport, features: Features, stages: Iterable[int]) -> tuple[ConnectionSite, ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ecd_deploy.distill.dynamic_conv import Backend, Mixture
-    from ecd_deploy.method_config import Features
+    from ecd_deploy.recipe.method import Features
 
 
 class TrainingModel(nn.Module, ABC):

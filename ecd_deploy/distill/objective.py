@@ -14,7 +14,7 @@ from ecd_deploy.distill.losses import divergence, ensemble_loss, feature_loss, m
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ecd_deploy.method_config import Features, Logits, MethodConfig
+    from ecd_deploy.recipe.method import Features, Logits, MethodConfig
 
 TermName = Literal["student", "teacher", "ensemble", "branches", "logits", "features", "pretrained"]
 HEADS: tuple[TermName, ...] = ("student", "teacher", "ensemble")

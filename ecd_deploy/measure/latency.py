@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.gate_config import ProfileConfig
+from ecd_deploy.recipe.profile import ProfileConfig
 
 RUNNER_NAME = "device_runner.py"
 _GRACE_SECONDS = 300.0

@@ -39,7 +39,7 @@ def check_graph(model: TrainingModel, images: Tensor) -> GraphResult:
     try:
         alone = first_output(exported_program(model.student, images))
     except SplitError as error:
-        return GraphResult(passed=True, findings=(), not_done_because=str(error))
+        return GraphResult(passed=True, findings=(), not_done_reason=str(error))
     try:
         joint = first_output(exported_program(model, images))
     except SplitError as error:

@@ -64,7 +64,7 @@ def search(root: object, name: str, wanted: Callable[[object], str | None]) -> S
     Args:
         root: where to start; it is not itself compared.
         name: what the paths begin with.
-        wanted: describes an object that is looked for, None for any other. The walk does not go on behind a find.
+        wanted: describes an object that is looked for, None for any other. The walk does not look behind a find.
     """
     found: list[Found] = []
     # Objects made on the way (bound methods, tuples) stay alive here, or their ids would be given to others.

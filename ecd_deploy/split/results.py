@@ -65,10 +65,10 @@ class GraphResult(CheckResult):
     """The `torch.export` graph of the student's logits begins at tensors of the student, all and only its own.
 
     All are those that the exported student alone begins at. Where `torch.export` cannot express the student, the
-    walk is not done and `not_done_because` says so; the other checks must do without it.
+    walk is not done and `not_done_reason` says so; the other checks must do without it.
     """
 
-    not_done_because: str | None = None
+    not_done_reason: str | None = None
     nodes: Count = Field(default=0, description="Nodes of the graph that the student's logits depend on.")
     reached: tuple[str, ...] = Field(default=(), description="Names of the student's tensors that were reached.")
     literals: Count = Field(default=0, description="Numbers and short lists that a forward spells out.")
@@ -140,7 +140,7 @@ class SplitChecks(_Frozen):
 class SplitProof(_Frozen):
     """That a student was found separate, and by what it is recognised."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     joint_model: str = Field(description="Class of the model that was trained.")
     auxiliary: tuple[str, ...] = Field(description="Modules that stay behind; empty if the student was trained alone.")
     example_shape: tuple[int, int, int] = Field(description="Channels, height and width of the example images.")

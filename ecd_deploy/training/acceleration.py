@@ -15,8 +15,8 @@ from accelerate.utils.operations import broadcast
 from torch import nn
 from torch.optim import SGD
 
-from ecd_deploy.config import TrainConfig
 from ecd_deploy.errors import RecipeError
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.state import ScalerState
 
 _PREPARED = "_is_accelerate_prepared"  # accelerate's mark

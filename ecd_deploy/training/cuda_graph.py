@@ -22,8 +22,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import Batch
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.repeatable import find_change, host_state_kept
 from ecd_deploy.training.step import StepWork
 

@@ -9,9 +9,9 @@ import logging
 import torch
 from accelerate.accelerator import Accelerator
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import RunDirectoryError
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.state import CheckpointState, TrainingIdentity
 
 _logger = logging.getLogger(__name__)
@@ -47,12 +47,12 @@ def require_same_training(state: CheckpointState, now: TrainingIdentity, *, acce
     text = "\n  ".join(differences)
     if state.training.steps_per_epoch != now.steps_per_epoch:
         raise RunDirectoryError(
-            f"the checkpoint cannot be gone on from, since its steps are other images:\n  {text}\n"
+            f"the checkpoint cannot be resumed, since its steps are other images:\n  {text}\n"
             "train.batch_size, the data or the process count differ"
         )
     if not accept_changes:
         raise RunDirectoryError(
             f"the checkpoint is of another training, so the result would not be that of an uninterrupted one:\n  {text}"
-            "\ngo on nevertheless with --accept-changes"
+            "\nto resume nevertheless, add --accept-changes"
         )
     _logger.warning("resuming although the training differs, as --accept-changes asks:\n  %s", text)

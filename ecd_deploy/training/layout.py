@@ -13,9 +13,9 @@ import torch
 from accelerate.accelerator import Accelerator
 from torch import nn
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.recipe.recipe import Recipe
 
 _logger = logging.getLogger(__name__)
 

@@ -11,22 +11,23 @@ import torch
 from accelerate.accelerator import Accelerator
 from rich.console import Console
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler
 from ecd_deploy.training.allocator import keep_freed_memory
 from ecd_deploy.training.checkpoint import CheckpointStore
 from ecd_deploy.training.identity import identify, require_same_training
 from ecd_deploy.training.layout import laid_out
 from ecd_deploy.training.metrics import MetricsLog
+from ecd_deploy.training.names import CHECKPOINTS_FOLDER
 from ecd_deploy.training.optimizer import build_optimizer, restore_momentum
 from ecd_deploy.training.progress import TrainingProgress
 from ecd_deploy.training.resume import find_start
 from ecd_deploy.training.scores import EpochRecord, TrainingResult, best_score
 from ecd_deploy.training.stopping import heed_signals
 from ecd_deploy.training.trainer import Trainer
-from ecd_deploy.training.weights import CHECKPOINTS, assign_weights
+from ecd_deploy.training.weights import assign_weights
 
 
 def train(
@@ -49,7 +50,7 @@ def train(
         data: images of the run; the test split is not touched.
         recipe: `train`, `seed` and, of `data`, what concerns loading and augmentation are used.
         directory: gets `metrics.jsonl`, `checkpoints/` and, if asked for, `tensorboard/`.
-        resume: go on after the newest whole checkpoint, or start if there is none.
+        resume: continue after the newest whole checkpoint, or start if there is none.
         console: for progress; None is silent.
         accept_changes: resume although the recipe, the images or the machine differ.
 
@@ -68,7 +69,7 @@ def train(
     accelerator = build_accelerator(recipe.train)
     batches = _train_batches(data, recipe, accelerator)
     identity = identify(recipe, data, len(batches), accelerator)
-    store = CheckpointStore(directory / CHECKPOINTS)
+    store = CheckpointStore(directory / CHECKPOINTS_FOLDER)
     start = find_start(store, accelerator, resume=resume)
     if start is not None:
         require_same_training(start.state, identity, accept_changes=accept_changes)

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Self
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import write_atomic
+from ecd_deploy.training.names import METRICS_NAME, TENSORBOARD_FOLDER
 from ecd_deploy.training.scores import EpochRecord
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
-
-_FILE = "metrics.jsonl"
-_EVENTS = "tensorboard"
 
 
 class MetricsLog:
@@ -26,7 +24,7 @@ class MetricsLog:
     """
 
     def __init__(self, directory: Path, history: tuple[EpochRecord, ...], *, tensorboard: bool) -> None:
-        self._path = directory / _FILE
+        self._path = directory / METRICS_NAME
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -35,7 +33,7 @@ class MetricsLog:
         self._events: SummaryWriter | None = None
         if tensorboard:
             first_step = history[-1].step + 1 if history else 0
-            self._events = _open_events(directory / _EVENTS, first_step)
+            self._events = _open_events(directory / TENSORBOARD_FOLDER, first_step)
 
     def __enter__(self) -> Self:
         return self
@@ -65,7 +63,9 @@ class MetricsLog:
                     self._events.add_scalar(name, value, record.step)
                 self._events.flush()
             except OSError as error:
-                raise ArtefactError(f"cannot write {self._path.with_name(_EVENTS)}: {error.strerror}") from error
+                raise ArtefactError(
+                    f"cannot write {self._path.with_name(TENSORBOARD_FOLDER)}: {error.strerror}"
+                ) from error
 
 
 def _line(record: EpochRecord) -> str:

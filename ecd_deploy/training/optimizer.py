@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from ecd_deploy.config import TrainConfig
 from ecd_deploy.errors import CheckpointError
+from ecd_deploy.recipe.train import TrainConfig
 
 _MOMENTUM = "momentum_buffer"  # torch's key
 

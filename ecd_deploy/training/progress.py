@@ -21,7 +21,7 @@ class TrainingProgress:
         self._epochs = epochs
         self._bar: Progress | None = None
         if console is not None and steps_done:
-            console.print(f"going on after step {steps_done} of {epochs * steps_per_epoch}", soft_wrap=True)
+            console.print(f"resuming after step {steps_done} of {epochs * steps_per_epoch}", soft_wrap=True)
         if console is not None and console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),

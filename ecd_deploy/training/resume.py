@@ -12,7 +12,7 @@ from ecd_deploy.training.state import Checkpoint
 
 
 def find_start(store: CheckpointStore, accelerator: Accelerator, *, resume: bool) -> Checkpoint | None:
-    """Return the checkpoint to go on from; None starts from scratch.
+    """Return the checkpoint to resume from; None starts from scratch.
 
     Raises:
         CheckpointError: there are checkpoints, and none is whole.

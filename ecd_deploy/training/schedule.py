@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ecd_deploy.config import TrainConfig
+from ecd_deploy.recipe.train import TrainConfig
 
 
 def learning_rate(step: int, config: TrainConfig, steps_per_epoch: int) -> float:

@@ -25,7 +25,7 @@ class ScalerState(_Frozen):
 
 
 class TrainingIdentity(_Frozen):
-    """What decides over the bits of a training; a checkpoint is only gone on from by an equal one.
+    """What decides the bits of a training; a checkpoint is only resumed by an equal one.
 
     Attributes:
         recipe_digest: of the recipe that is trained.

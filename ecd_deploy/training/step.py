@@ -13,10 +13,10 @@ from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import Batch
 from ecd_deploy.data.draws import Purpose, stream_key
 from ecd_deploy.distill import Objective
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.losses import EpochLosses
 from ecd_deploy.training.optimizer import set_rate
 from ecd_deploy.training.schedule import learning_rate

@@ -49,6 +49,5 @@ def heed_signals() -> Iterator[StopRequest]:
 def stopped(signal_number: int, step: int, steps: int) -> Interrupted:
     """The error that ends a training which has saved everything after `step` of its `steps`."""
     kind = Terminated if signal_number == signal.SIGTERM else Interrupted
-    return kind(
-        f"{signal.Signals(signal_number).name} after step {step} of {steps}; everything is saved, go on with --resume"
-    )
+    name = signal.Signals(signal_number).name
+    return kind(f"{name} after step {step} of {steps}; everything is saved: continue with --resume")

@@ -1,6 +1,6 @@
 # mypy: untyped-calls-exclude=accelerate
 
-"""A training in progress: its epochs, and the checkpoints that any step can be gone on from."""
+"""A training in progress: its epochs, and the checkpoints from which any step can be resumed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import SGD
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import Batches, DataSplits
 from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
 from ecd_deploy.errors import TrainingError
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
 from ecd_deploy.training.checkpoint import CheckpointStore
 from ecd_deploy.training.cuda_graph import graphed

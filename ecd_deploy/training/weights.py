@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.errors import CheckpointError
 from ecd_deploy.training.checkpoint import CheckpointStore
-
-CHECKPOINTS = "checkpoints"
+from ecd_deploy.training.names import CHECKPOINTS_FOLDER
 
 
 def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Module) -> None:
@@ -26,13 +25,13 @@ def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Modu
         CheckpointError: there is no checkpoint, it is damaged, or it is of another model; or the best epoch is asked
             for of a training without a validation split.
     """
-    store = CheckpointStore(directory / CHECKPOINTS)
+    store = CheckpointStore(directory / CHECKPOINTS_FOLDER)
     checkpoint = store.newest()
     if checkpoint is None:
-        raise CheckpointError(f"no checkpoint below {directory / CHECKPOINTS}: train first")
+        raise CheckpointError(f"no checkpoint below {directory / CHECKPOINTS_FOLDER}: train first")
     if checkpoint.state.running is not None or not checkpoint.state.history:
         raise CheckpointError(
-            f"the training was stopped after step {checkpoint.state.step}, within an epoch: go on with --resume"
+            f"the training was stopped after step {checkpoint.state.step}, within an epoch: continue with --resume"
         )
     if which == "best":
         best = checkpoint.state.best

@@ -47,7 +47,7 @@ def audit_artefact(
         return _result(format_name, data, [*findings, str(error)])
     if contents is None:
         reason = "this format has no reader here: only names were searched for"
-        return _result(format_name, data, findings, not_done_because=reason, names_sought=len(names))
+        return _result(format_name, data, findings, not_done_reason=reason, names_sought=len(names))
     traced = _traced(contents.tensors, sources)
     digests = _auxiliary_digests(student)
     findings += contents.problems

@@ -54,7 +54,7 @@ class ArtefactAudit(BaseModel):
     bytes: int
     passed: bool
     findings: tuple[str, ...]
-    not_done_because: str | None = None
+    not_done_reason: str | None = None
     """Set where the format has no reader here; then only names were searched for."""
     tensor_bytes: int = 0
     """Of all traced tensors."""

@@ -3,9 +3,9 @@ from __future__ import annotations
 import torch
 
 from benchmarks.reference import ReferenceECD, copy_weights, reference_loss, reference_optimizer
-from ecd_deploy.config import TrainConfig
 from ecd_deploy.distill import ECDModel, training_loss
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.optimizer import build_optimizer
 
 

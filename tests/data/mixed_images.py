@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ecd_deploy.data_config import DataConfig
+from ecd_deploy.recipe.data import DataConfig
 
 CLASSES = ("cat", "dog", "fox")
 SIDE = 8

@@ -15,8 +15,8 @@ from torchvision.datasets import CIFAR10
 from torchvision.transforms import functional
 
 from ecd_deploy.data import load_data
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
+from ecd_deploy.recipe.data import DataConfig
 from tests.small import present
 
 

@@ -12,8 +12,8 @@ from torchvision.transforms import functional
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.decode import ImageShape, decode_into
 from ecd_deploy.data.resize import Framing
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
+from ecd_deploy.recipe.data import DataConfig
 from tests.small import present
 
 CLASSES = ("cat", "dog", "fox")

@@ -7,8 +7,8 @@ from torchvision.transforms import v2
 
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.data.normalisation import choose_normalisation, measure_normalisation
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError, RecipeError
+from ecd_deploy.recipe.data import DataConfig
 
 
 def pixels(count: int = 3000) -> torch.Tensor:

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from ecd_deploy.data import DataSplits, load_data
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import DataError
+from ecd_deploy.recipe.data import DataConfig
 from tests.small import present
 
 CLASSES = ("cat", "dog", "fox")

@@ -16,9 +16,11 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
-from ecd_deploy.distill import DynamicConv2d, TrainedTeacher, TrainingModel, build_objective, build_training_model
-from ecd_deploy.method_config import MethodConfig, PretrainedLoss
+from ecd_deploy.baselines.distillation import TrainedTeacher
+from ecd_deploy.distill import DynamicConv2d, TrainingModel, build_objective
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig, PretrainedLoss
+from ecd_deploy.training.methods import build_training_model
 from tests.fake_cuda import Crossings, move
 from tests.variants import VARIANTS
 

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ecd_deploy.distill import DenseConnections, ECDModel, JointModel, build_objective, build_training_model
+from ecd_deploy.distill import DenseConnections, ECDModel, JointModel, build_objective
 from ecd_deploy.errors import StudentError, UsageError
-from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.training.methods import build_training_model
 
 LABELS = torch.tensor([0, 4, 2, 2])
 

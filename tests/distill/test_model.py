@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ecd_deploy.distill import ECDModel, PlainModel, build_training_model, training_loss
+from ecd_deploy.distill import ECDModel, PlainModel, training_loss
 from ecd_deploy.errors import StudentError, UsageError
-from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.training.methods import build_training_model
 
 Kind = Literal["direct", "conv1x1", "conv1x1_bn"]
 KINDS: tuple[Kind, ...] = ("direct", "conv1x1", "conv1x1_bn")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ecd_deploy.distill import HeadEnsemble, build_objective
-from ecd_deploy.method_config import MethodConfig
+from ecd_deploy.recipe.method import MethodConfig
 
 LABELS = torch.tensor([0, 4, 2, 2, 1])
 

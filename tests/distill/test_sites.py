@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ecd_deploy.distill import ECDModel, build_training_model, training_loss
+from ecd_deploy.distill import ECDModel, training_loss
 from ecd_deploy.errors import StudentError
-from ecd_deploy.method_config import MethodConfig
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.training.methods import build_training_model
 
 
 def model(*patterns: str) -> ECDModel:

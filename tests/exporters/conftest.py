@@ -9,10 +9,10 @@ from torch import nn
 
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel
-from ecd_deploy.export_config import ExportConfig, Int8Config
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Exporter, exporter_for
 from ecd_deploy.models import build_student
-from ecd_deploy.pipelines.environment import describe_environment
+from ecd_deploy.pipelines.record.environment import describe_environment
+from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import SplitStudent, split_student
 from tests.small import digit_images, one_thread
 

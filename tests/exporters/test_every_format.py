@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.export_config import ExportConfig
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
+from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import SplitStudent, split_student, state_digest
 from tests.exporters.conftest import FORMATS, Exported, fresh_student, make_context
 from tests.small import digit_images

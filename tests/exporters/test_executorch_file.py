@@ -107,7 +107,7 @@ def test_every_tensor_is_traced(student: SplitStudent, sources: StudentSources, 
     metadata = ExecuTorchExporter().read_metadata(written)
     audit = audit_artefact(written, "executorch", student, sources, metadata)
     assert audit.findings == ()
-    assert audit.not_done_because is None
+    assert audit.not_done_reason is None
     weights = [tensor for tensor in audit.tensors if tensor.origin is not Origin.STRUCTURE]
     learned = sum(parameter.numel() for parameter in student.module.parameters())
     assert sum(int(np.prod(tensor.shape)) for tensor in weights) >= 0.95 * learned

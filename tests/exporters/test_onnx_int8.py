@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ecd_deploy.data import balanced_subset
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.export_config import Int8Config
 from ecd_deploy.exporters.onnx_int8 import Int8OnnxExporter
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.recipe.export import Int8Config
 from ecd_deploy.split import SplitStudent, split_student
 from tests.exporters.conftest import Exported, fresh_student, make_context, make_metadata
 from tests.small import digit_images, present

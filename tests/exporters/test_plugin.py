@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecd_deploy.config import parse_recipe
 from ecd_deploy.errors import ExportError, RecipeError
-from ecd_deploy.export_config import ENTRY_POINT_GROUP, ExportConfig, format_names
 from ecd_deploy.exporters import exporter_for
+from ecd_deploy.recipe.export import ENTRY_POINT_GROUP, ExportConfig, format_names
+from ecd_deploy.recipe.recipe import parse_recipe
 from tests.exporters.conftest import fresh_student, make_metadata, make_student
 from tests.small import digit_images
 

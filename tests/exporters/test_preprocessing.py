@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ecd_deploy.data import Normalisation
-from ecd_deploy.export_config import ExportConfig, Int8Config
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.preprocessing import to_pixels
+from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import SplitStudent
 from tests.exporters.conftest import fresh_student, make_context, make_metadata
 from tests.small import present

@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.gate_config import ProfileConfig
 from ecd_deploy.measure import statistics
 from ecd_deploy.measure.device import device_runner
 from ecd_deploy.measure.latency import RUNNER_NAME, compare_onnx, measure_onnx, runner_source
 from ecd_deploy.measure.layers import layer_costs
+from ecd_deploy.recipe.profile import ProfileConfig
 from tests.measure.models import convolution_model
 
 QUICK = ProfileConfig(min_seconds=0.05, min_samples=500, warmup_seconds=0.0)

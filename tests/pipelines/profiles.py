@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from ecd_deploy.measure.latency import ColdStart, Latency, MeasuredModel, Measurement, MeasuringRuntime
-from ecd_deploy.pipelines.profile import Profile
+from ecd_deploy.pipelines.record.profile import Profile
 
 
 def profiled(file: str, sha256: str, latency: Latency, *, place: str = "host", peak_memory_mb: float = 70.0) -> Profile:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.config import Recipe, load_recipe
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.recipe.recipe import Recipe, load_recipe
 
 
 class TinyJoint(TrainingModel):

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import TrainingResult, train
 
 MakeModel = Callable[[], TrainingModel]

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import torch
 
-from ecd_deploy.config import TrainConfig
 from ecd_deploy.data import Batch
-from ecd_deploy.distill import build_objective, build_training_model
-from ecd_deploy.method_config import MethodConfig
+from ecd_deploy.distill import build_objective
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.acceleration import build_accelerator
 from ecd_deploy.training.losses import EpochLosses
+from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.optimizer import build_optimizer, set_rate
 from ecd_deploy.training.step import StepWork
 from tests.variants import VARIANTS

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.config import Recipe, TrainConfig
 from ecd_deploy.data import Batch, DataSplits
 from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
+from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training import loop, trainer
 from ecd_deploy.training.acceleration import build_accelerator
 from ecd_deploy.training.checkpoint import CheckpointStore

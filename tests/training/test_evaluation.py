@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from accelerate.accelerator import Accelerator
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import train
 from ecd_deploy.training.evaluation import evaluating, top1
 from tests.small import present

@@ -1,4 +1,4 @@
-"""Training on files of mixed sizes that workers decode: killed, stopped, and gone on with."""
+"""Training on files of mixed sizes that workers decode: killed, stopped, and resumed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from ecd_deploy.config import Recipe, load_recipe
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import DataError, Interrupted, Terminated
+from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from tests.data.mixed_images import SIDE, files_config, make_images
 from tests.training.helpers import at_forward, metrics, run, same_state
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import ECDModel, PlainModel
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import train
 from ecd_deploy.training.layout import runs_in_channels_last
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from ecd_deploy.config import TrainConfig
 from ecd_deploy.errors import CheckpointError
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.optimizer import build_optimizer, momentum_of, restore_momentum, set_rate
 
 

@@ -32,7 +32,7 @@ def test_a_plain_line_an_epoch_without_a_terminal() -> None:
     run(console)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == (
-        "going on after step 10 of 30\n"
+        "resuming after step 10 of 30\n"
         "epoch 2/3  loss 1.5000  validation top-1: student 50.00%, teacher 62.50%  rate 0.1  2.0 s\n"
     )
 

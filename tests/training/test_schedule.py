@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
 
-from ecd_deploy.config import TrainConfig
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.schedule import learning_rate
 
 STEPS = 7

@@ -10,9 +10,9 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from ecd_deploy.config import Recipe
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.errors import CheckpointError
+from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import load_weights, train
 from ecd_deploy.training.checkpoint import CheckpointStore
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run, same_state

@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ecd_deploy.config import load_recipe
 from ecd_deploy.data import load_data
 from ecd_deploy.distill import PlainModel
+from ecd_deploy.recipe.recipe import load_recipe
 from ecd_deploy.training import train
 
 

@@ -1,4 +1,4 @@
-"""One of two processes that train a tiny model on digits and go on where checkpoints are; ends with the error's code.
+"""One of two processes that train a tiny model on digits and resume where checkpoints are; ends with the error's code.
 
 Arguments: the folder; then, if it is to be interrupted, the rank, the number of the forward and the signal.
 """
@@ -13,10 +13,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ecd_deploy.config import load_recipe
 from ecd_deploy.data import load_data
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import EcdDeployError
+from ecd_deploy.recipe.recipe import load_recipe
 from ecd_deploy.training import train
 from tests.training.helpers import at_forward
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from benchmarks.artefact_leaks import ARTEFACT_LEAKS, ArtefactLeak
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.export_config import ExportConfig, Int8Config
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.audit import ArtefactAudit, Origin, StudentSources, audit_artefact, refuse, student_sources
 from ecd_deploy.exporters.audit.contents import FileTensor
 from ecd_deploy.exporters.audit.matching import match
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import SplitStudent, TensorRecord, split_student
 from tests.exporters.conftest import Exported, make_context, make_metadata
 from tests.small import digit_images
@@ -41,7 +41,7 @@ def test_every_tensor_of_every_format_is_traced(exported: Exported, sources: Stu
     audit = audited(exported, sources)
     assert audit.findings == ()
     assert audit.passed
-    assert audit.not_done_because is None
+    assert audit.not_done_reason is None
     assert all(tensor.origin is not None for tensor in audit.tensors)
     assert all(tensor.error is None or tensor.error <= 1 for tensor in audit.tensors)
     assert audit.names_sought >= 3
@@ -120,7 +120,7 @@ def test_a_format_without_a_reader_is_recorded_as_not_done(student: SplitStudent
     metadata = make_metadata().model_copy(update={"student_digest": student.proof.student_digest})
     audit = audit_artefact(b"\x18\x00\x00\x00PTE1", "executorch", student, sources, metadata)
     assert audit.passed
-    assert audit.not_done_because is not None
+    assert audit.not_done_reason is not None
     assert not audit_artefact(b"\x18 teacher.conv1", "executorch", student, sources, metadata).passed
 
 

@@ -14,18 +14,17 @@ from PIL import Image
 from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, RunDirectoryError, UsageError
 from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
-from ecd_deploy.pipelines.gate_baseline import BaselineComparison, LatencyRatio
-from ecd_deploy.pipelines.predictions import StoredPredictions
-from ecd_deploy.pipelines.report import read_results, write_report
-from ecd_deploy.pipelines.report.charts import Curve, compared_curves
-from ecd_deploy.pipelines.report.classes import confusion_counts
-from ecd_deploy.pipelines.report.comparison import comparison_section
-from ecd_deploy.pipelines.report.html import to_html
-from ecd_deploy.pipelines.report.markdown import to_markdown
-from ecd_deploy.pipelines.report.results import NamedRun, RunResults
-from ecd_deploy.pipelines.report.samples import sample_section
-from ecd_deploy.pipelines.run_directory import open_run
-from ecd_deploy.pipelines.steps import run_report
+from ecd_deploy.pipelines.gate.baseline import BaselineComparison, LatencyRatio
+from ecd_deploy.pipelines.record.predictions import StoredPredictions
+from ecd_deploy.pipelines.record.run_directory import open_run
+from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves
+from ecd_deploy.pipelines.report.page.classes import confusion_counts
+from ecd_deploy.pipelines.report.page.comparison import comparison_section
+from ecd_deploy.pipelines.report.page.html import to_html
+from ecd_deploy.pipelines.report.page.markdown import to_markdown
+from ecd_deploy.pipelines.report.page.samples import sample_section
+from ecd_deploy.pipelines.report.results import NamedRun, RunResults, read_results
+from ecd_deploy.pipelines.run import run_report
 from tests.commands import Ended
 
 
@@ -181,13 +180,13 @@ def test_a_changed_result_is_refused(root: Path) -> None:
     content = json.loads((root / "gate.json").read_text())
     content["verdict"] = "pass"
     (root / "gate.json").write_text(json.dumps(content))
-    with open_run(root) as directory, pytest.raises(DigestError, match=r"gate\.json was changed"):
-        write_report(directory)
+    with pytest.raises(DigestError, match=r"gate\.json was changed"):
+        run_report(root)
 
 
 def test_an_unfinished_run_names_the_missing_step(root: Path) -> None:
     with open_run(root) as directory:
         (root / "gate.json").unlink()
         directory.record_folder("gate.json")
-        with pytest.raises(RunDirectoryError, match="ecd-deploy gate"):
-            write_report(directory)
+    with pytest.raises(RunDirectoryError, match="ecd-deploy gate"):
+        run_report(root)

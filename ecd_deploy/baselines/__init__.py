@@ -1,0 +1,1 @@
+"""What the paper compares ECD with: two-stage losses and ONE."""

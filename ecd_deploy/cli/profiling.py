@@ -1,0 +1,52 @@
+"""The command that measures: `profile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ecd_deploy.cli.ending import console
+from ecd_deploy.errors import Inconclusive, UsageError
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path), metavar="RUN_DIR|MODEL.onnx")
+@click.option("--device", metavar="NAME", help="Take threads from this device, and compare with its budget.")
+@click.option("--host", "hosts", multiple=True, metavar="USER@HOST", help="Measure there over ssh; repeatable.")
+@click.option("--python", default="python3", show_default=True, help="The Python of the hosts.")
+@click.option("--timeout", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds on a host.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime; default: as in the recipe, or 1.")
+@click.option("--cpus", metavar="0,1", help="Pin the measurement to these CPUs (constrained host).")
+@click.option("--memory", type=click.IntRange(min=1), metavar="MB", help="Limit its data (constrained host).")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the whole result there as well.")
+def profile(
+    target: Path,
+    device: str | None,
+    hosts: tuple[str, ...],
+    python: str,
+    timeout: float,
+    threads: int | None,
+    cpus: str | None,
+    memory: int | None,
+    output: Path | None,
+) -> None:
+    """Measure an ONNX student: latency, cold start, memory, throughput, and time by layer."""
+    from ecd_deploy.cli.text.profile import print_budget, print_profile
+    from ecd_deploy.pipelines.device.command import Conditions, profile_hosts, profile_target
+
+    if len(hosts) > 1 and output is not None:
+        raise UsageError("--json takes one result: give one --host, or a run directory, which keeps them all")
+    conditions = Conditions.read(device=device, threads=threads, cpus=cpus, memory_mb=memory)
+    terminal = console()
+    if hosts:
+        found = profile_hosts(target, conditions, hosts, terminal, python=python, timeout=timeout, output=output)
+    else:
+        found = [profile_target(target, conditions, output=output)]
+    for entry in found:
+        print_profile(entry, terminal)
+        if conditions.device is not None:
+            print_budget(entry, conditions.device, terminal)
+    reasons = [f"{entry.place}: {reason}" for entry in found for reason in entry.latency.reasons]
+    if reasons:
+        raise Inconclusive("this measurement is invalid: " + "; ".join(reasons))

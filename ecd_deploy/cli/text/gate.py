@@ -1,0 +1,37 @@
+"""The gate's verdict in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from ecd_deploy.pipelines.gate.ci import baseline_lines
+from ecd_deploy.pipelines.gate.decide import Check, GateReport, Verdict
+from ecd_deploy.pipelines.report.words import format_number
+
+_COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
+
+
+def print_gate(report: GateReport, console: Console) -> None:
+    """Print each check with its value, bound, limit and verdict."""
+    table = Table("check", "value", "bound", "limit", "verdict", "reason", box=None, header_style="bold")
+    for check in report.checks:
+        colour = _COLOURS[check.verdict]
+        table.add_row(*_cells(check), f"[{colour}]{check.verdict.value}[/{colour}]", check.reason)
+    console.print(table)
+    if report.not_limited:
+        console.print(f"not limited by the recipe: {', '.join(report.not_limited)}")
+    if report.baseline is not None:
+        for line in baseline_lines(report.baseline):
+            console.print(line)
+    colour = _COLOURS[report.verdict]
+    console.print(f"gate: [bold {colour}]{report.verdict.value}[/bold {colour}]")
+
+
+def _cells(check: Check) -> tuple[str, str, str, str]:
+    return (
+        check.name,
+        format_number(check.value, check.unit),
+        format_number(check.bound, check.unit),
+        format_number(check.limit, check.unit),
+    )

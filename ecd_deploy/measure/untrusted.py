@@ -1,0 +1,74 @@
+"""Files that this run did not write: only ONNX and safetensors, and tried first where they can do no harm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+
+import safetensors
+
+from ecd_deploy.errors import ArtefactError
+
+_RUNNER = "untrusted_runner.py"
+_ONNX = (b"\x08",)  # the first field of a model, its IR version
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the child process.
+
+    Attributes:
+        seconds: wall-clock time, imports included, and CPU time.
+        memory_bytes: of data, the heap and private mappings; code is not counted.
+    """
+
+    seconds: int = 60
+    memory_bytes: int = 2_000_000_000
+
+
+def check_untrusted(data: bytes, name: str, limits: Limits = Limits()) -> None:
+    """Try an untrusted file: what passes can be opened and run once within the limits, and keeps nothing outside.
+
+    An ONNX model is opened and run in a child process, which is ended when it takes too long. A safetensors file is
+    parsed here: its parser runs no code and allocates nothing that the header asks for. Archives of torch, pickles
+    and anything else are refused unopened, because loading them can run code.
+
+    Args:
+        data: of the file.
+        name: for the error.
+        limits: of the child process.
+
+    Raises:
+        ArtefactError: the file is of another kind, keeps data outside, crashes, hangs, or takes too much memory.
+    """
+    if data[8:9] == b"{":
+        try:
+            safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+        except safetensors.SafetensorError as error:
+            raise ArtefactError(f"{name} is no safetensors file: {error}") from error
+        return
+    if not data.startswith(_ONNX):
+        raise ArtefactError(f"{name} was not written by this run: such files are opened only if ONNX or safetensors")
+    problem = _tried(data, limits)
+    if problem is not None:
+        raise ArtefactError(f"{name} cannot be used: it {problem}")
+
+
+def _tried(data: bytes, limits: Limits) -> str | None:
+    with as_file(files("ecd_deploy.measure") / _RUNNER) as script, tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-I", str(script), str(limits.memory_bytes), str(limits.seconds)]
+        try:
+            done = subprocess.run(
+                command, input=data, cwd=folder, capture_output=True, timeout=limits.seconds, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return f"does not end within {limits.seconds} s"
+    try:
+        problem = json.loads(done.stdout)["problem"]
+    except (ValueError, KeyError, TypeError):
+        return f"ends its process with {done.returncode}"
+    return None if problem is None else str(problem)

@@ -1,0 +1,70 @@
+"""Opens an untrusted ONNX model and runs it once on zeros, within limits: the child process of `untrusted`.
+
+Takes limits as arguments and the model on standard input; answers with one line of JSON. It imports nothing of
+this package, so that it can be started in an isolated interpreter from an empty folder.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from typing import Any
+
+_MOST_ELEMENTS = 100_000_000
+
+
+def main() -> None:
+    """Set the limits before anything is parsed, then open, run and describe the model."""
+    memory, seconds = int(sys.argv[1]), int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    data = sys.stdin.buffer.read()
+    try:
+        answer = _described(data)
+    except MemoryError:
+        answer = {"problem": f"needs more than {memory} bytes"}
+    except Exception as error:  # noqa: BLE001 - whatever a hostile file provokes is the answer
+        answer = {"problem": f"{type(error).__name__}: {error}"[:500]}
+    sys.stdout.write(json.dumps(answer))
+
+
+def _described(data: bytes) -> dict[str, Any]:
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+
+    model = onnx.load_model_from_string(data)
+    outside = [tensor.name for tensor in _tensors(model.graph) if tensor.data_location or tensor.external_data]
+    if outside:
+        return {"problem": f"keeps {outside[0] or 'a constant'} in another file"}
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    feeds = {}
+    for value in session.get_inputs():
+        shape = [size if isinstance(size, int) and size > 0 else 1 for size in value.shape]
+        if int(np.prod(shape, dtype=object)) > _MOST_ELEMENTS:
+            return {"problem": f"takes an input of shape {shape}"}
+        feeds[value.name] = np.zeros(shape, dtype=np.uint8 if value.type == "tensor(uint8)" else np.float32)
+    results = session.run(None, feeds)
+    finite = all(bool(np.isfinite(result).all()) for result in results if result.dtype.kind == "f")
+    return {"problem": None if finite else "gives numbers that are not finite on an image of zeros"}
+
+
+def _tensors(graph: Any) -> Any:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                yield from _tensors(inner)
+
+
+if __name__ == "__main__":
+    main()

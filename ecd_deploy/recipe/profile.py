@@ -1,0 +1,35 @@
+"""The recipe's section `[profile]`: how latency is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from ecd_deploy.recipe.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+
+
+class ProfileConfig(Section):
+    """How latency is measured with onnxruntime."""
+
+    threads: PositiveInt = 1
+    batch_size: PositiveInt = 1
+    warmup_seconds: NonNegativeFloat = 0.5
+    min_seconds: PositiveFloat = 2.0
+    min_samples: PositiveInt = Field(default=500, description="44 are needed for p90, 459 for p99.")
+    max_seconds: PositiveFloat = 60.0
+    cpus: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, min_length=1, description="Pin the measurement to these CPUs; makes it a constrained host."
+    )
+    memory_mb: PositiveInt | None = Field(
+        default=None, description="Limit the measured process's data, in 1e6 bytes; makes it a constrained host."
+    )
+    device: str | None = Field(
+        default=None, description="The device that latency and memory are limited for; other places decide nothing."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_seconds < self.min_seconds:
+            raise ValueError(f"max_seconds {self.max_seconds} is below min_seconds {self.min_seconds}")
+        return self

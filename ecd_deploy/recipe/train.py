@@ -1,0 +1,68 @@
+"""The recipe's section `[train]`: the optimisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ecd_deploy.recipe.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+
+
+class TrainConfig(Section):
+    """The optimisation; SGD, as in the paper's appendix A.1."""
+
+    epochs: PositiveInt = 200
+    batch_size: PositiveInt = Field(default=128, description="Images of one optimiser step, over all processes.")
+    learning_rate: PositiveFloat = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 5e-4
+    schedule: Literal["multistep", "cosine"] = "multistep"
+    milestones: tuple[PositiveInt, ...] = Field(
+        default=(100, 150), description="Epochs after which multistep multiplies the rate by `decay`."
+    )
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_epochs: NonNegativeFloat = Field(default=0.0, description="Epochs of linear rise from zero.")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    gradient_accumulation: PositiveInt = Field(
+        default=1, description="Parts into which a batch is cut, to bound memory; BN sees the parts."
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    cuda_graph: Literal["auto", "never"] = Field(
+        default="auto",
+        description="Whether a training step on a GPU is recorded as a CUDA graph and then launched as a whole. With "
+        "auto it is, unless something in it cannot be recorded; the log then says what.",
+    )
+    threads: PositiveInt | None = Field(default=None, description="CPU threads of torch; default: all cores.")
+    channels_last: bool = Field(
+        default=True,
+        description="On a CPU, hold the student's features in channels_last, which is faster, if it runs in it.",
+    )
+    teacher_accuracy: bool = Field(
+        default=True, description="Evaluate the teacher too after each epoch; without, evaluation is cheaper."
+    )
+    select: Literal["best", "last"] = Field(
+        default="best",
+        description="Which weights are deployed: best on the validation split, or of the last epoch. Without a "
+        "validation split (data.validation_fraction 0) it must be last.",
+    )
+    checkpoint_minutes: NonNegativeFloat = Field(
+        default=10.0, description="Minutes after which a checkpoint is saved within an epoch; 0: at its end only."
+    )
+    checkpoint_steps: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Steps after which a checkpoint is saved within an epoch; 0: by the clock only."
+    )
+    tensorboard: bool = Field(default=True, description="Write TensorBoard events beside metrics.jsonl.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} must rise strictly")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} is longer than epochs {self.epochs}")
+        if self.gradient_accumulation > self.batch_size:
+            raise ValueError(f"gradient_accumulation {self.gradient_accumulation} exceeds batch_size {self.batch_size}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self

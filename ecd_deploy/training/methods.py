@@ -1,0 +1,80 @@
+"""From a recipe's method to the model that is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from ecd_deploy.baselines.branches import BranchedModel
+from ecd_deploy.baselines.distillation import DistilledModel, TrainedTeacher
+from ecd_deploy.distill.features import compared_sites
+from ecd_deploy.distill.model import ECDModel, JointModel, PlainModel, TrainingModel
+from ecd_deploy.distill.teacher import build_teacher
+from ecd_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from ecd_deploy.recipe.method import MethodConfig
+
+
+def build_training_model(
+    config: MethodConfig,
+    student: nn.Module,
+    *,
+    example: Tensor | None = None,
+    trained: TrainedTeacher | None = None,
+) -> TrainingModel:
+    """Make the model that a recipe asks for; its objective is `build_objective`'s.
+
+    Args:
+        config: the recipe's method.
+        student: any network of images (N, C, H, W) -> logits (N, classes).
+        example: images (N, C, H, W) to find the student's structure with.
+        trained: the teacher that `config.pretrained` speaks of.
+
+    Raises:
+        StudentError: the student cannot be treated, or has no such stage.
+        UsageError: an extra is not installed, or what `config.pretrained` needs was not given.
+    """
+    if config.name == "one":
+        return BranchedModel(student, config.used_branches, example)
+    joint = _joint_model(config, student, example)
+    if config.pretrained is None:
+        return joint
+    if trained is None or example is None:
+        raise UsageError("method.pretrained needs the trained teacher and example images")
+    return DistilledModel(joint, trained, config.pretrained, example)
+
+
+def _joint_model(config: MethodConfig, student: nn.Module, example: Tensor | None) -> TrainingModel:
+    if config.name in ("plain", "distil"):
+        return PlainModel(student)
+    if config.name == "joint":
+        generated = build_teacher(
+            student,
+            teacher=config.teacher,
+            kernels=config.kernels,
+            reduction=config.reduction,
+            temperature=config.temperature,
+            mixture=config.mixture,
+            backend=config.backend,
+            example=example,
+        )
+        compared = compared_sites(generated.report, config.features, config.stages)
+        return JointModel(student, generated, ensemble=config.logits == "ensemble", compared=compared)
+    return ECDModel(
+        student,
+        config.teacher,
+        config.kernels,
+        config.connection,
+        config.stages,
+        sites=config.sites,
+        density=config.density,
+        reduction=config.reduction,
+        temperature=config.temperature,
+        mixture=config.mixture,
+        backend=config.backend,
+        ensemble=config.logits == "ensemble",
+        features=config.features,
+        example=example,
+    )

@@ -1,0 +1,9 @@
+"""Names of what a training leaves in its run directory."""
+
+from __future__ import annotations
+
+from typing import Final
+
+METRICS_NAME: Final = "metrics.jsonl"
+TENSORBOARD_FOLDER: Final = "tensorboard"
+CHECKPOINTS_FOLDER: Final = "checkpoints"

@@ -1,0 +1,1 @@
+"""One archive for a device without a network."""

@@ -1,0 +1,1 @@
+"""Devices: their budgets, and measuring on them over ssh."""

@@ -1,0 +1,191 @@
+"""`ecd-deploy profile`: a run directory or a bare ONNX file, here or on devices, with the call's own conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
+from ecd_deploy.files import write_atomic
+from ecd_deploy.pipelines.device.budgets import Device, load_device
+from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
+from ecd_deploy.pipelines.record.artefacts import read_artefacts
+from ecd_deploy.pipelines.record.names import PROFILE_NAME
+from ecd_deploy.pipelines.record.profile import Profile, describe
+from ecd_deploy.pipelines.record.run_directory import open_run
+from ecd_deploy.pipelines.steps.measure import measure, profile_file
+from ecd_deploy.recipe.profile import ProfileConfig
+
+_FOLDER = "profiles"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the call says about the measurement; None leaves it to the recipe."""
+
+    device: Device | None
+    threads: int | None
+    cpus: tuple[int, ...] | None
+    memory_mb: int | None
+
+    @classmethod
+    def read(cls, *, device: str | None, threads: int | None, cpus: str | None, memory_mb: int | None) -> Self:
+        """Check the words of the command line.
+
+        Raises:
+            UsageError: there is no such device, or the CPUs are not numbers.
+        """
+        found = None if device is None else load_device(device)
+        if threads is None and found is not None:
+            threads = found.threads
+        return cls(found, threads, _parse_cpus(cpus), memory_mb)
+
+    def apply(self, config: ProfileConfig) -> ProfileConfig:
+        """A `[profile]` section under these conditions.
+
+        Raises:
+            UsageError: a value cannot be used.
+        """
+        given: dict[str, Any] = {"threads": self.threads, "cpus": self.cpus, "memory_mb": self.memory_mb}
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            return ProfileConfig.model_validate({**config.model_dump(), **given})
+        except ValidationError as error:
+            raise UsageError(f"these conditions cannot be used: {error.errors()[0]['msg']}") from error
+
+
+def profile_target(target: Path, conditions: Conditions, *, output: Path | None = None) -> Profile:
+    """Measure a run's ONNX student, whose `profile.json` is written, or an ONNX file, on this host.
+
+    Raises:
+        UsageError: the target or a condition cannot be used.
+        ArtefactError: the model cannot be read or run.
+    """
+    if target.suffix == ".onnx":
+        found = profile_file(target, conditions.apply(ProfileConfig()))
+    else:
+        with open_run(target) as directory:
+            found = measure(directory, read_artefacts(directory), conditions.apply(directory.recipe.profile))
+    _write(found, output)
+    return found
+
+
+def profile_hosts(
+    target: Path,
+    conditions: Conditions,
+    hosts: Sequence[str],
+    console: Console,
+    *,
+    python: str,
+    timeout: float,
+    output: Path | None = None,
+) -> list[Profile]:
+    """Measure on devices at once, over ssh.
+
+    In a run directory each result is kept in `profiles/`; that of a single host is also `profile.json`,
+    by which the gate decides.
+
+    Raises:
+        UsageError: the target or a condition cannot be used.
+        ArtefactError: a device failed; the results of the others are kept.
+    """
+    if target.suffix == ".onnx":
+        found, errors = _measure_all(
+            target.name, _read(target), conditions, ProfileConfig(), hosts, console, python, timeout
+        )
+    else:
+        with open_run(target) as directory:
+            file = read_artefacts(directory).find("onnx").file
+            config, model = directory.recipe.profile, directory.read(file)
+            found, errors = _measure_all(file, model, conditions, config, hosts, console, python, timeout)
+            for host, entry in found.items():
+                directory.write_json(f"{_FOLDER}/{_file_name(host)}.json", entry)
+            if len(hosts) == 1:
+                for entry in found.values():
+                    directory.write_json(PROFILE_NAME, entry)
+    for entry in found.values():
+        _write(entry, output)
+    if errors:
+        raise ArtefactError("\n".join(str(error) for error in errors))
+    return list(found.values())
+
+
+def _measure_all(
+    file: str,
+    model: bytes,
+    conditions: Conditions,
+    config: ProfileConfig,
+    hosts: Sequence[str],
+    console: Console,
+    python: str,
+    timeout: float,
+) -> tuple[dict[str, Profile], list[EcdDeployError]]:
+    if len(set(hosts)) != len(hosts):
+        raise UsageError("a --host is given twice")
+    device = conditions.device
+    place = "device" if device is None else device.name
+    settings = conditions.apply(config)
+    states = dict.fromkeys(hosts, "waiting")
+    with Live(_table(states), console=console, transient=not console.is_terminal) as live:
+
+        def report(host: str, state: str) -> None:
+            states[host] = state
+            live.update(_table(states))
+
+        results = measure_on_hosts(
+            hosts,
+            lambda host: measure_on_host(
+                host,
+                model,
+                settings,
+                python=python,
+                machine=None if device is None else device.facts.machine,
+                timeout=timeout,
+                report=report,
+            ),
+        )
+    errors = [entry for entry in results.values() if isinstance(entry, EcdDeployError)]
+    found = {
+        host: describe(file, model, entry, place)
+        for host, entry in results.items()
+        if not isinstance(entry, EcdDeployError)
+    }
+    return found, errors
+
+
+def _table(states: dict[str, str]) -> Table:
+    table = Table("host", "state", box=None, header_style="bold")
+    for host, state in dict(states).items():
+        table.add_row(host, state)
+    return table
+
+
+def _write(found: Profile, output: Path | None) -> None:
+    if output is not None:
+        write_atomic(output, (found.model_dump_json(indent=2) + "\n").encode())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _file_name(host: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-._@" else "_" for letter in host).lstrip(".")
+
+
+def _parse_cpus(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise UsageError(f"--cpus {text}: expected numbers with commas, for example 0,1")
+    return tuple(int(part) for part in text.split(","))

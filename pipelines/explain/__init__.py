@@ -1,0 +1,1 @@
+"""What a student looks at and how its features lie."""

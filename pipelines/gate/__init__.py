@@ -1,0 +1,1 @@
+"""The gate: each limit against what was measured, and one verdict."""

@@ -1,0 +1,169 @@
+"""A run against another one: accuracy paired by image, latency measured in turns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from ecd_deploy.errors import RunDirectoryError
+from ecd_deploy.measure.latency import Comparison, compare_onnx
+from ecd_deploy.measure.series import median_bounds
+from ecd_deploy.measure.statistics import drop_upper_bound, mcnemar_p_value, percentile
+from ecd_deploy.pipelines.gate.check import Check, Verdict, bounded, undecided
+from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
+from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, lost_and_gained, read_predictions
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
+from ecd_deploy.recipe.gate import GateConfig
+
+_DEFAULT_DROP = 0.01
+_DEFAULT_RATIO = 1.1
+
+
+class ClassChange(BaseModel):
+    """A class that the candidate classifies worse than the baseline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    images: int
+    baseline_correct: int
+    candidate_correct: int
+
+
+class LatencyRatio(BaseModel):
+    """p50 of the candidate over that of the baseline, in random blocks; raw block medians are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ratio: float
+    lower: float
+    upper: float
+    same_model: float
+    """The A/A floor: the same ratio of two sessions of the baseline's model, in the same blocks."""
+    comparison: Comparison
+
+
+class BaselineComparison(BaseModel):
+    """Everything that was found against the baseline; part of `gate.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe_digest: str
+    model_sha256: str
+    images: int
+    lost: int
+    """Images that only the baseline classifies correctly."""
+    gained: int
+    mcnemar_p: float
+    """Exact two-sided McNemar test; a large value is no evidence that nothing was lost."""
+    regressions: tuple[ClassChange, ...]
+    latency: LatencyRatio
+
+
+def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float) -> BaselineComparison:
+    """Compare a run with a baseline run, whose folder is only read.
+
+    Raises:
+        RunDirectoryError: the baseline is missing, of another schema, or of other data.
+        ArtefactError: a file of either was changed.
+    """
+    baseline = read_run(root)
+    if baseline.manifest.data_digest != directory.manifest.data_digest:
+        raise RunDirectoryError(f"{root} was made from other data: its test images are not those of this run")
+    own, theirs = read_predictions(directory), read_predictions(baseline)
+    paired = lost_and_gained(own, theirs)
+    if paired is None:
+        raise RunDirectoryError(f"{root} has other test images or classes than this run")
+    lost, gained = paired
+    _check_schema(baseline)
+    artefact = _onnx(baseline)
+    candidate = directory.read(_onnx(directory).file)
+    comparison = compare_onnx(candidate, baseline.read(artefact.file), directory.recipe.profile)
+    return BaselineComparison(
+        recipe_digest=baseline.manifest.recipe_digest,
+        model_sha256=artefact.sha256,
+        images=len(own.labels),
+        lost=lost,
+        gained=gained,
+        mcnemar_p=mcnemar_p_value(lost, gained),
+        regressions=tuple(_regressions(own, theirs)),
+        latency=latency_ratio(comparison, confidence),
+    )
+
+
+def latency_ratio(comparison: Comparison, confidence: float) -> LatencyRatio:
+    """The median of the blocks' ratios with its bounds, and the same of the baseline against itself.
+
+    Blocks that follow each other resemble each other; the bounds are those of the fewer independent ones.
+    """
+    own, first, again = (np.array(session.block_p50_ms) for session in comparison.sessions)
+    lower, upper = median_bounds((own / first).tolist(), confidence)
+    return LatencyRatio(
+        ratio=percentile((own / first).tolist(), 0.5),
+        lower=lower,
+        upper=upper,
+        same_model=percentile((again / first).tolist(), 0.5),
+        comparison=comparison,
+    )
+
+
+def baseline_checks(config: GateConfig, found: BaselineComparison | None, device: str | None) -> list[Check]:
+    """Check the paired drop by its bound, and the latency ratio by its bound widened by the A/A floor."""
+    if found is None:
+        given = (("max_baseline_drop", config.max_baseline_drop), ("max_p50_ratio", config.max_p50_ratio))
+        return [undecided(name, limit, "", "no baseline was given") for name, limit in given if limit is not None]
+    drop_limit = _DEFAULT_DROP if config.max_baseline_drop is None else config.max_baseline_drop
+    drop = (found.lost - found.gained) / found.images
+    bound = drop_upper_bound(found.lost, found.gained, found.images, config.confidence)
+    check = bounded("max_baseline_drop", drop, bound, drop_limit, found.images, at_least=False)
+    return [check, _ratio_check(config.max_p50_ratio or _DEFAULT_RATIO, found.latency, device)]
+
+
+def _ratio_check(limit: float, found: LatencyRatio, device: str | None) -> Check:
+    name = "max_p50_ratio"
+    floor = abs(found.same_model - 1)
+    upper, lower = found.upper * (1 + floor), found.lower / (1 + floor)
+    host = found.comparison.host
+    blocks = len(found.comparison.sessions[0].block_p50_ms)
+    reason = f"{blocks} blocks in turns on this host, A/A floor {floor:.1%}"
+    if device is not None:
+        return undecided(name, limit, "", f"measured on this host, not on {device}")
+    if host.contended:
+        verdict, reason = Verdict.INCONCLUSIVE, f"contended: {'; '.join(host.reasons)}"
+    elif floor > limit - 1:
+        verdict, reason = Verdict.INCONCLUSIVE, f"the A/A floor of this host, {floor:.1%}, exceeds the margin"
+    elif upper <= limit:
+        verdict = Verdict.PASS
+    elif lower > limit:
+        verdict = Verdict.FAIL
+    else:
+        verdict, reason = Verdict.INCONCLUSIVE, f"{reason}: the bounds hold the limit"
+    return Check(name=name, value=found.ratio, bound=upper, limit=limit, unit="", verdict=verdict, reason=reason)
+
+
+def _regressions(own: StoredPredictions, theirs: StoredPredictions) -> list[ClassChange]:
+    changes = []
+    for index, name in enumerate(own.classes):
+        members = own.labels == index
+        now, before = int(own.correct[members].sum()), int(theirs.correct[members].sum())
+        if now < before:
+            changes.append(
+                ClassChange(name=name, images=int(members.sum()), baseline_correct=before, candidate_correct=now)
+            )
+    return sorted(changes, key=lambda change: change.candidate_correct - change.baseline_correct)
+
+
+def _onnx(directory: RunDirectory) -> Artefact:
+    return directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export").find("onnx")
+
+
+def _check_schema(baseline: RunDirectory) -> None:
+    baseline.require(ARTEFACTS_NAME, made_by="export")
+    found = json.loads(baseline.read(ARTEFACTS_NAME)).get("schema_version")
+    expected = ArtefactList.model_fields["schema_version"].default
+    if found != expected:
+        raise RunDirectoryError(f"{baseline.root} has schema {found} of {ARTEFACTS_NAME}, {expected} is expected")

@@ -1,0 +1,94 @@
+"""What CI systems read of a verdict: JUnit XML and GitHub's step summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+from ecd_deploy.errors import EcdDeployError
+from ecd_deploy.pipelines.gate.baseline import BaselineComparison
+from ecd_deploy.pipelines.gate.check import Check, Verdict
+
+_SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
+_SUMMARY_BYTES = 1 << 20
+_KINDS = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error"}
+
+
+def junit(checks: Sequence[Check]) -> bytes:
+    """One test case a check: `failure` for a violated limit, `error` for one that could not be decided."""
+    cases = []
+    for check in checks:
+        said = f"value {check.value}, bound {check.bound}, limit {check.limit} {check.unit}: {check.reason}"
+        kind = _KINDS.get(check.verdict)
+        inside = "" if kind is None else f"<{kind} message={_attribute(said)}/>"
+        cases.append(f'  <testcase classname="ecd-deploy.gate" name={_attribute(check.name)}>{inside}</testcase>')
+    failures = sum(check.verdict is Verdict.FAIL for check in checks)
+    errors = sum(check.verdict is Verdict.INCONCLUSIVE for check in checks)
+    return _suite(cases, len(checks), failures, errors)
+
+
+def junit_error(error: EcdDeployError) -> bytes:
+    """Say why no verdict was reached."""
+    message = f"<error message={_attribute(str(error))}/>"
+    return _suite([f'  <testcase classname="ecd-deploy.gate" name="gate">{message}</testcase>'], 1, 0, 1)
+
+
+def append_step_summary(markdown: str) -> None:
+    """Add to the summary of the GitHub step, if there is one, within its size limit."""
+    name = os.environ.get(_SUMMARY_VARIABLE)
+    if not name:
+        return
+    path = Path(name)
+    room = _SUMMARY_BYTES - (path.stat().st_size if path.is_file() else 0)
+    data = (markdown + "\n").encode()[: max(room, 0)].decode("utf-8", "ignore")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(data)
+
+
+def summary_markdown(verdict: Verdict, checks: Sequence[Check], baseline: BaselineComparison | None) -> str:
+    """The verdict, its checks and the classes that lost, as Markdown."""
+    lines = [f"## ecd-deploy gate: {verdict.value}", "", "| check | value | bound | limit | verdict | reason |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for check in checks:
+        cells = (check.name, _number(check.value), _number(check.bound), f"{check.limit:g} {check.unit}".strip())
+        row = (*cells, check.verdict.value, check.reason)
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |")
+    if baseline is not None:
+        lines += ["", *baseline_lines(baseline)]
+    return "\n".join(lines) + "\n"
+
+
+def baseline_lines(found: BaselineComparison) -> list[str]:
+    """What was found against the baseline, in sentences."""
+    accuracy = (
+        f"Against the baseline, {found.images} images: {found.lost} lost, {found.gained} gained; "
+        f"exact McNemar p = {found.mcnemar_p:.3g}, which never shows that nothing was lost."
+    )
+    latency = (
+        f"p50 ratio {found.latency.ratio:.3f} [{found.latency.lower:.3f}, {found.latency.upper:.3f}], "
+        f"same model against itself {found.latency.same_model:.3f}."
+    )
+    lines = [accuracy, latency]
+    lines += [
+        f"- class {change.name}: {change.baseline_correct} to {change.candidate_correct} of {change.images}"
+        for change in found.regressions
+    ]
+    return lines
+
+
+def _suite(cases: list[str], tests: int, failures: int, errors: int) -> bytes:
+    head = f'<testsuite name="ecd-deploy gate" tests="{tests}" failures="{failures}" errors="{errors}">'
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', head, *cases, "</testsuite>"]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _attribute(text: str) -> str:
+    # XML has no place for control characters, not even escaped.
+    clean = "".join(letter for letter in text if letter in "\t\n" or letter >= " ")
+    return quoteattr(clean, {"\n": "&#10;"})
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

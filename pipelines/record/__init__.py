@@ -1,0 +1,1 @@
+"""What the steps of a run leave for each other, and the directory that holds it."""

@@ -1,0 +1,97 @@
+"""What a run was made with: versions and hardware, without names of users, hosts or folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME
+from ecd_deploy.pipelines.record.run_directory import RunDirectory
+
+PACKAGES = (
+    "ecd-deploy",
+    "torch",
+    "torchvision",
+    "accelerate",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "numpy",
+)
+
+
+class Environment(BaseModel):
+    """Written to `environment.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    python: str
+    platform: str
+    processor: str
+    cores: int
+    memory_gib: float
+    cpu_flags: tuple[str, ...]
+    packages: dict[str, str | None]
+    """Version by package; None where it is not installed."""
+    accelerator: str | None = None
+    """Name of the first GPU that torch can use; None where there is none, or where torch was not needed."""
+
+
+def describe_environment() -> Environment:
+    """Read versions and hardware; nothing heavy is imported."""
+    return Environment(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        processor=_cpu_field("model name") or platform.machine(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        cpu_flags=_relevant_flags(),
+        packages={name: _version(name) for name in PACKAGES},
+        accelerator=_accelerator(),
+    )
+
+
+def record_environment(directory: RunDirectory) -> Environment:
+    """Write `environment.json`."""
+    environment = describe_environment()
+    directory.write_json(ENVIRONMENT_NAME, environment)
+    return environment
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _accelerator() -> str | None:
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _cpu_field(name: str) -> str:
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return ""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def _relevant_flags() -> tuple[str, ...]:
+    # These decide which kernels onnxruntime chooses, INT8 ones above all.
+    relevant = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm"}
+    flags = set((_cpu_field("flags") or _cpu_field("Features")).split())
+    return tuple(sorted(flags & relevant))

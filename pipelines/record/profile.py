@@ -1,0 +1,42 @@
+"""What was measured of an ONNX student: latency, memory, and cost by layer."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from ecd_deploy.errors import ArtefactError
+from ecd_deploy.files import sha256_bytes
+from ecd_deploy.measure.latency import Latency, Measurement
+from ecd_deploy.measure.layers import LayerCost, layer_costs
+
+
+class Profile(BaseModel):
+    """Written to `profile.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 2
+    file: str
+    sha256: str
+    place: str
+    """"host", "constrained host", or the device on which it was measured."""
+    measurement: Measurement
+    layers: tuple[LayerCost, ...] = ()
+
+    @property
+    def latency(self) -> Latency:
+        """The latency of the measurement."""
+        return self.measurement.latency
+
+
+def describe(file: str, model: bytes, measurement: Measurement, place: str) -> Profile:
+    """Put a measurement together with the layers of its model.
+
+    Raises:
+        ArtefactError: other bytes were measured.
+    """
+    digest = sha256_bytes(model)
+    if measurement.model.sha256 != digest:
+        raise ArtefactError(f"{place} measured another file than {file}: SHA-256 {measurement.model.sha256}")
+    layers = layer_costs(model, measurement)
+    return Profile(file=file, sha256=digest, place=place, measurement=measurement, layers=layers)

@@ -1,0 +1,98 @@
+"""What `validate` found of each artefact."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from ecd_deploy.exporters.divergence_result import Divergence
+from ecd_deploy.measure.accuracy import PairedTop1
+from ecd_deploy.measure.parity import Parity
+
+
+class Budget(BaseModel):
+    """What a format that does not keep float32 may change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    relative: float
+    """Largest difference of a logit, as a share of the student's largest absolute logit."""
+    agreement: float
+    """Least share of images for which both choose the same class."""
+
+
+class Speed(BaseModel):
+    """Latency of an artefact and of the fp32 ONNX file, in random blocks by one process on this host."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threads: int
+    p50_ms: float
+    """Median over the blocks."""
+    fp32_p50_ms: float
+    times_fp32: float
+    """How many times as fast as fp32: above 1 is faster."""
+    same_file_ratio: float
+    """The same of two sessions of the fp32 file: how far from 1 chance alone gets."""
+    contended: bool
+
+
+class Help(BaseModel):
+    """Whether an artefact is better than the fp32 ONNX file, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    helps: bool | None
+    """None where this host was too busy to tell."""
+    reason: str
+
+    def words(self) -> str:
+        """The verdict for people."""
+        return {True: "helps", False: "does not help", None: "undecided"}[self.helps]
+
+
+class ArtefactValidation(BaseModel):
+    """One artefact against the PyTorch student."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str
+    file: str
+    sha256: str
+    parity: Parity
+    budget: Budget | None = None
+    """None where the format keeps float32: `gate.max_abs_diff` holds."""
+    divergence: Divergence | None = None
+    """Where parity fails: the first node of an ONNX artefact that diverges from the student."""
+    top1: PairedTop1 | None = None
+    """On the whole test set, of what onnxruntime runs."""
+    speed: Speed | None = None
+    """Of what is made from the fp32 ONNX file and run by onnxruntime."""
+    help: Help | None = None
+
+    def parity_problem(self, max_abs_diff: float | None) -> str | None:
+        """How the logits miss the format's budget, in words; None where they keep it."""
+        parity = self.parity
+        if parity.problem() is not None:
+            return parity.problem()
+        if self.budget is None:
+            value, limit = parity.max_abs_diff or 0.0, max_abs_diff
+            return f"logits differ by {value:.2g}, limit {limit:.2g}" if limit is not None and value > limit else None
+        relative, agreement = parity.relative_diff or 0.0, parity.argmax_agreement or 0.0
+        if relative > self.budget.relative:
+            return f"logits differ by {relative:.1%} of the largest, limit {self.budget.relative:.0%}"
+        if agreement < self.budget.agreement:
+            return f"{agreement:.1%} of the images keep their class, limit {self.budget.agreement:.0%}"
+        return None
+
+
+class Validation(BaseModel):
+    """Written to `validation.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 3
+    artefacts: tuple[ArtefactValidation, ...]
+    onnx_top1: PairedTop1
+    """The ONNX student by onnxruntime against the PyTorch student, on the whole test set."""
+    recommended: str = "onnx"
+    """Format of the artefact to ship to a host like this one: the fastest that helps, or fp32 ONNX."""

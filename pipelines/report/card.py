@@ -1,0 +1,42 @@
+"""`MODEL_CARD.md`: what a person who ships the student must know, made from the manifest and the results."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+
+from ecd_deploy.exporters import exporter_for
+from ecd_deploy.pipelines.record.names import CARD_NAME
+from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.report.results import RunResults
+from ecd_deploy.pipelines.report.words import describe_proof
+
+_TEMPLATE = "model_card.md.j2"
+
+
+def write_model_card(directory: RunDirectory, results: RunResults) -> None:
+    """Write the model card.
+
+    Raises:
+        ArtefactError: the ONNX artefact was changed.
+    """
+    exported, validation = results.artefacts, results.validation
+    onnx = exported.find("onnx")
+    exporter = exporter_for("onnx", directory.recipe.export)
+    metadata = exporter.read_metadata(directory.read(onnx.file)).resized(directory.recipe.data.shorter_side)
+    # Markdown, not HTML: what goes in are numbers, digests and names that the recipe or the data gave.
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+    text = environment.from_string(
+        (files("ecd_deploy.pipelines.report") / _TEMPLATE).read_text(encoding="utf-8")
+    ).render(
+        recipe=directory.recipe,
+        manifest=directory.manifest,
+        exported=exported,
+        metadata=metadata,
+        validation=validation,
+        results={entry.format: entry for entry in validation.artefacts},
+        gate=results.gate,
+        proof=describe_proof(results.proof),
+    )
+    directory.write(CARD_NAME, text.encode(), {"student": exported.student_digest})

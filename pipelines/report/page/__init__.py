@@ -1,0 +1,1 @@
+"""The page about a run: its sections, tables and charts, as HTML and Markdown."""

@@ -1,0 +1,110 @@
+"""`report.html`: one file, complete in itself, that asks the network for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+
+from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves, latency_distribution, training_curves
+from ecd_deploy.pipelines.report.page.comparison import THIS_RUN
+from ecd_deploy.pipelines.report.page.content import lead_in, sections
+from ecd_deploy.pipelines.report.page.split_picture import split_picture
+from ecd_deploy.pipelines.report.results import NamedRun, RunResults
+from ecd_deploy.pipelines.report.words import format_number
+
+_MARKED = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure at the head of the page."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An SVG and what it shows, in words."""
+
+    svg: str
+    label: str
+
+
+def to_html(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
+    """Write the results as one HTML page with charts, sortable tables and a dark theme."""
+    folder = files("ecd_deploy.pipelines.report.page")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        title=f"{results.recipe.name}: {results.gate.verdict.value}",
+        lead_in=lead_in(results).replace("`", ""),
+        results=results,
+        tiles=_tiles(results),
+        sections=sections(results, others),
+        charts=_charts(results, others),
+        style=(folder / "page.css").read_text(encoding="utf-8"),
+        script=(folder / "page.js").read_text(encoding="utf-8"),
+    )
+
+
+def _tiles(results: RunResults) -> tuple[Tile, ...]:
+    top1 = results.validation.onnx_top1.candidate
+    onnx = results.artefacts.find("onnx")
+    p90 = results.profile.latency.at(0.9)
+    return (
+        Tile(f"top-1 of {top1.images} test images", f"{top1.accuracy:.2%}"),
+        Tile(f"p90 latency on the {results.profile.place}", format_number(p90.value_ms, "ms")),
+        Tile("student.onnx", f"{onnx.bytes / 1e3:.0f} kB"),
+        Tile("parameters", f"{results.proof.parameters:,}"),
+    )
+
+
+def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:
+    latency = results.profile.latency
+    marks = [
+        (f"p{entry.fraction * 100:.0f}", entry.value_ms)
+        for entry in latency.percentiles
+        if entry.value_ms and entry.fraction in _MARKED
+    ]
+    return {
+        **_compared(results, others),
+        "training": Chart(
+            training_curves(results.epochs),
+            f"{_drawn(results)} over {results.training.epochs} epochs; the student {_end(results)}",
+        ),
+        "latency": Chart(
+            latency_distribution(latency.samples_ms, marks),
+            f"Distribution of {len(latency.samples_ms)} latencies; the percentiles are in the table below",
+        ),
+        "split": Chart(
+            split_picture(results.proof),
+            "Images go into student and teacher; connections lead from the student to the teacher only; "
+            "teacher and connections are cut off and thrown away",
+        ),
+    }
+
+
+def _compared(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:
+    if not others:
+        return {}
+    runs = (NamedRun(THIS_RUN, results), *others)
+    first, *rest = (Curve(run.name, run.results.epochs) for run in runs)
+    ends = ", ".join(f"{run.name} {_end(run.results)}" for run in runs)
+    drawn = _drawn(*(run.results for run in runs))
+    label = f"{drawn} of each run's student by epoch: {ends}"
+    return {"compared": Chart(compared_curves(first, rest), label)}
+
+
+def _drawn(*runs: RunResults) -> str:
+    """What curves there are of these runs."""
+    evaluated = any(run.training.last.validation_top1 is not None for run in runs)
+    return "Top-1 on the validation split and cross-entropy" if evaluated else "Cross-entropy"
+
+
+def _end(run: RunResults) -> str:
+    top1 = run.training.last.validation_top1
+    return "has no validation split" if top1 is None else f"ends at {top1:.2%}"

@@ -1,0 +1,40 @@
+"""`report.md`: the page's sections as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ecd_deploy.pipelines.report.page.content import lead_in, sections
+from ecd_deploy.pipelines.report.page.section import Section, Table
+from ecd_deploy.pipelines.report.results import NamedRun, RunResults
+
+
+def to_markdown(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
+    """Write the results as one Markdown page; charts are left to the HTML page."""
+    title = f"# {results.recipe.name}: {results.gate.verdict.value}"
+    parts = [
+        title,
+        lead_in(results),
+        *(_section(section) for section in sections(results, others) if _has_words(section)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _has_words(section: Section) -> bool:
+    return bool(section.text or section.tables or section.commands)
+
+
+def _section(section: Section) -> str:
+    parts = [f"## {section.title}"]
+    if section.text:
+        parts.append(section.text)
+    parts += [_table(table) for table in section.tables]
+    if section.commands:
+        parts.append(f"```sh\n{section.commands}\n```")
+    return "\n\n".join(parts)
+
+
+def _table(table: Table) -> str:
+    rows = [table.header, tuple("---" for _ in table.header)]
+    rows += [tuple(cell.text.replace("|", "\\|") for cell in row) for row in table.rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,72 @@
+"""Results in words, alike in the terminal, the report and the tables of a study."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ecd_deploy.split import GraphResult, SplitProof
+
+if TYPE_CHECKING:
+    from ecd_deploy.training import TrainingResult
+
+NO_VALIDATION: Final = (
+    "every training image was trained on (data.validation_fraction is 0), so that no epoch has a validation accuracy "
+    "and none is known as the best"
+)
+
+
+def describe_training(training: TrainingResult) -> str:
+    """The validation top-1 of the last and of the best epoch, or why there is none."""
+    last, best = training.last.validation_top1, training.best
+    if last is None or best is None or best.validation_top1 is None:
+        return f"no validation top-1: {NO_VALIDATION}"
+    return f"validation top-1: last {last:.2%}, best {best.validation_top1:.2%} (epoch {best.epoch})"
+
+
+def format_number(value: float | None, unit: str = "") -> str:
+    """Four significant digits with the unit; a dash where there is no value."""
+    return "-" if value is None else f"{value:.4g} {unit}".rstrip()
+
+
+def describe_proof(proof: SplitProof) -> tuple[tuple[str, str], ...]:
+    """Name each check and say what was compared."""
+    checks, train_mode = proof.checks, proof.checks.train_mode
+    references, storage = proof.checks.references, proof.checks.storage
+    dataflow, perturbation, copied = proof.checks.dataflow, proof.checks.perturbation, proof.checks.copied
+    visited = (
+        f"{references.objects_visited} objects reached from the student; among them none of the "
+        f"{references.modules_sought} modules and {references.tensors_sought} tensors that stay behind"
+    )
+    memory = f"{storage.student_tensors} tensors of the student share no memory with {storage.auxiliary_tensors} others"
+    graph = (
+        f"{dataflow.nodes} autograd nodes lead from the logits to the student's {len(dataflow.reached)} parameters "
+        f"and to none of {dataflow.auxiliary_parameters} others"
+    )
+    poisoned = (
+        f"{perturbation.logits_compared} logits keep every bit with {perturbation.poisoned_tensors} tensors of the "
+        "teacher side NaN, random, deleted"
+    )
+    trained = (
+        f"{train_mode.buffers_compared} buffers and {train_mode.gradients_compared} gradients keep every bit in "
+        f"{train_mode.conditions} joint steps, one with a random teacher"
+    )
+    return (
+        ("references", visited),
+        ("hooks", f"none on the student's {proof.checks.hooks.modules} modules"),
+        ("storage", memory),
+        ("values", f"none of {checks.values.auxiliary_values} tensors and slices that stay behind is repeated"),
+        ("dataflow", graph),
+        ("graph", _exported(checks.graph)),
+        ("perturbation", poisoned),
+        ("train mode", trained),
+        ("copy", f"{copied.tensors_compared} tensors and {copied.logits_compared} logits equal the original's"),
+    )
+
+
+def _exported(graph: GraphResult) -> str:
+    if graph.not_done_reason is not None:
+        return f"not done: {graph.not_done_reason}"
+    return (
+        f"{graph.nodes} nodes of the torch.export graph lead to {len(graph.reached)} tensors of the student, "
+        f"as they do for it alone, and to none of {graph.auxiliary_tensors} others"
+    )

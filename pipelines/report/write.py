@@ -1,0 +1,27 @@
+"""Step 7: the pages about a run, made from the results of the other steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ecd_deploy.pipelines.record.names import HTML_NAME, MARKDOWN_NAME
+from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.report.bom import write_bom
+from ecd_deploy.pipelines.report.card import write_model_card
+from ecd_deploy.pipelines.report.page.html import to_html
+from ecd_deploy.pipelines.report.page.markdown import to_markdown
+from ecd_deploy.pipelines.report.results import NamedRun, RunResults
+
+
+def write_report(directory: RunDirectory, results: RunResults, others: Sequence[NamedRun] = ()) -> Path:
+    """Write the report, with other runs beside this one, the model card and the bill of materials.
+
+    Returns:
+        The path of `report.html`.
+    """
+    directory.write(MARKDOWN_NAME, to_markdown(results, others).encode())
+    directory.write(HTML_NAME, to_html(results, others).encode())
+    write_model_card(directory, results)
+    write_bom(directory, results)
+    return directory.root / HTML_NAME

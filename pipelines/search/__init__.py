@@ -1,0 +1,1 @@
+"""The search for the smallest student that passes the gate."""

@@ -1,0 +1,92 @@
+"""Step 3: write the split student in every format of the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ecd_deploy.data import DataSplits
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
+from ecd_deploy.exporters.audit import audit_artefact, refuse, student_sources
+from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList, AuditReport
+from ecd_deploy.pipelines.record.environment import describe_environment
+from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, AUDIT_NAME, EXPORTS_FOLDER
+from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.split import SplitStudent
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The artefacts, and what the audit found in each."""
+
+    artefacts: ArtefactList
+    audit: AuditReport
+
+
+def export(directory: RunDirectory, student: SplitStudent, data: DataSplits) -> Exported:
+    """Write the student to `exports/`, each file complete or absent, and audited before it is there.
+
+    Raises:
+        ExportError: a format cannot express the student, or its file breaks a promise or holds anything else.
+    """
+    recipe = directory.recipe
+    directory.record_versions({name: found for name, found in describe_environment().packages.items() if found})
+    artefacts = []
+    audits = []
+    sources = student_sources(student, _metadata(recipe, student, data))
+    for format_name, filename, content in export_all(recipe, student, data):
+        file = f"{EXPORTS_FOLDER}/{filename}"
+        described = exporter_for(format_name, recipe.export).read_metadata(content)
+        audits.append(audit_artefact(content, format_name, student, sources, described))
+        refuse(audits[-1])
+        parents = {"student": student.proof.student_digest}
+        if described.derived_from is not None:
+            parents["fp32 onnx"] = described.derived_from
+        entry = directory.write(file, content, parents)
+        artefacts.append(
+            Artefact(
+                format=format_name,
+                file=file,
+                sha256=entry.sha256,
+                bytes=entry.bytes,
+                derived_from=described.derived_from,
+                quantisation=described.quantisation,
+            )
+        )
+    result = ArtefactList(
+        student_digest=student.proof.student_digest,
+        image_shape=student.example_shape,
+        artefacts=tuple(artefacts),
+    )
+    audit = AuditReport(student_digest=result.student_digest, audits=tuple(audits))
+    directory.write_json(AUDIT_NAME, audit)
+    directory.write_json(ARTEFACTS_NAME, result)
+    return Exported(result, audit)
+
+
+def export_all(recipe: Recipe, student: SplitStudent, data: DataSplits) -> Iterator[tuple[str, str, bytes]]:
+    """Format, file name and bytes of each artefact of the recipe, one after the other; nothing is written.
+
+    Raises:
+        ExportError: a format cannot express the student or its file breaks a promise.
+    """
+    metadata = _metadata(recipe, student, data)
+    context = ExportContext(data.train, data.validation, data.normalisation, seed=recipe.seed)
+    if recipe.gate.max_drop is not None:
+        context = replace(context, max_drop=recipe.gate.max_drop)
+    for format_name in recipe.export.formats:
+        exporter = exporter_for(format_name, recipe.export)
+        yield format_name, exporter.filename, exporter.export(student, metadata, context)
+
+
+def _metadata(recipe: Recipe, student: SplitStudent, data: DataSplits) -> ArtefactMetadata:
+    return ArtefactMetadata(
+        student=recipe.student.name,
+        classes=data.classes,
+        mean=data.normalisation.mean,
+        std=data.normalisation.std,
+        input_shape=student.example_shape,
+        resize=recipe.data.shorter_side,
+        recipe_digest=recipe.digest(),
+    )

@@ -1,0 +1,152 @@
+"""Step 4: parity and accuracy of the artefacts, their speed against fp32, and which of them is the one to ship."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ecd_deploy.data import DataSplits, ImageSet, eval_batches
+from ecd_deploy.errors import ArtefactError
+from ecd_deploy.exporters import ArtefactMetadata, Exporter, exporter_for
+from ecd_deploy.exporters.divergence import first_divergence
+from ecd_deploy.exporters.divergence_result import Divergence
+from ecd_deploy.exporters.preprocessing import to_pixels
+from ecd_deploy.measure.accuracy import paired_top1
+from ecd_deploy.measure.parity import compare_logits
+from ecd_deploy.measure.prediction import Predictions, predict, torch_predictor
+from ecd_deploy.models import build_student
+from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
+from ecd_deploy.pipelines.record.names import VALIDATION_NAME
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, write_predictions
+from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Budget, Validation
+from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
+from ecd_deploy.recipe.gate import GateConfig
+from ecd_deploy.split import SplitStudent
+
+_PARITY_IMAGES = 256
+_DIVERGENCE_IMAGES = 4
+_BATCH_SIZE = 128
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What all artefacts of a run are compared with."""
+
+    directory: RunDirectory
+    student: SplitStudent
+    data: DataSplits
+    reference: Predictions
+    fp32: bytes
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What was found of each artefact, and what the ONNX student chose for each test image."""
+
+    validation: Validation
+    predictions: StoredPredictions
+
+
+def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, exported: ArtefactList) -> Validated:
+    """Compare every artefact with the student on real test images; count what onnxruntime runs on the whole test set.
+
+    Raises:
+        ArtefactError: an artefact was changed, belongs to another student or does not run.
+    """
+    if exported.student_digest != student.proof.student_digest:
+        raise ArtefactError("the student was split anew after `export`: run `export` again")
+    reference = predict(torch_predictor(student.module), _batches(data.test, data))
+    fp32 = directory.read(exported.find("onnx").file)
+    measured = _Measured(directory, student, data, reference, fp32)
+    checked = [_validate_one(measured, artefact) for artefact in exported.artefacts]
+    entries = tuple(one.entry for one in checked)
+    onnx = next((one for one in checked if one.entry.format == "onnx"), None)
+    if onnx is None or onnx.entry.top1 is None:
+        raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
+    predictions = write_predictions(directory, onnx.found, data.classes)
+    result = Validation(artefacts=entries, onnx_top1=onnx.entry.top1, recommended=_recommended(entries))
+    directory.write_json(VALIDATION_NAME, result)
+    return Validated(result, predictions)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """An artefact's entry, and the logits that it is about."""
+
+    entry: ArtefactValidation
+    found: Predictions
+
+
+def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
+    directory, data = measured.directory, measured.data
+    exporter = exporter_for(artefact.format, directory.recipe.export)
+    content = directory.read(artefact.file)
+    name = directory.recipe.student.name
+    predictor = exporter.open(
+        content,
+        lambda: build_student(name, num_classes=len(data.classes), in_channels=data.in_channels),
+        threads=torch.get_num_threads(),
+    )
+    whole = exporter.runtime == "onnxruntime"
+    images = data.test if whole else _first(data.test, _PARITY_IMAGES)
+    found = predict(predictor, _batches(images, data))
+    entry = ArtefactValidation(
+        format=artefact.format,
+        file=artefact.file,
+        sha256=artefact.sha256,
+        parity=compare_logits(measured.reference.logits[: len(images)], found.logits),
+        budget=_budget(exporter),
+        top1=paired_top1(measured.reference, found) if whole and len(found.logits) == len(images) else None,
+    )
+    metadata = exporter.read_metadata(content)
+    gate = directory.recipe.gate
+    if whole and artefact.format != "ort" and entry.parity_problem(gate.max_abs_diff) is not None:
+        entry = entry.model_copy(update={"divergence": _divergence(measured, entry, content, metadata)})
+    if whole and metadata.derived_from is not None and metadata.batch is None:
+        speed = compare_speed(content, measured.fp32, directory.recipe.profile.threads)
+        problem = entry.parity_problem(gate.max_abs_diff) or _accuracy_problem(entry, gate)
+        verdict = judge(len(content), len(measured.fp32), speed, problem)
+        entry = entry.model_copy(update={"speed": speed, "help": verdict})
+    return _Checked(entry, found)
+
+
+def _budget(exporter: Exporter) -> Budget | None:
+    budget = exporter.budget
+    return None if budget is None else Budget(relative=budget.relative, agreement=budget.agreement)
+
+
+def _divergence(
+    measured: _Measured, entry: ArtefactValidation, content: bytes, metadata: ArtefactMetadata
+) -> Divergence | None:
+    images = measured.data.normalisation.apply(measured.data.test.images[:_DIVERGENCE_IMAGES]).numpy()
+    given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
+    limit = 1e-3 if entry.budget is None else entry.budget.relative
+    return first_divergence(content, measured.student, given, images, limit)
+
+
+def _accuracy_problem(entry: ArtefactValidation, gate: GateConfig) -> str | None:
+    if entry.top1 is None or gate.max_drop is None or entry.top1.drop <= gate.max_drop:
+        return None
+    return f"top-1 drops by {entry.top1.drop:.2%}, limit {gate.max_drop:.2%}"
+
+
+def _recommended(entries: tuple[ArtefactValidation, ...]) -> str:
+    helping = [(entry.speed.times_fp32, entry.format) for entry in entries if entry.speed and _helps(entry)]
+    return max(helping)[1] if helping else "onnx"
+
+
+def _helps(entry: ArtefactValidation) -> bool:
+    return entry.help is not None and entry.help.helps is True
+
+
+def _first(images: ImageSet, count: int) -> ImageSet:
+    return ImageSet(images.images[:count], images.labels[:count])
+
+
+def _batches(images: ImageSet, data: DataSplits) -> Iterator[tuple[Tensor, Tensor]]:
+    for batch in eval_batches(images, data.normalisation, _BATCH_SIZE):
+        yield batch.images, batch.labels

@@ -1,0 +1,1 @@
+"""Studies: arms and seeds under equal budgets."""

@@ -1,0 +1,111 @@
+"""Where the runs of a study run: here, in processes of this machine, or by submitit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal, Protocol
+
+from rich.console import Console
+
+from ecd_deploy.errors import EcdDeployError, Interrupted, Terminated
+from ecd_deploy.pipelines.study.run import ArmRun, run_arm
+from ecd_deploy.pipelines.study.slurm import Jobs, Settings
+from ecd_deploy.pipelines.study.study import Study
+from ecd_deploy.pipelines.study.worker import leave_signals_to_training
+
+Place = Literal["here", "processes", "slurm", "local"]
+"""In this process, in processes of this machine, or by submitit: on a Slurm cluster, or its local stand-in."""
+
+_SECONDS_BETWEEN_SIGNALS = 0.5
+
+
+class Handle(Protocol):
+    """What a Future and a submitit Job have in common."""
+
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        ...
+
+    def result(self) -> ArmRun:
+        """The run, or the error that ended it."""
+        ...
+
+
+Start = Callable[[Study, str, int, Path], Handle]
+"""Starts the run of an arm and a seed below the study's folder."""
+
+
+@contextmanager
+def executor(place: Place, jobs: int, out: Path, console: Console, settings: Settings) -> Iterator[Start]:
+    """Give a function that starts a run; on an interruption the runs save and end: processes first, jobs by themselves.
+
+    Args:
+        place: where runs run.
+        jobs: processes at one time.
+        out: the study's folder.
+        console: for what becomes of the runs.
+        settings: what a job of Slurm asks for.
+
+    Raises:
+        UsageError: submitit or Slurm is needed and not there, or does not know a setting.
+    """
+    if place == "here":
+        yield _run_here
+    elif place == "processes":
+        # a fresh process for each run, so that its peak memory is its own
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(
+            jobs, mp_context=context, initializer=leave_signals_to_training, max_tasks_per_child=1
+        )
+        try:
+            yield lambda *key: pool.submit(_run_alone, *key)
+        except (Interrupted, KeyboardInterrupt) as stop:
+            _stop_children(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT, console)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+    else:
+        submitted = Jobs(place, out, settings, console)
+        try:
+            yield submitted.start
+        except BaseException:
+            submitted.cancel()
+            raise
+
+
+def _stop_children(number: signal.Signals, console: Console) -> None:
+    """Send the signal on until all have ended: one that does not train yet would miss it. A second one kills them."""
+    console.print(f"{number.name}: waiting until the runs have saved; a second one does not wait", highlight=False)
+    # the pool replaces one that has ended: its successor has nothing to do
+    running = multiprocessing.active_children()
+    try:
+        while running := [child for child in running if child.is_alive()]:
+            for child in running:
+                if child.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(child.pid, number)
+            time.sleep(_SECONDS_BETWEEN_SIGNALS)
+    except (Interrupted, KeyboardInterrupt):
+        for child in running:
+            child.kill()
+        raise
+
+
+def _run_alone(study: Study, arm: str, seed: int, out: Path) -> ArmRun:
+    return run_arm(study, arm, seed, out, own_process=True)
+
+
+def _run_here(study: Study, arm: str, seed: int, out: Path) -> Handle:
+    future: Future[ArmRun] = Future()
+    try:
+        future.set_result(run_arm(study, arm, seed, out, own_process=False))
+    except EcdDeployError as error:
+        future.set_exception(error)
+    return future

@@ -1,0 +1,1 @@
+"""Digests, exports made again, and signatures."""

@@ -1,0 +1,156 @@
+"""`ecd-deploy verify`: is this run what its manifest says, and can it be made again?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecd_deploy.errors import ArtefactError, EcdDeployError
+from ecd_deploy.exporters import exporter_for
+from ecd_deploy.files import is_partial, sha256_file
+from ecd_deploy.models import build_student
+from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport
+from ecd_deploy.pipelines.record.manifest import FileEntry
+from ecd_deploy.pipelines.record.names import (
+    ARTEFACTS_NAME,
+    AUDIT_NAME,
+    LOCK_NAME,
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    SPLIT_NAME,
+    WEIGHTS_NAME,
+)
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
+from ecd_deploy.split import SplitProof, load_student
+
+_UNRECORDED = {MANIFEST_NAME, LOCK_NAME, SIGNATURE_NAME}
+_TIMEOUT_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as recorded."""
+
+    file: str
+    problem: str
+
+
+def verify(root: Path) -> tuple[Difference, ...]:
+    """Compare a run directory with its manifest; bytes first, and what they mean only if those are right.
+
+    Returns:
+        Every difference; empty where the run is whole.
+
+    Raises:
+        RunDirectoryError: it is none.
+        ArtefactError: its manifest or recipe cannot be read.
+    """
+    directory = read_run(root)
+    found = [difference for name, entry in directory.manifest.files.items() for difference in _bytes(root, name, entry)]
+    found += [
+        Difference(name, f"is not recorded in {MANIFEST_NAME}")
+        for name in sorted(_present(root) - _UNRECORDED - set(directory.manifest.files))
+    ]
+    if directory.recipe.digest() != directory.manifest.recipe_digest:
+        found.append(Difference(MANIFEST_NAME, f"its recipe digest is not that of {directory.recipe.name}"))
+    return tuple(found) or tuple(_meaning(directory))
+
+
+def reproduce(root: Path) -> tuple[Difference, ...]:
+    """Export the student again, in another process, folder and hash seed, and compare every byte.
+
+    Raises:
+        ArtefactError: the export fails there.
+    """
+    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
+    command = [sys.executable, "-m", "ecd_deploy.pipelines.verify.export_again", str(root)]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ArtefactError(f"exporting again took longer than {_TIMEOUT_SECONDS} s") from error
+    if done.returncode != 0:
+        cause = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
+        raise ArtefactError(f"exporting again failed: {cause[0]}")
+    again: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    recorded = read_run(root).manifest.files
+    return tuple(
+        Difference(name, f"SHA-256 is {digest} when exported again, recorded was {recorded[name].sha256}")
+        for name, digest in again.items()
+        if name not in recorded or recorded[name].sha256 != digest
+    )
+
+
+def _present(root: Path) -> set[str]:
+    return {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if (path.is_file() or path.is_symlink()) and not is_partial(path)
+    }
+
+
+def _bytes(root: Path, name: str, entry: FileEntry) -> list[Difference]:
+    path = root / name
+    if path.is_symlink() or not path.is_file():
+        return [Difference(name, "is missing")]
+    size = path.stat().st_size
+    if size != entry.bytes:
+        return [Difference(name, f"has {size} bytes, recorded were {entry.bytes}")]
+    digest = sha256_file(path)
+    return [] if digest == entry.sha256 else [Difference(name, f"SHA-256 is {digest}, recorded was {entry.sha256}")]
+
+
+def _meaning(directory: RunDirectory) -> list[Difference]:
+    """Whether proof, student and artefacts belong together, all their bytes being as recorded."""
+    if ARTEFACTS_NAME not in directory.manifest.files:
+        return []
+    try:
+        proof = directory.read_json(SPLIT_NAME, SplitProof, made_by="split")
+        exported = directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export")
+    except EcdDeployError as error:
+        return [Difference(SPLIT_NAME, str(error))]
+    found, classes = [], 0
+    fp32 = exported.find("onnx").sha256
+    for artefact in exported.artefacts:
+        try:
+            exporter = exporter_for(artefact.format, directory.recipe.export)
+            metadata = exporter.read_metadata(directory.read(artefact.file))
+        except EcdDeployError as error:
+            found.append(Difference(artefact.file, str(error)))
+            continue
+        classes = len(metadata.classes)
+        if metadata.student_digest != proof.student_digest:
+            found.append(Difference(artefact.file, "was made from another student than the proved one"))
+        if metadata.derived_from not in {None, fp32}:
+            found.append(Difference(artefact.file, "was made from another fp32 ONNX file"))
+        if metadata.recipe_digest != directory.manifest.recipe_digest:
+            found.append(Difference(artefact.file, "was made by another recipe"))
+    return found or [*_audit(directory, exported), *_proof(directory, proof, classes)]
+
+
+def _audit(directory: RunDirectory, exported: ArtefactList) -> list[Difference]:
+    try:
+        report = directory.read_json(AUDIT_NAME, AuditReport, made_by="export")
+    except EcdDeployError as error:
+        return [Difference(AUDIT_NAME, str(error))]
+    passed = {(audit.format, audit.sha256) for audit in report.audits if audit.passed}
+    return [
+        Difference(AUDIT_NAME, f"{artefact.file} did not pass, or other bytes were audited")
+        for artefact in exported.artefacts
+        if (artefact.format, artefact.sha256) not in passed
+    ]
+
+
+def _proof(directory: RunDirectory, proof: SplitProof, classes: int) -> list[Difference]:
+    try:
+        name = directory.recipe.student.name
+        module = build_student(name, num_classes=classes, in_channels=proof.example_shape[0])
+        load_student(directory.read(WEIGHTS_NAME), module, proof)
+    except EcdDeployError as error:
+        return [Difference(SPLIT_NAME, str(error))]
+    return []

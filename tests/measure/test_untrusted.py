@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import time
+import zipfile
+from io import BytesIO
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.numpy
+from onnx import TensorProto, helper, numpy_helper
+
+from ecd_deploy.errors import ArtefactError
+from ecd_deploy.measure.untrusted import Limits, check_untrusted
+
+
+def model(nodes: list[onnx.NodeProto], initialisers: list[onnx.TensorProto]) -> onnx.ModelProto:
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 4])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "graph", [images], [logits], initialisers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def linear(weight: onnx.TensorProto) -> onnx.ModelProto:
+    return model([helper.make_node("MatMul", ["images", "weight"], ["logits"])], [weight])
+
+
+def weights(value: float = 1.0) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.full((4, 2), value, np.float32), "weight")
+
+
+def endless() -> bytes:
+    """A Loop without a count, whose condition stays true."""
+    kept = helper.make_tensor_value_info("kept", TensorProto.BOOL, [])
+    sum_in, sum_out = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y"))
+    count = helper.make_tensor_value_info("i", TensorProto.INT64, [])
+    going = helper.make_tensor_value_info("going", TensorProto.BOOL, [])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["going"], ["kept"]), helper.make_node("Relu", ["x"], ["y"])],
+        "body",
+        [count, going, sum_in],
+        [kept, sum_out],
+    )
+    true = numpy_helper.from_array(np.array(True), "true")
+    loop = helper.make_node("Loop", ["", "true", "images"], ["logits"], body=body)
+    data: bytes = model([loop], [true]).SerializeToString()
+    return data
+
+
+def greedy() -> bytes:
+    """An output of 16 GB."""
+    shape = numpy_helper.from_array(np.array([4_000_000_000], np.int64), "shape")
+    data: bytes = model([helper.make_node("ConstantOfShape", ["shape"], ["logits"])], [shape]).SerializeToString()
+    return data
+
+
+def outside() -> bytes:
+    tensor = weights()
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/hostname")
+    data: bytes = linear(tensor).SerializeToString()
+    return data
+
+
+def test_an_honest_model_and_honest_tensors_pass() -> None:
+    check_untrusted(linear(weights()).SerializeToString(), "honest.onnx")
+    check_untrusted(safetensors.numpy.save({"w": np.ones(3, np.float32)}), "honest.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (outside(), "keeps weight in another file"),
+        (linear(weights(float("nan"))).SerializeToString(), "not finite"),
+        (linear(weights()).SerializeToString()[:-20], "cannot be used"),
+        (b"\x08\x0a" + bytes(100), "cannot be used"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(ArtefactError, match=message):
+        check_untrusted(data, "foreign.onnx")
+
+
+def test_an_endless_loop_is_ended() -> None:
+    started = time.monotonic()
+    with pytest.raises(ArtefactError, match=r"does not end within 5 s|ends its process"):
+        check_untrusted(endless(), "endless.onnx", Limits(seconds=5))
+    assert time.monotonic() - started < 30
+
+
+def test_a_greedy_model_is_ended() -> None:
+    with pytest.raises(ArtefactError, match=r"greedy\.onnx cannot be used"):
+        check_untrusted(greedy(), "greedy.onnx")
+
+
+def test_what_could_run_code_is_refused_unopened() -> None:
+    archive = BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("archive/data.pkl", b"cposix\nsystem\n(S'exit 1'\ntR.")
+    for data in (archive.getvalue(), b"\x80\x02cposix\nsystem\n.", b"", b"ORTM"):
+        with pytest.raises(ArtefactError, match="only if ONNX or safetensors"):
+            check_untrusted(data, "student.pt")
+    with pytest.raises(ArtefactError, match="no safetensors file"):
+        check_untrusted(b"\xff" * 8 + b"{}", "student.safetensors")

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from ecd_deploy.errors import ArtefactError, DigestError, EcdDeployError, RecipeError, RunDirectoryError
+from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
+from ecd_deploy.measure.prediction import Predictions
+from ecd_deploy.pipelines.gate.baseline import (
+    BaselineComparison,
+    baseline_checks,
+    compare_with_baseline,
+    latency_ratio,
+)
+from ecd_deploy.pipelines.gate.check import Check, Verdict, bounded, overall
+from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, junit_error, summary_markdown
+from ecd_deploy.pipelines.gate.decide import read_limits
+from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
+from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, PREDICTIONS_NAME
+from ecd_deploy.pipelines.record.predictions import read_predictions, write_predictions
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run
+from ecd_deploy.recipe.gate import GateConfig
+from ecd_deploy.recipe.recipe import Recipe, load_recipe
+from tests.forging import forge_entry
+from tests.measure.models import convolution_model
+
+ONNX = "exports/student.onnx"
+CLASSES = ("cat", "dog")
+QUICK = ("profile.min_seconds=0.05", "profile.warmup_seconds=0.0")
+
+
+def predictions(wrong: set[int], images: int = 100) -> Predictions:
+    labels = np.arange(images, dtype=np.int64) % 2
+    logits = np.eye(2, dtype=np.float32)[labels]
+    for index in wrong:
+        logits[index] = logits[index][::-1]
+    return Predictions(logits, labels)
+
+
+def fill(directory: RunDirectory, wrong: set[int], images: int = 100, data: str = "data") -> None:
+    entry = directory.write(ONNX, convolution_model())
+    artefact = Artefact(format="onnx", file=ONNX, sha256=entry.sha256, bytes=entry.bytes)
+    artefacts = ArtefactList(student_digest="0" * 64, image_shape=(2, 8, 8), artefacts=(artefact,))
+    directory.write_json(ARTEFACTS_NAME, artefacts)
+    directory.bind_data(data)
+    write_predictions(directory, predictions(wrong, images), CLASSES)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load_recipe("digits", QUICK)
+
+
+@pytest.fixture
+def baseline(tmp_path: Path, recipe: Recipe) -> Path:
+    with create_run(tmp_path / "baseline", recipe, resume=False) as directory:
+        fill(directory, {0, 1})
+    return tmp_path / "baseline"
+
+
+@pytest.fixture
+def candidate(tmp_path: Path, recipe: Recipe) -> Iterator[RunDirectory]:
+    with create_run(tmp_path / "candidate", recipe, resume=False) as directory:
+        fill(directory, {1, 3, 5, 2})
+        yield directory
+
+
+def test_losses_gains_and_classes_are_counted(candidate: RunDirectory, baseline: Path) -> None:
+    before = {path: path.read_bytes() for path in baseline.rglob("*") if path.is_file()}
+    found = compare_with_baseline(candidate, baseline, 0.95)
+    assert (found.images, found.lost, found.gained) == (100, 3, 1)
+    assert found.mcnemar_p == pytest.approx(0.625)
+    assert [(entry.name, entry.baseline_correct, entry.candidate_correct) for entry in found.regressions] == [
+        ("dog", 49, 47)
+    ]
+    assert len(found.latency.comparison.sessions[0].block_p50_ms) >= 40
+    assert before == {path: path.read_bytes() for path in baseline.rglob("*") if path.is_file()}
+
+
+def test_a_missing_baseline_is_a_wrong_call(candidate: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        compare_with_baseline(candidate, tmp_path / "absent", 0.95)
+
+
+def test_a_baseline_of_other_data_is_refused(candidate: RunDirectory, tmp_path: Path, recipe: Recipe) -> None:
+    with create_run(tmp_path / "other", recipe, resume=False) as directory:
+        fill(directory, set(), data="other")
+    with pytest.raises(RunDirectoryError, match="other data") as caught:
+        compare_with_baseline(candidate, tmp_path / "other", 0.95)
+    assert caught.value.exit_code == 2
+
+
+def test_a_baseline_without_predictions_is_refused(candidate: RunDirectory, tmp_path: Path, recipe: Recipe) -> None:
+    with create_run(tmp_path / "old", recipe, resume=False) as directory:
+        directory.bind_data("data")
+    with pytest.raises(RunDirectoryError, match="ecd-deploy validate"):
+        compare_with_baseline(candidate, tmp_path / "old", 0.95)
+
+
+def test_a_baseline_of_another_schema_is_refused(candidate: RunDirectory, baseline: Path) -> None:
+    path = baseline / ARTEFACTS_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    forge_entry(baseline, ARTEFACTS_NAME)
+    with pytest.raises(RunDirectoryError, match="schema 99"):
+        compare_with_baseline(candidate, baseline, 0.95)
+
+
+def test_changed_predictions_are_refused(candidate: RunDirectory, baseline: Path) -> None:
+    data = bytearray((baseline / PREDICTIONS_NAME).read_bytes())
+    data[-1] ^= 1
+    (baseline / PREDICTIONS_NAME).write_bytes(data)
+    with pytest.raises(DigestError):
+        compare_with_baseline(candidate, baseline, 0.95)
+
+
+def test_predictions_come_back_and_a_nan_is_never_correct(candidate: RunDirectory) -> None:
+    given = predictions(set(), 10)
+    given.logits[3] = np.nan
+    write_predictions(candidate, given, CLASSES)
+    found = read_predictions(candidate)
+    assert found.classes == CLASSES
+    assert found.correct.tolist() == [index != 3 for index in range(10)]
+
+
+def test_what_is_no_predictions_file_is_refused(candidate: RunDirectory) -> None:
+    candidate.write(PREDICTIONS_NAME, b"nothing of the kind")
+    with pytest.raises(ArtefactError, match="does not hold predictions"):
+        read_predictions(candidate)
+
+
+def comparison(ratio: float, *, floor: float = 1.0, spread: float = 0.0, contended: bool = False) -> Comparison:
+    steps = [1 + spread * (index % 5 - 2) for index in range(60)]
+    host = Host(cpu_over_wall=1.0, involuntary_switches=0, contended=contended, reasons=("busy",) if contended else ())
+    blocks = ([ratio * step for step in steps], [1.0] * 60, [floor] * 60)
+    names = ("candidate", "baseline", "baseline_again")
+    sessions = [
+        SessionBlocks(name=name, block_p50_ms=tuple(values)) for name, values in zip(names, blocks, strict=True)
+    ]
+    return Comparison(schema_version=1, threads=1, sessions=(sessions[0], sessions[1], sessions[2]), host=host)
+
+
+def found(latency: Comparison, lost: int = 0, gained: int = 0, images: int = 2_000) -> BaselineComparison:
+    return BaselineComparison(
+        recipe_digest="0",
+        model_sha256="0",
+        images=images,
+        lost=lost,
+        gained=gained,
+        mcnemar_p=1.0,
+        regressions=(),
+        latency=latency_ratio(latency, 0.95),
+    )
+
+
+@pytest.mark.parametrize(
+    ("latency", "verdict"),
+    [
+        (comparison(1.0), Verdict.PASS),
+        (comparison(1.04), Verdict.PASS),
+        (comparison(1.3), Verdict.FAIL),
+        (comparison(1.1, spread=0.05), Verdict.INCONCLUSIVE),
+        (comparison(1.0, contended=True), Verdict.INCONCLUSIVE),
+        (comparison(1.5, contended=True), Verdict.INCONCLUSIVE),
+        (comparison(1.0, floor=1.2), Verdict.INCONCLUSIVE),
+    ],
+)
+def test_latency_ratio(latency: Comparison, verdict: Verdict) -> None:
+    checks = baseline_checks(GateConfig(max_p50_ratio=1.1), found(latency), None)
+    assert checks[1].verdict is verdict
+
+
+def test_another_host_than_the_device_decides_nothing() -> None:
+    checks = baseline_checks(GateConfig(), found(comparison(0.5)), "rpi4")
+    assert checks[1].verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "images", "verdict"),
+    [
+        (0, 0, 2_000, Verdict.PASS),
+        (60, 10, 2_000, Verdict.FAIL),
+        (20, 10, 2_000, Verdict.PASS),
+        (25, 10, 2_000, Verdict.INCONCLUSIVE),
+        (0, 0, 20, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_paired_drop(lost: int, gained: int, images: int, verdict: Verdict) -> None:
+    checks = baseline_checks(GateConfig(max_baseline_drop=0.01), found(comparison(1.0), lost, gained, images), None)
+    assert checks[0].verdict is verdict
+
+
+def test_a_limit_without_a_baseline_is_undecided() -> None:
+    checks = baseline_checks(GateConfig(max_baseline_drop=0.01, max_p50_ratio=1.1), None, None)
+    assert [check.verdict for check in checks] == [Verdict.INCONCLUSIVE] * 2
+
+
+def test_nan_and_nothing_never_pass() -> None:
+    assert bounded("x", float("nan"), 1.0, 0.5, 10, at_least=True).verdict is Verdict.INCONCLUSIVE
+    assert overall([]) is Verdict.INCONCLUSIVE
+
+
+def test_limits_of_a_file_take_the_recipes_place(tmp_path: Path) -> None:
+    path = tmp_path / "gate.toml"
+    path.write_text("min_top1 = 0.5\n")
+    limits = read_limits(path, GateConfig(min_top1=0.9, max_drop=0.02))
+    assert (limits.min_top1, limits.max_drop) == (0.5, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("min_topp = 0.5", "min_topp"),
+        ("min_top1 = nan", "min_top1"),
+        ("min_top1 = 1.5", "min_top1"),
+        ("min_top1 = 0.5\nmin_top1 = 0.6", "cannot read"),
+    ],
+)
+def test_limits_that_cannot_be_used_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "gate.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        read_limits(path, GateConfig())
+
+
+def check(verdict: Verdict, reason: str = "because <&\"'> \x00 x") -> Check:
+    return Check(name="a | b", value=None, bound=0.5, limit=0.4, unit="ms", verdict=verdict, reason=reason)
+
+
+def test_junit_tells_violated_from_undecided() -> None:
+    suite = ET.fromstring(junit([check(verdict) for verdict in Verdict]))
+    assert suite.attrib["tests"] == "3"
+    assert suite.attrib["failures"] == suite.attrib["errors"] == "1"
+    assert [[child.tag for child in case] for case in suite] == [[], ["failure"], ["error"]]
+    assert "because <&\"'>" in next(iter(suite[1])).attrib["message"]
+
+
+def test_junit_of_an_error() -> None:
+    suite = ET.fromstring(junit_error(EcdDeployError("it\nbroke <")))
+    assert next(iter(suite[0])).tag == "error"
+
+
+def test_step_summary_stays_within_githubs_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "summary"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    append_step_summary(summary_markdown(Verdict.FAIL, [check(Verdict.FAIL)], found(comparison(1.0))))
+    assert "ecd-deploy gate: fail" in path.read_text()
+    append_step_summary("é" * (1 << 20))
+    assert path.stat().st_size <= 1 << 20

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
+from ecd_deploy.pipelines.record.manifest import Manifest, write_manifest
+from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
+from ecd_deploy.pipelines.record.run_directory import create_run, open_run
+from ecd_deploy.recipe.recipe import load_recipe, parse_recipe
+
+RECIPE = load_recipe("digits")
+
+
+class Note(BaseModel):
+    text: str
+
+
+def test_what_is_written_is_read_back_by_another_process_of_the_run(tmp_path: Path) -> None:
+    with create_run(tmp_path / "run", RECIPE, resume=False) as directory:
+        directory.write_json("note.json", Note(text="hello"))
+    with open_run(tmp_path / "run") as directory:
+        assert directory.recipe == RECIPE
+        assert directory.read_json("note.json", Note, made_by="train") == Note(text="hello")
+        directory.verify()
+
+
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    with create_run(tmp_path, RECIPE, resume=False) as directory:
+        directory.write("note.bin", b"abc")
+        (tmp_path / "note.bin").write_bytes(b"abd")
+        with pytest.raises(DigestError, match=r"note\.bin was changed"):
+            directory.read("note.bin")
+        with pytest.raises(DigestError, match=r"note\.bin was changed"):
+            directory.verify()
+
+
+def test_a_changed_recipe_is_refused(tmp_path: Path) -> None:
+    with create_run(tmp_path, RECIPE, resume=False):
+        pass
+    path = tmp_path / "recipe.toml"
+    path.write_text(path.read_text().replace("epochs", "epochs ", 1))
+    with pytest.raises(DigestError, match=r"recipe\.toml was changed"), open_run(tmp_path):
+        pass
+
+
+def test_an_unrecorded_file_is_refused(tmp_path: Path) -> None:
+    with create_run(tmp_path, RECIPE, resume=False) as directory:
+        (tmp_path / "stray.bin").write_bytes(b"x")
+        with pytest.raises(DigestError, match="not recorded"):
+            directory.read("stray.bin")
+
+
+def test_a_missing_step_is_named(tmp_path: Path) -> None:
+    with (
+        create_run(tmp_path, RECIPE, resume=False) as directory,
+        pytest.raises(RunDirectoryError, match="ecd-deploy split"),
+    ):
+        directory.read_json("split.json", Note, made_by="split")
+
+
+def test_recorded_folders_forget_what_is_gone(tmp_path: Path) -> None:
+    with create_run(tmp_path, RECIPE, resume=False) as directory:
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "one").write_bytes(b"1")
+        (tmp_path / "checkpoints" / ".two.ab.partial").write_bytes(b"2")
+        directory.record_folder("checkpoints")
+        assert "checkpoints/one" in directory.manifest.files
+        (tmp_path / "checkpoints" / "one").rename(tmp_path / "checkpoints" / "three")
+        directory.record_folder("checkpoints")
+        assert [name for name in directory.manifest.files if name.startswith("checkpoints")] == ["checkpoints/three"]
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    with create_run(tmp_path, RECIPE, resume=False):
+        pass
+    with pytest.raises(RunDirectoryError, match="--resume"), create_run(tmp_path, RECIPE, resume=False):
+        pass
+
+
+def test_a_users_folder_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="not empty"), create_run(tmp_path, RECIPE, resume=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_resuming_under_another_recipe_shows_the_difference(tmp_path: Path) -> None:
+    with create_run(tmp_path, RECIPE, resume=False):
+        pass
+    other = load_recipe("digits", ("train.epochs=7",))
+    with pytest.raises(RunDirectoryError) as caught, create_run(tmp_path, other, resume=True):
+        pass
+    assert f"recorded epochs = {RECIPE.train.epochs}" in str(caught.value)
+    assert "given    epochs = 7" in str(caught.value)
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    with create_run(tmp_path, RECIPE, resume=False) as directory:
+        directory.bind_data("a")
+        directory.bind_data("a")
+        with pytest.raises(DataError, match="digest b, recorded was a"):
+            directory.bind_data("b")
+
+
+def test_two_processes_cannot_hold_one_directory(tmp_path: Path) -> None:
+    with create_run(tmp_path, RECIPE, resume=False):
+        code = (
+            "import sys; from pathlib import Path; from ecd_deploy.pipelines.record.run_directory import open_run\n"
+            "from ecd_deploy.errors import RunDirectoryError\n"
+            "try:\n    open_run(Path(sys.argv[1])).__enter__()\n"
+            "except RunDirectoryError as error:\n    print(error); sys.exit(error.exit_code)\n"
+        )
+        other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert other.returncode == 2
+    assert f"in use by another run (process {os.getpid()})" in other.stdout
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a file system that refuses even root")
+def test_an_unwritable_place_is_an_artefact_error() -> None:
+    with pytest.raises(ArtefactError, match="cannot write"), create_run(Path("/proc/run"), RECIPE, resume=False):
+        pass
+
+
+def test_a_file_in_the_way_is_an_artefact_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with (
+        pytest.raises(ArtefactError, match="cannot write"),
+        create_run(tmp_path / "file" / "run", RECIPE, resume=False),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "overrides", [(), ("description='a \"b\" \\\\ ü'", "data.path='x'", "train.learning_rate=1e-7")]
+)
+def test_recipe_file_reads_back_equal(overrides: tuple[str, ...]) -> None:
+    recipe = load_recipe("cifar100-resnet20", overrides)
+    assert parse_recipe(recipe_to_toml(recipe), "again") == recipe
+
+
+def test_what_a_kill_left_before_the_recipe_was_recorded_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("1\n")
+    (tmp_path / ".MANIFEST.json.00aa.partial").write_text("{")
+    with create_run(tmp_path, RECIPE, resume=True):
+        pass
+    (tmp_path / "recipe.toml").unlink()
+    write_manifest(tmp_path, Manifest(recipe_digest=RECIPE.digest()))
+    with create_run(tmp_path, RECIPE, resume=True) as directory:
+        assert directory.recipe == RECIPE
+    with open_run(tmp_path) as directory:
+        directory.verify()
+
+
+def test_another_recipe_takes_the_place_if_changes_are_accepted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with create_run(tmp_path, RECIPE, resume=False) as directory:
+        directory.bind_data("a")
+    other = load_recipe("digits", ("train.epochs=3",))
+    with create_run(tmp_path, other, resume=True, accept_changes=True) as directory:
+        directory.bind_data("b", accept_changes=True)
+    assert "given    epochs = 3" in caplog.text
+    with open_run(tmp_path) as directory:
+        assert directory.recipe == other
+        assert directory.manifest.recipe_digest == other.digest()
+        assert directory.manifest.data_digest == "b"

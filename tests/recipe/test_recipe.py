@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from ecd_deploy.errors import RecipeError
+from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
+from ecd_deploy.recipe.recipe import Recipe, builtin_recipes, load_recipe, parse_recipe
+
+MINIMAL = """
+name = "mine"
+[data]
+source = "digits"
+[student]
+name = "resnet8"
+"""
+
+
+def test_cifar100_recipe_is_the_papers() -> None:
+    recipe = load_recipe("cifar100-resnet20")
+    assert (recipe.train.epochs, recipe.train.batch_size, recipe.train.learning_rate) == (200, 128, 0.1)
+    assert (recipe.train.schedule, recipe.train.milestones, recipe.train.decay) == ("multistep", (100, 150), 0.1)
+    assert recipe.train.weight_decay == 5e-4
+    assert (recipe.method.kernels, recipe.method.connection, recipe.method.stages) == (16, "conv1x1", (2, 3))
+    assert recipe.student.name == "resnet20"
+
+
+@pytest.mark.parametrize("name", builtin_recipes())
+def test_builtin_recipes_are_named_after_their_file(name: str) -> None:
+    assert load_recipe(name).name == name
+    assert load_recipe(name).description
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.epocs=3", ["train.epocs", "did you mean 'epochs'", "batch_size"]),
+        ("tran.epochs=3", ["tran", "did you mean 'train'"]),
+        ("train.epochs=0", ["train.epochs", "greater than or equal to 1", "0"]),
+        ("train.epochs=1.5", ["train.epochs", "1.5"]),
+        ("train.epochs='3'", ["train.epochs", "valid integer"]),
+        ("train.learning_rate=nan", ["train.learning_rate", "finite"]),
+        ("train.learning_rate=inf", ["train.learning_rate", "finite"]),
+        ("gate.min_top1=nan", ["gate.min_top1", "finite"]),
+        ("gate.min_top1=97", ["gate.min_top1", "97"]),
+        ("method.connection=conv3x3", ["method.connection", "'direct', 'conv1x1' or 'conv1x1_bn'", "conv3x3"]),
+        ("method.stages=[2,2]", ["method", "twice"]),
+        ("train.milestones=[150,100]", ["train", "rise strictly"]),
+        ("data.source=imagefolder", ["data", "needs path"]),
+        ("data.mean=[0.5]", ["data", "mean and std"]),
+        ("data.loading=files", ["data", "needs source 'imagefolder'", "'digits'", "'cache'"]),
+        ("data.loading=disk", ["data.loading", "'cache' or 'files'", "disk"]),
+        ("data.random_resized_crop=[0.1,1.0]", ["data", "random_resized_crop needs loading 'files'"]),
+        ("train.cuda_graph=always", ["train.cuda_graph", "'auto' or 'never'", "always"]),
+        ("train.cuda_graph=false", ["train.cuda_graph", "'auto' or 'never'", "False"]),
+        ("train.cuda_grap=never", ["train.cuda_grap", "did you mean 'cuda_graph'"]),
+        ("data.workers=-1", ["data.workers", "greater than or equal to 0"]),
+        ("export.formats=['safetensors']", ["export", "'onnx'"]),
+        ("profile.max_seconds=1.0", ["profile", "min_seconds"]),
+        ("train.epochs", ["key.path=value"]),
+        ("name.x=1", ["'name' is a value"]),
+    ],
+)
+def test_refuses_naming_the_key_and_the_choices(override: str, expected: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("digits", (override,))
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_duplicate_key_is_refused_with_its_place() -> None:
+    with pytest.raises(RecipeError, match=r"mine\.toml is not valid TOML.*line 3"):
+        parse_recipe('name = "a"\nseed = 1\nseed = 2\n', "mine.toml")
+
+
+def test_missing_key_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"student: is missing"):
+        parse_recipe('name = "a"\n[data]\nsource = "digits"\n', "mine.toml")
+
+
+def test_unknown_recipe_lists_the_built_in_ones() -> None:
+    with pytest.raises(RecipeError, match=r"did you mean 'digits'.*built in are cifar100-resnet20, digits"):
+        load_recipe("digit")
+
+
+def test_overrides_are_toml_values_or_bare_strings() -> None:
+    recipe = load_recipe("digits", ("train.epochs=3", "student.name=resnet20", "method.stages=[4]", "data.path=/a b"))
+    assert recipe.train.epochs == 3
+    assert recipe.student.name == "resnet20"
+    assert recipe.method.stages == (4,)
+    assert recipe.data.path == "/a b"
+
+
+def test_digest_is_of_the_values_not_of_the_writing() -> None:
+    spaced = MINIMAL.replace(" = ", "=").replace('name="mine"', '# a comment\nname="mine"')
+    assert parse_recipe(MINIMAL, "a").digest() == parse_recipe(spaced, "b").digest()
+    assert parse_recipe(MINIMAL, "a").digest() != parse_recipe(MINIMAL, "a", ("seed=1",)).digest()
+
+
+FILES = ("data.source=imagefolder", "data.path=images", "data.loading=files", "data.image_size=8")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (FILES[:-1], "needs image_size"),
+        ((*FILES, "data.random_resized_crop=[0.5,0.1]"), "must rise and end at 1"),
+        ((*FILES, "data.random_resized_crop=[0.1,1.5]"), "must rise and end at 1"),
+        ((*FILES, "data.random_resized_crop=[0.0,1.0]"), "greater than 0"),
+        ((*FILES, "data.random_resized_crop=[0.1,1.0]", "data.crop_padding=1"), "set one of them"),
+    ],
+)
+def test_loading_files_has_its_own_needs(overrides: tuple[str, ...], expected: str) -> None:
+    with pytest.raises(RecipeError, match=expected):
+        load_recipe("digits", ("data.crop_padding=0", *overrides))
+
+
+def test_a_recipe_that_loads_no_files_has_the_digest_it_had_before_that_could_be_asked_for() -> None:
+    recipe = parse_recipe(MINIMAL, "a")
+    assert not {"loading", "workers", "random_resized_crop"} & set(json.loads(recipe.canonical_json())["data"])
+    assert parse_recipe(MINIMAL, "a", ("data.workers=5",)).digest() == recipe.digest()
+    fewer, more = (parse_recipe(MINIMAL, "a", (*FILES, f"data.workers={workers}")) for workers in (1, 2))
+    assert fewer.digest() != more.digest()
+    assert parse_recipe(recipe_to_toml(more), "b") == more
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("data.resize=10",), "data: resize 10 needs image_size"),
+        (("data.resize=7", "data.image_size=8"), "data: resize 7 is below image_size 8"),
+        (("data.resize=0", "data.image_size=8"), r"data\.resize: .*greater than or equal to 1"),
+    ],
+)
+def test_a_resize_needs_a_square_that_fits(overrides: tuple[str, ...], expected: str) -> None:
+    with pytest.raises(RecipeError, match=expected):
+        load_recipe("digits", overrides)
+
+
+def test_a_recipe_without_a_resize_has_the_digest_it_had_before_that_could_be_asked_for() -> None:
+    sized = parse_recipe(MINIMAL, "a", ("data.image_size=8",))
+    assert "resize" not in json.loads(sized.canonical_json())["data"]
+    resized = parse_recipe(MINIMAL, "a", ("data.image_size=8", "data.resize=8"))
+    assert resized.digest() != sized.digest()
+    assert parse_recipe(recipe_to_toml(resized), "b") == resized
+
+
+def test_a_recipe_without_a_mixture_has_the_digest_it_had_before_that_could_be_asked_for() -> None:
+    recipe = parse_recipe(MINIMAL, "a")
+    assert "mixture" not in json.loads(recipe.canonical_json())["method"]
+    assert parse_recipe(MINIMAL, "a", ("method.mixture=convex",)).digest() == recipe.digest()
+    balanced = parse_recipe(MINIMAL, "a", ("method.mixture=balanced",))
+    assert balanced.digest() != recipe.digest()
+    assert parse_recipe(recipe_to_toml(balanced), "b") == balanced
+
+
+def test_training_on_every_image_needs_the_last_weights_and_no_watch_over_quantisation() -> None:
+    with pytest.raises(
+        RecipeError, match=r"train\.select is 'best', and data\.validation_fraction 0 .* set train\.select"
+    ):
+        load_recipe("digits", ("data.validation_fraction=0", "train.select=best"))
+    everything = ("data.validation_fraction=0", "train.select=last")
+    with pytest.raises(RecipeError, match=r"export\.int8\.max_drop 0\.02 .*data\.validation_fraction 0"):
+        load_recipe("digits", (*everything, "export.int8.max_drop=0.02"))
+    recipe = load_recipe("digits", everything)
+    assert recipe.data.validation_fraction == 0
+    assert parse_recipe(recipe_to_toml(recipe), "b") == recipe
+    with pytest.raises(RecipeError, match=r"data\.validation_fraction: .*greater than or equal to 0"):
+        load_recipe("digits", ("data.validation_fraction=-0.1",))
+
+
+def test_schema_names_every_section() -> None:
+    schema = json.dumps(Recipe.model_json_schema())
+    for section in ("data", "student", "method", "train", "export", "profile", "gate"):
+        assert f'"{section}"' in schema
+
+
+def test_integers_are_accepted_where_a_number_is_wanted() -> None:
+    assert math.isclose(load_recipe("digits", ("train.learning_rate=1",)).train.learning_rate, 1.0)
