@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.parts import Findings, Frozen, PartRun, Precision
-from ecd_deploy.config import TrainConfig
-from ecd_deploy.distill import Objective, TrainingModel, build_objective, build_training_model
-from ecd_deploy.method_config import MethodConfig
+from ecd_deploy.distill import Objective, TrainingModel, build_objective
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.acceleration import build_accelerator, prepared
+from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.optimizer import build_optimizer
 
 Arithmetic = Literal["fp32", "tf32", "bf16"]

@@ -14,14 +14,14 @@ import torch
 from benchmarks.gpu.commands import DIRECT, Ended, Program, launched, run_command
 from benchmarks.gpu.parts import Findings, Frozen, PartRun
 from benchmarks.gpu.resuming import Resumed, kill_and_resume, newest_checkpoint
-from ecd_deploy.config import load_recipe
 from ecd_deploy.data import eval_batches, load_data
 from ecd_deploy.errors import Inconclusive
-from ecd_deploy.pipelines.environment import ENVIRONMENT_NAME, Environment
-from ecd_deploy.pipelines.gate import GATE_NAME, GateReport
-from ecd_deploy.pipelines.gate_check import Verdict
-from ecd_deploy.pipelines.names import TRAINING_NAME
-from ecd_deploy.pipelines.train import training_model
+from ecd_deploy.pipelines.gate.check import Verdict
+from ecd_deploy.pipelines.gate.decide import GateReport
+from ecd_deploy.pipelines.record.environment import Environment
+from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME, GATE_NAME, TRAINING_NAME
+from ecd_deploy.pipelines.steps.train import training_model
+from ecd_deploy.recipe.recipe import load_recipe
 from ecd_deploy.training import TrainingResult, load_weights
 
 _RECIPE = "digits"

@@ -15,13 +15,14 @@ from typing import Final
 from benchmarks.gpu.packed import read_data
 from benchmarks.gpu.parts import Findings, Frozen, PartRun
 from benchmarks.gpu.schedule import ArmCost, Schedule, choose_schedule
-from ecd_deploy.config import Recipe, load_recipe
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.measure.paired import paired_interval
-from ecd_deploy.pipelines.train import training_model
+from ecd_deploy.pipelines.steps.train import training_model
+from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from ecd_deploy.training import EpochRecord, train
 from ecd_deploy.training.acceleration import build_accelerator
 from ecd_deploy.training.evaluation import top1
+from ecd_deploy.training.names import METRICS_NAME
 
 BASELINE: Final = "student"
 ARMS: Mapping[str, tuple[str, ...]] = {
@@ -34,7 +35,6 @@ ARMS: Mapping[str, tuple[str, ...]] = {
 _OF_ALL = ("data.validation_fraction=0.0", "train.select=last", "train.tensorboard=false")
 _TRIAL_SEED = 1_000_000  # of no pair
 _TEST_BATCH = 1000
-_METRICS: Final = "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +276,7 @@ def _train(arm: str, recipe: Recipe, data: DataSplits, folder: Path) -> ArmResul
     with tempfile.TemporaryDirectory(dir=folder) as name:
         model = training_model(recipe, data)
         train(model, data, recipe, Path(name), resume=False, console=None)
-        lines = (Path(name) / _METRICS).read_text(encoding="utf-8").splitlines()
+        lines = (Path(name) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
     records = [EpochRecord.model_validate_json(line) for line in lines]
     heads = top1(model, data.test, data.normalisation, build_accelerator(recipe.train), _TEST_BATCH)
     student, *others = (100 * share for share in heads)

@@ -31,10 +31,10 @@ from benchmarks.gpu.packed import (
 )
 from ecd_deploy.data import DataSplits, ImageSet, load_data
 from ecd_deploy.data.subsets import balanced_subset, stratified_cut
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import ArtefactError, DataError
 from ecd_deploy.files import write_atomic
-from ecd_deploy.pipelines.study import load_study, recipe_of
+from ecd_deploy.pipelines.study.study import load_study, recipe_of
+from ecd_deploy.recipe.data import DataConfig
 
 STUDY = "reduced-cifar100-few"
 LARGEST_ARCHIVE = 50 * 2**20

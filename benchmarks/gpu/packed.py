@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ecd_deploy.data import DataSplits, ImageSet
 from ecd_deploy.data.digest import data_digest
 from ecd_deploy.data.normalisation import choose_normalisation
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import ArtefactError, DataError, DigestError
+from ecd_deploy.recipe.data import DataConfig
 
 SplitName = Literal["train", "test"]
 Pixels = NDArray[np.uint8]

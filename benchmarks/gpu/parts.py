@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from ecd_deploy.files import write_atomic
-from ecd_deploy.pipelines.environment import Environment, describe_environment
+from ecd_deploy.pipelines.record.environment import Environment, describe_environment
 
 PartName = Literal["correctness", "engine", "speed", "few", "full"]
 Precision = Literal["no", "bf16"]

@@ -15,8 +15,8 @@ from benchmarks.gpu.deterministic import WARN
 from benchmarks.gpu.parts import Frozen
 from ecd_deploy.errors import CheckpointError
 from ecd_deploy.training.checkpoint import CheckpointStore
+from ecd_deploy.training.names import CHECKPOINTS_FOLDER
 from ecd_deploy.training.state import Checkpoint
-from ecd_deploy.training.weights import CHECKPOINTS
 
 DISTANCE_BOUND = 0.05
 """Largest relative distance of the weights where an operation has no deterministic form.
@@ -86,7 +86,7 @@ def kill_and_resume(folder: Path, recipe: tuple[str, ...], kill_after: int, unti
 
 def _once(folder: Path, name: str, recipe: tuple[str, ...], kill_after: int, until: float, *, warn: bool) -> Resumed:
     alone, killed = folder / f"{name}-alone", folder / f"{name}-killed"
-    store = CheckpointStore(killed / CHECKPOINTS)
+    store = CheckpointStore(killed / CHECKPOINTS_FOLDER)
 
     def train(run: Path, *, steps: int | None = None) -> Ended:
         arguments = ["train", run.name, "--recipe", *recipe, "--resume", *((WARN,) if warn else ())]
@@ -116,7 +116,7 @@ def newest_checkpoint(run: Path) -> Checkpoint:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    checkpoint = CheckpointStore(run / CHECKPOINTS).newest()
+    checkpoint = CheckpointStore(run / CHECKPOINTS_FOLDER).newest()
     if checkpoint is None:
         raise CheckpointError(f"{run} has no checkpoint")
     return checkpoint

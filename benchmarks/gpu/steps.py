@@ -15,16 +15,18 @@ import torch
 
 from benchmarks.gpu.parts import Precision
 from benchmarks.reference import ReferenceECD, reference_loss, reference_optimizer
-from ecd_deploy.config import Recipe, StudentConfig, TrainConfig
 from ecd_deploy.data import Batch
-from ecd_deploy.data_config import DataConfig
-from ecd_deploy.distill import build_objective, build_training_model
-from ecd_deploy.method_config import MethodConfig
+from ecd_deploy.distill import build_objective
 from ecd_deploy.models import build_student
+from ecd_deploy.recipe.data import DataConfig
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.recipe.recipe import Recipe, StudentConfig
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training import cuda_graph
 from ecd_deploy.training.acceleration import build_accelerator, prepared
 from ecd_deploy.training.cuda_graph import graphed
 from ecd_deploy.training.losses import EpochLosses
+from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.optimizer import build_optimizer
 from ecd_deploy.training.step import StepWork, train_step
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.config import TrainConfig
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.acceleration import build_accelerator, prepared
 from ecd_deploy.training.optimizer import build_optimizer
 

@@ -10,9 +10,9 @@ from PIL import Image
 from benchmarks.gpu.pack import STUDY, pack, verify
 from benchmarks.gpu.packed import read_data
 from ecd_deploy.data import DataSplits, load_data
-from ecd_deploy.data_config import DataConfig
 from ecd_deploy.errors import ArtefactError, DataError, DigestError
-from ecd_deploy.pipelines.study import load_study, recipe_of
+from ecd_deploy.pipelines.study.study import load_study, recipe_of
+from ecd_deploy.recipe.data import DataConfig
 
 SIDE = 8
 CLASSES = 3
