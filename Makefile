@@ -53,7 +53,6 @@ format: install-dev ## Repair what can be repaired by itself
 check: lint types layers test ## Everything that CI checks
 
 bench-scaling: install ## Measure and plot how the step grows with batch, kernels, depth, threads, processes; minutes
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks.scaling
 
 bench: install ## Measure the training step against reference and peers; writes benchmarks/results/

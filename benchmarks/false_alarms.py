@@ -18,7 +18,7 @@ from torch import nn
 
 from benchmarks.families import package_versions
 from benchmarks.figures import Figure, Report, rows_so_far, write
-from ecd_deploy.distill import ECDModel, PlainModel
+from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions
 from ecd_deploy.errors import EcdDeployError, ExportError, SplitError, StudentError
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
 from ecd_deploy.exporters.audit import audit_artefact, student_sources
@@ -107,7 +107,7 @@ def check(name: str, size: int) -> dict[str, Any]:
 
 def _treat(row: dict[str, Any], name: str, student: nn.Module, images: torch.Tensor) -> None:
     try:
-        model: ECDModel | PlainModel = ECDModel(student, kernels=KERNELS, example=images)
+        model: ECDModel | PlainModel = ECDModel(student, TeacherOptions(kernels=KERNELS), example=images)
     except StudentError as error:
         model, row["alone"] = PlainModel(student), str(error)[:200]
     with torch.no_grad():

@@ -9,9 +9,8 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ecd_deploy.distill import ECDModel, find_structure, training_loss
+from ecd_deploy.distill import ECDModel, TeacherOptions, TrainingOutputs, find_structure, training_loss
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.exporters.onnx_file import OnnxExporter
 from ecd_deploy.measure.parity import compare_logits
@@ -97,7 +96,7 @@ class _Way:
         self.images = torch.randn(IMAGES, 3, side, side, generator=generator)
         self.stages: tuple[int, ...] = ()
         self.replaced = self.connected = 0
-        self.outputs: tuple[Tensor, ...] = ()
+        self.outputs: TrainingOutputs
         self.difference: float | None = None
 
     def steps(self) -> tuple[Callable[[], None], ...]:
@@ -112,14 +111,15 @@ class _Way:
         structure = find_structure(self.student, self.images)
         self.stages = tuple(len(stage.blocks) for stage in structure.stages)
         first = structure.stages[0].number
-        self.model = ECDModel(self.student, kernels=2, stages=(first,), example=self.images).train()
+        self.model = ECDModel(self.student, TeacherOptions(kernels=2), stages=(first,), example=self.images).train()
         self.replaced = len(self.model.report.replaced)
         self.connected = len(self.model.connections.sites)
 
     def forward(self) -> None:
         self.outputs = self.model(self.images)
-        if any(logits.shape != (IMAGES, CLASSES) or not logits.isfinite().all() for logits in self.outputs):
-            raise ValueError(f"logits of shapes {[tuple(logits.shape) for logits in self.outputs]}, or not finite")
+        heads = self.outputs.heads().values()
+        if any(logits.shape != (IMAGES, CLASSES) or not logits.isfinite().all() for logits in heads):
+            raise ValueError(f"logits of shapes {[tuple(logits.shape) for logits in heads]}, or not finite")
 
     def backward(self) -> None:
         torch.autograd.backward(training_loss(self.outputs, torch.tensor([0, CLASSES - 1])))

@@ -14,7 +14,7 @@ from benchmarks.artefact_leaks import ARTEFACT_LEAKS
 from benchmarks.figures import Figure, Report
 from benchmarks.model_leaks import GLOBAL, MODEL_LEAKS
 from ecd_deploy.data import ImageSet, Normalisation
-from ecd_deploy.distill import ECDModel
+from ecd_deploy.distill import ECDModel, TeacherOptions
 from ecd_deploy.errors import SplitError
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
 from ecd_deploy.exporters.audit import audit_artefact, student_sources
@@ -96,7 +96,7 @@ def _artefact_rows(student: SplitStudent) -> list[dict[str, Any]]:
 def _joint() -> ECDModel:
     torch.manual_seed(0)
     student = build_student("resnet8", num_classes=10, in_channels=1)
-    model = ECDModel(student, kernels=2, example=_digits(4))
+    model = ECDModel(student, TeacherOptions(kernels=2), example=_digits(4))
     with torch.no_grad():
         model.train()(_digits(4))
     return model

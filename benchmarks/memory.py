@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.figures import Figure, Report
 from benchmarks.runner import Candidate, Work, interleave
-from ecd_deploy.distill import ECDModel, training_loss
+from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.inspect.inspection import inspect_student
 from ecd_deploy.pipelines.inspect.subject import Subject
@@ -76,7 +76,7 @@ def _step(student: str, side: int, batch_size: int) -> tuple[Work, int]:
     """The step, and the bytes of parameters, momentum and buffers that it finds."""
     images, labels = torch.randn(batch_size, 3, side, side), torch.randint(CLASSES, (batch_size,))
     network = build_student(student, num_classes=CLASSES)
-    model = ECDModel(network, kernels=KERNELS, stages=(2, 3), example=images[:1]).train()
+    model = ECDModel(network, TeacherOptions(kernels=KERNELS), stages=(2, 3), example=images[:1]).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
     def step() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ecd_deploy.distill import DynamicConv2d, ECDModel
+from ecd_deploy.distill import DynamicConv2d, ECDModel, TrainingOutputs
 
 GLOBAL: list[nn.Module] = []
 """Where one of the leaks hides a teacher."""
@@ -60,12 +60,12 @@ def _wire(joint: ECDModel, images: Tensor, change: Callable[[Tensor], Tensor]) -
 
 
 def _rewire(joint: ECDModel, mixed: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-    """Replace the joint forward's first output; the student itself stays clean."""
+    """Replace the student's logits in the joint forward; the student itself stays clean."""
     whole_forward = joint.forward
 
-    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
-        student, teacher = whole_forward(images)
-        return mixed(images, student, teacher), teacher
+    def forward(images: Tensor) -> TrainingOutputs:
+        outputs = whole_forward(images)
+        return outputs._replace(student=mixed(images, outputs.student, outputs.heads()["teacher"]))
 
     vars(joint)["forward"] = forward
 
@@ -117,12 +117,12 @@ def _slots(joint: ECDModel, _images: Tensor) -> None:
 def _statistics_from_teacher(joint: ECDModel, _images: Tensor) -> None:
     whole_forward, student = joint.forward, _norm(joint.student)
 
-    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, teacher = whole_forward(images)
+    def forward(images: Tensor) -> TrainingOutputs:
+        outputs = whole_forward(images)
         if joint.training or student.training:
             with torch.no_grad():
-                student.running_mean.lerp_(teacher.mean().expand_as(student.running_mean), 0.1)  # type: ignore[union-attr, arg-type]
-        return logits, teacher
+                student.running_mean.lerp_(outputs.heads()["teacher"].mean().expand_as(student.running_mean), 0.1)  # type: ignore[union-attr, arg-type]
+        return outputs
 
     vars(joint)["forward"] = forward
 

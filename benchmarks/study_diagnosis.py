@@ -30,8 +30,8 @@ from ecd_deploy.data.batches import eval_batches
 from ecd_deploy.distill import ECDModel
 from ecd_deploy.distill.dynamic_conv import DynamicConv2d
 from ecd_deploy.pipelines.record.environment import describe_environment
+from ecd_deploy.pipelines.record.names import ARM_NAME
 from ecd_deploy.pipelines.steps.train import training_model
-from ecd_deploy.pipelines.study.run import RUN_NAME
 from ecd_deploy.pipelines.study.study import Study, load_study, recipe_of, run_directory
 from ecd_deploy.training import load_weights
 
@@ -78,7 +78,7 @@ def _rows(study: Study, kept: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             recipe = recipe_of(study, arm, seed)
             if recipe.method.name != "ecd":
                 continue
-            if (run_directory(out, arm.name, seed) / RUN_NAME).is_file():
+            if (run_directory(out, arm.name, seed) / ARM_NAME).is_file():
                 data = data or load_data(recipe.data, seed=seed)
                 yield from _run(study, arm.name, seed, data, out)
             else:
@@ -140,8 +140,8 @@ def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:
     names = [name for name, _ in model.student.named_parameters()]
     with _watching(model) as seen:
         for batch in eval_batches(images, data.normalisation, _BATCH_SIZE):
-            student_logits, teacher_logits, *_ = model(batch.images)
-            for logits, total in ((student_logits, own), (teacher_logits, teachers)):
+            outputs = model(batch.images)
+            for logits, total in ((outputs.student, own), (outputs.teacher, teachers)):
                 loss = F.cross_entropy(logits, batch.labels)
                 found = torch.autograd.grad(
                     loss, list(model.student.parameters()), retain_graph=True, allow_unused=True

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from benchmarks.figures import RESULTS, Figure, Report, show, write
 from ecd_deploy.files import write_atomic
-from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME
+from ecd_deploy.pipelines.record.names import ARM_NAME, ENVIRONMENT_NAME
 from ecd_deploy.pipelines.study.plot import curve_of, plot
-from ecd_deploy.pipelines.study.run import RUN_NAME, ArmRun
+from ecd_deploy.pipelines.study.run import ArmRun
 from ecd_deploy.pipelines.study.runner import compare
 from ecd_deploy.pipelines.study.study import Study, load_study, recipe_of, run_directory
 from ecd_deploy.pipelines.study.table import Row, check_pairs, rows, to_csv, to_markdown
@@ -78,11 +78,11 @@ def _figures(study: Study, row: Row) -> list[Figure]:
 
 def _here(out: Path, arm: str, seed: int) -> Entry | None:
     root = run_directory(out, arm, seed)
-    if not (root / RUN_NAME).is_file():
+    if not (root / ARM_NAME).is_file():
         return None
     lines = (root / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return {
-        "run": json.loads((root / RUN_NAME).read_text(encoding="utf-8")),
+        "run": json.loads((root / ARM_NAME).read_text(encoding="utf-8")),
         "environment": json.loads((root / ENVIRONMENT_NAME).read_text(encoding="utf-8")),
         "epochs": [json.loads(line) for line in lines],
     }

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks.figures import Figure, Report
 from benchmarks.reference import ReferenceECD, reference_loss, reference_optimizer
 from benchmarks.runner import Candidate, Ratio, Timings, Work, interleave
-from ecd_deploy.distill import ECDModel, training_loss
+from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.train import TrainConfig
@@ -141,7 +141,7 @@ def _peers() -> tuple[nn.Module, nn.Module, Tensor, Tensor]:
     keep_freed_memory()
     torch.manual_seed(0)
     student = build_student(STUDENT, num_classes=CLASSES)
-    joint = ECDModel(student, kernels=KERNELS, example=torch.zeros(1, 3, SIDE, SIDE))
+    joint = ECDModel(student, TeacherOptions(kernels=KERNELS), example=torch.zeros(1, 3, SIDE, SIDE))
     return joint.student.train(), joint.teacher.train(), *_batch()
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ecd_deploy.distill import DynamicConv2d, ECDModel, build_teacher
+    from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, TrainingOutputs, build_teacher
     from ecd_deploy.models import build_student
     from ecd_deploy.split import SplitStudent, split_student
 
@@ -20,6 +20,8 @@ __all__ = [
     "DynamicConv2d",
     "ECDModel",
     "SplitStudent",
+    "TeacherOptions",
+    "TrainingOutputs",
     "__version__",
     "build_student",
     "build_teacher",
@@ -30,6 +32,8 @@ _HOMES = {
     "DynamicConv2d": "ecd_deploy.distill",
     "ECDModel": "ecd_deploy.distill",
     "SplitStudent": "ecd_deploy.split",
+    "TeacherOptions": "ecd_deploy.distill",
+    "TrainingOutputs": "ecd_deploy.distill",
     "build_student": "ecd_deploy.models",
     "build_teacher": "ecd_deploy.distill",
     "split_student": "ecd_deploy.split",

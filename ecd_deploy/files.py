@@ -68,6 +68,18 @@ def write_atomic(path: Path, data: bytes) -> str:
     return sha256_bytes(data)
 
 
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        ArtefactError: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+
+
 def read_verified(path: Path, sha256: str) -> bytes:
     """Read a file whose digest is known; the bytes returned are the bytes checked.
 
@@ -75,10 +87,7 @@ def read_verified(path: Path, sha256: str) -> bytes:
         ArtefactError: the file is missing or cannot be read.
         DigestError: the digest differs.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+    data = read_bytes(path)
     found = sha256_bytes(data)
     if found != sha256:
         raise DigestError(f"{path} was changed after it was written: SHA-256 is {found}, recorded was {sha256}")

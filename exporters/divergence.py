@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
+from ecd_deploy.compat.torch import innermost_module
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
 from ecd_deploy.exporters.onnx_file import parse_model
 from ecd_deploy.exporters.onnx_session import session_options
-from ecd_deploy.exporters.onnx_translation import library_quiet
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
 
 _Values = NDArray[np.float32]
@@ -91,7 +92,7 @@ class _Recorder(Interpreter):
 
 def _student_values(student: SplitStudent, images: _Values) -> tuple[dict[str, _Values], dict[str, str]]:
     example = torch.zeros(2, *student.example_shape)
-    with library_quiet("torch"), torch.no_grad():
+    with library_quiet(), torch.no_grad():
         program = torch.export.export(
             student.module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
         ).run_decompositions()
@@ -110,8 +111,7 @@ def _module_path(node: Node) -> str:
     source: object = node
     if node.target is not None and "getitem" in node.name and node.args:  # of the node that gave the tuple
         source = node.args[0]
-    stack = source.meta.get("nn_module_stack") if isinstance(source, Node) else None
-    return next(reversed(stack.values()))[0] if stack else ""
+    return innermost_module(source) if isinstance(source, Node) else ""
 
 
 def _artefact_values(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from ecd_deploy.records import Record
 
 
-class Divergence(BaseModel):
+class Divergence(Record):
     """The first node, in the order of the graph, whose output is not the student's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     node: str
     operator: str

@@ -20,10 +20,10 @@ from ecd_deploy.exporters.batches import check_batches
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
 from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.onnx_translation import library_quiet
 from ecd_deploy.exporters.paths import refuse_local_paths
 from ecd_deploy.exporters.pte_layout import read_layout
 from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
 
 _METHOD = "forward"
@@ -69,7 +69,7 @@ class ExecuTorchExporter:
 
 @contextmanager
 def _library() -> Iterator[None]:
-    with library_quiet("torch"):
+    with library_quiet():
         try:
             yield
         except ImportError as error:

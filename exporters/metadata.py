@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.recipe.section import is_default
+from ecd_deploy.records import Record
 
 if TYPE_CHECKING:
     from ecd_deploy.split import SplitStudent
@@ -22,10 +22,8 @@ OUTPUT_NAME: Final = "logits"
 _Size = Annotated[int, Field(ge=1)]
 
 
-class Quantisation(BaseModel):
+class Quantisation(Record, strict=True, allow_inf_nan=False):
     """How an artefact was quantised, on which images, and what that cost."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
     target: Literal["x86", "arm"]
     quant_format: Literal["qoperator", "qdq"]
@@ -47,10 +45,8 @@ class Quantisation(BaseModel):
     float_nodes: tuple[str, ...] = Field(description="Nodes that went back to float, in the order they did.")
 
 
-class ArtefactMetadata(BaseModel):
+class ArtefactMetadata(Record, strict=True, allow_inf_nan=False):
     """What a device must know to use an artefact."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
     student: str = Field(description="Name of the architecture, as in the recipe.")
@@ -58,10 +54,8 @@ class ArtefactMetadata(BaseModel):
     input_shape: tuple[_Size, _Size, _Size] = Field(description="Channels, height, width of one image, float32.")
     resize: _Size | None = Field(
         default=None,
-        exclude_if=is_default(None),
         description="Side in pixels that the shorter side of an image is scaled to, bilinear and antialiased, before "
-        "the middle of input_shape is cut out; no file does this itself. Absent: images have that shape as they are, "
-        "or the file is older than this field.",
+        "the middle of input_shape is cut out; no file does this itself. None: images have that shape as they are.",
     )
     mean: tuple[float, ...] = Field(description="Subtracted from each channel of an image in 0..1.")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="Each channel is divided by it after that.")
@@ -135,9 +129,4 @@ def parse_metadata(text: str | None, format_name: str) -> ArtefactMetadata:
     """
     if text is None:
         raise ExportError(f"the {format_name} artefact has no metadata '{METADATA_KEY}'")
-    try:
-        return ArtefactMetadata.model_validate_json(text)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(str(part) for part in detail["loc"]) or "the document"
-        raise ExportError(f"the {format_name} artefact's metadata are malformed: {where}: {detail['msg']}") from error
+    return ArtefactMetadata.from_json(text, f"the {format_name} artefact's metadata are malformed", ExportError)

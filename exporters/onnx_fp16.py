@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Final, Literal
 
 import onnx
-from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from ecd_deploy.compat.onnxruntime import half_precision
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import ParityBudget
@@ -16,6 +15,7 @@ from ecd_deploy.exporters.onnx_file import OnnxExporter, OnnxFormat, finish, par
 from ecd_deploy.exporters.onnx_graph import sort_nodes, strip_provenance
 from ecd_deploy.exporters.preprocessing import preprocessing_nodes
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
 
 
@@ -52,12 +52,7 @@ class HalfOnnxExporter(OnnxFormat):
 
 def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        with warnings.catch_warnings():
-            # Weights too small for float16 become its smallest: parity shows whether that matters.
-            warnings.simplefilter("ignore")
-            halved: onnx.ModelProto = convert_float_to_float16(
-                model, keep_io_types=True, node_block_list=preprocessing_nodes(model)
-            )
+        with library_quiet():  # it warns of weights too small for float16: parity shows whether that matters
+            return half_precision(model, keep=preprocessing_nodes(model))
     except Exception as error:
         raise ExportError(f"the student cannot be written in float16: {error}") from error
-    return halved

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import onnx
@@ -15,6 +11,7 @@ from torch import nn
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
 from ecd_deploy.exporters.onnx_graph import check_opset, strip_provenance
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent, state_digest
 
 # A translation takes seconds, and five formats start from it. By module, then by its tensors and the opset.
@@ -39,7 +36,7 @@ def translate(student: SplitStudent, opset: int) -> onnx.ModelProto:
 
 def _translated(module: nn.Module, image_shape: tuple[int, int, int], opset: int) -> onnx.ModelProto:
     try:
-        with library_quiet("torch.onnx"):
+        with library_quiet():
             program = torch.onnx.export(
                 module,
                 (torch.zeros(2, *image_shape),),
@@ -57,17 +54,3 @@ def _translated(module: nn.Module, image_shape: tuple[int, int, int], opset: int
     if program is None:
         raise ExportError("torch.onnx.export returned no program")
     return program.model_proto
-
-
-@contextmanager
-def library_quiet(logger_name: str) -> Iterator[None]:
-    """Keep a library's warnings and log lines in here: what they warn of is asserted from what it wrote."""
-    logger = logging.getLogger(logger_name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import struct
 
 import flatbuffers
-from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs import (
+
+from ecd_deploy.compat.onnxruntime import (
     ArgTypeAndIndex,
-    InferenceSession,
     KernelTypeStrArgsEntry,
     KernelTypeStrResolver,
     OpIdKernelTypeStrArgsEntry,
+    ort_session,
+    table_position,
+    table_slot,
 )
 
 _IDENTIFIER = b"ORTM"
@@ -29,10 +32,10 @@ _Resolver = list[tuple[bytes, list[tuple[bytes, _Arguments]]]]
 
 def canonical(data: bytes) -> bytes:
     """Rewrite a just written .ort file with its resolver sorted; what it means stays the same."""
-    session = InferenceSession.InferenceSession.GetRootAs(data, 0)
-    root = session._tab.Pos
-    version = _target(data, root, session._tab.Offset(_VERSION))
-    model = _target(data, root, session._tab.Offset(_MODEL))
+    session = ort_session(data)
+    root = table_position(session)
+    version = _target(data, root, table_slot(session, _VERSION))
+    model = _target(data, root, table_slot(session, _MODEL))
     # A flatbuffer is written from its end: everything of the model lies at or behind its own table.
     tail = min(model, model - struct.unpack_from("<i", data, model)[0])
     resolver = _written(_read(session.KernelTypeStrResolver()))

@@ -10,20 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
+from ecd_deploy.compat.torch import forget_provenance
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.batches import check_batches
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.onnx_translation import library_quiet
 from ecd_deploy.exporters.paths import refuse_local_paths
 from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
 
 _METADATA_FILE = "ecd_deploy.json"
-
-# Where in which file each operation was written; nothing of it is needed to run the program.
-_PROVENANCE = ("stack_trace", "source_fn_stack", "nn_module_stack", "torch_fn", "from_node")
 
 
 class Pt2Exporter:
@@ -62,7 +60,7 @@ class Pt2Exporter:
 def _exported(student: SplitStudent) -> ExportedProgram:
     example = (torch.zeros(2, *student.example_shape),)
     try:
-        with library_quiet("torch"), torch.no_grad():
+        with library_quiet(), torch.no_grad():
             program = torch.export.export(
                 student.module, example, dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
             )
@@ -72,14 +70,13 @@ def _exported(student: SplitStudent) -> ExportedProgram:
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
-                for key in _PROVENANCE:
-                    node.meta.pop(key, None)
+                forget_provenance(node)
     return program
 
 
 def _written(program: ExportedProgram, text: str) -> bytes:
     buffer = io.BytesIO()
-    with library_quiet("torch"):
+    with library_quiet():
         torch.export.save(program, buffer, extra_files={_METADATA_FILE: text})
     return buffer.getvalue()
 
@@ -87,7 +84,7 @@ def _written(program: ExportedProgram, text: str) -> bytes:
 def _loaded(data: bytes) -> tuple[ExportedProgram, str]:
     files: dict[str, str] = {_METADATA_FILE: ""}
     try:
-        with library_quiet("torch"):
+        with library_quiet():
             program = torch.export.load(io.BytesIO(data), extra_files=files)
     except Exception as error:
         raise ExportError(f"not a pt2 artefact: {error}") from error

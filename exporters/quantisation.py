@@ -21,8 +21,8 @@ from onnxruntime.quantization import (
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.metadata import INPUT_NAME
-from ecd_deploy.exporters.onnx_translation import library_quiet
 from ecd_deploy.exporters.preprocessing import preprocessing_nodes
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.recipe.export import Int8Config
 
 Images = NDArray[np.float32] | NDArray[np.uint8]
@@ -68,7 +68,7 @@ class Quantiser:
         config = self._config
         target = self._source.with_name("quantised.onnx")
         try:
-            with library_quiet(""):
+            with library_quiet():
                 quantize_static(
                     self._source,
                     target,
@@ -102,7 +102,7 @@ def calibrated(model: onnx.ModelProto, batches: Sequence[Images], config: Int8Co
         source, ranges = Path(folder) / "source.onnx", Path(folder) / "ranges.json"
         onnx.save_model(model, source)
         try:
-            with library_quiet(""):
+            with library_quiet():
                 quantize_static(
                     source,
                     Path(folder) / "first.onnx",

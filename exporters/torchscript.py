@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import torch
 from torch import nn
-from torch.jit._trace import TracerWarning
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.batches import check_batches
@@ -21,6 +17,7 @@ from ecd_deploy.exporters.contract import StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.paths import refuse_local_paths
 from ecd_deploy.measure.prediction import Predictor, torch_predictor
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
 
 _METADATA_FILE = "metadata.json"
@@ -67,20 +64,10 @@ class TorchScriptExporter:
         return parse_metadata(_loaded(data)[1] or None, self.format)
 
 
-@contextmanager
-def _warnings_contained() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=FutureWarning)
-        # A size or branch taken for a constant: whether it matters is seen by running the program.
-        warnings.simplefilter("ignore", TracerWarning)
-        yield
-
-
 def _traced(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
     buffer = io.BytesIO()
     try:
-        with _warnings_contained(), torch.no_grad():
+        with library_quiet(), torch.no_grad():
             traced = torch.jit.trace(module, torch.zeros(2, *image_shape), check_trace=False)  # type: ignore[no-untyped-call]
             torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={_METADATA_FILE: text})
     except (RuntimeError, TypeError, ValueError) as error:
@@ -110,7 +97,7 @@ def _cleaned(data: bytes) -> bytes:
 def _loaded(data: bytes) -> tuple[torch.jit.ScriptModule, str]:
     files: dict[str, str | bytes] = {_METADATA_FILE: ""}
     try:
-        with _warnings_contained():
+        with library_quiet():
             program = torch.jit.load(io.BytesIO(data), map_location="cpu", _extra_files=files)  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"not a TorchScript artefact: {error}") from error

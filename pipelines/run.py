@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from ecd_deploy.pipelines.bundle.bundle import Bundle
     from ecd_deploy.pipelines.gate.decide import GateReport
     from ecd_deploy.pipelines.record.artefacts import ArtefactList
-    from ecd_deploy.pipelines.record.profile import Profile
     from ecd_deploy.pipelines.record.validation import Validation
     from ecd_deploy.pipelines.report.results import RunResults
-    from ecd_deploy.recipe.profile import ProfileConfig
     from ecd_deploy.recipe.recipe import Recipe
     from ecd_deploy.split import SplitProof
     from ecd_deploy.training import TrainingResult
@@ -132,15 +130,6 @@ def run_validate(root: Path) -> Validation:
 
         proof, artefacts, data = read_proof(directory), read_artefacts(directory), _data(directory)
         return validate(directory, open_student(directory, data, proof), data, artefacts).validation
-
-
-def run_profile(root: Path, config: ProfileConfig | None = None) -> Profile:
-    """Measure the latency of the exported ONNX student."""
-    with open_run(root) as directory:
-        from ecd_deploy.pipelines.record.artefacts import read_artefacts
-        from ecd_deploy.pipelines.steps.measure import measure
-
-        return measure(directory, read_artefacts(directory), config)
 
 
 def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | None = None) -> GateReport:

@@ -27,6 +27,8 @@ PUBLIC_NAMES = {
     "DynamicConv2d": "ecd_deploy.distill",
     "ECDModel": "ecd_deploy.distill",
     "SplitStudent": "ecd_deploy.split",
+    "TeacherOptions": "ecd_deploy.distill",
+    "TrainingOutputs": "ecd_deploy.distill",
     "build_student": "ecd_deploy.models",
     "build_teacher": "ecd_deploy.distill",
     "split_student": "ecd_deploy.split",

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.baselines.replay import EarlyCalls, Record, find_early_calls, recording, replaying
+from ecd_deploy.compat.torch import is_normalisation
 from ecd_deploy.distill.dynamic_conv import fresh_like
 from ecd_deploy.distill.model import TrainingModel
+from ecd_deploy.distill.outputs import TrainingOutputs
 from ecd_deploy.distill.structure import find_structure
 from ecd_deploy.errors import StudentError
 
@@ -67,8 +69,8 @@ class BranchedModel(TrainingModel):
         """Return the copies and the gate."""
         return {"branches": self.branches, "gate": self.gate}
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the student's logits and the ensemble's; in training mode the other branches' follow."""
+    def forward(self, images: Tensor) -> TrainingOutputs:
+        """Return the logits of the student, of the ensemble as the teacher, and in training mode of each branch."""
         with recording(self.student, self._calls) as record:
             student: Tensor = self.student(images.contiguous(memory_format=self.layout))
         shared = _feature(record, self._calls.cut)
@@ -78,7 +80,7 @@ class BranchedModel(TrainingModel):
                 others.append(branch(images.contiguous()))
         logits = torch.stack([student, *others])
         ensemble = torch.einsum("nb,bnc->nc", self.gate(shared), logits)
-        return (student, ensemble, *others) if self.training else (student, ensemble)
+        return TrainingOutputs(student=student, teacher=ensemble, branches=tuple(others) if self.training else ())
 
 
 class Gate(nn.Module):
@@ -196,7 +198,7 @@ def _feature(record: Record, cut: str) -> Tensor:
 def _observable(network: nn.Module) -> nn.Module:
     """Put into evaluation mode, save batch norm: by statistics not yet learned, logits would hardly show the images."""
     for module in network.eval().modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
+        if is_normalisation(module):
             module.train()
     return network
 
@@ -215,7 +217,7 @@ def _branch(student: nn.Module, plan: _Plan) -> nn.Module:
         for parameter in branch.parameters():
             parameter.copy_(fresh_like(parameter))
     for module in branch.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
+        if is_normalisation(module):
             module.reset_running_stats()
     for name, parameter in branch.named_parameters():
         parameter.requires_grad_(name in plan.trained)

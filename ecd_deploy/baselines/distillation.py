@@ -13,7 +13,8 @@ from ecd_deploy.baselines import library_transfers
 from ecd_deploy.baselines.contrast import Contrast
 from ecd_deploy.baselines.knowledge import Knowledge, KnowledgeReader
 from ecd_deploy.baselines.transfers import Hint, NeuronSelectivity, SimilarityPreservation, SoftLabels, Transfer
-from ecd_deploy.distill.model import PlainModel, TrainingModel
+from ecd_deploy.distill.model import JointModel, PlainModel, TrainingModel
+from ecd_deploy.distill.outputs import TrainingOutputs
 
 if TYPE_CHECKING:
     from ecd_deploy.recipe.method import PretrainedConfig, PretrainedLoss
@@ -51,8 +52,8 @@ class FrozenTeacher(nn.Module):
 class DistilledModel(TrainingModel):
     """A training model whose student also learns from a frozen teacher.
 
-    In evaluation a student without another teacher has this one as its second head. In training mode, given the
-    images' indices, the sum of the losses with their factors, a scalar, is the last output.
+    In evaluation a student without another teacher has this one. In training mode, given the images' indices, the
+    sum of the losses with their factors is `transfer`.
 
     Attributes:
         joint: the student, with a generated teacher or without.
@@ -61,7 +62,7 @@ class DistilledModel(TrainingModel):
     """
 
     def __init__(
-        self, joint: TrainingModel, trained: TrainedTeacher, config: PretrainedConfig, example: Tensor
+        self, joint: JointModel | PlainModel, trained: TrainedTeacher, config: PretrainedConfig, example: Tensor
     ) -> None:
         """Build the losses for the features that both networks show.
 
@@ -78,9 +79,8 @@ class DistilledModel(TrainingModel):
         super().__init__()
         student = joint.student
         self.student = student
-        # the joint model keeps a mere reference, so that each tensor of the student has one name, as in every model
+        # so that each tensor of the student has one name, as in every model
         del joint.student
-        vars(joint)["student"] = student
         self.joint = joint
         self.pretrained = FrozenTeacher(trained.network)
         self._of_student = KnowledgeReader(student, example)
@@ -101,23 +101,22 @@ class DistilledModel(TrainingModel):
         """Return everything but the student."""
         return {**self.joint.auxiliary(), "pretrained": self.pretrained, "transfers": self.transfers}
 
-    def forward(self, images: Tensor, indices: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Return the joint model's outputs; see above for what follows them."""
+    def forward(self, images: Tensor, indices: Tensor | None = None) -> TrainingOutputs:
+        """Return the joint model's outputs; see above for what is added."""
         self.joint.layout = self.layout
-        outputs: tuple[Tensor, ...]
         if not self.training or indices is None:
-            outputs = self.joint(images)
-            return (*outputs, self.pretrained(images)) if isinstance(self.joint, PlainModel) else outputs
+            outputs = self.joint.with_student(self.student, images)
+            return outputs if outputs.teacher is not None else outputs._replace(teacher=self.pretrained(images))
         with self._of_student.reading(self.student) as own:
-            outputs = self.joint(images)
-        own.logits = outputs[0]
+            outputs = self.joint.with_student(self.student, images)
+        own.logits = outputs.student
         with torch.no_grad(), self._of_teacher.reading(self.pretrained.network) as other:
             logits = self.pretrained(images)
         other.logits = logits
         with torch.autocast(images.device.type, enabled=False):
             own, other = _in_full(own), _in_full(other).detached()
             terms = [self._factors[name] * transfer(own, other, indices) for name, transfer in self.transfers.items()]
-        return (*outputs, torch.stack(terms).sum())
+        return outputs._replace(transfer=torch.stack(terms).sum())
 
 
 _BUILDERS: dict[str, Callable[[Knowledge, Knowledge], Transfer]] = {

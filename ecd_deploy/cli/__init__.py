@@ -182,9 +182,9 @@ def report(run_dir: Path, against: tuple[Path, ...]) -> None:
 @cli.command()
 def recipes() -> None:
     """List the built-in recipes."""
-    from ecd_deploy.recipe.recipe import builtin_recipes, load_recipe
+    from ecd_deploy.recipe.recipe import BUILTIN_RECIPES, load_recipe
 
-    for name in builtin_recipes():
+    for name in BUILTIN_RECIPES.names():
         click.echo(f"{name:20} {load_recipe(name).description}")
 
 

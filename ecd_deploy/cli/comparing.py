@@ -13,9 +13,9 @@ from ecd_deploy.errors import UsageError
 @click.command()
 def studies() -> None:
     """List the built-in studies: one for each of the paper's tables, and those that two CPU cores can run."""
-    from ecd_deploy.pipelines.study.study import builtin_studies, load_study
+    from ecd_deploy.pipelines.study.study import BUILTIN_STUDIES, load_study
 
-    names = builtin_studies()
+    names = BUILTIN_STUDIES.names()
     width = max(map(len, names))
     for name in names:
         study = load_study(name)

@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecd_deploy.data.preflight import Findings, decode_all, inspect
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_file, sync_directory, write_atomic
+from ecd_deploy.records import Record
 
 _VERSION = 1
 _IMAGES = "images.u8"
@@ -36,10 +36,8 @@ _INDEX = "index.json"
 _logger = logging.getLogger(__name__)
 
 
-class _Index(BaseModel):
+class _Index(Record):
     """`index.json` of an entry: the array's shape (N, C, H, W), its digest, and what was found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: tuple[int, int, int, int]
     sha256: str
@@ -103,12 +101,12 @@ def entry_key(root: Path, files: Sequence[Path], kind: str) -> str:
 
 def _open(entry: Path) -> DecodedImages | None:
     try:
-        index = _Index.model_validate_json((entry / _INDEX).read_bytes())
+        index = _Index.from_json((entry / _INDEX).read_bytes(), f"{entry / _INDEX} is no index")
         if sha256_file(entry / _IMAGES) != index.sha256:
             raise ArtefactError(f"{entry / _IMAGES} was changed after it was written")
     except FileNotFoundError:
         return None
-    except (ArtefactError, ValidationError) as error:
+    except ArtefactError as error:
         _logger.warning("the cache is built anew: %s", error)
         shutil.rmtree(entry)
         return None

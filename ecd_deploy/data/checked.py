@@ -6,30 +6,25 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from ecd_deploy.data.cache import entry_key, locked
 from ecd_deploy.data.preflight import Findings, check_all
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes, write_atomic
+from ecd_deploy.records import Record
 
 _KIND = "checked"
 
 _logger = logging.getLogger(__name__)
 
 
-class CheckedFiles(BaseModel):
+class CheckedFiles(Record):
     """The channels of the images that can be used, 1 or 3, and what was found in all files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: int
     findings: Findings
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Entry(Record):
     sha256: str
     checked: CheckedFiles
 
@@ -65,10 +60,10 @@ def _check(files: Sequence[Path]) -> CheckedFiles:
 
 def _read(entry: Path) -> CheckedFiles | None:
     try:
-        found = _Entry.model_validate_json(entry.read_bytes())
+        found = _Entry.from_json(entry.read_bytes(), f"{entry} is no entry")
     except FileNotFoundError:
         return None
-    except ValidationError:
+    except ArtefactError:
         found = None
     if found is None or _digest(found.checked) != found.sha256:
         _logger.warning("images are checked anew: %s was changed after it was written", entry)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from ecd_deploy.data.decode import (
     BadImage,
@@ -22,13 +21,14 @@ from ecd_deploy.data.decode import (
 )
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import DataError
+from ecd_deploy.records import Record
 
 _LISTED = 20
 
 _logger = logging.getLogger(__name__)
 
 
-class Findings(BaseModel):
+class Findings(Record):
     """The files of a data set, judged.
 
     Attributes:
@@ -37,8 +37,6 @@ class Findings(BaseModel):
         animated: files of which the first frame is used.
         rotated: files that were put upright.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bad: tuple[tuple[int, str], ...]
     with_alpha: int

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from ecd_deploy.distill.attention import AttentionConv2d
-from ecd_deploy.distill.connections import ConnectionSite, FeatureConnections, connection_sites
+from ecd_deploy.distill.connections import FeatureConnections
 from ecd_deploy.distill.dense import DenseConnections
-from ecd_deploy.distill.dynamic_conv import DynamicConv2d
+from ecd_deploy.distill.dynamic_conv import DynamicConv2d, TeacherOptions
 from ecd_deploy.distill.ensemble import HeadEnsemble
 from ecd_deploy.distill.losses import training_loss
 from ecd_deploy.distill.model import ECDModel, JointModel, PlainModel, TrainingModel
 from ecd_deploy.distill.objective import LossTerm, LossTerms, Objective, TermName, build_objective
+from ecd_deploy.distill.outputs import FeaturePair, HeadName, TrainingOutputs
+from ecd_deploy.distill.sites import ConnectionSite, connection_sites
 from ecd_deploy.distill.structure import Block, Stage, StudentStructure, find_structure
 from ecd_deploy.distill.teacher import (
     GeneratedTeacher,
@@ -27,8 +29,10 @@ __all__ = [
     "DynamicConv2d",
     "ECDModel",
     "FeatureConnections",
+    "FeaturePair",
     "GeneratedTeacher",
     "HeadEnsemble",
+    "HeadName",
     "JointModel",
     "LossTerm",
     "LossTerms",
@@ -38,9 +42,11 @@ __all__ = [
     "SkippedConvolution",
     "Stage",
     "StudentStructure",
+    "TeacherOptions",
     "TeacherReport",
     "TermName",
     "TrainingModel",
+    "TrainingOutputs",
     "build_objective",
     "build_teacher",
     "connection_sites",

@@ -9,15 +9,12 @@ dynamic one would take the place of, so all teachers are strengthened at the sam
 from __future__ import annotations
 
 import copy
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill.dynamic_conv import MIN_HIDDEN, fresh_like
+from ecd_deploy.distill.dynamic_conv import MIN_HIDDEN, TeacherOptions, fresh_like
 from ecd_deploy.errors import UsageError
-
-AttentionKind = Literal["se", "cbam"]
 
 _SPATIAL_KERNEL = 7
 
@@ -28,30 +25,27 @@ class AttentionConv2d(nn.Module):
     Shapes: (N, C, H, W) -> (N, O, H', W'), as the given convolution.
     """
 
-    def __init__(self, conv: nn.Conv2d, kind: AttentionKind, *, reduction: int = 4) -> None:
+    def __init__(self, conv: nn.Conv2d, options: TeacherOptions) -> None:
         """Make the attentive counterpart of `conv`, which is not changed and shares no value.
 
         Args:
             conv: gives shape, options, scale, device and dtype.
-            kind: of the attention.
-            reduction: output channels over hidden units; there are at least `MIN_HIDDEN`.
+            options: of a teacher by attention; the kind and the reduction matter here.
 
         Raises:
-            UsageError: no such kind, or the reduction is below one.
+            UsageError: the teacher is not one by attention.
         """
         super().__init__()
-        if kind not in get_args(AttentionKind):
-            raise UsageError(f"no attention '{kind}'; choices are {', '.join(get_args(AttentionKind))}")
-        if reduction < 1:
-            raise UsageError(f"reduction must be at least 1, it is {reduction}")
+        if options.teacher == "daconv":
+            raise UsageError("a teacher 'daconv' has no attention; those that have are se, cbam")
         self.kernel_size = conv.kernel_size
         self.convolution = copy.deepcopy(conv).requires_grad_(True)
         with torch.no_grad():
             for parameter in self.convolution.parameters():
                 parameter.copy_(fresh_like(parameter))
-        hidden = max(conv.out_channels // reduction, MIN_HIDDEN)
-        self.channels = _ChannelAttention(conv.out_channels, hidden, with_maximum=kind == "cbam")
-        self.places = _PlaceAttention() if kind == "cbam" else None
+        hidden = max(conv.out_channels // options.reduction, MIN_HIDDEN)
+        self.channels = _ChannelAttention(conv.out_channels, hidden, with_maximum=options.teacher == "cbam")
+        self.places = _PlaceAttention() if options.teacher == "cbam" else None
         self.to(device=conv.weight.device, dtype=conv.weight.dtype)
 
     def forward(self, features: Tensor) -> Tensor:

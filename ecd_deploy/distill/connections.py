@@ -2,60 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
 
+from ecd_deploy.compat.torch import has_forward_hooks, is_view
 from ecd_deploy.distill.additive import add_conv1x1
 from ecd_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ecd_deploy.distill.probe import FeatureMap
-    from ecd_deploy.distill.teacher import TeacherReport
+    from ecd_deploy.distill.hooks import FeatureQueues
+    from ecd_deploy.distill.sites import ConnectionSite
 
 ConnectionKind = Literal["direct", "conv1x1", "conv1x1_bn"]
-Place = Literal["convolution", "block", "module"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionSite:
-    """A place where a feature of the student is added to the teacher's.
-
-    Attributes:
-        name: of the module, in student and teacher, after which it stands.
-        place: whether that is a replaced convolution, a block, or another module that was named.
-        stage: number of the stage; 0 where the module stands in none.
-        channels: of the feature (N, channels, H, W).
-        overwritten: whether the student changes the feature in place afterwards, so that a copy is taken.
-    """
-
-    name: str
-    place: Place
-    stage: int
-    channels: int
-    overwritten: bool
-
-
-def connection_sites(report: TeacherReport, stages: Iterable[int]) -> tuple[ConnectionSite, ...]:
-    """List the sites in the given stages: each replaced convolution and each block (appendix A.1).
-
-    Raises:
-        StudentError: the student has no such stage.
-    """
-    replaced = {entry.name for entry in report.replaced}
-    sites: dict[str, ConnectionSite] = {}
-    for number in sorted(stages):
-        for block in report.structure.stage(number).blocks:
-            for conv in block.convolutions:
-                if conv.name in replaced:
-                    sites[conv.name] = _site(conv, "convolution", number)
-            # Where a convolution is a block of its own, both are one place.
-            sites.setdefault(block.name, _site(block.output, "block", number))
-    return tuple(sites.values())
 
 
 class FeatureConnections(nn.Module):
@@ -80,12 +42,16 @@ class FeatureConnections(nn.Module):
         self._fresh = frozenset(site.name for site in self.sites if site.place == "convolution")
         self.transforms = nn.ModuleDict({module_key(site.name): _transform(site.channels, kind) for site in self.sites})
 
+    def gather(self, features: FeatureQueues) -> FeatureQueues:
+        """Turn the student's features of one forward into what each site of the teacher receives: here, the same."""
+        return features
+
     def forward(self, name: str, teacher_feature: Tensor, student_feature: Tensor) -> Tensor:
         """Return the teacher's new feature at the site `name`; all three are (N, C, H, W)."""
         transform = self.transforms[module_key(name)]
         if _is_bare(transform) and _is_plain(teacher_feature, student_feature, transform.weight):
             # A convolution's fresh output is needed by nothing else; a block's may be, by its own backward pass.
-            in_place = name in self._fresh and teacher_feature.is_contiguous() and not teacher_feature._is_view()
+            in_place = name in self._fresh and teacher_feature.is_contiguous() and not is_view(teacher_feature)
             return add_conv1x1(teacher_feature, student_feature, transform.weight, in_place=in_place)
         transformed: Tensor = transform(student_feature)
         return teacher_feature + transformed
@@ -93,19 +59,13 @@ class FeatureConnections(nn.Module):
 
 def _is_bare(transform: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether it is the convolution alone, which nobody watches by hooks."""
-    return type(transform) is nn.Conv2d and not transform._forward_hooks and not transform._forward_pre_hooks
+    return type(transform) is nn.Conv2d and not has_forward_hooks(transform)
 
 
 def _is_plain(*tensors: Tensor) -> bool:
     """Whether they have one dtype and nothing, such as autocast, is to change it."""
     device = tensors[0].device.type
     return len({tensor.dtype for tensor in tensors}) == 1 and not torch.is_autocast_enabled(device)
-
-
-def _site(feature: FeatureMap, place: Place, stage: int) -> ConnectionSite:
-    return ConnectionSite(
-        name=feature.name, place=place, stage=stage, channels=feature.channels, overwritten=feature.overwritten
-    )
 
 
 def module_key(name: str) -> str:

@@ -21,7 +21,7 @@ from ecd_deploy.errors import StudentError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ecd_deploy.distill.connections import ConnectionSite
+    from ecd_deploy.distill.sites import ConnectionSite
 
 
 class DenseConnections(FeatureConnections):

@@ -6,6 +6,7 @@ Shape letters: N samples, n kernels, C input channels, O output channels, G grou
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -13,18 +14,61 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ecd_deploy.compat.torch import convolution_padding
 from ecd_deploy.distill.pooling import pooled
 from ecd_deploy.distill.sample_convolution import Geometry, convolve_mixed
 from ecd_deploy.errors import UsageError
 
 Backend = Literal["grouped", "chunked"]
 Mixture = Literal["convex", "balanced"]
+TeacherKind = Literal["daconv", "se", "cbam"]
 
 CHUNK_BYTES = 64 * 2**20
 """Bound of the `chunked` backend for the per-sample kernels held at one time (one sample's at least)."""
 
 MIN_HIDDEN = 4
 """Least number of hidden units of the router."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions:
+    """How the teacher's convolutions are made, by the names that the options have in a recipe's `[method]`.
+
+    Attributes:
+        teacher: what takes the place of the student's convolutions: dynamic ones, or the same followed by attention.
+        kernels: n, of a dynamic convolution.
+        reduction: input channels over hidden units of the router, or output channels over those of the attention;
+            there are at least `MIN_HIDDEN`.
+        temperature: divides the router's output before the softmax.
+        mixture: `convex` mixes the kernels themselves, `balanced` sqrt(n) times them.
+        backend: `grouped` applies all per-sample kernels as one grouped convolution; `chunked` does so for as many
+            samples at a time as `CHUNK_BYTES` allows, and makes the kernels anew backward.
+
+    Raises:
+        UsageError: an option is out of its range.
+    """
+
+    teacher: TeacherKind = "daconv"
+    kernels: int = 16
+    reduction: int = 4
+    temperature: float = 1.0
+    mixture: Mixture = "convex"
+    backend: Backend = "grouped"
+
+    def __post_init__(self) -> None:
+        if self.kernels < 2:
+            raise UsageError(f"kernels must be at least 2, it is {self.kernels}: a single kernel leaves nothing to mix")
+        if self.reduction < 1:
+            raise UsageError(f"reduction must be at least 1, it is {self.reduction}")
+        if not self.temperature > 0:
+            raise UsageError(f"temperature must be above 0, it is {self.temperature}")
+        for name, value, choices in (
+            ("teacher", self.teacher, TeacherKind),
+            ("mixture", self.mixture, Mixture),
+            ("backend", self.backend, Backend),
+        ):
+            if value not in get_args(choices):
+                raise UsageError(f"no {name} '{value}'; choices are {', '.join(get_args(choices))}")
 
 
 class DynamicConv2d(nn.Module):
@@ -54,49 +98,32 @@ class DynamicConv2d(nn.Module):
 
     temperature: Tensor
 
-    def __init__(
-        self,
-        conv: nn.Conv2d,
-        kernels: int = 16,
-        *,
-        reduction: int = 4,
-        temperature: float = 1.0,
-        mixture: Mixture = "convex",
-        backend: Backend = "grouped",
-    ) -> None:
+    def __init__(self, conv: nn.Conv2d, options: TeacherOptions = TeacherOptions()) -> None:
         """Make the dynamic counterpart of `conv`, which is not changed.
 
         Args:
-            conv: gives shape, options, scale, device and dtype.
-            kernels: n.
-            reduction: input channels over hidden units of the router; there are at least `MIN_HIDDEN`.
-            temperature: divides the router's output before the softmax.
-            mixture: `convex` mixes the parameters themselves, `balanced` sqrt(n) times them.
-            backend: `grouped` applies all per-sample kernels as one grouped convolution; `chunked` does so
-                for as many samples at a time as `CHUNK_BYTES` allows, and makes the kernels anew backward.
-
-        Raises:
-            UsageError: an argument is out of its range.
+            conv: gives shape, stride and the like, scale, device and dtype.
+            options: of the teacher; which kind of teacher it is does not matter here.
         """
         super().__init__()
-        _check(kernels, reduction, temperature, mixture, backend)
+        kernels = options.kernels
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
         self.padding, self.padding_mode, self.groups = conv.padding, conv.padding_mode, conv.groups
-        self.kernels, self.backend, self.mixture = kernels, backend, mixture
-        self.gain = math.sqrt(kernels) if mixture == "balanced" else 1.0
+        self.kernels, self.backend, self.mixture = kernels, options.backend, options.mixture
+        self.gain = math.sqrt(kernels) if self.mixture == "balanced" else 1.0
         self._edge_padding: list[int] | None = None
         if conv.padding_mode != "zeros":
-            self._edge_padding = list(conv._reversed_padding_repeated_twice)
+            self._edge_padding = convolution_padding(conv)
 
         like = conv.weight
         self.weight = nn.Parameter(fresh_like(like, kernels, self.gain))
         self.bias = None if conv.bias is None else nn.Parameter(fresh_like(conv.bias, kernels, self.gain))
-        hidden = max(conv.in_channels // reduction, MIN_HIDDEN)
+        hidden = max(conv.in_channels // options.reduction, MIN_HIDDEN)
         self.reduce = nn.Linear(conv.in_channels, hidden, device=like.device, dtype=like.dtype)
         self.relu = nn.ReLU()
         self.expand = nn.Linear(hidden, kernels, device=like.device, dtype=like.dtype)
-        self.register_buffer("temperature", torch.tensor(temperature, device=like.device))
+        self.register_buffer("temperature", torch.tensor(options.temperature, device=like.device))
 
     def mixing_weights(self, features: Tensor) -> Tensor:
         """Return each sample's weights of the kernels: (N, C, H, W) -> (N, n), rows sum to one."""
@@ -188,15 +215,3 @@ def fresh_like(tensor: Tensor, copies: int | None = None, gain: float = 1.0) -> 
             return tensor.expand(shape) / gain
         drawn = torch.randn(shape, device=tensor.device, dtype=tensor.dtype)
         return drawn * tensor.std(correction=0) + tensor.mean() / gain
-
-
-def _check(kernels: int, reduction: int, temperature: float, mixture: str, backend: str) -> None:
-    if kernels < 2:
-        raise UsageError(f"kernels must be at least 2, it is {kernels}: a single kernel leaves nothing to mix")
-    if reduction < 1:
-        raise UsageError(f"reduction must be at least 1, it is {reduction}")
-    if not temperature > 0:
-        raise UsageError(f"temperature must be above 0, it is {temperature}")
-    for name, value, choices in (("mixture", mixture, Mixture), ("backend", backend, Backend)):
-        if value not in get_args(choices):
-            raise UsageError(f"no {name} '{value}'; choices are {', '.join(get_args(choices))}")

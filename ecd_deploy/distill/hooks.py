@@ -6,19 +6,21 @@ Hooks stand only inside the context managers below: neither network keeps one, a
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ecd_deploy.distill.outputs import feature_in, with_feature
+from ecd_deploy.compat.torch import version_of
+from ecd_deploy.distill.feature_maps import feature_in, with_feature
+from ecd_deploy.distill.outputs import FeaturePair
 from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from ecd_deploy.distill.connections import ConnectionSite, FeatureConnections
-
+    from ecd_deploy.distill.sites import ConnectionSite
 
 _OTHER_WAY = "a module that is left out at random cannot be connected: set method.stages or method.sites without it"
 
@@ -41,7 +43,7 @@ class FeatureQueue:
         """Append a feature (N, C, H, W)."""
         if self._site.overwritten:
             feature = feature.clone()
-        self._features.append((feature, feature._version))
+        self._features.append((feature, version_of(feature)))
 
     def take(self) -> Tensor:
         """Remove and return the oldest feature.
@@ -52,7 +54,7 @@ class FeatureQueue:
         if not self._features:
             raise StudentError(f"the teacher calls '{self._site.name}' more often than the student did; {_OTHER_WAY}")
         feature, version = self._features.popleft()
-        if feature._version != version:
+        if version_of(feature) != version:
             raise StudentError(
                 f"the student changes the output of '{self._site.name}' in place in training mode only; "
                 "use inplace=False there"
@@ -61,6 +63,7 @@ class FeatureQueue:
 
 
 FeatureQueues = dict[str, FeatureQueue]
+Connect = Callable[[str, Tensor, Tensor], Tensor]
 
 
 @contextmanager
@@ -82,19 +85,25 @@ def reading(student: nn.Module, sites: tuple[ConnectionSite, ...]) -> Iterator[F
 
 
 @contextmanager
-def adding(teacher: nn.Module, connections: FeatureConnections | None, queues: FeatureQueues) -> Iterator[None]:
-    """Replace the teacher's features by `phi_T + T(phi_S)` while the context lasts; there may be none to replace.
+def adding(teacher: nn.Module, connect: Connect | None, queues: FeatureQueues) -> Iterator[None]:
+    """Replace the teacher's features by `phi_T + T(phi_S)` while the context lasts.
+
+    Args:
+        teacher: whose features they are.
+        connect: (site, teacher's feature, student's) -> the teacher's new one, as `FeatureConnections` do; None
+            replaces nothing.
+        queues: what each site of the teacher receives.
 
     Raises:
         StudentError: a feature of the student was not used, because the teacher took another way.
     """
-    if connections is None:
+    if connect is None:
         yield
         return
 
     def adder(name: str, queue: FeatureQueue) -> Callable[[nn.Module, Any, Any], object]:
         def add(_module: nn.Module, _inputs: Any, output: Any) -> object:
-            result: Tensor = connections(name, _feature(name, output), queue.take())
+            result: Tensor = connect(name, _feature(name, output), queue.take())
             return with_feature(output, result)
 
         return add
@@ -107,6 +116,21 @@ def adding(teacher: nn.Module, connections: FeatureConnections | None, queues: F
     unused = [name for name, queue in queues.items() if len(queue)]
     if unused:
         raise StudentError(f"the teacher calls {', '.join(unused)} less often than the student did; {_OTHER_WAY}")
+
+
+def feature_pairs(student: FeatureQueues, teacher: FeatureQueues) -> tuple[FeaturePair, ...]:
+    """Put the features of both side by side, site by site.
+
+    Raises:
+        StudentError: the two did not call a module equally often.
+    """
+    pairs: list[FeaturePair] = []
+    for name, queue in student.items():
+        if len(queue) != len(teacher[name]):
+            raise StudentError(f"student and teacher do not call '{name}' equally often, so it cannot be compared")
+        while len(queue):
+            pairs.append(FeaturePair(queue.take(), teacher[name].take()))
+    return tuple(pairs)
 
 
 def _feature(name: str, output: object) -> Tensor:

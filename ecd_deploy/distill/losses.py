@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from ecd_deploy.distill.outputs import FeaturePair, TrainingOutputs
 
-def training_loss(outputs: tuple[Tensor, ...], labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+
+def training_loss(outputs: TrainingOutputs, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Sum the mean cross-entropies of all heads: `CE(student) + CE(teacher)`, nothing else (equation 2).
 
     Args:
-        outputs: logits (N, classes) of each head.
+        outputs: of a `TrainingModel`.
         labels: class indices (N,).
         label_smoothing: share of the target spread evenly over all classes.
 
     Returns:
         A scalar.
     """
-    losses = [F.cross_entropy(logits, labels, label_smoothing=label_smoothing) for logits in outputs]
+    losses = [F.cross_entropy(logits, labels, label_smoothing=label_smoothing) for logits in outputs.heads().values()]
     return torch.stack(losses).sum()
 
 
@@ -42,14 +47,11 @@ def ensemble_loss(student: Tensor, teacher: Tensor, ensemble: Tensor, temperatur
     return divergence(ensemble, student, temperature) + divergence(ensemble, teacher, temperature)
 
 
-def feature_loss(pairs: tuple[Tensor, ...]) -> Tensor:
+def feature_loss(pairs: tuple[FeaturePair, ...]) -> Tensor:
     """Sum, over the places compared, of the mean squared difference of the features.
 
     The paper names neither the distance nor its scale: the mean over all elements is our choice. As in
     equation 1 the gradient reaches both networks.
-
-    Args:
-        pairs: student's feature, teacher's, student's, ... each two of one shape (N, C, H, W).
     """
-    distances = [F.mse_loss(student, teacher) for student, teacher in zip(pairs[::2], pairs[1::2], strict=True)]
+    distances = [F.mse_loss(pair.student, pair.teacher) for pair in pairs]
     return torch.stack(distances).sum()

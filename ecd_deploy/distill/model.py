@@ -8,27 +8,26 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill.connections import ConnectionKind, ConnectionSite, FeatureConnections
+from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections
 from ecd_deploy.distill.dense import DenseConnections
+from ecd_deploy.distill.dynamic_conv import TeacherOptions
 from ecd_deploy.distill.ensemble import HeadEnsemble
-from ecd_deploy.distill.features import compared_sites, feature_pairs
-from ecd_deploy.distill.hooks import adding, reading
-from ecd_deploy.distill.sites import chosen_sites
-from ecd_deploy.distill.teacher import GeneratedTeacher, TeacherKind, build_teacher
+from ecd_deploy.distill.hooks import adding, feature_pairs, reading
+from ecd_deploy.distill.outputs import TrainingOutputs
+from ecd_deploy.distill.sites import ConnectionSite, chosen_sites, compared_sites
+from ecd_deploy.distill.teacher import GeneratedTeacher, build_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ecd_deploy.distill.dynamic_conv import Backend, Mixture
     from ecd_deploy.recipe.method import Features
 
 
 class TrainingModel(nn.Module, ABC):
     """A model that trains a student.
 
-    `forward` maps images (N, C, H, W) to logits (N, classes), one tensor a head and the student's first,
-    which depend on the student alone. In training mode features may follow that the objective compares.
-    Everything that is not the student is in `auxiliary`.
+    `forward` maps images (N, C, H, W) to what its heads, and the objective, are given. Everything that is not the
+    student is in `auxiliary`.
 
     Attributes:
         layout: the memory layout in which the student gets its images, and so computes; the results are the
@@ -43,8 +42,8 @@ class TrainingModel(nn.Module, ABC):
         """Return the parts that are thrown away after training, by name."""
 
     @abstractmethod
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of each head."""
+    def forward(self, images: Tensor) -> TrainingOutputs:
+        """Return the logits of each head, and in training mode what else the objective is to see."""
 
 
 class JointModel(TrainingModel):
@@ -84,24 +83,27 @@ class JointModel(TrainingModel):
         parts = {"teacher": self.teacher, "connections": self.connections, "ensemble": self.ensemble}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return (student logits, teacher logits), with an ensemble its logits too, each (N, classes).
+    def forward(self, images: Tensor) -> TrainingOutputs:
+        """Return the logits of student and teacher, with an ensemble its logits too, and the pairs of features."""
+        return self.with_student(self.student, images)
 
-        In training mode the compared features follow: student's, teacher's, student's, ... (N, C, H, W).
-        """
+    def with_student(self, student: nn.Module, images: Tensor) -> TrainingOutputs:
+        """Do the same with a student that stands in for the model's own, which need not be there."""
         connected = () if self.connections is None else self.connections.sites
         compared = self.compared if self.training else ()
-        with reading(self.student, connected) as features, reading(self.student, compared) as of_student:
-            student_logits: Tensor = self.student(images.contiguous(memory_format=self.layout))
-        if isinstance(self.connections, DenseConnections):
+        with reading(student, connected) as features, reading(student, compared) as of_student:
+            student_logits: Tensor = student(images.contiguous(memory_format=self.layout))
+        if self.connections is not None:
             features = self.connections.gather(features)
         # what is compared is read after the connection's addition
         with adding(self.teacher, self.connections, features), reading(self.teacher, compared) as of_teacher:
             teacher_logits: Tensor = self.teacher(images.contiguous())
-        heads: tuple[Tensor, ...] = (student_logits, teacher_logits)
-        if self.ensemble is not None:
-            heads = (*heads, self.ensemble(heads))
-        return (*heads, *feature_pairs(of_student, of_teacher))
+        return TrainingOutputs(
+            student=student_logits,
+            teacher=teacher_logits,
+            ensemble=None if self.ensemble is None else self.ensemble((student_logits, teacher_logits)),
+            pairs=feature_pairs(of_student, of_teacher),
+        )
 
 
 class ECDModel(JointModel):
@@ -112,17 +114,12 @@ class ECDModel(JointModel):
     def __init__(
         self,
         student: nn.Module,
-        teacher: TeacherKind = "daconv",
-        kernels: int = 16,
+        options: TeacherOptions = TeacherOptions(),
+        *,
         connection: ConnectionKind = "conv1x1",
         stages: Iterable[int] = (2, 3),
-        *,
         sites: Iterable[str] = (),
         density: Literal["layer", "dense"] = "layer",
-        reduction: int = 4,
-        temperature: float = 1.0,
-        mixture: Mixture = "convex",
-        backend: Backend = "grouped",
         ensemble: bool = False,
         features: Features = "none",
         example: Tensor | None = None,
@@ -131,16 +128,11 @@ class ECDModel(JointModel):
 
         Args:
             student: any network of images (N, C, H, W) -> logits (N, classes).
-            teacher: how the teacher is generated.
-            kernels: n, the kernels of a dynamic convolution.
+            options: how the teacher is generated.
             connection: T of `phi_T + T(phi_S)`.
             stages: numbers of the connected stages; 2 is Conv2_x.
             sites: patterns of the names of the connected modules, instead of `stages` (see `chosen_sites`).
             density: whether a layer also receives the student's earlier ones.
-            reduction: of the router.
-            temperature: of the router.
-            mixture: of the kernels.
-            backend: of the dynamic convolution.
             ensemble: whether there is a third head, the learned ensemble (ECD*).
             features: which features the objective compares besides.
             example: images (N, C, H, W) to find the structure with; by default the size is guessed.
@@ -150,16 +142,7 @@ class ECDModel(JointModel):
             UsageError: an argument is out of its range.
         """
         stages = tuple(stages)
-        generated = build_teacher(
-            student,
-            teacher=teacher,
-            kernels=kernels,
-            reduction=reduction,
-            temperature=temperature,
-            mixture=mixture,
-            backend=backend,
-            example=example,
-        )
+        generated = build_teacher(student, options, example=example)
         connections = DenseConnections if density == "dense" else FeatureConnections
         super().__init__(
             student,
@@ -181,6 +164,10 @@ class PlainModel(TrainingModel):
         """Return nothing: the student is all there is."""
         return {}
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Return (student logits,), of shape (N, classes)."""
-        return (self.student(images.contiguous(memory_format=self.layout)),)
+    def forward(self, images: Tensor) -> TrainingOutputs:
+        """Return the student's logits."""
+        return self.with_student(self.student, images)
+
+    def with_student(self, student: nn.Module, images: Tensor) -> TrainingOutputs:
+        """Do the same with a student that stands in for the model's own, which need not be there."""
+        return TrainingOutputs(student=student(images.contiguous(memory_format=self.layout)))

@@ -10,14 +10,15 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
 from ecd_deploy.distill.losses import divergence, ensemble_loss, feature_loss, mutual_loss
+from ecd_deploy.distill.outputs import HeadName, TrainingOutputs
+from ecd_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ecd_deploy.recipe.method import Features, Logits, MethodConfig
 
-TermName = Literal["student", "teacher", "ensemble", "branches", "logits", "features", "pretrained"]
-HEADS: tuple[TermName, ...] = ("student", "teacher", "ensemble")
+TermName = Literal[HeadName, "branches", "logits", "features", "pretrained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +52,10 @@ class Objective:
         logits: which loss ties the heads' logits.
         logits_factor: a.
         logits_temperature: of that loss.
-        features: whether pairs of features follow the logits.
+        features: which features are compared; where is the model's matter.
         features_factor: b.
-        pretrained: whether the last output is the sum of the losses from a frozen teacher, their factors included.
-        branched: whether the heads are the student, the ensemble and the other branches, as of ONE.
+        pretrained: whether the losses from a teacher trained before are added, for which the model needs the images'
+            indices.
     """
 
     label_smoothing: float = 0.0
@@ -64,54 +65,52 @@ class Objective:
     features: Features = "none"
     features_factor: float = 1.0
     pretrained: bool = False
-    branched: bool = False
 
-    def __call__(self, outputs: tuple[Tensor, ...], labels: Tensor) -> LossTerms:
+    def __call__(self, outputs: TrainingOutputs, labels: Tensor) -> LossTerms:
         """Compute all terms.
 
         Args:
-            outputs: of a `TrainingModel` in training mode: logits (N, classes) of each head, then pairs of
-                features (N, C, H, W) if they are compared, then the scalar of a frozen teacher.
+            outputs: of a `TrainingModel` in training mode.
             labels: class indices (N,).
+
+        Raises:
+            UsageError: the model gives nothing that a term needs.
         """
-        if self.branched:
-            return LossTerms(tuple(self._of_branches(outputs, labels)))
-        if self.pretrained:
-            *others, value = outputs
-            from_teacher = LossTerm(name="pretrained", value=value)
-            return LossTerms((*self._terms(tuple(others), labels), from_teacher))
         return LossTerms(tuple(self._terms(outputs, labels)))
 
-    def _of_branches(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Iterator[LossTerm]:
-        """Each branch learns from the labels and from the ensemble: Lan et al. (2018)."""
-        student, ensemble, *others = outputs
-
+    def _terms(self, outputs: TrainingOutputs, labels: Tensor) -> Iterator[LossTerm]:
         def cross_entropy(logits: Tensor) -> Tensor:
             return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
-        yield LossTerm(name="student", value=cross_entropy(student))
-        yield LossTerm(name="teacher", value=cross_entropy(ensemble))
-        yield LossTerm(name="branches", value=torch.stack([cross_entropy(logits) for logits in others]).sum())
-        imitations = [divergence(ensemble, logits, self.logits_temperature) for logits in (student, *others)]
-        yield LossTerm(name="logits", value=torch.stack(imitations).sum(), factor=self.logits_factor)
-
-    def _terms(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Iterator[LossTerm]:
-        heads = outputs if self.features == "none" else outputs[: 3 if self.logits == "ensemble" else 2]
-        for name, logits in zip(HEADS, heads, strict=False):
-            yield LossTerm(name=name, value=F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing))
+        for name, logits in outputs.heads().items():
+            yield LossTerm(name=name, value=cross_entropy(logits))
+        if outputs.branches:
+            yield LossTerm(name="branches", value=torch.stack(list(map(cross_entropy, outputs.branches))).sum())
         if self.logits != "none":
-            yield LossTerm(name="logits", value=self._between(heads), factor=self.logits_factor)
+            yield LossTerm(name="logits", value=self._between(outputs), factor=self.logits_factor)
         if self.features != "none":
-            value = feature_loss(outputs[len(heads) :])
-            yield LossTerm(name="features", value=value, factor=self.features_factor)
+            yield LossTerm(name="features", value=feature_loss(outputs.pairs), factor=self.features_factor)
+        if self.pretrained:
+            yield LossTerm(name="pretrained", value=_given(outputs.transfer, "losses from a teacher trained before"))
 
-    def _between(self, heads: tuple[Tensor, ...]) -> Tensor:
-        student, teacher, *ensemble = heads
+    def _between(self, outputs: TrainingOutputs) -> Tensor:
+        student, teacher = outputs.student, _given(outputs.teacher, "a teacher's logits")
+        if outputs.branches:
+            # each branch learns from the ensemble: Lan et al. (2018), <https://arxiv.org/abs/1806.04606>
+            learners = (student, *outputs.branches)
+            return torch.stack([divergence(teacher, logits, self.logits_temperature) for logits in learners]).sum()
         if self.logits == "ensemble":
-            return ensemble_loss(student, teacher, ensemble[0], self.logits_temperature)
+            ensemble = _given(outputs.ensemble, "an ensemble's logits")
+            return ensemble_loss(student, teacher, ensemble, self.logits_temperature)
         if self.logits == "mutual":
             return mutual_loss(student, teacher, self.logits_temperature)
         return divergence(teacher, student, self.logits_temperature)
+
+
+def _given(output: Tensor | None, name: str) -> Tensor:
+    if output is None:
+        raise UsageError(f"the objective needs {name}, and the model gives none")
+    return output
 
 
 def build_objective(method: MethodConfig, *, label_smoothing: float = 0.0) -> Objective:
@@ -124,5 +123,4 @@ def build_objective(method: MethodConfig, *, label_smoothing: float = 0.0) -> Ob
         features=method.features,
         features_factor=method.used_features_factor,
         pretrained=method.pretrained is not None,
-        branched=method.name == "one",
     )

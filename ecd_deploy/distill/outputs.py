@@ -1,51 +1,50 @@
-"""The feature map in what a module gets or returns, which may be a tuple or list with other things besides."""
+"""What the forward of a model that trains a student returns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+HeadName = Literal["student", "teacher", "ensemble"]
 
 
-def feature_in(output: object) -> Tensor | None:
-    """Return the tensor of shape (N, C, H, W), of a tuple or list the first; None where there is none."""
-    items = output if isinstance(output, tuple | list) else (output,)
-    return next((item for item in items if isinstance(item, Tensor) and item.ndim == 4), None)
+class FeaturePair(NamedTuple):
+    """The features of student and teacher at one place, both of one shape (N, C, H, W)."""
+
+    student: Tensor
+    teacher: Tensor
 
 
-def with_feature(output: object, feature: Tensor) -> object:
-    """Return the output with `feature` in the place of the tensor that `feature_in` finds; the rest is the same."""
-    if not isinstance(output, tuple | list):
-        return feature
-    found = feature_in(output)
-    return _like(output, [feature if item is found else item for item in output])
+class TrainingOutputs(NamedTuple):
+    """What a `TrainingModel` gives for images (N, C, H, W); what it does not have is None or empty.
 
+    A named tuple, since torch and Accelerate look for tensors in tuples: to cast them, to export them, and to
+    exchange gradients between processes.
 
-def feature_given(arguments: tuple[object, ...], keywords: Mapping[str, object]) -> Tensor | None:
-    """Return the first tensor of shape (N, C, H, W) that a call gets, by itself or in a list; None if there is none.
-
-    DenseNet's layers, for one, get the list of all features before them.
+    Attributes:
+        student: logits (N, classes), which depend on the student alone.
+        teacher: logits (N, classes) of the generated teacher; of ONE the gated ensemble of all branches; in
+            evaluation mode of a student that has none of these, the teacher trained before.
+        ensemble: logits (N, classes) of the learned ensemble of student and teacher.
+        branches: in training mode, logits (N, classes) of each branch of ONE but the student.
+        pairs: in training mode, the features that the objective compares.
+        transfer: in training mode, the sum of the losses from a teacher trained before, with their factors, a scalar.
     """
-    found = (feature_in(argument) for argument in (*arguments, *keywords.values()))
-    return next((feature for feature in found if feature is not None), None)
 
+    student: Tensor
+    teacher: Tensor | None = None
+    ensemble: Tensor | None = None
+    branches: tuple[Tensor, ...] = ()
+    pairs: tuple[FeaturePair, ...] = ()
+    transfer: Tensor | None = None
 
-def mapped(output: object, change: Callable[[Tensor], Tensor]) -> object:
-    """Return the output with every tensor in it changed, also in tuples, lists and dicts; other objects are kept."""
-    if isinstance(output, Tensor):
-        return change(output)
-    if type(output) is dict:
-        return {key: mapped(item, change) for key, item in output.items()}
-    if not isinstance(output, tuple | list):
-        return output
-    return _like(output, [mapped(item, change) for item in output])
-
-
-def _like(output: Any, items: list[object]) -> object:
-    """The items as a tuple or list of the output's kind."""
-    if isinstance(output, list):
-        return items
-    return type(output)(*items) if hasattr(output, "_fields") else tuple(items)
+    def heads(self) -> Mapping[HeadName, Tensor]:
+        """Logits (N, classes) of each head that there is, by its name; the student is the first."""
+        heads: dict[HeadName, Tensor | None] = {
+            "student": self.student,
+            "teacher": self.teacher,
+            "ensemble": self.ensemble,
+        }
+        return {name: logits for name, logits in heads.items() if logits is not None}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill.outputs import feature_in
+from ecd_deploy.compat.torch import version_of
+from ecd_deploy.distill.feature_maps import feature_in
 from ecd_deploy.distill.randomness import check_masks
 from ecd_deploy.errors import StudentError
 
@@ -102,7 +103,7 @@ def _run(observed: nn.Module, image: Tensor) -> Probe:
     def recorder(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
             feature = feature_in(output)
-            seen.setdefault(name, []).append(_Call(feature, 0 if feature is None else feature._version))
+            seen.setdefault(name, []).append(_Call(feature, 0 if feature is None else version_of(feature)))
 
         return record
 
@@ -139,5 +140,5 @@ def _feature_map(name: str, calls: list[_Call]) -> FeatureMap | None:
         name=name,
         channels=first.shape[1],
         resolution=(first.shape[2], first.shape[3]),
-        overwritten=any(call.feature is not None and call.feature._version != call.version for call in calls),
+        overwritten=any(call.feature is not None and version_of(call.feature) != call.version for call in calls),
     )

@@ -1,11 +1,11 @@
-"""Which features are connected: those of whole stages, or of modules that are named."""
+"""Which features are connected, those of whole stages or of modules that are named, and which a loss compares."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from ecd_deploy.distill.connections import ConnectionSite, Place, connection_sites
 from ecd_deploy.errors import StudentError, did_you_mean
 
 if TYPE_CHECKING:
@@ -14,6 +14,46 @@ if TYPE_CHECKING:
     from ecd_deploy.distill.probe import FeatureMap
     from ecd_deploy.distill.structure import StudentStructure
     from ecd_deploy.distill.teacher import TeacherReport
+    from ecd_deploy.recipe.method import Features
+
+Place = Literal["convolution", "block", "module"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionSite:
+    """A place where a feature of the student is added to the teacher's.
+
+    Attributes:
+        name: of the module, in student and teacher, after which it stands.
+        place: whether that is a replaced convolution, a block, or another module that was named.
+        stage: number of the stage; 0 where the module stands in none.
+        channels: of the feature (N, channels, H, W).
+        overwritten: whether the student changes the feature in place afterwards, so that a copy is taken.
+    """
+
+    name: str
+    place: Place
+    stage: int
+    channels: int
+    overwritten: bool
+
+
+def connection_sites(report: TeacherReport, stages: Iterable[int]) -> tuple[ConnectionSite, ...]:
+    """List the sites in the given stages: each replaced convolution and each block (appendix A.1).
+
+    Raises:
+        StudentError: the student has no such stage.
+    """
+    replaced = {entry.name for entry in report.replaced}
+    sites: dict[str, ConnectionSite] = {}
+    for number in sorted(stages):
+        for block in report.structure.stage(number).blocks:
+            for conv in block.convolutions:
+                if conv.name in replaced:
+                    sites[conv.name] = _site(conv, "convolution", number)
+            # Where a convolution is a block of its own, both are one place.
+            sites.setdefault(block.name, _site(block.output, "block", number))
+    return tuple(sites.values())
 
 
 def chosen_sites(
@@ -36,15 +76,33 @@ def chosen_sites(
     _require_matches(expressions, structure)
     replaced = {entry.name for entry in report.replaced}
     return tuple(
-        ConnectionSite(
-            name=feature.name,
-            place=_place(feature.name, replaced, structure),
-            stage=_stage_of(feature, structure),
-            channels=feature.channels,
-            overwritten=feature.overwritten,
-        )
+        _site(feature, _place(feature.name, replaced, structure), _stage_of(feature, structure))
         for feature in structure.feature_maps
         if any(expression.fullmatch(feature.name) for expression in expressions.values())
+    )
+
+
+def compared_sites(report: TeacherReport, features: Features, stages: Iterable[int]) -> tuple[ConnectionSite, ...]:
+    """List the blocks after which features are compared: each stage's last, or each one of the given stages.
+
+    Paper, section 4.3 and table 5.
+
+    Raises:
+        StudentError: the student has no such stage.
+    """
+    if features == "none":
+        return ()
+    structure = report.structure
+    if features == "stage":
+        chosen = [(stage.number, stage.blocks[-1]) for stage in structure.stages]
+    else:
+        chosen = [(number, block) for number in sorted(stages) for block in structure.stage(number).blocks]
+    return tuple(_site(block.output, "block", number) for number, block in chosen)
+
+
+def _site(feature: FeatureMap, place: Place, stage: int) -> ConnectionSite:
+    return ConnectionSite(
+        name=feature.name, place=place, stage=stage, channels=feature.channels, overwritten=feature.overwritten
     )
 
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
+from ecd_deploy.compat.torch import has_forward_hooks, is_normalisation, own_children
 from ecd_deploy.distill.attention import AttentionConv2d
 from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
-from ecd_deploy.distill.dynamic_conv import Backend, DynamicConv2d, Mixture, fresh_like
+from ecd_deploy.distill.dynamic_conv import DynamicConv2d, TeacherOptions, fresh_like
 from ecd_deploy.distill.randomness import separate_generators
 from ecd_deploy.distill.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
 from ecd_deploy.distill.structure import StudentStructure, find_structure, is_spatial
-from ecd_deploy.errors import StudentError, UsageError
+from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TeacherKind = Literal["daconv", "se", "cbam"]
 Strengthened = DynamicConv2d | AttentionConv2d
 
 
@@ -49,8 +48,7 @@ class SkippedConvolution:
 class TeacherReport:
     """How a teacher differs from its student; the counts are of parameters."""
 
-    teacher: TeacherKind
-    kernels: int
+    options: TeacherOptions
     structure: StudentStructure
     replaced: tuple[ReplacedConvolution, ...]
     skipped: tuple[SkippedConvolution, ...]
@@ -67,15 +65,7 @@ class GeneratedTeacher:
 
 
 def build_teacher(
-    student: nn.Module,
-    *,
-    teacher: TeacherKind = "daconv",
-    kernels: int = 16,
-    reduction: int = 4,
-    temperature: float = 1.0,
-    mixture: Mixture = "convex",
-    backend: Backend = "grouped",
-    example: Tensor | None = None,
+    student: nn.Module, options: TeacherOptions = TeacherOptions(), *, example: Tensor | None = None
 ) -> GeneratedTeacher:
     """Make a teacher of the student's structure with stronger convolutions inside its blocks.
 
@@ -88,31 +78,19 @@ def build_teacher(
 
     Args:
         student: any network of images (N, C, H, W) -> logits (N, classes); it is not changed.
-        teacher: what takes the convolutions' place.
-        kernels: n of `DynamicConv2d`.
-        reduction: of the router, or of the attention.
-        temperature: of the router.
-        mixture: of `DynamicConv2d`.
-        backend: of `DynamicConv2d`.
+        options: what takes the convolutions' place, and how it is made.
         example: images (N, C, H, W) to find the structure with; by default the size is guessed.
 
     Raises:
         StudentError: the student cannot be copied or run, or has nothing to replace.
-        UsageError: an argument is out of its range.
     """
-    if teacher not in get_args(TeacherKind):
-        raise UsageError(f"no teacher '{teacher}'; choices are {', '.join(get_args(TeacherKind))}")
     structure = find_structure(student, example)
     module = copy.deepcopy(student)
     module.requires_grad_(True)
     skipped = tuple(_skipped(student, structure))
     kept = {entry.name for entry in skipped}
     dynamic: dict[str, Strengthened] = {
-        name: AttentionConv2d(conv, teacher, reduction=reduction)
-        if teacher != "daconv"
-        else _counterpart(conv)(
-            conv, kernels, reduction=reduction, temperature=temperature, mixture=mixture, backend=backend
-        )
+        name: _counterpart(conv, options)
         for name, conv in module.named_modules()
         if isinstance(conv, nn.Conv2d) and name not in kept
     }
@@ -128,8 +106,7 @@ def build_teacher(
         if type(norm) is nn.BatchNorm2d:
             _replace(module, norm, TeacherBatchNorm2d.taking_over(norm))
     report = TeacherReport(
-        teacher=teacher,
-        kernels=kernels,
+        options=options,
         structure=structure,
         replaced=tuple(_replaced(structure, dynamic)),
         skipped=skipped,
@@ -139,8 +116,10 @@ def build_teacher(
     return GeneratedTeacher(module, report)
 
 
-def _counterpart(conv: nn.Conv2d) -> type[DynamicConv2d]:
-    return SamePaddedDynamicConv2d if pads_as_tensorflow(conv) else DynamicConv2d
+def _counterpart(conv: nn.Conv2d, options: TeacherOptions) -> Strengthened:
+    if options.teacher != "daconv":
+        return AttentionConv2d(conv, options)
+    return SamePaddedDynamicConv2d(conv, options) if pads_as_tensorflow(conv) else DynamicConv2d(conv, options)
 
 
 def _skipped(student: nn.Module, structure: StudentStructure) -> Iterator[SkippedConvolution]:
@@ -156,7 +135,7 @@ def _skipped(student: nn.Module, structure: StudentStructure) -> Iterator[Skippe
             reason = "it is outside the blocks"
         elif type(module) is not nn.Conv2d and not pads_as_tensorflow(module):
             reason = f"its class {type(module).__name__} may compute something else than torch.nn.Conv2d"
-        elif module._forward_pre_hooks or module._forward_hooks:
+        elif has_forward_hooks(module):
             reason = "it has hooks, which may change what it computes"
         else:
             continue
@@ -182,14 +161,14 @@ def _start_over(module: nn.Module) -> None:
         for parameter in module.parameters():
             parameter.copy_(fresh_like(parameter))
     for part in module.modules():
-        if isinstance(part, _NormBase):
+        if is_normalisation(part):
             part.reset_running_stats()
 
 
 def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new` wherever `old` is held, which may be in several places."""
     for parent in list(root.modules()):
-        for name, child in list(parent._modules.items()):
+        for name, child in list(own_children(parent).items()):
             if child is old:
                 setattr(parent, name, new)
 

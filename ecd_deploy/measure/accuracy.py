@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from ecd_deploy.records import Record
 
 if TYPE_CHECKING:
     from ecd_deploy.measure.prediction import Predictions
 
 
-class Top1(BaseModel):
+class Top1(Record):
     """Images classified correctly, of all."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     correct: int
     images: int
@@ -24,10 +22,8 @@ class Top1(BaseModel):
         return self.correct / self.images if self.images else float("nan")
 
 
-class PairedTop1(BaseModel):
+class PairedTop1(Record):
     """A reference and a candidate on the same images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: Top1
     candidate: Top1

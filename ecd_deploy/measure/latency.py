@@ -13,17 +13,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from ecd_deploy.errors import ExportError
 from ecd_deploy.recipe.profile import ProfileConfig
+from ecd_deploy.records import Record
 
 RUNNER_NAME = "device_runner.py"
 _GRACE_SECONDS = 300.0
 
 
-class _Measured(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Measured(Record, allow_inf_nan=False):
+    """What the device runner writes: finite numbers only."""
 
 
 class Percentile(_Measured):
@@ -215,10 +214,7 @@ def compare_onnx(model: bytes, baseline: bytes, config: ProfileConfig, *, seed: 
     """
     arguments = [*runner_arguments(config), "--seed", str(seed)]
     output = _call(model, arguments, against=baseline, timeout=config.max_seconds + _GRACE_SECONDS)
-    try:
-        return Comparison.model_validate_json(output)
-    except ValidationError as error:
-        raise ExportError(f"the device runner's comparison cannot be read: {error}") from error
+    return Comparison.from_json(output, "the device runner's comparison cannot be read", ExportError)
 
 
 def parse_measurement(text: str) -> Measurement:
@@ -227,10 +223,7 @@ def parse_measurement(text: str) -> Measurement:
     Raises:
         ExportError: it is not one.
     """
-    try:
-        return Measurement.model_validate_json(text)
-    except ValidationError as error:
-        raise ExportError(f"the device runner's result cannot be read: {error}") from error
+    return Measurement.from_json(text, "the device runner's result cannot be read", ExportError)
 
 
 def _call(model: bytes, arguments: list[str], *, timeout: float, against: bytes | None = None) -> str:

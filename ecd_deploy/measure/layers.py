@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from ecd_deploy.records import Record
 
 if TYPE_CHECKING:
     import onnx
@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 _FUSED_SUFFIX = "_nchwc"
 
 
-class LayerCost(BaseModel):
+class LayerCost(Record):
     """One layer, or the operators of one kind that have no weight."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     median_us: float

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+
+from ecd_deploy.records import Record
 
 
-class Parity(BaseModel):
+class Parity(Record):
     """How an artefact's logits compare with the student's; written to `validation.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int
     expected_shape: tuple[int, ...]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from ecd_deploy.recipe.section import PositiveFloat, PositiveInt, Section
-
-_OF_FILES = frozenset({"loading", "random_resized_crop", "workers"})
 
 
 class DataConfig(Section):
@@ -106,12 +104,3 @@ class DataConfig(Section):
             raise ValueError(f"random_resized_crop [{least}, {largest}] must rise and end at 1 or below")
         if self.crop_padding:
             raise ValueError("crop_padding and random_resized_crop both crop at random: set one of them")
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what only 'files' reads, and a resize that is not set: recipes without them keep their digest."""
-        fields: dict[str, Any] = serialize(self)
-        unused = set() if self.loading == "files" else set(_OF_FILES)
-        if self.resize is None:
-            unused.add("resize")
-        return {key: value for key, value in fields.items() if key not in unused}

@@ -24,7 +24,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ecd_deploy.recipe.section import PositiveFloat, PositiveInt, Section, is_default
+from ecd_deploy.recipe.section import PositiveFloat, PositiveInt, Section
 
 Logits = Literal["none", "ensemble", "mutual", "teacher"]
 Features = Literal["none", "stage", "block"]
@@ -72,7 +72,6 @@ class PretrainedConfig(Section):
     temperature: PositiveFloat = Field(default=4.0, description="Of kd (table 11).")
     rkd: tuple[PositiveFloat, PositiveFloat] = Field(
         default=_RKD_FACTORS,
-        exclude_if=is_default(_RKD_FACTORS),
         description="Of rkd, the weights of its distances and of its angles (table 11).",
     )
     negatives: PositiveInt = Field(
@@ -123,7 +122,6 @@ class MethodConfig(Section):
     )
     mixture: Literal["convex", "balanced"] = Field(
         default="convex",
-        exclude_if=is_default("convex"),
         description="Whether the kernels are mixed as they are, or times sqrt(n), so that an equal mixture starts and "
         "moves as an ordinary kernel does. Not in the paper: our choice.",
     )
@@ -165,11 +163,10 @@ class MethodConfig(Section):
         default=None, description="Its weight. Default: the paper's, 0.01 for stage and 0.0001 for block."
     )
     pretrained: PretrainedConfig | None = Field(
-        default=None, exclude_if=is_default(None), description="Losses from a teacher that was trained before."
+        default=None, description="Losses from a teacher that was trained before."
     )
     branches: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
-        exclude_if=is_default(None),
         description="Of 'one', the student among them. Default: 3 (table 11).",
     )
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from importlib.resources import files
-from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Self, get_args
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ecd_deploy.errors import RecipeError, did_you_mean
+from ecd_deploy.documents import BuiltinDocuments, parse_toml
+from ecd_deploy.errors import RecipeError
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.export import ExportConfig
@@ -24,6 +23,8 @@ from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.recipe.section import Section
 from ecd_deploy.recipe.train import TrainConfig
+
+BUILTIN_RECIPES = BuiltinDocuments("recipe", "ecd_deploy.recipe", "recipes", RecipeError)
 
 
 class StudentConfig(Section):
@@ -69,34 +70,34 @@ class Recipe(Section):
         """The resolved recipe as one JSON line with sorted keys."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
+    def choices(self) -> dict[str, Any]:
+        """Every value by its key's path, such as `train.epochs`."""
+        return dict(_flat(self.model_dump(mode="json"), ""))
+
     def digest(self) -> str:
         """SHA-256 of the resolved recipe."""
         return sha256_bytes(self.canonical_json().encode())
 
 
-def builtin_recipes() -> tuple[str, ...]:
-    """Names of the recipes that come with the package, sorted."""
-    folder = files("ecd_deploy.recipe") / "recipes"
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+def _flat(section: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """Read a built-in recipe by name or a TOML file by path, apply overrides, and check it.
 
     Args:
-        name_or_path: a built-in name, or a path that ends in `.toml`.
+        name_or_path: a built-in name, or a path.
         overrides: `key.path=value` each; the value is TOML, or a bare string where it is not.
 
     Raises:
         RecipeError: naming the key's path, the value and the choices.
     """
-    if name_or_path in builtin_recipes():
-        text = (files("ecd_deploy.recipe") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
-        where = f"recipe '{name_or_path}'"
-    else:
-        text = _read_recipe_file(name_or_path)
-        where = name_or_path
-    return parse_recipe(text, where, overrides)
+    return parse_recipe(BUILTIN_RECIPES.text_or_file(name_or_path), f"recipe {name_or_path}", overrides)
 
 
 def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -105,30 +106,10 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
     Raises:
         RecipeError: naming the key's path, the value and the choices.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where} is not valid TOML: {error}") from error
+    document = parse_toml(text, where, RecipeError)
     for override in overrides:
         _apply_override(document, override)
-    try:
-        return Recipe.model_validate_json(json.dumps(document, default=str))
-    except ValidationError as error:
-        raise RecipeError(_explain(error, where)) from error
-
-
-def _read_recipe_file(name_or_path: str) -> str:
-    path = Path(name_or_path)
-    if not path.is_file():
-        hint = did_you_mean(name_or_path, builtin_recipes())
-        raise RecipeError(
-            f"no recipe '{name_or_path}': neither a file nor a built-in name{hint}; "
-            f"built in are {', '.join(builtin_recipes())}"
-        )
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read recipe {path}: {error}") from error
+    return Recipe.from_document(document, f"{where} cannot be used", RecipeError)
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
@@ -149,29 +130,3 @@ def _parse_value(raw: str) -> Any:
         return tomllib.loads(f"value = {raw}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):
         return raw
-
-
-def _explain(error: ValidationError, where: str) -> str:
-    lines = [f"{where} cannot be used:"]
-    for detail in error.errors():
-        path = ".".join(str(part) for part in detail["loc"]) or "recipe"
-        if detail["type"] == "extra_forbidden":
-            choices = _allowed_keys(detail["loc"][:-1])
-            hint = did_you_mean(str(detail["loc"][-1]), choices)
-            lines.append(f"  {path}: unknown key{hint}; known are {', '.join(choices)}")
-        elif detail["type"] == "missing":
-            lines.append(f"  {path}: is missing")
-        else:
-            message = detail["msg"].removeprefix("Value error, ")
-            value = detail["input"]
-            shown = "" if isinstance(value, dict) else f" (it is {value!r})"
-            lines.append(f"  {path}: {message}{shown}")
-    return "\n".join(lines)
-
-
-def _allowed_keys(location: tuple[int | str, ...]) -> tuple[str, ...]:
-    section: Any = Recipe
-    for part in location:
-        annotation = section.model_fields[part].annotation
-        section = next((kind for kind in get_args(annotation) if kind is not NoneType), annotation)
-    return tuple(section.model_fields)

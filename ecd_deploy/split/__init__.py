@@ -10,66 +10,32 @@ if TYPE_CHECKING:
     from ecd_deploy.split.inventory import state_digest
     from ecd_deploy.split.records import TensorRecord
     from ecd_deploy.split.results import (
-        CheckResult,
-        CopyResult,
-        DataflowResult,
         GraphResult,
-        HooksResult,
-        PerturbationResult,
-        ReferencesResult,
-        SplitChecks,
         SplitProof,
-        StorageResult,
-        TrainModeResult,
-        ValuesResult,
     )
     from ecd_deploy.split.splitter import split_student
-    from ecd_deploy.split.store import load_student, plain_state, read_student, save_student, student_bytes
+    from ecd_deploy.split.store import load_student, plain_state, student_bytes
     from ecd_deploy.split.student import SplitStudent
 
 __all__ = [
-    "CheckResult",
-    "CopyResult",
-    "DataflowResult",
     "GraphResult",
-    "HooksResult",
-    "PerturbationResult",
-    "ReferencesResult",
-    "SplitChecks",
     "SplitProof",
     "SplitStudent",
-    "StorageResult",
     "TensorRecord",
-    "TrainModeResult",
-    "ValuesResult",
     "load_student",
     "plain_state",
-    "read_student",
-    "save_student",
     "split_student",
     "state_digest",
     "student_bytes",
 ]
 
 _HOMES = {
-    "CheckResult": "ecd_deploy.split.results",
-    "CopyResult": "ecd_deploy.split.results",
-    "DataflowResult": "ecd_deploy.split.results",
     "GraphResult": "ecd_deploy.split.results",
-    "HooksResult": "ecd_deploy.split.results",
-    "PerturbationResult": "ecd_deploy.split.results",
-    "ReferencesResult": "ecd_deploy.split.results",
-    "SplitChecks": "ecd_deploy.split.results",
     "SplitProof": "ecd_deploy.split.results",
     "SplitStudent": "ecd_deploy.split.student",
-    "StorageResult": "ecd_deploy.split.results",
     "TensorRecord": "ecd_deploy.split.records",
-    "TrainModeResult": "ecd_deploy.split.results",
-    "ValuesResult": "ecd_deploy.split.results",
     "load_student": "ecd_deploy.split.store",
     "plain_state": "ecd_deploy.split.store",
-    "read_student": "ecd_deploy.split.store",
-    "save_student": "ecd_deploy.split.store",
     "split_student": "ecd_deploy.split.splitter",
     "state_digest": "ecd_deploy.split.inventory",
     "student_bytes": "ecd_deploy.split.store",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from collections import deque
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +12,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from ecd_deploy.compat.torch import is_fresh_copy, own_buffers, own_parameters
 from ecd_deploy.errors import SplitError
+from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split.writes import are_followed, sources
 
 if TYPE_CHECKING:
@@ -109,23 +108,10 @@ def tensor_of(program: ExportedProgram, kind: InputKind, name: str) -> Tensor | 
 
 
 @contextmanager
-def library_quiet() -> Iterator[None]:
-    """Keep warnings, log lines and prints of torch in here: what they warn of is asserted from the graph."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-@contextmanager
 def _attributes_kept(module: nn.Module) -> Iterator[None]:
     """Put back what a forward assigns to its module: under `torch.export` that would be a tensor without data."""
     tables: list[dict[str, Any]] = [
-        table for child in module.modules() for table in (vars(child), child._parameters, child._buffers)
+        table for child in module.modules() for table in (vars(child), own_parameters(child), own_buffers(child))
     ]
     kept = [(table, dict(table)) for table in tables]
     try:
@@ -141,7 +127,7 @@ def is_literal(node: Node, tensor: Tensor | None) -> bool:
     """`torch.tensor(...)` in a forward is copied fresh by the tracer; a tensor that is held somewhere is not."""
     if tensor is None or tensor.numel() > LITERAL_ELEMENTS:
         return False
-    return _LITERAL in node.meta or all("lift_fresh" in str(user.target) for user in node.users)
+    return _LITERAL in node.meta or all(is_fresh_copy(user.target) for user in node.users)
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:

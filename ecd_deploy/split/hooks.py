@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ecd_deploy.compat.torch import hooks_of
 from ecd_deploy.split.results import HooksResult, listed
 
 if TYPE_CHECKING:
     from ecd_deploy.distill import TrainingModel
-
-_HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 # weight_norm and spectral_norm, which compute a layer's own weight by a hook.
 _ALLOWED_ORIGIN = "torch.nn.utils"
@@ -21,8 +20,8 @@ def check_hooks(model: TrainingModel) -> HooksResult:
     findings = [
         f"{path}.{table}[{key}] is a hook that was left behind, {_shown(hook)}"
         for path, module in modules.items()
-        for table in _HOOK_TABLES
-        for key, hook in getattr(module, table).items()
+        for table, hooks in hooks_of(module).items()
+        for key, hook in hooks.items()
         if not _origin(hook).startswith(_ALLOWED_ORIGIN)
     ]
     return HooksResult(findings=listed(findings), passed=not findings, modules=len(modules))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ecd_deploy.compat.torch import REGISTERS, own_buffers, own_parameters
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split.records import TensorKind, TensorRecord, records_digest
 
@@ -69,14 +70,14 @@ def tensor_bytes(tensor: Tensor) -> bytes:
 def _iterate(module: nn.Module, prefix: str) -> Iterator[NamedTensor]:
     for path, child in module.named_modules(prefix=prefix):
         lead = f"{path}." if path else ""
-        for name, parameter in child._parameters.items():
+        for name, parameter in own_parameters(child).items():
             if parameter is not None:
                 yield NamedTensor(lead + name, "parameter", parameter)
-        for name, buffer in child._buffers.items():
+        for name, buffer in own_buffers(child).items():
             if buffer is not None:
                 yield NamedTensor(lead + name, "buffer", buffer)
         for name, value in vars(child).items():
-            if name not in ("_parameters", "_buffers", "_modules"):
+            if name not in REGISTERS:
                 yield from _plain_tensors(value, lead + name, set())
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ecd_deploy.compat.torch import own_parameters
+from ecd_deploy.distill.outputs import TrainingOutputs
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split.inventory import named_tensors
 from ecd_deploy.split.storages import saved_storages
@@ -28,9 +30,9 @@ def joint_logits(model: TrainingModel, images: Tensor) -> Tensor:
         outputs = model(images)
     except Exception as error:
         raise SplitError(f"the joint forward fails on images {tuple(images.shape)}: {error}") from error
-    if not isinstance(outputs, tuple) or not outputs:
-        raise SplitError(f"the joint forward returns {type(outputs).__name__}, expected a tuple of logits")
-    return _checked_logits(outputs[0], images, "the joint forward")
+    if not isinstance(outputs, TrainingOutputs):
+        raise SplitError(f"the joint forward returns {type(outputs).__name__}, expected TrainingOutputs")
+    return _checked_logits(outputs.student, images, "the joint forward")
 
 
 def student_logits(student: nn.Module, images: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ def preserved(model: TrainingModel) -> Iterator[None]:
     """Hold the model in eval mode; afterwards modes, flags, values and random state are what they were."""
     modules = tuple(model.modules())
     parameters = tuple(
-        parameter for module in modules for parameter in module._parameters.values() if parameter is not None
+        parameter for module in modules for parameter in own_parameters(module).values() if parameter is not None
     )
     modes = tuple(module.training for module in modules)
     flags = tuple(parameter.requires_grad for parameter in parameters)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ecd_deploy.compat.torch import REGISTERS, gradient_hooks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -110,7 +112,7 @@ def _edges(holder: object) -> Iterator[_Edge]:
 def _module_edges(module: nn.Module) -> Iterator[_Edge]:
     yield ".__class__", type(module)
     for attribute, value in vars(module).items():
-        if attribute in ("_parameters", "_buffers", "_modules") and isinstance(value, dict):
+        if attribute in REGISTERS and isinstance(value, dict):
             for name, member in value.items():
                 yield f".{name}", member
         else:
@@ -121,7 +123,7 @@ def _tensor_edges(tensor: Tensor) -> Iterator[_Edge]:
     if tensor.is_leaf:
         yield ".grad", tensor.grad
     yield ".grad_fn", tensor.grad_fn
-    yield "._backward_hooks", tensor._backward_hooks
+    yield "._backward_hooks", gradient_hooks(tensor)
     yield from _attribute_edges(tensor)
 
 

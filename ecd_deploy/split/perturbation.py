@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ecd_deploy.compat.torch import own_buffers, own_children, own_parameters
 from ecd_deploy.errors import SplitError
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split.inventory import NamedTensor, auxiliary_tensors, tensor_bytes
@@ -66,7 +67,9 @@ def check_perturbation(model: TrainingModel, images: Tensor) -> PerturbationResu
 def _deleted(model: TrainingModel) -> Iterator[None]:
     """Take parameters, buffers and children away from every auxiliary module for the length of the block."""
     children = {id(child): child for module in model.auxiliary().values() for child in module.modules()}
-    tables = [t for child in children.values() for t in (child._parameters, child._buffers, child._modules)]
+    tables = [
+        t for child in children.values() for t in (own_parameters(child), own_buffers(child), own_children(child))
+    ]
     contents: list[dict[str, object]] = [dict(table) for table in tables]
     try:
         for table in tables:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,10 +14,8 @@ if TYPE_CHECKING:
 TensorKind = Literal["parameter", "buffer", "attribute"]
 
 
-class TensorRecord(BaseModel):
+class TensorRecord(Record, strict=True):
     """What is remembered of a tensor: enough to recognise it bit by bit."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     name: str
     kind: TensorKind

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from ecd_deploy.records import Record
 from ecd_deploy.split.records import TensorRecord, records_digest
 
 Count = Annotated[int, Field(ge=0)]
 _LISTED = 10
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class CheckResult(_Frozen):
+class CheckResult(Record, strict=True):
     """Base of the checks' results.
 
     `findings` holds one line for each offence, with the path to it; `passed` says that there is none.
@@ -117,7 +114,7 @@ class CopyResult(CheckResult):
     tensors_sought: Count
 
 
-class SplitChecks(_Frozen):
+class SplitChecks(Record, strict=True):
     """The checks of a split, in the order in which they run; none can be left out."""
 
     references: ReferencesResult
@@ -137,7 +134,7 @@ class SplitChecks(_Frozen):
         return tuple(name for name, result in results.items() if not result.passed)
 
 
-class SplitProof(_Frozen):
+class SplitProof(Record, strict=True):
     """That a student was found separate, and by what it is recognised."""
 
     schema_version: Literal[2] = 2

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import safetensors.torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ecd_deploy.errors import ArtefactError, SplitError
-from ecd_deploy.files import write_atomic
 from ecd_deploy.split.results import SplitProof
 from ecd_deploy.split.student import SplitStudent
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
@@ -61,34 +54,3 @@ def load_student(data: bytes, module: nn.Module, proof: SplitProof) -> SplitStud
     except RuntimeError as error:
         raise ArtefactError(f"the split student does not fit {type(module).__name__}: {error}") from error
     return SplitStudent(module.eval().requires_grad_(False), proof)
-
-
-def save_student(student: SplitStudent, path: Path) -> None:
-    """Write the tensors to `path` (`.safetensors`) and the proof beside it, with suffix `.json`.
-
-    Raises:
-        ArtefactError: the folder cannot be written.
-        SplitError: the student's state holds something else than tensors.
-    """
-    write_atomic(path, student_bytes(student))
-    write_atomic(path.with_suffix(".json"), (student.proof.model_dump_json(indent=2) + "\n").encode())
-
-
-def read_student(path: Path, module: nn.Module) -> SplitStudent:
-    """Read what `save_student` wrote into a freshly built plain student.
-
-    Raises:
-        ArtefactError: a file is missing, unreadable or of another architecture; see `load_student`.
-        DigestError: a tensor is not the one that was proved.
-        SplitError: the proof is malformed or did not pass.
-    """
-    proof_path = path.with_suffix(".json")
-    try:
-        data, text = path.read_bytes(), proof_path.read_bytes()
-    except OSError as error:
-        raise ArtefactError(f"cannot read {error.filename}: {error.strerror}") from error
-    try:
-        proof = SplitProof.model_validate_json(text)
-    except ValidationError as error:
-        raise SplitError(f"{proof_path} is no valid proof: {error.errors()[0]['msg']}") from error
-    return load_student(data, module, proof)

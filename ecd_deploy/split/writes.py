@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import Tensor
-from torch._ops import HigherOrderOperator
+
+from ecd_deploy.compat.torch import is_higher_order, schema_of, storage_identity, traced_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,9 +33,9 @@ def are_followed(program: ExportedProgram) -> bool:
     inputs = {_memory(node) for node in program.graph.nodes if node.op == "placeholder"}
     return not (
         program.graph_signature.buffers_to_mutate
-        or any(str(node.target._schema.name) not in _KEEPING for node in writes)
+        or any((schema := schema_of(node.target)) is None or schema.name not in _KEEPING for node in writes)
         or any(_memory(_target(node)) in {None, *inputs} for node in writes)
-        or any(isinstance(node.target, HigherOrderOperator) for node in program.graph.nodes)
+        or any(is_higher_order(node.target) for node in program.graph.nodes)
     )
 
 
@@ -56,7 +57,7 @@ def sources(program: ExportedProgram) -> Mapping[Node, tuple[Node, ...]]:
 
 
 def _writes(node: Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
+    schema = schema_of(node.target)
     return node.op == "call_function" and schema is not None and bool(schema.is_mutable)
 
 
@@ -65,5 +66,5 @@ def _target(node: Node) -> Node:
 
 
 def _memory(node: Node) -> int | None:
-    value = node.meta.get("val")
-    return value.untyped_storage()._cdata if isinstance(value, Tensor) else None
+    value = traced_value(node)
+    return storage_identity(value) if isinstance(value, Tensor) else None

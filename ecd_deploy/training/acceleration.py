@@ -10,11 +10,12 @@ from contextlib import contextmanager
 import torch
 from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils.operations import broadcast
 from torch import nn
 from torch.optim import SGD
 
+from ecd_deploy.compat.accelerate import forget_earlier_training
+from ecd_deploy.compat.torch import growth_tracker, restore_scale
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.state import ScalerState
@@ -28,9 +29,7 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     Raises:
         RecipeError: the device cannot train in this precision.
     """
-    # the state is global and refuses another precision than that of an earlier training in this process
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
+    forget_earlier_training()
     try:
         accelerator = Accelerator(mixed_precision=config.mixed_precision)
     except ValueError as error:
@@ -75,15 +74,13 @@ def scaler_state(accelerator: Accelerator) -> ScalerState | None:
     """The loss scaling of fp16; None in other precisions."""
     if accelerator.scaler is None:
         return None
-    state = accelerator.scaler.state_dict()
-    return ScalerState(scale=state["scale"], growth_tracker=state["_growth_tracker"])
+    return ScalerState(scale=accelerator.scaler.get_scale(), growth_tracker=growth_tracker(accelerator.scaler))
 
 
 def restore_scaler(accelerator: Accelerator, state: ScalerState | None) -> None:
     """Put the loss scaling back."""
     if accelerator.scaler is not None and state is not None:
-        current = accelerator.scaler.state_dict()
-        accelerator.scaler.load_state_dict({**current, "scale": state.scale, "_growth_tracker": state.growth_tracker})
+        restore_scale(accelerator.scaler, scale=state.scale, growth=state.growth_tracker)
 
 
 def highest(value: int, accelerator: Accelerator) -> int:

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -82,11 +81,11 @@ class CheckpointStore:
             digests = _read_manifest(path / _MANIFEST)
             contents = {name: read_verified(path / name, digests[name]) for name in _FILES}
             return Checkpoint(
-                state=CheckpointState.model_validate_json(contents[_STATE]),
+                state=CheckpointState.from_json(contents[_STATE], f"{_STATE} is not the state of a training"),
                 weights=safetensors.torch.load(contents[_WEIGHTS]),
                 momentum=safetensors.torch.load(contents[_MOMENTUM]),
             )
-        except (ArtefactError, SafetensorError, ValidationError) as error:
+        except (ArtefactError, SafetensorError) as error:
             raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
 
     def recover(self) -> None:
@@ -144,8 +143,8 @@ class CheckpointStore:
 
     def _best_of(self, path: Path) -> Path | None:
         try:
-            best = CheckpointState.model_validate_json((path / _STATE).read_bytes()).best
-        except (OSError, ValidationError):
+            best = CheckpointState.from_json((path / _STATE).read_bytes(), _STATE).best
+        except (OSError, ArtefactError):
             return None  # damaged meanwhile: `recover` finds that out when it matters
         return None if best is None else self.path_of(best.step)
 
@@ -154,7 +153,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     contents = {
         _WEIGHTS: _serialise(checkpoint.weights),
         _MOMENTUM: _serialise(checkpoint.momentum),
-        _STATE: checkpoint.state.model_dump_json(indent=2).encode(),
+        _STATE: checkpoint.state.to_json(),
     }
     digests = {name: sha256_bytes(data) for name, data in contents.items()}
     contents[_MANIFEST] = json.dumps(digests, indent=2).encode()

@@ -22,6 +22,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from ecd_deploy.compat.torch import accumulation_hooks, gradient_hooks, hooks_of
 from ecd_deploy.data import Batch
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.repeatable import find_change, host_state_kept
@@ -79,7 +80,7 @@ def find_obstacle(work: StepWork, recipe: Recipe) -> str | None:
         if any(isinstance(value, torch.Generator) for value in vars(module).values()):
             return f"{path} has a random generator of its own"
     for name, parameter in work.model.named_parameters():
-        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+        if gradient_hooks(parameter) or accumulation_hooks(parameter):
             return f"'{name}' has hooks, which a graph would not call"
     return None
 
@@ -219,9 +220,7 @@ class CudaRecorder:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return any(hooks_of(module).values())
 
 
 def _log_eager(obstacle: str) -> None:

@@ -12,6 +12,8 @@ from accelerate.accelerator import Accelerator
 from torch import nn
 
 from ecd_deploy.data import ImageSet, Normalisation, eval_batches
+from ecd_deploy.distill import HeadName, TrainingModel, TrainingOutputs
+from ecd_deploy.training.scores import HeadTop1
 
 _SHARE_OF_MEMORY = 0.25  # of what is free on an accelerator, for images that are evaluated again and again
 _VALUES_AT_ONCE = 2**23  # of images that an accelerator evaluates together: 2,730 of 32x32 in colour
@@ -26,19 +28,16 @@ def moved_if_they_fit(images: ImageSet, device: torch.device) -> ImageSet:
 
 
 def top1(
-    model: nn.Module, images: ImageSet, normalisation: Normalisation, accelerator: Accelerator, batch_size: int
-) -> tuple[float, ...]:
+    model: TrainingModel, images: ImageSet, normalisation: Normalisation, accelerator: Accelerator, batch_size: int
+) -> HeadTop1:
     """Share of the images that each head classifies correctly; every process gets the same answer.
 
     Args:
-        model: maps images (N, C, H, W) to a tuple of logits (N, classes); not wrapped for distribution.
+        model: not wrapped for distribution.
         images: the split.
         normalisation: of the run.
         accelerator: spreads the images over its processes.
         batch_size: images of one forward; an accelerator takes more of small ones.
-
-    Returns:
-        One fraction for each head, the student's first.
     """
     if accelerator.device.type != "cpu":
         batch_size = max(batch_size, _VALUES_AT_ONCE // images.images[0].numel())
@@ -50,13 +49,16 @@ def top1(
         process_count=accelerator.num_processes,
         device=accelerator.device,
     )
+    names: tuple[HeadName, ...] = ()
     correct = torch.zeros(0, dtype=torch.int64, device=accelerator.device)
     with evaluating(model), torch.no_grad():
         for batch in batches:
-            hits = torch.stack([(logits.argmax(dim=1) == batch.labels).sum() for logits in model(batch.images)])
+            outputs: TrainingOutputs = model(batch.images)
+            names, heads = zip(*outputs.heads().items(), strict=True)
+            hits = torch.stack([(logits.argmax(dim=1) == batch.labels).sum() for logits in heads])
             correct = correct + hits if len(correct) else hits
     total = accelerator.reduce(correct, reduction="sum")
-    return tuple(count / len(images) for count in total.tolist())
+    return HeadTop1(**{name: count / len(images) for name, count in zip(names, total.tolist(), strict=True)})
 
 
 @contextmanager

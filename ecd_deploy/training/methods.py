@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from ecd_deploy.baselines.branches import BranchedModel
 from ecd_deploy.baselines.distillation import DistilledModel, TrainedTeacher
-from ecd_deploy.distill.features import compared_sites
+from ecd_deploy.distill.dynamic_conv import TeacherOptions
 from ecd_deploy.distill.model import ECDModel, JointModel, PlainModel, TrainingModel
+from ecd_deploy.distill.sites import compared_sites
 from ecd_deploy.distill.teacher import build_teacher
 from ecd_deploy.errors import UsageError
 
@@ -46,34 +48,22 @@ def build_training_model(
     return DistilledModel(joint, trained, config.pretrained, example)
 
 
-def _joint_model(config: MethodConfig, student: nn.Module, example: Tensor | None) -> TrainingModel:
+def _joint_model(config: MethodConfig, student: nn.Module, example: Tensor | None) -> JointModel | PlainModel:
     if config.name in ("plain", "distil"):
         return PlainModel(student)
+    # an option has the recipe's name, so that a new one is added there and where it is used
+    options = TeacherOptions(**{option.name: getattr(config, option.name) for option in fields(TeacherOptions)})
     if config.name == "joint":
-        generated = build_teacher(
-            student,
-            teacher=config.teacher,
-            kernels=config.kernels,
-            reduction=config.reduction,
-            temperature=config.temperature,
-            mixture=config.mixture,
-            backend=config.backend,
-            example=example,
-        )
+        generated = build_teacher(student, options, example=example)
         compared = compared_sites(generated.report, config.features, config.stages)
         return JointModel(student, generated, ensemble=config.logits == "ensemble", compared=compared)
     return ECDModel(
         student,
-        config.teacher,
-        config.kernels,
-        config.connection,
-        config.stages,
+        options,
+        connection=config.connection,
+        stages=config.stages,
         sites=config.sites,
         density=config.density,
-        reduction=config.reduction,
-        temperature=config.temperature,
-        mixture=config.mixture,
-        backend=config.backend,
         ensemble=config.logits == "ensemble",
         features=config.features,
         example=example,

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ecd_deploy.compat.torch import own_buffers, own_parameters
+
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -106,7 +108,7 @@ class _HostState:
             attributes={
                 (path, name): (value, *_items(value))
                 for path, module in model.named_modules()
-                for name, value in (vars(module) | module._parameters | module._buffers).items()
+                for name, value in (vars(module) | own_parameters(module) | own_buffers(module)).items()
             },
             python=random.getstate(),
             numpy=np.random.get_state(legacy=False),  # noqa: NPY002 (the generator that old code draws from)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from ecd_deploy.records import Record
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class HeadTop1(Record):
+    """Top-1 as fractions of the images; None where there is no such head."""
+
+    student: float
+    teacher: float | None = None
+    ensemble: float | None = None
 
 
-class EpochScore(_Frozen):
+class EpochScore(Record):
     """Accuracy on the validation split after an epoch, as fractions; None throughout if there is no such split.
 
     Attributes:
@@ -65,7 +69,7 @@ class EpochRecord(EpochScore):
         )
 
 
-class TrainingResult(_Frozen):
+class TrainingResult(Record):
     """A finished training.
 
     Attributes:

@@ -6,25 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ecd_deploy.distill import TermName
+from ecd_deploy.records import Record
 from ecd_deploy.training.scores import EpochRecord, EpochScore
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ScalerState(_Frozen):
+class ScalerState(Record):
     """Loss scaling of fp16 training."""
 
     scale: float
     growth_tracker: int
 
 
-class TrainingIdentity(_Frozen):
+class TrainingIdentity(Record):
     """What decides the bits of a training; a checkpoint is only resumed by an equal one.
 
     Attributes:
@@ -46,7 +42,7 @@ class TrainingIdentity(_Frozen):
     torch: str
 
 
-class LossSums(_Frozen):
+class LossSums(Record):
     """One process's sums since its epoch began.
 
     Attributes:
@@ -60,7 +56,7 @@ class LossSums(_Frozen):
     images: int
 
 
-class RunningEpoch(_Frozen):
+class RunningEpoch(Record):
     """What is known of an epoch between its steps.
 
     Attributes:
@@ -72,7 +68,7 @@ class RunningEpoch(_Frozen):
     seconds: float
 
 
-class CheckpointState(_Frozen):
+class CheckpointState(Record):
     """Everything of a checkpoint that is not a tensor.
 
     Attributes:

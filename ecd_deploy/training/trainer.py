@@ -28,7 +28,7 @@ from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.optimizer import momentum_of
 from ecd_deploy.training.progress import TrainingProgress
 from ecd_deploy.training.schedule import learning_rate
-from ecd_deploy.training.scores import EpochRecord, best_score
+from ecd_deploy.training.scores import EpochRecord, HeadTop1, best_score
 from ecd_deploy.training.state import Checkpoint, CheckpointState, RunningEpoch, TrainingIdentity
 from ecd_deploy.training.step import StepWork, train_step
 from ecd_deploy.training.stopping import StopRequest, stopped
@@ -122,10 +122,10 @@ class Trainer:
                 self._save(None)
             raise stopped(signal_number, self.step, self._all_steps())
 
-    def _evaluate(self) -> tuple[float, ...]:
-        """Top-1 of each head on the validation split, the student's first; empty if there is none."""
+    def _evaluate(self) -> HeadTop1 | None:
+        """Top-1 of each head on the validation split; None if there is none."""
         if self._validation is None:
-            return ()
+            return None
         evaluated = self.model if self.recipe.train.teacher_accuracy else PlainModel(self.model.student)
         return top1(
             evaluated, self._validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
@@ -216,8 +216,7 @@ class Trainer:
                     "kept. Lower train.learning_rate or add train.warmup_epochs"
                 )
 
-    def _record(self, epoch: int, losses: MeanLosses, accuracies: tuple[float, ...], seconds: float) -> EpochRecord:
-        student_top1, teacher_top1, ensemble_top1, *_ = (*accuracies, None, None, None)
+    def _record(self, epoch: int, losses: MeanLosses, top1: HeadTop1 | None, seconds: float) -> EpochRecord:
         return EpochRecord(
             epoch=epoch,
             step=self.step,
@@ -229,9 +228,9 @@ class Trainer:
             features_loss=losses.features,
             branches_loss=losses.branches,
             pretrained_loss=losses.pretrained,
-            validation_top1=student_top1,
-            teacher_validation_top1=teacher_top1,
-            ensemble_validation_top1=ensemble_top1,
+            validation_top1=None if top1 is None else top1.student,
+            teacher_validation_top1=None if top1 is None else top1.teacher,
+            ensemble_validation_top1=None if top1 is None else top1.ensemble,
             learning_rate=learning_rate(self.step - 1, self.recipe.train, len(self.batches)),
             seconds=seconds,
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from onnx import helper
-from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs import Graph, InferenceSession, Tensor
 
+from ecd_deploy.compat.onnxruntime import Graph, Tensor, ort_session
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.audit.contents import Contents, FileTensor
 
@@ -17,7 +17,7 @@ def read_ort(data: bytes, metadata: str) -> Contents:
         ExportError: it is none.
     """
     try:
-        graph = InferenceSession.InferenceSession.GetRootAs(data, 0).Model().Graph()
+        graph = ort_session(data).Model().Graph()
         tensors = tuple(_tensor(graph.Initializers(index)) for index in range(graph.InitializersLength()))
         problems = _problems(graph)
     except Exception as error:

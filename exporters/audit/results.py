@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
+
+from ecd_deploy.records import Record
 
 
 class Origin(StrEnum):
@@ -27,10 +29,8 @@ class Origin(StrEnum):
     """One number, a value repeated, or a few integers such as a shape: too small to hold a weight."""
 
 
-class AuditedTensor(BaseModel):
+class AuditedTensor(Record):
     """One tensor of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     dtype: str
@@ -44,10 +44,8 @@ class AuditedTensor(BaseModel):
     """Largest deviation from it, as a share of what the bound allows; None where every bit agrees."""
 
 
-class ArtefactAudit(BaseModel):
+class ArtefactAudit(Record):
     """That a file holds the student and nothing else, or why not; one entry of `audit.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str
     sha256: str

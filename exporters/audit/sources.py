@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Node
 
+from ecd_deploy.compat.torch import schema_of, traced_value
 from ecd_deploy.errors import SplitError
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
@@ -52,11 +54,10 @@ class Source:
 
 @dataclass(frozen=True)
 class StudentSources:
-    """The sources of one student, and why its graph could not be evaluated, if so."""
+    """The sources of one student."""
 
     metadata: ArtefactMetadata
     sources: tuple[Source, ...]
-    not_evaluated_because: str | None = None
     by_size: Mapping[int, tuple[Source, ...]] = field(init=False)
     by_digest: Mapping[str, str] = field(init=False)
     """Names of the exact ones by the SHA-256 of their bytes."""
@@ -81,14 +82,12 @@ def student_sources(student: SplitStudent, metadata: ArtefactMetadata) -> Studen
     found = [_exact(entry.name, entry.tensor) for entry in named_tensors(student.module)]
     std, mean = np.array(metadata.std, dtype=np.float64), np.array(metadata.mean, dtype=np.float64)
     found += [_plain("1 / (255 std)", 1 / (255 * std)), _plain("-mean / std", -mean / std)]
-    reason = None
-    try:
+    # a graph that cannot be evaluated gives no folded constants: a file's are then left unexplained
+    with suppress(SplitError):
         program = exported_program(student.module, torch.zeros(2, *student.example_shape), functional=False)
         with torch.no_grad():
             found += _Evaluation(program, student).sources()
-    except SplitError as error:
-        reason = str(error)
-    return StudentSources(metadata, tuple(source for source in found if source.value.size), reason)
+    return StudentSources(metadata, tuple(source for source in found if source.value.size))
 
 
 class _Evaluation:
@@ -153,13 +152,13 @@ class _Evaluation:
 
     def _fill(self, node: Node) -> None:
         like, *arguments = node.args
-        value = like.meta.get("val") if isinstance(like, Node) else None
+        value = traced_value(like) if isinstance(like, Node) else None
         if isinstance(value, Tensor) and callable(node.target) and not any(isinstance(a, Node) for a in arguments):
             own = torch.empty(0, dtype=value.dtype)
             self._set(node, node.target(own, *arguments, **node.kwargs), str(node.target).removeprefix("aten."))
 
     def _writes_to_the_student(self, node: Node) -> bool:
-        schema = getattr(node.target, "_schema", None)
+        schema = schema_of(node.target)
         if schema is None or not schema.is_mutable:
             return False
         return any(
@@ -169,7 +168,7 @@ class _Evaluation:
         )
 
     def _arguments(self, node: Node) -> _Arguments:
-        schema = getattr(node.target, "_schema", None)
+        schema = schema_of(node.target)
         if schema is None:
             return {}
         names = [argument.name for argument in schema.arguments]

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import ArtefactError, GateFailed, UsageError
@@ -32,6 +31,7 @@ from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.records import Record
 from ecd_deploy.split import SplitStudent
 
 SUFFIX = ".tar.gz"
@@ -59,10 +59,8 @@ LICENSE is that of run.py and device_runner.py; model and images are under those
 """
 
 
-class LatencyConditions(BaseModel):
+class LatencyConditions(Record, allow_inf_nan=False):
     """How latency is measured there, and what limits it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     threads: int
     options: tuple[str, ...]
@@ -76,10 +74,8 @@ class LatencyConditions(BaseModel):
     """In milliseconds, each decided by an upper bound."""
 
 
-class BundleDescription(BaseModel):
+class BundleDescription(Record, allow_inf_nan=False):
     """`bundle.json`: what `run.py` compares with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: int = 1
     name: str
@@ -146,8 +142,8 @@ def find_artefact(directory: RunDirectory, format_name: str) -> tuple[Artefact, 
         GateFailed: its logits were found to be others than the student's.
         ArtefactError: it was exported anew after it was validated.
     """
-    artefacts = directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export").artefacts
-    validation = directory.read_json(VALIDATION_NAME, Validation, made_by="validate")
+    artefacts = directory.read_json(ARTEFACTS_NAME, ArtefactList).artefacts
+    validation = directory.read_json(VALIDATION_NAME, Validation)
     config = directory.recipe.export
     fitting = [entry.format for entry in artefacts if exporter_for(entry.format, config).runtime == "onnxruntime"]
     if format_name not in fitting:
@@ -207,7 +203,7 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
         _SCRIPT_NAME: (files("ecd_deploy.measure.device") / "bundle_check.py").read_bytes(),
         RUNNER_NAME: runner_source(),
         description.model: model,
-        _DESCRIPTION_NAME: (description.model_dump_json(indent=2) + "\n").encode(),
+        _DESCRIPTION_NAME: description.to_json(),
         "labels.json": (json.dumps(data.classes, ensure_ascii=False, indent=1) + "\n").encode(),
         "samples/images.npy": _npy(samples.images.transpose(0, 2, 3, 1)),
         "samples/labels.npy": _npy(samples.labels),

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from ecd_deploy.documents import BuiltinDocuments, parse_toml
 from ecd_deploy.errors import UsageError
+from ecd_deploy.recipe.section import PositiveFloat, Section
 
-_Positive = Annotated[float, Field(gt=0)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+BUILTIN_DEVICES = BuiltinDocuments("device", "ecd_deploy.pipelines.device", "devices", UsageError)
 
 
-class DeviceFacts(_Section):
+class DeviceFacts(Section):
     """What the manufacturer says; each source is an address."""
 
     processor: str
@@ -26,15 +22,15 @@ class DeviceFacts(_Section):
     sources: tuple[str, ...] = Field(min_length=1)
 
 
-class DeviceBudget(_Section):
+class DeviceBudget(Section):
     """What a model may cost; this project's choice for a classifier beside other work, to be changed by the user."""
 
-    p90_ms: _Positive
-    size_mb: _Positive
-    peak_memory_mb: _Positive
+    p90_ms: PositiveFloat
+    size_mb: PositiveFloat
+    peak_memory_mb: PositiveFloat
 
 
-class Device(_Section):
+class Device(Section):
     """One file of `devices/`."""
 
     name: str
@@ -58,22 +54,11 @@ class Device(_Section):
         )
 
 
-def device_names() -> tuple[str, ...]:
-    """The built-in devices, sorted."""
-    folder = files("ecd_deploy.pipelines.device") / "devices"
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
-
-
 def load_device(name: str) -> Device:
     """Read a device by its name.
 
     Raises:
         UsageError: there is none of this name.
     """
-    if name not in device_names():
-        raise UsageError(f"no device '{name}'; there are {', '.join(device_names())}")
-    text = (files("ecd_deploy.pipelines.device") / "devices" / f"{name}.toml").read_text(encoding="utf-8")
-    try:
-        return Device.model_validate({**tomllib.loads(text), "name": name}, strict=False)
-    except ValidationError as error:
-        raise UsageError(f"device {name} cannot be used: {error}") from error
+    document = parse_toml(BUILTIN_DEVICES.text(name), f"device {name}", UsageError)
+    return Device.from_document({**document, "name": name}, f"device {name} cannot be used", UsageError)

@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
-from ecd_deploy.files import write_atomic
+from ecd_deploy.files import read_bytes, write_atomic
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
-from ecd_deploy.pipelines.record.names import PROFILE_NAME
+from ecd_deploy.pipelines.record.names import PROFILE_NAME, PROFILES_FOLDER
 from ecd_deploy.pipelines.record.profile import Profile, describe
 from ecd_deploy.pipelines.record.run_directory import open_run
 from ecd_deploy.pipelines.steps.measure import measure, profile_file
 from ecd_deploy.recipe.profile import ProfileConfig
-
-_FOLDER = "profiles"
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,9 @@ class Conditions:
         """
         given: dict[str, Any] = {"threads": self.threads, "cpus": self.cpus, "memory_mb": self.memory_mb}
         given = {name: value for name, value in given.items() if value is not None}
-        try:
-            return ProfileConfig.model_validate({**config.model_dump(), **given})
-        except ValidationError as error:
-            raise UsageError(f"these conditions cannot be used: {error.errors()[0]['msg']}") from error
+        return ProfileConfig.from_document(
+            {**config.model_dump(), **given}, "these conditions cannot be used", UsageError
+        )
 
 
 def profile_target(target: Path, conditions: Conditions, *, output: Path | None = None) -> Profile:
@@ -98,7 +94,7 @@ def profile_hosts(
     """
     if target.suffix == ".onnx":
         found, errors = _measure_all(
-            target.name, _read(target), conditions, ProfileConfig(), hosts, console, python, timeout
+            target.name, read_bytes(target), conditions, ProfileConfig(), hosts, console, python, timeout
         )
     else:
         with open_run(target) as directory:
@@ -106,7 +102,7 @@ def profile_hosts(
             config, model = directory.recipe.profile, directory.read(file)
             found, errors = _measure_all(file, model, conditions, config, hosts, console, python, timeout)
             for host, entry in found.items():
-                directory.write_json(f"{_FOLDER}/{_file_name(host)}.json", entry)
+                directory.write_json(f"{PROFILES_FOLDER}/{_file_name(host)}.json", entry)
             if len(hosts) == 1:
                 for entry in found.values():
                     directory.write_json(PROFILE_NAME, entry)
@@ -169,14 +165,7 @@ def _table(states: dict[str, str]) -> Table:
 
 def _write(found: Profile, output: Path | None) -> None:
     if output is not None:
-        write_atomic(output, (found.model_dump_json(indent=2) + "\n").encode())
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+        write_atomic(output, found.to_json())
 
 
 def _file_name(host: str) -> str:

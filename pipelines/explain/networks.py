@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ecd_deploy.baselines.distillation import DistilledModel
 from ecd_deploy.baselines.knowledge import KnowledgeReader
 from ecd_deploy.data import DataSplits, load_data
-from ecd_deploy.distill import TrainingModel
+from ecd_deploy.distill import TrainingModel, TrainingOutputs
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.pipelines.record.names import TRAINING_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
@@ -41,18 +41,17 @@ class Seen:
         return found.embedding, logits.argmax(dim=1)
 
 
-class _Head(nn.Module):
-    """One head of a joint model; under ECD the teacher's logits need the student's features."""
+class _Teacher(nn.Module):
+    """The teacher of a joint model; under ECD its logits need the student's features."""
 
-    def __init__(self, model: TrainingModel, head: int) -> None:
+    def __init__(self, model: TrainingModel) -> None:
         super().__init__()
         self.model = model
-        self._head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return that head's logits (N, classes)."""
-        logits: Tensor = self.model(images)[self._head]
-        return logits
+        """Return the teacher's logits (N, classes)."""
+        outputs: TrainingOutputs = self.model(images)
+        return outputs.heads()["teacher"]
 
 
 def networks_of(directory: RunDirectory, *, with_teacher: bool) -> tuple[Seen, ...]:
@@ -62,7 +61,7 @@ def networks_of(directory: RunDirectory, *, with_teacher: bool) -> tuple[Seen, .
         RunDirectoryError: the run is not trained, or was made from other data.
         CheckpointError: a checkpoint is missing or was changed.
     """
-    directory.require(TRAINING_NAME, made_by="train")
+    directory.require(TRAINING_NAME)
     recipe = directory.recipe
     data = load_data(recipe.data, seed=recipe.seed)
     directory.bind_data(data.digest)
@@ -80,7 +79,7 @@ def networks_of(directory: RunDirectory, *, with_teacher: bool) -> tuple[Seen, .
         elif "teacher" in model.auxiliary():
             # the teacher's modules have the student's names
             title = "teacher, connected" if _is_connected(model) else "teacher"
-            seen.append(Seen(f"{name}: {title}", _Head(model, 1), model.auxiliary()["teacher"], reader))
+            seen.append(Seen(f"{name}: {title}", _Teacher(model), model.auxiliary()["teacher"], reader))
     return tuple(seen)
 
 

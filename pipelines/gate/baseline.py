@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.measure.latency import Comparison, compare_onnx
@@ -18,15 +17,14 @@ from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, lost_and_gained, read_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
 from ecd_deploy.recipe.gate import GateConfig
+from ecd_deploy.records import Record
 
 _DEFAULT_DROP = 0.01
 _DEFAULT_RATIO = 1.1
 
 
-class ClassChange(BaseModel):
+class ClassChange(Record):
     """A class that the candidate classifies worse than the baseline."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     images: int
@@ -34,10 +32,8 @@ class ClassChange(BaseModel):
     candidate_correct: int
 
 
-class LatencyRatio(BaseModel):
+class LatencyRatio(Record):
     """p50 of the candidate over that of the baseline, in random blocks; raw block medians are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ratio: float
     lower: float
@@ -47,10 +43,8 @@ class LatencyRatio(BaseModel):
     comparison: Comparison
 
 
-class BaselineComparison(BaseModel):
+class BaselineComparison(Record):
     """Everything that was found against the baseline; part of `gate.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe_digest: str
     model_sha256: str
@@ -158,11 +152,11 @@ def _regressions(own: StoredPredictions, theirs: StoredPredictions) -> list[Clas
 
 
 def _onnx(directory: RunDirectory) -> Artefact:
-    return directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export").find("onnx")
+    return directory.read_json(ARTEFACTS_NAME, ArtefactList).find("onnx")
 
 
 def _check_schema(baseline: RunDirectory) -> None:
-    baseline.require(ARTEFACTS_NAME, made_by="export")
+    baseline.require(ARTEFACTS_NAME)
     found = json.loads(baseline.read(ARTEFACTS_NAME)).get("schema_version")
     expected = ArtefactList.model_fields["schema_version"].default
     if found != expected:

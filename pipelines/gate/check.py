@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from ecd_deploy.records import Record
 
 
 class Verdict(StrEnum):
@@ -17,10 +17,8 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-class Check(BaseModel):
+class Check(Record):
     """One limit and what was measured against it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     value: float | None
@@ -58,3 +56,21 @@ def bounded(name: str, value: float, bound: float, limit: float, images: int, *,
 def undecided(name: str, limit: float, unit: str, reason: str) -> Check:
     """A limit for which nothing usable was measured."""
     return Check(name=name, value=None, bound=None, limit=limit, unit=unit, verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+
+def size_checks(size: int, limit_mb: float | None) -> list[Check]:
+    """Check the ONNX student's size in bytes against the limit, if there is one."""
+    if limit_mb is None:
+        return []
+    verdict = Verdict.PASS if size / 1e6 <= limit_mb else Verdict.FAIL
+    return [
+        Check(
+            name="max_size_mb",
+            value=size / 1e6,
+            bound=None,
+            limit=limit_mb,
+            unit="MB",
+            verdict=verdict,
+            reason="student.onnx",
+        )
+    ]

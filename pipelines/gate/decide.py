@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from ecd_deploy.documents import parse_toml, read_text
 from ecd_deploy.errors import ArtefactError, RecipeError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, baseline_checks, compare_with_baseline
-from ecd_deploy.pipelines.gate.check import Check, Verdict, bounded, overall, undecided
+from ecd_deploy.pipelines.gate.check import Check, Verdict, bounded, overall, size_checks, undecided
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport, read_artefacts
@@ -28,15 +25,14 @@ from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.recipe.gate import GateConfig
+from ecd_deploy.records import Record
 from ecd_deploy.split import SplitProof
 
 __all__ = ["Check", "Evidence", "GateReport", "Verdict", "gate", "read_evidence", "read_limits"]
 
 
-class GateReport(BaseModel):
+class GateReport(Record):
     """Written to `gate.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 2
     verdict: Verdict
@@ -68,11 +64,11 @@ def read_evidence(directory: RunDirectory) -> Evidence:
         ArtefactError: a file was changed.
     """
     return Evidence(
-        validation=directory.read_json(VALIDATION_NAME, Validation, made_by="validate"),
-        profile=directory.read_json(PROFILE_NAME, Profile, made_by="profile"),
+        validation=directory.read_json(VALIDATION_NAME, Validation),
+        profile=directory.read_json(PROFILE_NAME, Profile),
         artefacts=read_artefacts(directory),
-        audit=directory.read_json(AUDIT_NAME, AuditReport, made_by="export"),
-        proof=directory.read_json(SPLIT_NAME, SplitProof, made_by="split"),
+        audit=directory.read_json(AUDIT_NAME, AuditReport),
+        proof=directory.read_json(SPLIT_NAME, SplitProof),
     )
 
 
@@ -105,7 +101,7 @@ def gate(
         *_parity_checks(config, validation),
         *_accuracy_checks(config, validation),
         *latency_checks(config, profile, device),
-        *_size_checks(config, artefacts),
+        *size_checks(artefacts.find("onnx").bytes, config.max_size_mb),
         *baseline_checks(config, compared, device),
     ]
     limits = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
@@ -129,18 +125,8 @@ def read_limits(path: Path, recipe: GateConfig) -> GateConfig:
     Raises:
         RecipeError: it cannot be read, or names the key that cannot be used.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"cannot read limits {path}: {error}") from error
-    try:
-        return GateConfig.model_validate_json(json.dumps({**recipe.model_dump(), **document}, default=str))
-    except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(map(str, detail["loc"]))
-        raise RecipeError(
-            f"{path}: {where}: {detail['msg']}; known are {', '.join(GateConfig.model_fields)}"
-        ) from error
+    document = parse_toml(read_text(path, "limits", RecipeError), str(path), RecipeError)
+    return GateConfig.from_document({**recipe.model_dump(), **document}, f"{path} cannot be used", RecipeError)
 
 
 def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profile: Profile) -> None:
@@ -242,20 +228,3 @@ def _accuracy_checks(config: GateConfig, validation: Validation) -> list[Check]:
                 name = f"max_drop {entry.format}"
                 checks.append(bounded(name, own.drop, bound, config.max_drop, images, at_least=False))
     return checks
-
-
-def _size_checks(config: GateConfig, artefacts: ArtefactList) -> list[Check]:
-    if config.max_size_mb is None:
-        return []
-    size = artefacts.find("onnx").bytes / 1e6
-    return [
-        Check(
-            name="max_size_mb",
-            value=size,
-            bound=None,
-            limit=config.max_size_mb,
-            unit="MB",
-            verdict=Verdict.PASS if size <= config.max_size_mb else Verdict.FAIL,
-            reason="student.onnx",
-        )
-    ]

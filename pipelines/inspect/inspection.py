@@ -22,7 +22,7 @@ from ecd_deploy.errors import StudentError
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.inspect.subject import Subject
 from ecd_deploy.recipe.method import MethodConfig
-from ecd_deploy.recipe.recipe import builtin_recipes
+from ecd_deploy.recipe.recipe import BUILTIN_RECIPES
 from ecd_deploy.training.methods import build_training_model
 
 
@@ -107,7 +107,7 @@ def _student(subject: Subject) -> nn.Module:
             raise
         raise StudentError(
             f"{error}; a recipe is inspected by its path, which ends in .toml, or its name: "
-            f"{', '.join(builtin_recipes())}"
+            f"{', '.join(BUILTIN_RECIPES.names())}"
         ) from error
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from ecd_deploy.errors import RecipeError, UsageError
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.method import MethodConfig
-from ecd_deploy.recipe.recipe import Recipe, builtin_recipes, load_recipe, parse_recipe
+from ecd_deploy.recipe.recipe import BUILTIN_RECIPES, Recipe, load_recipe, parse_recipe
 
 _CLASSES = 100
 _COLOURS = 3
@@ -99,7 +99,7 @@ def read_subject(
     for option, (key, value) in options.items():
         _require_once(f"{option} {value.strip('[]').replace(' ', '')}", key, overrides)
     changes = (*overrides, *(f"{key}={value}" for key, value in options.values()))
-    if name in builtin_recipes() or name.endswith(".toml"):
+    if name in BUILTIN_RECIPES.names() or name.endswith(".toml"):
         recipe = load_recipe(name, changes)
         subject = _of_recipe(recipe, in_channels)
     else:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import Quantisation
 from ecd_deploy.exporters.audit import ArtefactAudit
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.records import Record
 
 
-class Artefact(BaseModel):
+class Artefact(Record):
     """One exported file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str
     file: str
@@ -26,10 +23,8 @@ class Artefact(BaseModel):
     quantisation: Quantisation | None = None
 
 
-class ArtefactList(BaseModel):
+class ArtefactList(Record):
     """Written to `artefacts.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     student_digest: str
@@ -49,10 +44,8 @@ class ArtefactList(BaseModel):
         raise ArtefactError(f"no {format_name} artefact: exported are {', '.join(a.format for a in self.artefacts)}")
 
 
-class AuditReport(BaseModel):
+class AuditReport(Record):
     """Written to `audit.json`: the third way of the proof, of which `split.json` holds the first two."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 2
     student_digest: str
@@ -66,4 +59,4 @@ def read_artefacts(directory: RunDirectory) -> ArtefactList:
         RunDirectoryError: nothing was exported yet.
         ArtefactError: the file was changed.
     """
-    return directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export")
+    return directory.read_json(ARTEFACTS_NAME, ArtefactList)

@@ -8,10 +8,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.records import Record
 
 PACKAGES = (
     "ecd-deploy",
@@ -26,10 +25,8 @@ PACKAGES = (
 )
 
 
-class Environment(BaseModel):
+class Environment(Record):
     """Written to `environment.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     python: str
     platform: str

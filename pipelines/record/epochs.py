@@ -14,4 +14,4 @@ def read_epochs(directory: RunDirectory) -> tuple[EpochRecord, ...]:
         ArtefactError: the file is missing or was changed.
     """
     lines = directory.read(METRICS_NAME).decode().splitlines()
-    return tuple(EpochRecord.model_validate_json(line) for line in lines)
+    return tuple(EpochRecord.from_json(line, f"{METRICS_NAME} holds what is no epoch") for line in lines)

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, Field
 
-from ecd_deploy.errors import ArtefactError, DigestError
-from ecd_deploy.files import is_partial, sha256_bytes, sha256_file, write_atomic
-from ecd_deploy.pipelines.record.names import MANIFEST_NAME
+from ecd_deploy.errors import DigestError
+from ecd_deploy.files import is_partial, read_bytes, sha256_bytes, sha256_file, write_atomic
+from ecd_deploy.pipelines.record.names import MANIFEST_NAME, ORIGINS
+from ecd_deploy.records import Record
 
 
-class FileEntry(BaseModel):
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or path.as_posix() != name:
+        raise ValueError(f"{name!r} is no path below the run directory")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A file whose source was made anew after it."""
+
+    file: str
+    source: str
+
+
+class FileEntry(Record):
     """One file of a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
     bytes: int
-    parents: dict[str, str] = {}
-    """SHA-256 of what it was made from, by name: a file of this run, or "student" for the proved tensors."""
+    parents: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of what it was made from, by name: files of this run, and "student" for the proved tensors."""
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """Every file of a run by its path relative to the run directory.
 
     The file has one form only, and holds the SHA-256 of its own text without it: any changed byte shows.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: int = 1
+    schema_version: Literal[2] = 2
     recipe_digest: str
     data_digest: str | None = None
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     """Of the packages that made the run."""
-    files: dict[str, FileEntry] = {}
+    files: dict[FileName, FileEntry] = Field(default_factory=dict)
     digest: str = ""
     """SHA-256 of the file's text with this left empty; written by `write_manifest`."""
 
@@ -49,6 +66,16 @@ class Manifest(BaseModel):
             raise DigestError(f"{name} is not recorded in {MANIFEST_NAME}: it was not written by this run")
         return self.files[name]
 
+    def stale(self, name: str) -> Stale | None:
+        """Return the first link that does not hold on the way from a file back to its sources; None if all do."""
+        for source in ORIGINS[name].made_from:
+            if source in ORIGINS and source in self.files and (found := self.stale(source)):
+                return found
+            now = self.files[source].sha256 if source in self.files else None
+            if now != self.entry(name).parents.get(source):
+                return Stale(name, source)
+        return None
+
 
 def read_manifest(root: Path) -> Manifest:
     """Read the manifest of a run directory.
@@ -58,13 +85,8 @@ def read_manifest(root: Path) -> Manifest:
         DigestError: it is not as it was written.
     """
     path = root / MANIFEST_NAME
-    try:
-        data = path.read_bytes()
-        manifest = Manifest.model_validate_json(data)
-    except OSError as error:
-        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
-    except ValidationError as error:
-        raise ArtefactError(f"{path} is not a manifest: {error.error_count()} fields are wrong") from error
+    data = read_bytes(path)
+    manifest = Manifest.from_json(data, f"{path} is not a manifest")
     if data != _sealed(manifest):
         raise DigestError(f"{path} was changed: its digest of itself does not hold")
     return manifest
@@ -76,12 +98,8 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
 
 
 def _sealed(manifest: Manifest) -> bytes:
-    digest = sha256_bytes(_text(manifest.model_copy(update={"digest": ""})))
-    return _text(manifest.model_copy(update={"digest": digest}))
-
-
-def _text(manifest: Manifest) -> bytes:
-    return (manifest.model_dump_json(indent=2) + "\n").encode()
+    digest = sha256_bytes(manifest.model_copy(update={"digest": ""}).to_json())
+    return manifest.model_copy(update={"digest": digest}).to_json()
 
 
 def describe_files(root: Path, folder: Path) -> dict[str, FileEntry]:

@@ -55,7 +55,7 @@ def read_predictions(directory: RunDirectory) -> StoredPredictions:
         RunDirectoryError: it was not run, or by a version that kept nothing.
         ArtefactError: the file was changed or is not one.
     """
-    directory.require(PREDICTIONS_NAME, made_by="validate")
+    directory.require(PREDICTIONS_NAME)
     data = directory.read(PREDICTIONS_NAME)
     try:
         tensors = load(data)

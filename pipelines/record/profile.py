@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.latency import Latency, Measurement
 from ecd_deploy.measure.layers import LayerCost, layer_costs
+from ecd_deploy.records import Record
 
 
-class Profile(BaseModel):
+class Profile(Record):
     """Written to `profile.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 2
     file: str

@@ -10,18 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
 from ecd_deploy.files import is_partial, read_verified, sha256_bytes, write_atomic
 from ecd_deploy.pipelines.record.manifest import FileEntry, Manifest, describe_files, read_manifest, write_manifest
-from ecd_deploy.pipelines.record.names import LOCK_NAME, MANIFEST_NAME, RECIPE_NAME
+from ecd_deploy.pipelines.record.names import EXPORTS_FOLDER, LOCK_NAME, MANIFEST_NAME, ORIGINS, RECIPE_NAME
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
 from ecd_deploy.recipe.recipe import Recipe, parse_recipe
+from ecd_deploy.records import Record
 
 _logger = logging.getLogger(__name__)
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=Record)
 
 
 class RunDirectory:
@@ -41,49 +40,67 @@ class RunDirectory:
         return self._manifest
 
     def write(self, name: str, data: bytes, parents: dict[str, str] | None = None) -> FileEntry:
-        """Write a file and record it, with the SHA-256 of what it was made from by name.
+        """Write a file and record it, with the SHA-256 of what it was made from: its sources, and `parents` besides.
 
         Raises:
             ArtefactError: it cannot be written.
         """
         write_atomic(self.root / name, data)
-        entry = FileEntry(sha256=sha256_bytes(data), bytes=len(data), parents=parents or {})
+        sources = ORIGINS[name].made_from if name in ORIGINS else ()
+        recorded = {source: self._manifest.files[source].sha256 for source in sources if source in self._manifest.files}
+        entry = FileEntry(sha256=sha256_bytes(data), bytes=len(data), parents={**recorded, **(parents or {})})
         self._record({name: entry})
         return entry
 
-    def write_json(self, name: str, content: BaseModel) -> FileEntry:
+    def write_json(self, name: str, content: Record) -> FileEntry:
         """Write a model as indented JSON and record it."""
-        return self.write(name, (content.model_dump_json(indent=2) + "\n").encode())
+        return self.write(name, content.to_json())
 
     def read(self, name: str) -> bytes:
         """Read a recorded file; the bytes returned are those whose digest was checked.
 
         Raises:
-            ArtefactError: it is missing, unrecorded or was changed.
+            ArtefactError: it is missing, unrecorded, a link, or was changed.
         """
+        if is_linked(self.root, name):
+            raise ArtefactError(f"{self.root / name} is a link: a run's files lie in its own directory")
         return read_verified(self.root / name, self._manifest.entry(name).sha256)
 
-    def read_json(self, name: str, model: type[_Model], *, made_by: str) -> _Model:
-        """Read a recorded JSON file; `made_by` is the step to name where it does not exist.
+    def read_json(self, name: str, model: type[_Model]) -> _Model:
+        """Read a recorded JSON file of `ORIGINS`.
 
         Raises:
-            RunDirectoryError: the step that makes it has not been run.
+            RunDirectoryError: the step that makes it has not been run, or must be run again.
             ArtefactError: it was changed, or is not what it should be.
         """
-        self.require(name, made_by=made_by)
-        try:
-            return model.model_validate_json(self.read(name))
-        except ValidationError as error:
-            raise ArtefactError(f"{self.root / name} is not a {model.__name__}: {error}") from error
+        self.require(name)
+        return model.from_json(self.read(name), f"{self.root / name} is not a {model.__name__}")
 
-    def require(self, name: str, *, made_by: str) -> None:
-        """Check that a file was made.
+    def require(self, name: str) -> None:
+        """Check that a file of `ORIGINS` was made, from what is there now.
 
         Raises:
-            RunDirectoryError: the step that makes it has not been run.
+            RunDirectoryError: the step that makes it has not been run, or must be run again.
         """
         if name not in self._manifest.files:
-            raise RunDirectoryError(f"{self.root} has no {name}: run `ecd-deploy {made_by} {self.root}` first")
+            raise RunDirectoryError(f"{self.root} has no {name}: run `{self._call(name)}` first")
+        if stale := self._manifest.stale(name):
+            raise RunDirectoryError(
+                f"{self.root}: {stale.file} was made from another {stale.source} than the one that is there: run "
+                f"`{self._call(stale.file)}` again, then the steps after it"
+            )
+
+    def _call(self, name: str) -> str:
+        step = ORIGINS[name].step
+        return f"ecd-deploy {step} {self.root}" + (" --resume" if step == "train" else "")
+
+    def forget(self, name: str) -> None:
+        """Take a file off the record and remove it: the step that makes it begins anew."""
+        files = {path: entry for path, entry in self._manifest.files.items() if path != name}
+        if len(files) != len(self._manifest.files):
+            self._manifest = self._manifest.model_copy(update={"files": files})
+            write_manifest(self.root, self._manifest)
+        (self.root / name).unlink(missing_ok=True)
 
     def record_folder(self, name: str) -> None:
         """Record all files below a folder, or one file, that another component wrote; forget those that are gone."""
@@ -115,15 +132,6 @@ class RunDirectory:
         self._manifest = self._manifest.model_copy(update={"versions": versions})
         write_manifest(self.root, self._manifest)
 
-    def verify(self) -> None:
-        """Check every recorded file.
-
-        Raises:
-            ArtefactError: naming the first that is missing or changed.
-        """
-        for name in self._manifest.files:
-            self.read(name)
-
     def _record(self, entries: dict[str, FileEntry]) -> None:
         files = dict(sorted({**self._manifest.files, **entries}.items()))
         self._manifest = self._manifest.model_copy(update={"files": files})
@@ -146,6 +154,7 @@ def create_run(root: Path, recipe: Recipe, *, resume: bool, accept_changes: bool
     if existing and not resume:
         raise RunDirectoryError(f"{root} already holds a run; add --resume to continue it, or choose another --out")
     with _hold(root):
+        _sweep(root)
         if existing and RECIPE_NAME in read_manifest(root).files:
             yield _reopen(root, recipe, accept_changes=accept_changes)
         else:  # new, or killed before its recipe was recorded
@@ -163,6 +172,7 @@ def open_run(root: Path) -> Iterator[RunDirectory]:
     if not (root / MANIFEST_NAME).is_file():
         raise RunDirectoryError(f"{root} is not a run directory: it has no {MANIFEST_NAME}")
     with _hold(root):
+        _sweep(root)
         yield _open(root)
 
 
@@ -204,6 +214,19 @@ def _reopen(root: Path, recipe: Recipe, *, accept_changes: bool) -> RunDirectory
     return directory
 
 
+def is_linked(root: Path, name: str) -> bool:
+    """Whether a file, or a folder on the way to it, is a link."""
+    path = root / name
+    return any(part.is_symlink() for part in (path, *path.parents[: len(Path(name).parts) - 1]))
+
+
+def _sweep(root: Path) -> None:
+    """Remove what interrupted writes left; nobody else writes to a directory that is held."""
+    for path in [*root.glob(".*"), *(root / EXPORTS_FOLDER).glob(".*")]:
+        if is_partial(path) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def _is_ours(path: Path) -> bool:
     """Whether a run that was killed before its manifest was whole can have left this."""
     return path.name == LOCK_NAME or is_partial(path)
@@ -212,9 +235,12 @@ def _is_ours(path: Path) -> bool:
 def _compare_recipes(directory: RunDirectory, recipe: Recipe) -> None:
     if directory.recipe.digest() == recipe.digest():
         return
-    recorded, given = recipe_to_toml(directory.recipe).splitlines(), recipe_to_toml(recipe).splitlines()
-    changed = [f"  recorded {line}" for line in recorded if line not in given]
-    changed += [f"  given    {line}" for line in given if line not in recorded]
+    recorded, given = directory.recipe.choices(), recipe.choices()
+    changed = [
+        f"  {key}: recorded was {recorded.get(key)!r}, given is {given.get(key)!r}"
+        for key in {**recorded, **given}
+        if recorded.get(key) != given.get(key)
+    ]
     raise RunDirectoryError(
         f"{directory.root} was made by another recipe:\n"
         + "\n".join(changed)
@@ -241,7 +267,9 @@ def _hold(root: Path) -> Iterator[None]:
 def _open_lock(root: Path) -> IO[str]:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        return (root / LOCK_NAME).open("a+", encoding="ascii")
+        # Not through a link: what it points to would be emptied.
+        descriptor = os.open(root / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        return os.fdopen(descriptor, "a+", encoding="ascii")
     except OSError as error:
         raise ArtefactError(f"cannot write to {root}: {error.strerror}") from error
 

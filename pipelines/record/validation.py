@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.measure.accuracy import PairedTop1
 from ecd_deploy.measure.parity import Parity
+from ecd_deploy.records import Record
 
 
-class Budget(BaseModel):
+class Budget(Record):
     """What a format that does not keep float32 may change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     relative: float
     """Largest difference of a logit, as a share of the student's largest absolute logit."""
@@ -20,10 +17,8 @@ class Budget(BaseModel):
     """Least share of images for which both choose the same class."""
 
 
-class Speed(BaseModel):
+class Speed(Record):
     """Latency of an artefact and of the fp32 ONNX file, in random blocks by one process on this host."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threads: int
     p50_ms: float
@@ -36,10 +31,8 @@ class Speed(BaseModel):
     contended: bool
 
 
-class Help(BaseModel):
+class Help(Record):
     """Whether an artefact is better than the fp32 ONNX file, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     helps: bool | None
     """None where this host was too busy to tell."""
@@ -50,10 +43,8 @@ class Help(BaseModel):
         return {True: "helps", False: "does not help", None: "undecided"}[self.helps]
 
 
-class ArtefactValidation(BaseModel):
+class ArtefactValidation(Record):
     """One artefact against the PyTorch student."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str
     file: str
@@ -85,10 +76,8 @@ class ArtefactValidation(BaseModel):
         return None
 
 
-class Validation(BaseModel):
+class Validation(Record):
     """Written to `validation.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 3
     artefacts: tuple[ArtefactValidation, ...]

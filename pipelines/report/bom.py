@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from ecd_deploy.pipelines.record.artefacts import ArtefactList
@@ -19,12 +19,13 @@ from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.pipelines.report.results import RunResults
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.records import Record
 
 _NAMESPACE = uuid.UUID("6d0f4a52-5f0c-5b55-9a0e-1d0e7c0f8a11")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+class _Part(Record, alias_generator=to_camel, populate_by_name=True):
+    """A part of the document, whose keys are in camel case."""
 
 
 class _Hash(_Part):

@@ -58,7 +58,7 @@ def read_results(directory: RunDirectory, test_images: ImageSet | None = None) -
         RunDirectoryError: naming the step that has not been run.
         ArtefactError: a file was changed.
     """
-    training = directory.read_json(TRAINING_NAME, TrainingResult, made_by="train")
+    training = directory.read_json(TRAINING_NAME, TrainingResult)
     evidence = read_evidence(directory)
     if directory.manifest.data_digest is None:
         raise ArtefactError(f"{directory.root} does not say which data it was made from")
@@ -71,8 +71,8 @@ def read_results(directory: RunDirectory, test_images: ImageSet | None = None) -
         artefacts=evidence.artefacts,
         validation=evidence.validation,
         profile=evidence.profile,
-        gate=directory.read_json(GATE_NAME, GateReport, made_by="gate"),
-        environment=directory.read_json(ENVIRONMENT_NAME, Environment, made_by="train"),
+        gate=directory.read_json(GATE_NAME, GateReport),
+        environment=directory.read_json(ENVIRONMENT_NAME, Environment),
         predictions=read_predictions(directory),
         test_images=test_images,
     )

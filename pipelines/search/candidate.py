@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from ecd_deploy.data import DataSplits
@@ -22,7 +21,7 @@ from ecd_deploy.files import write_atomic
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.device.budgets import load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host
-from ecd_deploy.pipelines.gate.check import Check, Verdict, overall
+from ecd_deploy.pipelines.gate.check import Check, Verdict, overall, size_checks
 from ecd_deploy.pipelines.gate.decide import GateReport
 from ecd_deploy.pipelines.gate.latency import latency_checks
 from ecd_deploy.pipelines.record.names import GATE_NAME, METRICS_NAME, RECIPE_NAME
@@ -33,13 +32,13 @@ from ecd_deploy.pipelines.steps.export import export_all
 from ecd_deploy.pipelines.steps.measure import profile_bytes
 from ecd_deploy.pipelines.steps.train import example_images
 from ecd_deploy.recipe.recipe import Recipe, parse_recipe
+from ecd_deploy.records import Record
 from ecd_deploy.split import split_student
 
 CANDIDATE_NAME = "candidate.json"
 RUN_FOLDER = "run"
 _POLL_SECONDS = 0.5
 _FINISHED = (0, 1, 3)
-_LIMITS_BEFORE = ("max_size_mb", "p90_ms_max", "p95_ms_max", "p99_ms_max", "peak_memory_mb_max")
 
 
 class State(StrEnum):
@@ -56,15 +55,13 @@ class State(StrEnum):
     """Larger than one that passed."""
 
 
-class EarlyStop(BaseModel):
+class EarlyStop(Record):
     """When a training is given up: its validation top-1 is far below `gate.min_top1` late in the training.
 
     The student is stopped if, once `share` of the epochs are done, its best validation top-1 is more than `margin`
     below the limit. This is a rule of thumb, not a bound: the last epochs of a decaying learning rate can gain several
     points, which is what the margin is for. Without a validation split it cannot be applied.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float = 0.5
     margin: float = 0.15
@@ -81,10 +78,8 @@ class EarlyStop(BaseModel):
         )
 
 
-class Cost(BaseModel):
+class Cost(Record):
     """What a student costs whatever its weights; measured with random ones."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     student: str
     recipe_digest: str
@@ -95,7 +90,7 @@ class Cost(BaseModel):
     checks: tuple[Check, ...]
 
 
-class Candidate(BaseModel):
+class Candidate(Record):
     """Written to `candidate.json` once it is decided.
 
     Attributes:
@@ -106,8 +101,6 @@ class Candidate(BaseModel):
         top1: of the ONNX student on the test images; None where it was not measured.
         epochs: done.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 2
     cost: Cost
@@ -146,8 +139,6 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, pyth
     student = split_student(PlainModel(module), example_images(data))
     ((_, file, model),) = export_all(only_onnx, student, data)
     profile = _measured(file, model, recipe, host, python)
-    limit = recipe.gate.max_size_mb
-    size = [] if limit is None else [_size_check(len(model) / 1e6, limit)]
     return Cost(
         student=recipe.student.name,
         recipe_digest=recipe.digest(),
@@ -155,7 +146,10 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, pyth
         onnx_bytes=len(model),
         place=profile.place,
         p90_ms=profile.latency.at(0.9).value_ms,
-        checks=(*size, *latency_checks(recipe.gate, profile, recipe.profile.device)),
+        checks=(
+            *size_checks(len(model), recipe.gate.max_size_mb),
+            *latency_checks(recipe.gate, profile, recipe.profile.device),
+        ),
     )
 
 
@@ -192,7 +186,7 @@ def train_candidate(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | 
         words = (folder / "run.log").read_text(errors="replace").strip().splitlines()[-1:]
         raise TrainingError(f"{cost.student} ended with {child.returncode}: {' '.join(words)}; see {folder}/run.log")
     with open_run(root) as directory:
-        report = directory.read_json(GATE_NAME, GateReport, made_by="gate")
+        report = directory.read_json(GATE_NAME, GateReport)
     return _decided(cost, report, epochs)
 
 
@@ -214,12 +208,6 @@ def _measured(file: str, model: bytes, recipe: Recipe, host: str | None, python:
     machine = None if name is None else load_device(name).facts.machine
     found = measure_on_host(host, model, recipe.profile, python=python, machine=machine)
     return describe(file, model, found, name or "device")
-
-
-def _size_check(size: float, limit: float) -> Check:
-    verdict = Verdict.PASS if size <= limit else Verdict.FAIL
-    name, reason = _LIMITS_BEFORE[0], "student.onnx"
-    return Check(name=name, value=size, bound=None, limit=limit, unit="MB", verdict=verdict, reason=reason)
 
 
 def _epochs(root: Path) -> list[dict[str, Any]]:

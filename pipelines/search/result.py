@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from ecd_deploy.pipelines.gate.check import Verdict
 from ecd_deploy.pipelines.search.candidate import Candidate, EarlyStop
 from ecd_deploy.recipe.gate import GateConfig
+from ecd_deploy.records import Record
 
 
-class SearchReport(BaseModel):
+class SearchReport(Record):
     """Written to `search.json`.
 
     Attributes:
@@ -21,8 +20,6 @@ class SearchReport(BaseModel):
         verdict: whether one passes; inconclusive where none does, but one may.
         found: the smallest that passes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 2
     recipe: str

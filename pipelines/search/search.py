@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from ecd_deploy.data import load_data
-from ecd_deploy.errors import ArtefactError, RunDirectoryError, UsageError
+from ecd_deploy.errors import RunDirectoryError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.gate.check import Verdict
 from ecd_deploy.pipelines.report.figures import PICTURE_FORMATS
@@ -29,10 +28,11 @@ from ecd_deploy.pipelines.search.candidate import (
 from ecd_deploy.pipelines.search.result import SearchReport
 from ecd_deploy.pipelines.search.table import pareto, to_markdown
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.records import Record
 
 SEARCH_NAME = "search.json"
 _COST_NAME = "cost.json"
-_Model = TypeVar("_Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=Record)
 _TRAINED = (State.PASS, State.FAIL, State.INCONCLUSIVE)
 
 
@@ -103,7 +103,7 @@ def _cost(recipe: Recipe, folder: Path, measure: Callable[[Recipe], Cost], conso
     latency = "unknown" if cost.p90_ms is None else f"{cost.p90_ms:.3f} ms"
     console.print(f"{cost.student}: {cost.parameters:,} parameters, {cost.onnx_bytes / 1e6:.3f} MB, p90 {latency}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / _COST_NAME, cost.model_dump_json(indent=2).encode())
+    write_atomic(folder / _COST_NAME, cost.to_json())
     return cost
 
 
@@ -120,7 +120,7 @@ def _candidate(
     if passed:
         return Candidate(cost=cost, state=State.NOT_NEEDED, reason="a smaller one passes")
     candidate = train_candidate(recipe, cost, folder, rule, console)
-    write_atomic(folder / CANDIDATE_NAME, candidate.model_dump_json(indent=2).encode())
+    write_atomic(folder / CANDIDATE_NAME, candidate.to_json())
     return candidate
 
 
@@ -141,7 +141,7 @@ def _report(recipe: Recipe, rule: EarlyStop | None, candidates: Sequence[Candida
 
 
 def _write(report: SearchReport, out: Path) -> None:
-    write_atomic(out / SEARCH_NAME, (report.model_dump_json(indent=2) + "\n").encode())
+    write_atomic(out / SEARCH_NAME, report.to_json())
     write_atomic(out / "search.md", to_markdown(report).encode())
     for format_name in PICTURE_FORMATS:
         write_atomic(out / f"pareto.{format_name}", pareto(report, format_name))
@@ -150,7 +150,4 @@ def _write(report: SearchReport, out: Path) -> None:
 def _read(path: Path, model: type[_Model]) -> _Model | None:
     if not path.is_file():
         return None
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ArtefactError(f"{path} is not a {model.__name__}: {error.error_count()} fields are wrong") from error
+    return model.from_json(path.read_bytes(), f"{path} is not a {model.__name__}")

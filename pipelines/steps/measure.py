@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ecd_deploy.errors import ArtefactError
+from ecd_deploy.files import read_bytes
 from ecd_deploy.measure.latency import measure_onnx
 from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.record.artefacts import ArtefactList
@@ -32,10 +32,7 @@ def profile_file(path: Path, config: ProfileConfig) -> Profile:
     Raises:
         ArtefactError: it cannot be read or run.
     """
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+    model = read_bytes(path)
     check_untrusted(model, path.name)
     return profile_bytes(path.name, model, config)
 

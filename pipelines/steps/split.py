@@ -19,7 +19,7 @@ def split(directory: RunDirectory, data: DataSplits) -> SplitProof:
         SplitError: the student is not separate; nothing is written.
         CheckpointError: the checkpoint is missing or was changed.
     """
-    directory.require(TRAINING_NAME, made_by="train")
+    directory.require(TRAINING_NAME)
     recipe = directory.recipe
     model = training_model(recipe, data)
     load_weights(directory.root, recipe.train.select, model)
@@ -36,7 +36,7 @@ def read_proof(directory: RunDirectory) -> SplitProof:
         RunDirectoryError: nothing was split yet.
         ArtefactError: the file was changed.
     """
-    return directory.read_json(SPLIT_NAME, SplitProof, made_by="split")
+    return directory.read_json(SPLIT_NAME, SplitProof)
 
 
 def open_student(directory: RunDirectory, data: DataSplits, proof: SplitProof) -> SplitStudent:

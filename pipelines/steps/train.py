@@ -52,6 +52,8 @@ def train(
         directory.bind_data(data.digest, accept_changes=accept_changes)
     except DataError as error:
         raise RunDirectoryError(f"{error}; to resume nevertheless, add --accept-changes") from error
+    # What follows a training that is going on is stale, whenever it ends.
+    directory.forget(TRAINING_NAME)
     model = training_model(directory.recipe, data)
     result = train_model(
         model, data, directory.recipe, directory.root, resume=resume, console=console, accept_changes=accept_changes
@@ -98,7 +100,7 @@ def _trained_teacher(root: Path, data: DataSplits) -> TrainedTeacher:
     """Take the student of a finished run, with the weights that its recipe selects."""
     try:
         directory = read_run(root)
-        directory.require(TRAINING_NAME, made_by="train")
+        directory.require(TRAINING_NAME)
     except RunDirectoryError as error:
         raise RunDirectoryError(f"method.pretrained.run: {error}") from error
     if directory.manifest.data_digest != data.digest:

@@ -3,60 +3,46 @@
 from __future__ import annotations
 
 import resource
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.batches import eval_batches
-from ecd_deploy.distill import TrainingModel
+from ecd_deploy.distill import TrainingModel, TrainingOutputs
 from ecd_deploy.pipelines.record.environment import record_environment
-from ecd_deploy.pipelines.record.names import CHECKPOINTS_FOLDER
+from ecd_deploy.pipelines.record.names import ARM_NAME, CHECKPOINTS_FOLDER
 from ecd_deploy.pipelines.record.run_directory import create_run
 from ecd_deploy.pipelines.steps.train import train, training_model
 from ecd_deploy.pipelines.study.study import Study, recipe_of, run_directory
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.records import Record
 from ecd_deploy.split import state_digest
-from ecd_deploy.training import EpochRecord, EpochScore, load_weights
+from ecd_deploy.training import EpochRecord, EpochScore, HeadTop1, load_weights
 from ecd_deploy.training.checkpoint import CheckpointStore
 
-RUN_NAME = "arm.json"
 _KIB_PER_MIB = 1024
 _BYTES_PER_MIB = 1024**2
 
 
-class HeadTop1(BaseModel):
-    """Top-1 on the test images, as fractions; None where there is no such head."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    student: float
-    teacher: float | None = None
-    ensemble: float | None = None
-
-
-class HeadBest(BaseModel):
+class HeadBest(Record):
     """The epoch, from 1, in which a head had its highest validation top-1, a fraction; the earliest of equals."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int
     validation_top1: float
 
 
-class HeadBests(BaseModel):
+class HeadBests(Record):
     """Each head at its own best; None where there is no such head."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     student: HeadBest
     teacher: HeadBest | None = None
     ensemble: HeadBest | None = None
 
 
-class ArmRun(BaseModel):
+class ArmRun(Record):
     """Written to `arm.json`.
 
     Attributes:
@@ -78,8 +64,6 @@ class ArmRun(BaseModel):
         peak_gpu_memory_mib: most that torch's tensors held of the GPU; None without one, or after a resumption.
         threads: of torch.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     arm: str
@@ -140,21 +124,20 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
             peak_gpu_memory_mib=gpu,
             threads=result.threads,
         )
-        directory.write_json(RUN_NAME, run)
+        directory.write_json(ARM_NAME, run)
     return run
 
 
 def _test(model: TrainingModel, data: DataSplits, recipe: Recipe) -> HeadTop1:
     device = next(model.parameters()).device
-    correct: list[int] = []
+    correct: Counter[str] = Counter()
     model.eval()
     with torch.no_grad():
         for batch in eval_batches(data.test, data.normalisation, recipe.train.batch_size, device=device):
-            hits = [int((logits.argmax(dim=1) == batch.labels).sum()) for logits in model(batch.images)]
-            correct = [before + new for before, new in zip(correct or [0] * len(hits), hits, strict=True)]
-    student, *others = (count / len(data.test) for count in correct)
-    teacher, ensemble, *_ = (*others, None, None)
-    return HeadTop1(student=student, teacher=teacher, ensemble=ensemble)
+            outputs: TrainingOutputs = model(batch.images)
+            for head, logits in outputs.heads().items():
+                correct[head] += int((logits.argmax(dim=1) == batch.labels).sum())
+    return HeadTop1(**{head: count / len(data.test) for head, count in correct.items()})
 
 
 def own_bests(best: EpochScore | None, history: Sequence[EpochRecord]) -> HeadBests | None:

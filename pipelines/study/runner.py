@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ecd_deploy.errors import EcdDeployError, Interrupted, RunDirectoryError, TrainingError, UsageError
 from ecd_deploy.files import write_atomic
-from ecd_deploy.pipelines.record.names import METRICS_NAME
+from ecd_deploy.pipelines.record.names import ARM_NAME, METRICS_NAME
 from ecd_deploy.pipelines.record.run_directory import read_run
 from ecd_deploy.pipelines.report.figures import PICTURE_FORMATS
 from ecd_deploy.pipelines.study.places import Handle, Place, executor
 from ecd_deploy.pipelines.study.plot import plot, read_curves
-from ecd_deploy.pipelines.study.run import RUN_NAME, ArmRun
+from ecd_deploy.pipelines.study.run import ArmRun
 from ecd_deploy.pipelines.study.slurm import Settings
 from ecd_deploy.pipelines.study.study import Study, check_fairness, recipe_of, run_directory
 from ecd_deploy.pipelines.study.table import check_pairs, rows, to_csv, to_markdown
@@ -151,10 +151,10 @@ def _write_table(study: Study, runs: Sequence[ArmRun], out: Path) -> tuple[Path,
 
 def _finished(study: Study, arm: str, seed: int, out: Path) -> ArmRun | None:
     root = run_directory(out, arm, seed)
-    if not (root / RUN_NAME).is_file():
+    if not (root / ARM_NAME).is_file():
         return None
     # not held: another process may be looking at it as well
-    run = read_run(root).read_json(RUN_NAME, ArmRun, made_by="compare")
+    run = read_run(root).read_json(ARM_NAME, ArmRun)
     if run.recipe_digest != recipe_of(study, study.arm(arm), seed, out).digest():
         raise RunDirectoryError(f"{root} is of another recipe than the study's; choose another --out")
     return run

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from ecd_deploy.compat.submitit import shared_settings, slurm_settings
 from ecd_deploy.errors import EcdDeployError, TrainingError, UsageError, did_you_mean
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.study.run import ArmRun, run_arm
@@ -175,9 +176,7 @@ def _named(settings: Settings) -> Settings:
     Raises:
         UsageError: there is no such setting.
     """
-    from submitit import AutoExecutor, SlurmExecutor
-
-    shared, of_slurm = AutoExecutor._valid_parameters(), SlurmExecutor._valid_parameters()
+    shared, of_slurm = shared_settings(), slurm_settings()
     choices = tuple(sorted((shared | of_slurm) - _NOT_TO_SET))
     named: dict[str, Any] = {}
     for key, value in settings.items():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ecd_deploy.errors import RecipeError, did_you_mean
-from ecd_deploy.recipe.recipe import Recipe, builtin_recipes, load_recipe
+from ecd_deploy.documents import BuiltinDocuments, parse_toml
+from ecd_deploy.errors import RecipeError
+from ecd_deploy.recipe.recipe import BUILTIN_RECIPES, Recipe, load_recipe
 from ecd_deploy.recipe.section import Section
+
+BUILTIN_STUDIES = BuiltinDocuments("study", "ecd_deploy.pipelines.study", "studies", RecipeError)
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -78,40 +78,18 @@ class Study(Section):
         return self.arm(arm.baseline or self.baseline)
 
 
-def builtin_studies() -> tuple[str, ...]:
-    """Names of the studies that come with the package, sorted."""
-    folder = files("ecd_deploy.pipelines.study") / "studies"
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
-
-
 def load_study(name_or_path: str) -> Study:
     """Read a built-in study by name or a TOML file by path.
 
     Raises:
         RecipeError: naming the key's path and the value.
     """
-    where, folder = name_or_path, Path(name_or_path).parent
-    if name_or_path in builtin_studies():
-        text = (files("ecd_deploy.pipelines.study") / "studies" / f"{name_or_path}.toml").read_text(encoding="utf-8")
-    else:
-        try:
-            text = Path(name_or_path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            hint = did_you_mean(name_or_path, builtin_studies())
-            raise RecipeError(
-                f"no study '{name_or_path}': neither a file nor a built-in name{hint}; "
-                f"built in are {', '.join(builtin_studies())}"
-            ) from error
-    try:
-        document: dict[str, Any] = tomllib.loads(text)
-        study = Study.model_validate(document, strict=False)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where} is not valid TOML: {error}") from error
-    except ValidationError as error:
-        raise RecipeError(f"{where} cannot be used:\n" + "\n".join(_lines(error))) from error
-    if study.recipe in builtin_recipes():
+    where = f"study {name_or_path}"
+    document = parse_toml(BUILTIN_STUDIES.text_or_file(name_or_path), where, RecipeError)
+    study = Study.from_document(document, f"{where} cannot be used", RecipeError)
+    if study.recipe in BUILTIN_RECIPES.names():
         return study
-    return study.model_copy(update={"recipe": str(folder / study.recipe)})
+    return study.model_copy(update={"recipe": str(Path(name_or_path).parent / study.recipe)})
 
 
 def recipe_of(study: Study, arm: Arm, seed: int, out: Path = Path()) -> Recipe:
@@ -139,23 +117,11 @@ def check_fairness(study: Study) -> None:
     """
     for arm in study.arms:
         baseline = study.baseline_of(arm)
-        own, other = (_comparable(recipe_of(study, one, study.seeds[0])) for one in (arm, baseline))
-        differing = [key for key in own if own[key] != other[key]]
+        own, other = (recipe_of(study, one, study.seeds[0]).choices() for one in (arm, baseline))
+        differing = [key for key in own if key.startswith(("data.", "student.", "train.")) and own[key] != other[key]]
         if differing:
             values = "; ".join(f"{key} is {own[key]} and not {other[key]}" for key in differing)
             raise RecipeError(
                 f"arm '{arm.name}' cannot be compared with '{baseline.name}': {values}. An arm may change "
                 "method.*; for the rest give it a baseline of its own"
             )
-
-
-def _comparable(recipe: Recipe) -> Mapping[str, Any]:
-    document = recipe.model_dump(mode="json", include={"data", "student", "train"})
-    return {f"{section}.{key}": value for section, fields in document.items() for key, value in fields.items()}
-
-
-def _lines(error: ValidationError) -> list[str]:
-    return [
-        f"  {'.'.join(map(str, detail['loc'])) or 'study'}: {detail['msg'].removeprefix('Value error, ')}"
-        for detail in error.errors()
-    ]

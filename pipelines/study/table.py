@@ -12,8 +12,9 @@ from typing import Any
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.measure.paired import paired_interval
 from ecd_deploy.pipelines.report.words import NO_VALIDATION
-from ecd_deploy.pipelines.study.run import ArmRun, HeadBest, HeadBests, HeadTop1
+from ecd_deploy.pipelines.study.run import ArmRun, HeadBest, HeadBests
 from ecd_deploy.pipelines.study.study import Arm, Study
+from ecd_deploy.training import HeadTop1
 
 _ENOUGH_SEEDS = 5
 

@@ -5,12 +5,12 @@ The signature, by the OpenSSF's model-signing, is over the SHA-256 of every file
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecd_deploy.errors import ArtefactError, DigestError, UsageError
 from ecd_deploy.pipelines.record.names import LOCK_NAME, SIGNATURE_NAME
+from ecd_deploy.quiet import library_quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,9 +71,7 @@ def check_signature(root: Path, public_key: Path | None = None, chain: Sequence[
         raise UsageError(f"cannot verify with {public_key or [str(path) for path in chain]}: {error}") from error
     config.set_hashing_config(_hashing(hashing, root))
     try:
-        with warnings.catch_warnings():
-            # The library warns by a method of `logging` that is deprecated.
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with library_quiet():  # it warns by a method of `logging` that is deprecated
             config.verify(root, signature)
     except Exception as error:
         raise DigestError(f"the signature of {root} does not hold: {error}") from error

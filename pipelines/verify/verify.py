@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from ecd_deploy.pipelines.record.names import (
     AUDIT_NAME,
     LOCK_NAME,
     MANIFEST_NAME,
+    ORIGINS,
     SIGNATURE_NAME,
     SPLIT_NAME,
     WEIGHTS_NAME,
 )
-from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, is_linked, read_run
 from ecd_deploy.split import SplitProof, load_student
 
 _UNRECORDED = {MANIFEST_NAME, LOCK_NAME, SIGNATURE_NAME}
@@ -57,7 +59,7 @@ def verify(root: Path) -> tuple[Difference, ...]:
     ]
     if directory.recipe.digest() != directory.manifest.recipe_digest:
         found.append(Difference(MANIFEST_NAME, f"its recipe digest is not that of {directory.recipe.name}"))
-    return tuple(found) or tuple(_meaning(directory))
+    return tuple(found) or tuple(_stale(directory)) or tuple(_meaning(directory))
 
 
 def reproduce(root: Path) -> tuple[Difference, ...]:
@@ -96,7 +98,9 @@ def _present(root: Path) -> set[str]:
 
 def _bytes(root: Path, name: str, entry: FileEntry) -> list[Difference]:
     path = root / name
-    if path.is_symlink() or not path.is_file():
+    if is_linked(root, name):
+        return [Difference(name, "is a link")]
+    if not path.is_file():
         return [Difference(name, "is missing")]
     size = path.stat().st_size
     if size != entry.bytes:
@@ -105,13 +109,19 @@ def _bytes(root: Path, name: str, entry: FileEntry) -> list[Difference]:
     return [] if digest == entry.sha256 else [Difference(name, f"SHA-256 is {digest}, recorded was {entry.sha256}")]
 
 
+def _stale(directory: RunDirectory) -> Iterator[Difference]:
+    for name in sorted(ORIGINS.keys() & directory.manifest.files.keys()):
+        if (stale := directory.manifest.stale(name)) and stale.file == name:
+            yield Difference(name, f"was made from another {stale.source} than the one that is there")
+
+
 def _meaning(directory: RunDirectory) -> list[Difference]:
     """Whether proof, student and artefacts belong together, all their bytes being as recorded."""
     if ARTEFACTS_NAME not in directory.manifest.files:
         return []
     try:
-        proof = directory.read_json(SPLIT_NAME, SplitProof, made_by="split")
-        exported = directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export")
+        proof = directory.read_json(SPLIT_NAME, SplitProof)
+        exported = directory.read_json(ARTEFACTS_NAME, ArtefactList)
     except EcdDeployError as error:
         return [Difference(SPLIT_NAME, str(error))]
     found, classes = [], 0
@@ -135,7 +145,7 @@ def _meaning(directory: RunDirectory) -> list[Difference]:
 
 def _audit(directory: RunDirectory, exported: ArtefactList) -> list[Difference]:
     try:
-        report = directory.read_json(AUDIT_NAME, AuditReport, made_by="export")
+        report = directory.read_json(AUDIT_NAME, AuditReport)
     except EcdDeployError as error:
         return [Difference(AUDIT_NAME, str(error))]
     passed = {(audit.format, audit.sha256) for audit in report.audits if audit.passed}

@@ -14,7 +14,7 @@ from torchvision.models import DenseNet
 from torchvision.models.vgg import make_layers
 
 from ecd_deploy.baselines.branches import BranchedModel
-from ecd_deploy.distill import build_objective
+from ecd_deploy.distill import TrainingOutputs, build_objective
 from ecd_deploy.errors import StudentError
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
@@ -46,15 +46,16 @@ def test_branches_share_the_student_s_early_stages() -> None:
     expected = sum(weights[:, [number]] * one for number, one in enumerate(logits))
     found = model(IMAGES)
     assert len(logits) == 3
-    torch.testing.assert_close(found[0], logits[0])
-    torch.testing.assert_close(found[1], expected)
+    torch.testing.assert_close(found.student, logits[0])
+    torch.testing.assert_close(found.teacher, expected)
 
 
 def test_all_that_counts_is_trained_and_branches_start_apart() -> None:
     model = make()
-    student, ensemble, *others = model(IMAGES)
-    assert len(others) == 2
-    (student.sum() + ensemble.square().sum() + sum(one.sum() for one in others)).backward()
+    outputs = model(IMAGES)
+    assert len(outputs.branches) == 2
+    logits = (outputs.student, outputs.teacher.square(), *outputs.branches)
+    torch.autograd.backward(torch.stack([one.sum() for one in logits]).sum())
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), name
     first, second = (dict(branch.named_parameters()) for branch in model.branches)
@@ -67,27 +68,28 @@ def test_all_that_counts_is_trained_and_branches_start_apart() -> None:
 
 def test_the_objective_is_the_article_s() -> None:
     generator = torch.Generator().manual_seed(0)
-    outputs = tuple(torch.randn(6, 5, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(4))
+    student, ensemble, *others = (
+        torch.randn(6, 5, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(4)
+    )
+    outputs = TrainingOutputs(student, ensemble, branches=tuple(others))
     losses = build_objective(MethodConfig(name="one"))(outputs, LABELS)
 
     def log_softmax(logits: Tensor) -> Tensor:
         return logits - logits.exp().sum(1, keepdim=True).log()
 
-    expected = -torch.stack([log_softmax(one)[range(6), LABELS].mean() for one in outputs]).sum()
-    target = log_softmax(outputs[1] / 3)
-    for one in (outputs[0], *outputs[2:]):
+    expected = -torch.stack([log_softmax(one)[range(6), LABELS].mean() for one in (student, ensemble, *others)]).sum()
+    target = log_softmax(ensemble / 3)
+    for one in (student, *others):
         expected = expected + 9 * (target.exp() * (target - log_softmax(one / 3))).sum() / 6
     assert losses.total.item() == pytest.approx(expected.item())
     assert [term.name for term in losses.terms] == ["student", "teacher", "branches", "logits"]
-    (from_imitation,) = torch.autograd.grad(
-        losses.terms[-1].value, outputs[1], allow_unused=True, materialize_grads=True
-    )
+    (from_imitation,) = torch.autograd.grad(losses.terms[-1].value, ensemble, allow_unused=True, materialize_grads=True)
     assert not from_imitation.any()
 
 
 def test_the_student_is_split_off_its_branches() -> None:
     model = make()
-    model(IMAGES)[1].sum().backward()
+    model(IMAGES).teacher.sum().backward()
     split = split_student(model, IMAGES)
     assert set(split.proof.auxiliary) == {"branches", "gate"}
     torch.testing.assert_close(split.module(IMAGES), model.student.eval()(IMAGES))
@@ -98,7 +100,7 @@ def test_other_students_are_branched_untouched(name: str) -> None:
     model = make(name, channels=3)
     before = model.student.state_dict().keys()
     outputs = model(torch.randn(4, 3, 32, 32))
-    assert [output.shape for output in outputs] == [(4, 5)] * 4
+    assert [logits.shape for logits in (*outputs.heads().values(), *outputs.branches)] == [(4, 5)] * 4
     assert model.student.state_dict().keys() == before
     assert not any(module._forward_pre_hooks for module in model.modules())
 
@@ -177,8 +179,9 @@ def test_every_family_is_branched(family: str | Callable[[], nn.Module]) -> None
     torch.manual_seed(1)
     outputs = model(images)
     torch.manual_seed(1)
-    assert torch.equal(outputs[0], alone(images))
-    torch.autograd.backward(torch.stack([output.square().sum() for output in outputs[1:]]).sum())
+    assert torch.equal(outputs.student, alone(images))
+    others = (outputs.teacher, *outputs.branches)
+    torch.autograd.backward(torch.stack([logits.square().sum() for logits in others]).sum())
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), name
     first = next(model.student.parameters())
@@ -199,9 +202,9 @@ def test_a_copy_with_the_student_s_values_gives_its_logits_without_its_early_lay
         # by statistics not yet learned, some families' logits would hardly show the image
         if isinstance(module, nn.BatchNorm2d):
             module.train()
-    student, apart = model(images)
+    student = (apart := model(images)).student
     scale = float(student.detach().abs().max())
-    assert (student - apart).abs().max() > 0.1 * scale
+    assert (student - apart.teacher).abs().max() > 0.1 * scale
     for branch in model.branches:
         assert not branch.load_state_dict(model.student.state_dict(), strict=False).missing_keys
         frozen = [parameter for parameter in branch.parameters() if not parameter.requires_grad]
@@ -209,9 +212,9 @@ def test_a_copy_with_the_student_s_values_gives_its_logits_without_its_early_lay
         for parameter in frozen:
             parameter.detach().fill_(math.nan)
     for model.layout in (torch.contiguous_format, torch.channels_last):
-        found, together = model(images)
-        torch.testing.assert_close(found, student, rtol=0, atol=1e-3 * scale)
-        torch.testing.assert_close(together, student, rtol=0, atol=1e-3 * scale)
+        together = model(images)
+        torch.testing.assert_close(together.student, student, rtol=0, atol=1e-3 * scale)
+        torch.testing.assert_close(together.teacher, student, rtol=0, atol=1e-3 * scale)
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_factors_are_table_11_s_or_the_given_ones() -> None:
     assert found == dict(zip(ALL, expected, strict=True))
     one, other = (make(losses=("sp", "kd"), factors=factors) for factors in ((1.0, 2.0), (1.0, 5.0)))
     alone = make(losses=("kd",), factors=(3.0,))
-    values = [model(IMAGES, torch.arange(8))[-1].item() for model in (one, other, alone)]
+    values = [model(IMAGES, torch.arange(8)).transfer.item() for model in (one, other, alone)]
     assert values[1] - values[0] == pytest.approx(values[2], rel=1e-4)
 
 
@@ -73,16 +73,17 @@ def test_what_comes_beside_it_is_computed_as_without(name: str) -> None:
     config = MethodConfig.model_validate({"name": name, "kernels": 2})
     plain = build_training_model(config, student, example=IMAGES).train()
     expected, found = plain(IMAGES), model(IMAGES, torch.arange(8))
-    assert len(found) == len(expected) + 1
-    assert all(torch.equal(*pair) for pair in zip(expected, found[:-1], strict=True))
-    assert all(torch.equal(*pair) for pair in zip(plain.eval()(IMAGES), model.eval()(IMAGES), strict=True))
+    assert found.transfer is not None
+    torch.testing.assert_close(found._replace(transfer=None), expected, rtol=0, atol=0)
+    torch.testing.assert_close(model.eval()(IMAGES), plain.eval()(IMAGES), rtol=0, atol=0)
 
 
-def test_in_evaluation_the_teacher_is_the_second_head() -> None:
+def test_in_evaluation_a_student_without_another_teacher_has_this_one() -> None:
     model = make().eval()
-    student, teacher = model(IMAGES)
-    torch.testing.assert_close(student, model.student(IMAGES))
-    torch.testing.assert_close(teacher, model.pretrained.network(IMAGES))
+    outputs = model(IMAGES)
+    torch.testing.assert_close(outputs.student, model.student(IMAGES))
+    torch.testing.assert_close(outputs.teacher, model.pretrained.network(IMAGES))
+    assert outputs.transfer is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_in_evaluation_the_teacher_is_the_second_head() -> None:
 )
 def test_the_student_alone_is_split_off(name: str, losses: tuple[str, ...]) -> None:
     model = make(name, losses)
-    model(IMAGES, torch.arange(8))[-1].backward()
+    model(IMAGES, torch.arange(8)).transfer.backward()
     split = split_student(model, IMAGES)
     assert set(split.proof.auxiliary) >= {"pretrained", "transfers"}
     assert split.module.state_dict().keys() == model.student.state_dict().keys()
@@ -152,7 +153,7 @@ def densenet() -> DistilledModel:
 
 def test_all_losses_compare_networks_whose_blocks_get_lists(densenet: DistilledModel) -> None:
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    torch.autograd.backward(densenet(images, torch.arange(8))[-1])
+    torch.autograd.backward(densenet(images, torch.arange(8)).transfer)
     missing = {name for name, one in densenet.named_parameters() if one.requires_grad and one.grad is None}
     assert missing == set()
 
@@ -201,7 +202,7 @@ def test_only_fsp_needs_what_blocks_get() -> None:
     trained = TrainedTeacher(Unusual(), LABELS)
     others = tuple(loss for loss in ALL if loss != "fsp")
     model = build_training_model(method("distil", others), Unusual(), example=IMAGES, trained=trained).train()
-    torch.autograd.backward(model(IMAGES, torch.arange(8))[-1])
+    torch.autograd.backward(model(IMAGES, torch.arange(8)).transfer)
     with pytest.raises(StudentError, match=r"'fsp' compares what each stage gets .* and blocks.0, blocks.1 is called"):
         build_training_model(method("distil", ("kd", "fsp")), Unusual(), example=IMAGES, trained=trained)
 

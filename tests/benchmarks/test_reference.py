@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.reference import ReferenceECD, copy_weights, reference_loss, reference_optimizer
-from ecd_deploy.distill import ECDModel, training_loss
+from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.optimizer import build_optimizer
@@ -11,7 +11,7 @@ from ecd_deploy.training.optimizer import build_optimizer
 
 def test_loss_and_updates_of_the_reference_are_ours() -> None:
     torch.manual_seed(0)
-    ours = ECDModel(build_student("resnet20", num_classes=10), kernels=4).train()
+    ours = ECDModel(build_student("resnet20", num_classes=10), TeacherOptions(kernels=4)).train()
     reference = ReferenceECD(num_classes=10, kernels=4).train()
     copy_weights(ours, reference)
     optimizers = build_optimizer(ours, TrainConfig()), reference_optimizer(reference)

@@ -14,7 +14,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from ecd_deploy.distill import DynamicConv2d, ECDModel, find_structure, training_loss
+from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, find_structure, training_loss
 from ecd_deploy.errors import StudentError
 
 
@@ -29,7 +29,9 @@ def batch() -> Tensor:
 
 def merged(*blocks: nn.Module, stages: tuple[int, ...] = (2,)) -> ECDModel:
     torch.manual_seed(0)
-    return ECDModel(network(*blocks), kernels=3, connection="conv1x1", stages=stages, example=batch()).train()
+    return ECDModel(
+        network(*blocks), TeacherOptions(kernels=3), connection="conv1x1", stages=stages, example=batch()
+    ).train()
 
 
 def check_training(model: ECDModel) -> None:
@@ -38,7 +40,7 @@ def check_training(model: ECDModel) -> None:
     torch.manual_seed(7)
     outputs = model(batch())
     torch.manual_seed(7)
-    assert torch.equal(alone(batch()), outputs[0])
+    assert torch.equal(alone(batch()), outputs.student)
     torch.autograd.backward(training_loss(outputs, torch.tensor([0, 1, 2, 0])))
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -305,4 +307,4 @@ def test_students_that_only_evaluate_are_refused(training: Callable[[Tensor], An
             return training(logits) if self.training else logits
 
     with pytest.raises(StudentError, match=message):
-        ECDModel(TwoWays(network(Residual())), kernels=2, stages=(2,), example=batch())
+        ECDModel(TwoWays(network(Residual())), TeacherOptions(kernels=2), stages=(2,), example=batch())

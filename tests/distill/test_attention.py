@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ecd_deploy.distill import AttentionConv2d, ECDModel, build_teacher
-from ecd_deploy.distill.attention import AttentionKind
+from ecd_deploy.distill import AttentionConv2d, ECDModel, TeacherOptions, build_teacher
+from ecd_deploy.distill.dynamic_conv import TeacherKind
 from ecd_deploy.errors import UsageError
 from ecd_deploy.models import build_student
 
@@ -34,10 +34,10 @@ def reference(module: AttentionConv2d, images: Tensor, kind: str) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["se", "cbam"])
-def test_output_is_that_of_the_written_out_equations(kind: AttentionKind) -> None:
+def test_output_is_that_of_the_written_out_equations(kind: TeacherKind) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 8, 3, stride=2, padding=1).double()
-    module = AttentionConv2d(conv, kind, reduction=1)
+    module = AttentionConv2d(conv, TeacherOptions(teacher=kind, reduction=1))
     images = torch.randn(4, 3, 9, 7, dtype=torch.float64)
     torch.testing.assert_close(module(images), reference(module, images, kind))
     assert not torch.equal(module.convolution.weight, conv.weight)
@@ -45,19 +45,17 @@ def test_output_is_that_of_the_written_out_equations(kind: AttentionKind) -> Non
 
 
 @pytest.mark.parametrize("kind", ["se", "cbam"])
-def test_a_teacher_has_attention_where_it_would_have_dynamic_convolutions(kind: AttentionKind) -> None:
+def test_a_teacher_has_attention_where_it_would_have_dynamic_convolutions(kind: TeacherKind) -> None:
     student = build_student("resnet8", num_classes=5)
     replaced = [entry.name for entry in build_teacher(student).report.replaced]
-    generated = build_teacher(student, teacher=kind)
+    generated = build_teacher(student, TeacherOptions(teacher=kind))
     assert [entry.name for entry in generated.report.replaced] == replaced
     attentive = [name for name, part in generated.module.named_modules() if isinstance(part, AttentionConv2d)]
     assert sorted(attentive) == sorted(replaced)
-    heads = ECDModel(student, kind, stages=(2, 3, 4))(torch.randn(2, 3, 16, 16))
-    assert [head.shape for head in heads] == [(2, 5), (2, 5)]
+    outputs = ECDModel(student, TeacherOptions(teacher=kind), stages=(2, 3, 4))(torch.randn(2, 3, 16, 16))
+    assert outputs.student.shape == outputs.teacher.shape == (2, 5)
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(UsageError, match="choices are se, cbam"):
-        AttentionConv2d(nn.Conv2d(3, 4, 3), "eca")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="at least 1"):
-        AttentionConv2d(nn.Conv2d(3, 4, 3), "se", reduction=0)
+    with pytest.raises(UsageError, match="'daconv' has no attention; those that have are se, cbam"):
+        AttentionConv2d(nn.Conv2d(3, 4, 3), TeacherOptions())

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from ecd_deploy.distill import ECDModel, Objective, PlainModel, TrainingModel, dynamic_conv
+from ecd_deploy.distill import ECDModel, Objective, PlainModel, TeacherOptions, TrainingModel, dynamic_conv
 from ecd_deploy.distill.cost import count_macs, measure_training_memory
 from ecd_deploy.distill.dynamic_conv import Backend
 from ecd_deploy.models import build_student
@@ -25,7 +25,7 @@ def counted_by_torch(network: nn.Module, image: Tensor) -> int:
 @pytest.mark.parametrize("name", NAMES)
 def test_macs_are_those_that_torch_counts(name: str) -> None:
     image = torch.zeros(1, 3, 64, 64)
-    model = ECDModel(build_student(name, num_classes=10), kernels=3, stages=(2,), example=image).train()
+    model = ECDModel(build_student(name, num_classes=10), TeacherOptions(kernels=3), stages=(2,), example=image).train()
     student, teacher = count_macs(model.student, image), count_macs(model.teacher, image)
     assert model.student.training
     assert sum(student.values()) == counted_by_torch(model.student, image)
@@ -47,7 +47,7 @@ def test_memory_of_a_network_whose_saved_tensors_are_known() -> None:
 
 def test_per_sample_kernels_are_kept_for_each_image() -> None:
     student = build_student("resnet8", num_classes=10)
-    model = ECDModel(student, kernels=2, stages=(2,), example=torch.zeros(1, 3, 8, 8))
+    model = ECDModel(student, TeacherOptions(kernels=2), stages=(2,), example=torch.zeros(1, 3, 8, 8))
     memory = measure_training_memory(model, torch.randn(3, 3, 8, 8))
     weights = sum(conv.numel() for name, conv in student.named_parameters() if ".conv" in name)
     assert memory.kernels_per_image == 4 * weights
@@ -57,7 +57,9 @@ def test_per_sample_kernels_are_kept_for_each_image() -> None:
 def resnet8(backend: Backend, kernels: int = 2) -> ECDModel:
     torch.manual_seed(0)
     example = torch.zeros(1, 3, 8, 8)
-    return ECDModel(build_student("resnet8", num_classes=10), kernels=kernels, backend=backend, example=example).train()
+    return ECDModel(
+        build_student("resnet8", num_classes=10), TeacherOptions(kernels=kernels, backend=backend), example=example
+    ).train()
 
 
 def kept(model: TrainingModel, images: Tensor) -> int:
@@ -73,7 +75,7 @@ def kept(model: TrainingModel, images: Tensor) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         outputs = model(images)
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in saved}
-    assert len(outputs) == 2
+    assert list(outputs.heads()) == ["student", "teacher"]
     return sum(count for address, count in storages.items() if address not in addresses)
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ecd_deploy.distill import DynamicConv2d, dynamic_conv, sample_convolution
+from ecd_deploy.distill import DynamicConv2d, TeacherOptions, dynamic_conv, sample_convolution
 from ecd_deploy.distill.dynamic_conv import Backend, Mixture, fresh_like
 from ecd_deploy.errors import UsageError
 
@@ -58,7 +58,9 @@ def test_output_and_gradients_are_those_of_a_loop_over_samples(
 ) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(**case, dtype=torch.float64)
-    layer = DynamicConv2d(conv, 5, reduction=2, temperature=0.1, mixture=mixture, backend=backend)
+    layer = DynamicConv2d(
+        conv, TeacherOptions(kernels=5, reduction=2, temperature=0.1, mixture=mixture, backend=backend)
+    )
     monkeypatch.setattr(dynamic_conv, "CHUNK_BYTES", 2 * layer.weight[0].numel() * 8)  # chunks of 2, 2, 1 samples
     assert layer.samples_per_chunk() == 2
     monkeypatch.setattr(sample_convolution, "SLICE", 2)
@@ -78,14 +80,14 @@ def test_output_and_gradients_are_those_of_a_loop_over_samples(
 
 def test_a_sample_does_not_depend_on_the_others_of_its_batch() -> None:
     torch.manual_seed(0)
-    layer = DynamicConv2d(nn.Conv2d(4, 4, 3, padding=1), 4, temperature=0.05)
+    layer = DynamicConv2d(nn.Conv2d(4, 4, 3, padding=1), TeacherOptions(kernels=4, temperature=0.05))
     images = 5 * torch.randn(6, 4, 5, 5)
     torch.testing.assert_close(layer(images)[2:3], layer(images[2:3]))
 
 
 def test_mixing_is_convex_and_conditioned_on_the_sample() -> None:
     torch.manual_seed(0)
-    layer = DynamicConv2d(nn.Conv2d(4, 4, 3), 6, temperature=0.05)
+    layer = DynamicConv2d(nn.Conv2d(4, 4, 3), TeacherOptions(kernels=6, temperature=0.05))
     mixing = layer.mixing_weights(5 * torch.randn(3, 4, 5, 5))
     torch.testing.assert_close(mixing.sum(dim=1), torch.ones(3))
     assert mixing.min() >= 0
@@ -94,13 +96,13 @@ def test_mixing_is_convex_and_conditioned_on_the_sample() -> None:
 
 @pytest.mark.parametrize(("channels", "reduction", "hidden"), [(64, 4, 16), (64, 16, 4), (16, 4, 4), (3, 4, 4)])
 def test_router_is_as_wide_as_the_reduction_says(channels: int, reduction: int, hidden: int) -> None:
-    layer = DynamicConv2d(nn.Conv2d(channels, 2, 3), 2, reduction=reduction)
+    layer = DynamicConv2d(nn.Conv2d(channels, 2, 3), TeacherOptions(kernels=2, reduction=reduction))
     assert layer.reduce.weight.shape == (hidden, channels)
 
 
 def test_temperature_is_part_of_the_state() -> None:
-    saved = DynamicConv2d(nn.Conv2d(4, 4, 3), 2, temperature=7.5).state_dict()
-    layer = DynamicConv2d(nn.Conv2d(4, 4, 3), 2)
+    saved = DynamicConv2d(nn.Conv2d(4, 4, 3), TeacherOptions(kernels=2, temperature=7.5)).state_dict()
+    layer = DynamicConv2d(nn.Conv2d(4, 4, 3), TeacherOptions(kernels=2))
     layer.load_state_dict(saved)
     assert float(layer.temperature) == 7.5
 
@@ -109,7 +111,7 @@ def test_kernels_are_drawn_apart_at_the_scale_of_the_original() -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(32, 32, 3)
     nn.init.normal_(conv.weight, 0.2, 0.5)
-    layer = DynamicConv2d(conv, 4)
+    layer = DynamicConv2d(conv, TeacherOptions(kernels=4))
     for kernel in layer.weight:
         assert kernel.mean().item() == pytest.approx(0.2, abs=0.03)
         assert kernel.std().item() == pytest.approx(0.5, rel=0.05)
@@ -131,7 +133,7 @@ def test_sixteen_kernels_mixed_equally_have_the_size_of_the_original_if_balanced
     conv = nn.Conv2d(32, 32, 3)
     nn.init.normal_(conv.weight, 0.2, 0.5)
     nn.init.constant_(cast("Tensor", conv.bias), 0.7)
-    kernel, bias = mixed_equally(DynamicConv2d(conv, 16, mixture=mixture), unit)
+    kernel, bias = mixed_equally(DynamicConv2d(conv, TeacherOptions(kernels=16, mixture=mixture)), unit)
     assert kernel.mean().item() == pytest.approx(0.2, abs=0.02)
     assert kernel.std().item() == pytest.approx(deviation, rel=0.05)
     torch.testing.assert_close(bias, torch.full((32,), 0.7))
@@ -142,7 +144,7 @@ def test_a_step_of_sgd_moves_an_equal_mixture_as_the_kernel_itself_if_balanced(
     mixture: Mixture, unit: float, share: float
 ) -> None:
     torch.manual_seed(0)
-    layer = DynamicConv2d(nn.Conv2d(4, 6, 3, dtype=torch.float64), 16, mixture=mixture)
+    layer = DynamicConv2d(nn.Conv2d(4, 6, 3, dtype=torch.float64), TeacherOptions(kernels=16, mixture=mixture))
     nn.init.zeros_(layer.expand.weight)
     nn.init.zeros_(layer.expand.bias)
     conv = nn.Conv2d(4, 6, 3, dtype=torch.float64)
@@ -168,7 +170,9 @@ def test_fresh_like_repeats_a_constant_to_the_bit() -> None:
 
 
 def test_options_and_dtype_are_those_of_the_original() -> None:
-    layer = DynamicConv2d(nn.Conv2d(4, 8, 3, 2, 1, groups=2, bias=False, dtype=torch.float64), 3)
+    layer = DynamicConv2d(
+        nn.Conv2d(4, 8, 3, 2, 1, groups=2, bias=False, dtype=torch.float64), TeacherOptions(kernels=3)
+    )
     assert {parameter.dtype for parameter in layer.parameters()} == {torch.float64}
     assert (layer.in_channels, layer.out_channels, layer.stride, layer.groups) == (4, 8, (2, 2), 2)
     assert layer.weight.shape == (3, 8, 2, 3, 3)
@@ -197,7 +201,7 @@ def test_chunked_bounds_the_memory_of_the_kernels_in_forward_and_backward(
 ) -> None:
     kernel_bytes = 32 * 32 * 9 * 4
     monkeypatch.setattr(dynamic_conv, "CHUNK_BYTES", 2 * kernel_bytes)
-    layer = DynamicConv2d(nn.Conv2d(32, 32, 3, padding=1, bias=False), 2, backend=backend)
+    layer = DynamicConv2d(nn.Conv2d(32, 32, 3, padding=1, bias=False), TeacherOptions(kernels=2, backend=backend))
     with LargestLive() as watch:
         layer(torch.randn(16, 32, 4, 4)).sum().backward()
     # Backward also holds gradients: of one chunk's kernels and of all kernels.
@@ -208,7 +212,7 @@ def test_chunked_bounds_the_memory_of_the_kernels_in_forward_and_backward(
 
 def test_chunked_works_without_gradients() -> None:
     torch.manual_seed(0)
-    layer = DynamicConv2d(nn.Conv2d(4, 4, 3), 2, backend="chunked")
+    layer = DynamicConv2d(nn.Conv2d(4, 4, 3), TeacherOptions(kernels=2, backend="chunked"))
     images = torch.randn(3, 4, 5, 5)
     with torch.inference_mode():
         found = layer(images)
@@ -219,7 +223,7 @@ def test_chunked_works_without_gradients() -> None:
 @pytest.mark.parametrize("backend", ["grouped", "chunked"])
 def test_autocast_gives_bf16_and_gradients(backend: Backend) -> None:
     torch.manual_seed(0)
-    layer = DynamicConv2d(nn.Conv2d(8, 8, 3, padding=1), 4, backend=backend)
+    layer = DynamicConv2d(nn.Conv2d(8, 8, 3, padding=1), TeacherOptions(kernels=4, backend=backend))
     images = torch.randn(2, 8, 6, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = layer(images)
@@ -231,7 +235,7 @@ def test_autocast_gives_bf16_and_gradients(backend: Backend) -> None:
 
 def test_channels_last_images_give_the_same() -> None:
     torch.manual_seed(0)
-    layer = DynamicConv2d(nn.Conv2d(4, 6, 3, padding=1), 3)
+    layer = DynamicConv2d(nn.Conv2d(4, 6, 3, padding=1), TeacherOptions(kernels=3))
     images = torch.randn(2, 4, 6, 6)
     torch.testing.assert_close(layer(images.to(memory_format=torch.channels_last)), layer(images))
 
@@ -239,6 +243,7 @@ def test_channels_last_images_give_the_same() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"teacher": "wide"}, "no teacher 'wide'; choices are daconv, se, cbam"),
         ({"kernels": 1}, "kernels must be at least 2, it is 1"),
         ({"reduction": 0}, "reduction must be at least 1, it is 0"),
         ({"temperature": 0.0}, r"temperature must be above 0, it is 0\.0"),
@@ -247,14 +252,14 @@ def test_channels_last_images_give_the_same() -> None:
         ({"backend": "loop"}, "no backend 'loop'; choices are grouped, chunked"),
     ],
 )
-def test_arguments_out_of_range(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        DynamicConv2d(nn.Conv2d(4, 4, 3), **cast("Any", options))
+        TeacherOptions(**cast("Any", options))
 
 
 def test_ordinary_convolution_is_the_special_case_of_equal_kernels() -> None:
     conv = nn.Conv2d(4, 4, 3, padding=1, dtype=torch.float64)
-    layer = DynamicConv2d(conv, 3)
+    layer = DynamicConv2d(conv, TeacherOptions(kernels=3))
     assert layer.bias is not None
     assert conv.bias is not None
     with torch.no_grad():

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from ecd_deploy.baselines.distillation import TrainedTeacher
-from ecd_deploy.distill import DynamicConv2d, TrainingModel, build_objective
+from ecd_deploy.distill import DynamicConv2d, TeacherOptions, TrainingModel, build_objective
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig, PretrainedLoss
 from ecd_deploy.training.methods import build_training_model
@@ -51,7 +51,7 @@ def crossings(method: MethodConfig) -> set[str]:
             total = objective(outputs, labels).total
             model.eval()
             with torch.no_grad():
-                heads = model(images)
+                heads = model(images).heads().values()
     assert total.device.type == "cuda"
     assert all(head.shape == (6, 4) and head.device.type == "cuda" for head in heads)
     return found.names
@@ -84,7 +84,7 @@ def test_a_value_that_the_host_makes_for_the_device_shows() -> None:
 
 
 def test_a_dynamic_convolution_gives_no_view_so_that_a_connection_adds_in_place() -> None:
-    layer = DynamicConv2d(nn.Conv2d(3, 4, 3, stride=2, padding=1), kernels=3)
+    layer = DynamicConv2d(nn.Conv2d(3, 4, 3, stride=2, padding=1), TeacherOptions(kernels=3))
     with FakeTensorMode(allow_non_fake_inputs=True):
         move(layer)
         output = layer(torch.empty(2, 3, 8, 8, device="cuda"))

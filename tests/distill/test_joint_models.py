@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ecd_deploy.distill import DenseConnections, ECDModel, JointModel, build_objective
+from ecd_deploy.distill import DenseConnections, ECDModel, JointModel, TeacherOptions, build_objective
 from ecd_deploy.errors import StudentError, UsageError
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
@@ -44,11 +44,11 @@ def outputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str,
 
 def test_without_connections_the_heads_do_not_know_each_other() -> None:
     model = make(name="joint")
-    student, teacher = model(images())
-    torch.testing.assert_close(student, model.student(images()))
-    torch.testing.assert_close(teacher, model.teacher(images()))
+    outputs = model(images())
+    torch.testing.assert_close(outputs.student, model.student(images()))
+    torch.testing.assert_close(outputs.teacher, model.teacher(images()))
     assert set(model.auxiliary()) == {"teacher"}
-    gradients = torch.autograd.grad(teacher.sum(), list(model.student.parameters()), allow_unused=True)
+    gradients = torch.autograd.grad(outputs.teacher.sum(), list(model.student.parameters()), allow_unused=True)
     assert set(gradients) == {None}
 
 
@@ -62,11 +62,14 @@ def test_what_is_added_to_ecd_changes_neither_its_start_nor_its_logits(fields: d
     for name, tensor in plain.state_dict().items():
         assert torch.equal(tensor, weights[name])
     expected, found = plain(images()), model(images())
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1])
+    assert torch.equal(found.student, expected.student)
+    assert torch.equal(found.teacher, expected.teacher)
+    assert bool(found.pairs) == ("features" in fields)
     model.eval()
     with torch.no_grad():
-        assert len(model(images())) == (3 if fields.get("logits") == "ensemble" else 2)
+        evaluated = model(images())
+    assert (evaluated.ensemble is not None) == (fields.get("logits") == "ensemble")
+    assert evaluated.pairs == ()
 
 
 @pytest.mark.parametrize("name", ["joint", "ecd"])
@@ -74,16 +77,16 @@ def test_features_are_those_after_the_stages_and_after_the_connected_blocks(name
     blocks = ["layer1.0", "layer2.0", "layer3.0"]
     for features, count in (("stage", 3), ("block", 2)):
         model = make(name=name, features=features)
-        _, _, *pairs = model(images())
-        assert len(pairs) == 2 * count
+        pairs = model(images()).pairs
+        assert len(pairs) == count
         expected = outputs_of(model.student, blocks[:count], images())
-        for block, student, teacher in zip(blocks, pairs[::2], pairs[1::2], strict=False):
-            torch.testing.assert_close(student, expected[block])
-            assert teacher.shape == student.shape
+        for block, pair in zip(blocks, pairs, strict=False):
+            torch.testing.assert_close(pair.student, expected[block])
+            assert pair.teacher.shape == pair.student.shape
         if name == "joint":
             expected = outputs_of(model.teacher, blocks[:count], images())
-            for block, teacher in zip(blocks, pairs[1::2], strict=False):
-                torch.testing.assert_close(teacher, expected[block])
+            for block, pair in zip(blocks, pairs, strict=False):
+                torch.testing.assert_close(pair.teacher, expected[block])
 
 
 def test_dense_connections_add_every_earlier_layer_through_a_transform_of_its_own() -> None:
@@ -111,8 +114,7 @@ def test_dense_connections_add_every_earlier_layer_through_a_transform_of_its_ow
     expected = model.teacher(images())
     for handle in handles:
         handle.remove()
-    _, teacher = model(images())
-    torch.testing.assert_close(teacher, expected)
+    torch.testing.assert_close(model(images()).teacher, expected)
 
 
 def test_dense_connections_refuse_what_they_cannot_transform() -> None:
@@ -133,7 +135,7 @@ def test_dense_connections_refuse_a_layer_that_is_called_twice() -> None:
             logits: Tensor = self.fc(features)
             return logits
 
-    model = ECDModel(Twice(), kernels=2, stages=(2,), density="dense")
+    model = ECDModel(Twice(), TeacherOptions(kernels=2), stages=(2,), density="dense")
     with pytest.raises(StudentError, match="'shared' 2 times"):
         model(torch.randn(2, 3, 8, 8))
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ecd_deploy.distill import ECDModel, PlainModel, training_loss
+from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions, training_loss
 from ecd_deploy.errors import StudentError, UsageError
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
@@ -21,7 +21,7 @@ KINDS: tuple[Kind, ...] = ("direct", "conv1x1", "conv1x1_bn")
 def tiny(connection: Kind = "conv1x1", stages: tuple[int, ...] = (2, 3)) -> ECDModel:
     torch.manual_seed(0)
     student = build_student("resnet8", num_classes=5).double()
-    return ECDModel(student, kernels=3, connection=connection, stages=stages, temperature=0.25)
+    return ECDModel(student, TeacherOptions(kernels=3, temperature=0.25), connection=connection, stages=stages)
 
 
 def images(count: int = 4) -> Tensor:
@@ -31,7 +31,7 @@ def images(count: int = 4) -> Tensor:
 @pytest.mark.parametrize("connection", KINDS)
 def test_teachers_loss_reaches_the_student_up_to_the_last_connected_stage(connection: Kind) -> None:
     model = tiny(connection)
-    torch.autograd.backward(model(images())[1].sum())
+    torch.autograd.backward(model(images()).teacher.sum())
     reached = {name for name, weight in model.student.named_parameters() if weight.grad is not None}
     expected = {name for name, _ in model.student.named_parameters() if not name.startswith(("layer3", "fc"))}
     assert reached == expected
@@ -41,22 +41,22 @@ def test_teachers_loss_reaches_the_student_up_to_the_last_connected_stage(connec
 
 def test_students_logits_depend_on_nothing_of_the_teacher() -> None:
     model = tiny().eval()
-    before, teacher_before = model(images())
+    before = model(images())
     with torch.no_grad():
         for part in model.auxiliary().values():
             for parameter in part.parameters():
                 parameter.fill_(float("nan"))
-    after, teacher_after = model(images())
-    assert torch.equal(before, after)
-    assert torch.isfinite(teacher_before).all()
-    assert torch.isnan(teacher_after).all()
+    after = model(images())
+    assert torch.equal(before.student, after.student)
+    assert torch.isfinite(before.teacher).all()
+    assert torch.isnan(after.teacher).all()
     model.zero_grad()
-    torch.autograd.backward(after.sum())
+    torch.autograd.backward(after.student.sum())
     assert all(weight.grad is None for part in model.auxiliary().values() for weight in part.parameters())
 
 
 def test_sites_of_resnet20() -> None:
-    model = ECDModel(build_student("resnet20", num_classes=10), kernels=2)
+    model = ECDModel(build_student("resnet20", num_classes=10), TeacherOptions(kernels=2))
     places = [site.place for site in model.connections.sites]
     assert (places.count("convolution"), places.count("block")) == (12, 6)
     assert {(site.stage, site.channels) for site in model.connections.sites} == {(2, 16), (3, 32)}
@@ -68,7 +68,9 @@ def test_sites_of_resnet20() -> None:
 
 @pytest.mark.parametrize(("connection", "parameters"), [("direct", 0), ("conv1x1", 256), ("conv1x1_bn", 288)])
 def test_parameters_of_one_connection(connection: Kind, parameters: int) -> None:
-    model = ECDModel(build_student("resnet8", num_classes=10), kernels=2, connection=connection, stages=(2,))
+    model = ECDModel(
+        build_student("resnet8", num_classes=10), TeacherOptions(kernels=2), connection=connection, stages=(2,)
+    )
     assert sum(weight.numel() for weight in model.connections.parameters()) == 3 * parameters
 
 
@@ -93,7 +95,7 @@ def test_no_hook_is_left_after_a_forward_or_an_exception() -> None:
 def test_student_trains_its_batch_norm_as_it_does_alone() -> None:
     model = tiny().train()
     alone = copy.deepcopy(model.student)
-    logits = model(images())[0]
+    logits = model(images()).student
     assert torch.equal(alone(images()), logits)
     assert all(torch.equal(buffer, model.student.get_buffer(name)) for name, buffer in alone.named_buffers())
 
@@ -101,15 +103,15 @@ def test_student_trains_its_batch_norm_as_it_does_alone() -> None:
 def test_student_is_the_given_object_and_stays_as_it_was() -> None:
     student = build_student("resnet8", num_classes=10)
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    model = ECDModel(student, kernels=2)
+    model = ECDModel(student, TeacherOptions(kernels=2))
     assert model.student is student
     assert {name.split(".")[0] for name in model.state_dict()} == {"student", "teacher", "connections"}
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
 
 
 def test_batch_of_one() -> None:
-    student_logits, teacher_logits = tiny().eval()(images(1))
-    assert student_logits.shape == teacher_logits.shape == (1, 5)
+    outputs = tiny().eval()(images(1))
+    assert outputs.student.shape == outputs.teacher.shape == (1, 5)
 
 
 @pytest.mark.parametrize("connection", KINDS)
@@ -119,7 +121,7 @@ def test_autocast(connection: Kind) -> None:
         outputs = model(images().float())
         loss = training_loss(outputs, torch.tensor([0, 1, 2, 3]))
     torch.autograd.backward(loss)
-    assert {logits.dtype for logits in outputs} == {torch.bfloat16}
+    assert {logits.dtype for logits in outputs.heads().values()} == {torch.bfloat16}
     assert torch.isfinite(loss)
     assert all(weight.grad is not None for weight in model.parameters())
 
@@ -146,20 +148,20 @@ def small(block: nn.Module) -> nn.Module:
 
 def test_a_feature_that_the_student_overwrites_is_connected_as_it_was() -> None:
     torch.manual_seed(0)
-    model = ECDModel(small(Overwriting(always=True)), kernels=2, connection="direct", stages=(2,))
+    model = ECDModel(small(Overwriting(always=True)), TeacherOptions(kernels=2), connection="direct", stages=(2,))
     clean = copy.deepcopy(model)
     for network in (clean.student, clean.teacher):
         block = network.get_submodule("1")
         assert isinstance(block, Overwriting)
         block.always = False
     batch = torch.randn(2, 3, 8, 8)
-    torch.testing.assert_close(model.train()(batch)[1], clean.eval()(batch)[1])
+    torch.testing.assert_close(model.train()(batch).teacher, clean.eval()(batch).teacher)
     torch.autograd.backward(training_loss(model(batch), torch.tensor([0, 1])))
     assert model.student.get_submodule("1.conv1").get_parameter("weight").grad is not None
 
 
 def test_overwriting_that_the_probe_could_not_see_is_an_error() -> None:
-    model = ECDModel(small(Overwriting(always=False)), kernels=2, stages=(2,)).train()
+    model = ECDModel(small(Overwriting(always=False)), TeacherOptions(kernels=2), stages=(2,)).train()
     with pytest.raises(StudentError, match=r"output of '1.conv1' in place in training mode only"):
         model(torch.randn(2, 3, 8, 8))
 
@@ -178,7 +180,7 @@ class Repeating(nn.Module):
 
 def repeating() -> tuple[ECDModel, Repeating, Repeating]:
     torch.manual_seed(0)
-    model = ECDModel(small(Repeating()), kernels=2, connection="direct", stages=(2,))
+    model = ECDModel(small(Repeating()), TeacherOptions(kernels=2), connection="direct", stages=(2,))
     student, teacher = (network.get_submodule("1") for network in (model.student, model.teacher))
     assert isinstance(student, Repeating)
     assert isinstance(teacher, Repeating)
@@ -198,7 +200,7 @@ def test_a_module_called_several_times_gives_its_features_in_order() -> None:
     expected = expected + features
     for index in ("2", "3", "4"):
         expected = model.teacher.get_submodule(index)(expected)
-    torch.testing.assert_close(model(batch)[1], expected)
+    torch.testing.assert_close(model(batch).teacher, expected)
 
 
 @pytest.mark.parametrize(("calls", "message"), [(4, "'1.conv' more often"), (2, "calls 1.conv less often")])
@@ -212,17 +214,17 @@ def test_a_teacher_that_goes_another_way_is_an_error(calls: int, message: str) -
 
 def test_stage_that_does_not_exist() -> None:
     with pytest.raises(StudentError, match=r"no stage 5; .* 2 \(32x32\), 3 \(16x16\), 4 \(8x8\)"):
-        ECDModel(build_student("resnet8", num_classes=10), kernels=2, stages=(2, 5))
+        ECDModel(build_student("resnet8", num_classes=10), TeacherOptions(kernels=2), stages=(2, 5))
 
 
 def test_unknown_connection() -> None:
     with pytest.raises(UsageError, match="no connection 'dense'; choices are direct, conv1x1, conv1x1_bn"):
-        ECDModel(build_student("resnet8", num_classes=10), kernels=2, connection="dense")  # type: ignore[arg-type]
+        ECDModel(build_student("resnet8", num_classes=10), TeacherOptions(kernels=2), connection="dense")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["torchvision:mobilenet_v2", "torchvision:squeezenet1_1"])
 def test_any_student_trains(name: str) -> None:
-    model = ECDModel(build_student(name, num_classes=4), kernels=2, stages=(2, 3))
+    model = ECDModel(build_student(name, num_classes=4), TeacherOptions(kernels=2), stages=(2, 3))
     outputs = model(torch.randn(2, 3, 64, 64))
     torch.autograd.backward(training_loss(outputs, torch.tensor([0, 3])))
     assert all(weight.grad is not None for weight in model.parameters())
@@ -232,18 +234,22 @@ def test_plain_model_is_the_student_alone() -> None:
     student = build_student("resnet8", num_classes=10).eval()
     model = PlainModel(student)
     batch = torch.randn(2, 3, 16, 16)
-    (logits,) = model(batch)
-    assert torch.equal(logits, student(batch))
+    outputs = model(batch)
+    assert torch.equal(outputs.student, student(batch))
+    assert list(outputs.heads()) == ["student"]
     assert not model.auxiliary()
 
 
 def test_recipe_decides_the_model() -> None:
     student = build_student("resnet8", num_classes=10, in_channels=1)
     assert isinstance(build_training_model(MethodConfig(name="plain"), student), PlainModel)
+    by_default = build_training_model(MethodConfig(), student)
+    assert isinstance(by_default, ECDModel)
+    assert by_default.report.options == TeacherOptions()
     config = MethodConfig(kernels=3, reduction=2, temperature=5.0, connection="direct", stages=(4,), backend="chunked")
     model = build_training_model(config, student, example=torch.zeros(1, 1, 8, 8))
     assert isinstance(model, ECDModel)
-    assert model.report.kernels == 3
+    assert model.report.options == TeacherOptions(kernels=3, reduction=2, temperature=5.0, backend="chunked")
     assert model.report.structure.image_shape == (1, 8, 8)
     assert model.connections.kind == "direct"
     assert {site.stage for site in model.connections.sites} == {4}

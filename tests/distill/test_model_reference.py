@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from ecd_deploy.distill import ECDModel, training_loss
+from ecd_deploy.distill import ECDModel, TeacherOptions, TrainingOutputs, training_loss
 from ecd_deploy.models import build_student
 
 Kind = Literal["direct", "conv1x1", "conv1x1_bn"]
@@ -25,10 +25,10 @@ class Reference:
         self.transforms: dict[str, Tensor] = dict(model.connections.named_parameters())
         self.connection, self.stages = connection, stages
 
-    def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Tensor) -> TrainingOutputs:
         student_features: dict[str, Tensor] = {}
         student = self.network(self.student, batch, {}, student_features, dynamic=False)
-        return student, self.network(self.teacher, batch, student_features, {}, dynamic=True)
+        return TrainingOutputs(student, self.network(self.teacher, batch, student_features, {}, dynamic=True))
 
     def network(
         self, weights: dict[str, Tensor], x: Tensor, given: dict[str, Tensor], kept: dict[str, Tensor], dynamic: bool
@@ -87,12 +87,13 @@ def test_logits_and_gradients_are_those_of_a_network_written_out_by_hand(
 ) -> None:
     torch.manual_seed(0)
     student = build_student("resnet8", num_classes=5).double()
-    model = ECDModel(student, kernels=3, connection=connection, stages=stages, temperature=TEMPERATURE).train()
+    model = ECDModel(
+        student, TeacherOptions(kernels=3, temperature=TEMPERATURE), connection=connection, stages=stages
+    ).train()
     batch, labels = torch.randn(4, 3, 12, 12, dtype=torch.float64), torch.tensor([0, 4, 2, 2])
     expected = Reference(model, connection, stages).forward(batch)
     found = model(batch)
-    for logits, reference in zip(found, expected, strict=True):
-        torch.testing.assert_close(logits, reference, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
     parameters = list(model.parameters())
     gradients = torch.autograd.grad(training_loss(found, labels), parameters)
     references = torch.autograd.grad(training_loss(expected, labels), parameters)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ecd_deploy.distill import HeadEnsemble, build_objective
+from ecd_deploy.distill import FeaturePair, HeadEnsemble, TrainingOutputs, build_objective
+from ecd_deploy.errors import UsageError
 from ecd_deploy.recipe.method import MethodConfig
 
 LABELS = torch.tensor([0, 4, 2, 2, 1])
@@ -16,9 +17,11 @@ def make(**fields: object) -> MethodConfig:
     return MethodConfig.model_validate(fields)
 
 
-def heads(count: int) -> tuple[Tensor, ...]:
+def heads() -> tuple[Tensor, Tensor]:
+    """The logits of a student and of a teacher."""
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(5, 6, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(count))
+    student, teacher = torch.randn(2, 5, 6, generator=generator, dtype=torch.float64)
+    return student.requires_grad_(), teacher.requires_grad_()
 
 
 def cross_entropy(logits: Tensor) -> Tensor:
@@ -33,9 +36,9 @@ def divergence(target: Tensor, logits: Tensor, temperature: float) -> float:
 
 
 def test_without_other_losses_the_total_is_equation_2_bit_by_bit() -> None:
-    outputs = heads(2)
-    losses = build_objective(make(), label_smoothing=0.1)(outputs, LABELS)
-    separate = [torch.nn.functional.cross_entropy(logits, LABELS, label_smoothing=0.1) for logits in outputs]
+    logits = heads()
+    losses = build_objective(make(), label_smoothing=0.1)(TrainingOutputs(*logits), LABELS)
+    separate = [torch.nn.functional.cross_entropy(one, LABELS, label_smoothing=0.1) for one in logits]
     assert torch.equal(losses.total, torch.stack(separate).sum())
     assert [term.name for term in losses.terms] == ["student", "teacher"]
 
@@ -45,8 +48,8 @@ def test_without_other_losses_the_total_is_equation_2_bit_by_bit() -> None:
     [({}, 1.0, 1.0), ({"logits_factor": 0.3, "logits_temperature": 2.0}, 0.3, 2.0)],
 )
 def test_mutual_learning(fields: dict[str, float], factor: float, temperature: float) -> None:
-    student, teacher = outputs = heads(2)
-    losses = build_objective(make(name="joint", logits="mutual", **fields))(outputs, LABELS)
+    student, teacher = heads()
+    losses = build_objective(make(name="joint", logits="mutual", **fields))(TrainingOutputs(student, teacher), LABELS)
     tie = divergence(teacher, student, temperature) + divergence(student, teacher, temperature)
     expected = (cross_entropy(student) + cross_entropy(teacher)).item() + factor * tie
     assert losses.total.item() == pytest.approx(expected, rel=1e-12)
@@ -54,8 +57,8 @@ def test_mutual_learning(fields: dict[str, float], factor: float, temperature: f
 
 
 def test_a_head_that_imitates_leaves_its_target_alone() -> None:
-    student, teacher = heads(2)
-    losses = build_objective(make(logits="teacher"))((student, teacher), LABELS)
+    student, teacher = heads()
+    losses = build_objective(make(logits="teacher"))(TrainingOutputs(student, teacher), LABELS)
     (term,) = [term for term in losses.terms if term.name == "logits"]
     assert term.factor == 0.1
     assert term.value.item() == pytest.approx(divergence(teacher, student, 4.0), rel=1e-12)
@@ -67,14 +70,14 @@ def test_a_head_that_imitates_leaves_its_target_alone() -> None:
 
 
 def test_ensemble_distillation() -> None:
-    student, teacher = heads(2)
+    student, teacher = heads()
     ensemble = HeadEnsemble().double()
     torch.testing.assert_close(ensemble((student, teacher)), (student + teacher) / 2)
     with torch.no_grad():
         ensemble.scores.copy_(torch.tensor([0.0, 1.0]))
     weight = 1 / (1 + torch.e)
     mixed = weight * student + (1 - weight) * teacher
-    outputs = (student, teacher, ensemble((student, teacher)))
+    outputs = TrainingOutputs(student, teacher, ensemble((student, teacher)))
     losses = build_objective(make(logits="ensemble"))(outputs, LABELS)
     expected = torch.stack([cross_entropy(head) for head in (student, teacher, mixed)]).sum().item()
     expected += divergence(mixed, student, 3.0) + divergence(mixed, teacher, 3.0)
@@ -89,14 +92,31 @@ def test_ensemble_distillation() -> None:
 
 @pytest.mark.parametrize(("features", "factor"), [("stage", 1e-2), ("block", 1e-4)])
 def test_feature_loss_has_the_papers_factor_and_reaches_both_networks(features: str, factor: float) -> None:
-    logits = heads(3)
-    maps = tuple(torch.randn(5, 2, 3, 3, dtype=torch.float64, requires_grad=True) for _ in range(4))
-    losses = build_objective(make(name="joint", features=features, logits="ensemble"))((*logits, *maps), LABELS)
-    distance = sum(((maps[i] - maps[i + 1]) ** 2).sum().item() / 90 for i in (0, 2))
+    student, teacher = heads()
+    maps = [torch.randn(5, 2, 3, 3, dtype=torch.float64, requires_grad=True) for _ in range(4)]
+    pairs = (FeaturePair(maps[0], maps[1]), FeaturePair(maps[2], maps[3]))
+    outputs = TrainingOutputs(student, teacher, ensemble=student + teacher, pairs=pairs)
+    losses = build_objective(make(name="joint", features=features, logits="ensemble"))(outputs, LABELS)
+    distance = sum(((own - other) ** 2).sum().item() / 90 for own, other in pairs)
     assert losses.terms[-1].value.item() == pytest.approx(distance)
     assert losses.terms[-1].factor == factor
     assert len(losses.terms) == 5
     gradients = torch.autograd.grad(losses.total, maps)
-    for student, teacher in (gradients[:2], gradients[2:]):
-        torch.testing.assert_close(student, -teacher)
-        assert student.abs().max() > 0
+    for own, other in (gradients[:2], gradients[2:]):
+        torch.testing.assert_close(own, -other)
+        assert own.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "joint", "logits": "mutual"}, "a teacher's logits"),
+        ({"logits": "ensemble"}, "an ensemble's logits"),
+        ({"name": "distil", "pretrained": {"run": "r", "losses": ("kd",)}}, "losses from a teacher trained before"),
+    ],
+)
+def test_what_the_model_does_not_give_is_named(fields: dict[str, object], message: str) -> None:
+    student, teacher = heads()
+    outputs = TrainingOutputs(student, teacher if fields.get("logits") == "ensemble" else None)
+    with pytest.raises(UsageError, match=f"needs {message}, and the model gives none"):
+        build_objective(make(**fields))(outputs, LABELS)

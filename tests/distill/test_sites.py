@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ecd_deploy.distill import ECDModel, training_loss
+from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.errors import StudentError
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
@@ -13,7 +13,7 @@ from ecd_deploy.training.methods import build_training_model
 def model(*patterns: str) -> ECDModel:
     torch.manual_seed(0)
     student = build_student("resnet20", num_classes=4)
-    return ECDModel(student, kernels=2, sites=patterns, example=torch.zeros(1, 3, 16, 16))
+    return ECDModel(student, TeacherOptions(kernels=2), sites=patterns, example=torch.zeros(1, 3, 16, 16))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_sites_know_their_place_and_stage() -> None:
 def test_named_sites_are_connected_and_no_others() -> None:
     trained = model("bn1", "layer3.2").train()
     outputs = trained(torch.randn(2, 3, 16, 16))
-    torch.autograd.backward(outputs[1].sum())
+    torch.autograd.backward(outputs.teacher.sum())
     assert len(trained.connections.transforms) == 2
     reached = {name.split(".")[0] for name, weight in trained.student.named_parameters() if weight.grad is not None}
     assert reached == {"conv1", "bn1", "layer1", "layer2", "layer3"}

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from ecd_deploy.data import ImageSet, Normalisation
-from ecd_deploy.distill import ECDModel
+from ecd_deploy.distill import ECDModel, TeacherOptions
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Exporter, exporter_for
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.environment import describe_environment
@@ -40,7 +40,7 @@ def make_student() -> SplitStudent:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     images = digit_images(32)
-    model = ECDModel(fresh_student(), kernels=2, example=images)
+    model = ECDModel(fresh_student(), TeacherOptions(kernels=2), example=images)
     with torch.no_grad():
         model.train()(images)
     return split_student(model, images[:4])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from ecd_deploy.distill import ECDModel
+from ecd_deploy.distill import ECDModel, TeacherOptions
 from ecd_deploy.models import build_student
 
 
@@ -32,10 +32,9 @@ def test_the_paper_s_imagenet_connections_fit_it() -> None:
     student = build_student("resnet50-half", num_classes=7)
     model = ECDModel(
         student,
-        kernels=8,
+        TeacherOptions(kernels=8, backend="chunked"),
         connection="conv1x1_bn",
         stages=(2, 3, 4),
-        backend="chunked",
         example=torch.zeros(1, 3, 64, 64),
     )
     assert [len(stage.blocks) for stage in model.report.structure.stages] == [3, 4, 6, 3]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill import ECDModel, PlainModel
+from ecd_deploy.distill import ECDModel, PlainModel, TrainingOutputs
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split import split_student
 
@@ -63,9 +63,10 @@ def test_a_detached_teacher_feature_is_found_by_nan(joint: ECDModel, images: Ten
 def test_a_feature_that_is_there_in_the_joint_forward_only_is_found(joint: ECDModel, images: Tensor) -> None:
     whole_forward = joint.forward
 
-    def forward(batch: Tensor) -> tuple[Tensor, Tensor]:
-        student, teacher = whole_forward(batch)
-        return student + 1e-6 * teacher.detach(), teacher
+    def forward(batch: Tensor) -> TrainingOutputs:
+        outputs = whole_forward(batch)
+        assert outputs.teacher is not None
+        return outputs._replace(student=outputs.student + 1e-6 * outputs.teacher.detach())
 
     vars(joint)["forward"] = forward
     text = refusal(joint, images)

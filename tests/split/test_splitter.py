@@ -12,7 +12,7 @@ from ecd_deploy.split import SplitProof, split_student, state_digest
 def test_the_split_student_is_a_plain_copy_with_the_same_logits(joint: ECDModel, images: Tensor) -> None:
     split = split_student(joint, images)
     with torch.no_grad():
-        expected = joint.eval()(images)[0]
+        expected = joint.eval()(images).student
         assert torch.equal(split.module(images), expected)
     assert type(split.module) is type(joint.student)
     assert split.module.state_dict().keys() == joint.student.state_dict().keys()
@@ -49,7 +49,7 @@ def test_a_student_trained_alone_has_nothing_beside_it(plain: PlainModel, images
 
 
 def test_the_joint_model_is_left_as_it_was(joint: ECDModel, images: Tensor) -> None:
-    sum(logits.sum() for logits in joint(images)).backward()
+    sum(logits.sum() for logits in joint(images).heads().values()).backward()
     frozen = next(joint.teacher.parameters()).requires_grad_(False)
     next(joint.student.modules()).training = True
     next(joint.teacher.children()).eval()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits, load_data
-from ecd_deploy.distill import TrainingModel
+from ecd_deploy.distill import TrainingModel, TrainingOutputs
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 
 
@@ -22,8 +22,8 @@ class TinyJoint(TrainingModel):
     def auxiliary(self) -> Mapping[str, nn.Module]:
         return {"teacher": self.teacher}
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.student(images), self.teacher(images)
+    def forward(self, images: Tensor) -> TrainingOutputs:
+        return TrainingOutputs(self.student(images), self.teacher(images))
 
     def _network(self) -> nn.Sequential:
         return nn.Sequential(

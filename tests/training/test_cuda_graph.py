@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.data import Batch, DataSplits
-from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
+from ecd_deploy.distill import PlainModel, TrainingModel, TrainingOutputs, build_objective
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training import loop, trainer
@@ -123,9 +123,9 @@ class Changing(PlainModel):
         self.history: list[int] = []
         self.last = torch.zeros(())
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
-        (logits,) = super().forward(images)
-        return (self.change(self, logits) if self.training else logits,)
+    def forward(self, images: Tensor) -> TrainingOutputs:
+        logits = super().forward(images).student
+        return TrainingOutputs(self.change(self, logits) if self.training else logits)
 
 
 def count(model: Changing, logits: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from accelerate.accelerator import Accelerator
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.recipe.recipe import Recipe
-from ecd_deploy.training import train
+from ecd_deploy.training import HeadTop1, train
 from ecd_deploy.training.evaluation import evaluating, top1
 from tests.small import present
 
@@ -20,8 +20,10 @@ def test_counts_equal_a_plain_evaluation(make_model: Callable[[], TrainingModel]
     model.eval()
     with torch.no_grad():
         outputs = model(data.normalisation.apply(data.test.images))
-    expected = [(logits.argmax(1) == data.test.labels).double().mean().item() for logits in outputs]
-    assert list(found) == expected
+    student, teacher = (
+        (logits.argmax(1) == data.test.labels).double().mean().item() for logits in (outputs.student, outputs.teacher)
+    )
+    assert found == HeadTop1(student=student, teacher=teacher)
 
 
 def test_each_modules_mode_is_given_back_and_nothing_is_changed(

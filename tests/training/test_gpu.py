@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits, ImageSet, Normalisation, TrainBatches
-from ecd_deploy.distill import PlainModel
+from ecd_deploy.distill import PlainModel, TrainingOutputs
 from ecd_deploy.training.cuda_graph import CudaRecorder, GraphedWork
 from ecd_deploy.training.evaluation import moved_if_they_fit, top1
 from ecd_deploy.training.step import train_step
@@ -91,12 +91,12 @@ class Waiting(PlainModel):
         super().__init__(nn.Sequential(*layers))
         self.is_known = is_known
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
-        (logits,) = super().forward(images)
+    def forward(self, images: Tensor) -> TrainingOutputs:
+        logits = super().forward(images).student
         if self.is_known:
-            return (logits * (1.0 if float(logits.detach().sum()) > 0 else 0.5),)
+            return TrainingOutputs(logits * (1.0 if float(logits.detach().sum()) > 0 else 0.5))
         torch.cuda.synchronize()
-        return (logits,)
+        return TrainingOutputs(logits)
 
 
 @pytest.mark.parametrize(
@@ -172,5 +172,6 @@ def test_evaluation_on_the_device_counts_as_on_the_host(make_model: MakeModel, d
     model.cpu().eval()
     with torch.no_grad():
         outputs = model(data.normalisation.apply(data.test.images))
-    expected = [(logits.argmax(1) == data.test.labels).double().mean().item() for logits in outputs]
-    assert found == pytest.approx(expected, abs=2 / len(data.test))
+    for name, logits in outputs.heads().items():
+        expected = (logits.argmax(1) == data.test.labels).double().mean().item()
+        assert getattr(found, name) == pytest.approx(expected, abs=2 / len(data.test))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits
-from ecd_deploy.distill import ECDModel, PlainModel
+from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions, TrainingOutputs
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import train
@@ -37,7 +37,7 @@ class Watching(PlainModel):
         super().__init__(build_student("resnet8", num_classes=10, in_channels=1))
         self.seen: set[torch.memory_format] = set()
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
+    def forward(self, images: Tensor) -> TrainingOutputs:
         self.seen.add(self.layout)
         return super().forward(images)
 
@@ -55,13 +55,13 @@ def test_training_sets_the_layout_and_puts_it_back(
 
 def test_both_layouts_give_the_same_logits_and_gradients() -> None:
     torch.manual_seed(0)
-    model = ECDModel(build_student("resnet8", num_classes=5).double(), kernels=3).train()
+    model = ECDModel(build_student("resnet8", num_classes=5).double(), TeacherOptions(kernels=3)).train()
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
     parameters = list(model.parameters())
     results = []
     for layout in (torch.contiguous_format, torch.channels_last):
         model.layout = layout
-        logits = torch.stack(model(images))
+        logits = torch.stack(list(model(images).heads().values()))
         results.append((logits, *torch.autograd.grad(logits.square().sum(), parameters)))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)

@@ -37,7 +37,8 @@ def test_equals_a_loop_written_by_hand(
         for batch in batches.epoch(epoch):
             optimizer.zero_grad()
             losses = [
-                functional.cross_entropy(logits, batch.labels, label_smoothing=0.1) for logits in byhand(batch.images)
+                functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)
+                for logits in byhand(batch.images).heads().values()
             ]
             torch.autograd.backward(losses)
             optimizer.step()

@@ -5,7 +5,7 @@ import torch
 from accelerate.accelerator import Accelerator
 from torch.nn import functional
 
-from ecd_deploy.distill import LossTerm, LossTerms, Objective
+from ecd_deploy.distill import LossTerm, LossTerms, Objective, TrainingOutputs
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.training.losses import EpochLosses
 
@@ -16,7 +16,7 @@ def test_means_weigh_images_and_not_batches() -> None:
     losses.begin_epoch(1)
     logits, labels = torch.randn(2, 10, 5, generator=generator), torch.arange(10) % 5
     for step, part in enumerate((slice(0, 7), slice(7, 10)), start=1):
-        outputs = (logits[0, part], logits[1, part])
+        outputs = TrainingOutputs(logits[0, part], logits[1, part])
         terms = Objective(label_smoothing=0.1)(outputs, labels[part])
         losses.begin_step(step, len(labels[part]))
         losses.add(terms.total, terms, len(labels[part]))

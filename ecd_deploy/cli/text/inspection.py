@@ -118,7 +118,7 @@ def _convolutions(inspection: Inspection, narrow: bool) -> Table:
     report = inspection.report
     replaced = {entry.name: entry for entry in report.replaced} if report else {}
     reasons = {entry.name: entry.reason for entry in report.skipped} if report else {}
-    stronger = "dynamic" if report is None or report.teacher == "daconv" else f"with {report.teacher}"
+    stronger = "dynamic" if report is None or report.options.teacher == "daconv" else f"with {report.options.teacher}"
     features = {entry.name: entry for entry in inspection.structure.feature_maps}
     table = Table(Column("convolution", no_wrap=True), "kernel", box=None)
     if not narrow:

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from ecd_deploy.errors import UsageError
-from ecd_deploy.pipelines.device.budgets import device_names, load_device
+from ecd_deploy.pipelines.device.budgets import BUILTIN_DEVICES, load_device
 from ecd_deploy.recipe.recipe import load_recipe
 
 
 def test_the_promised_devices_are_there() -> None:
-    assert set(device_names()) == {"rpi4", "rpi5", "jetson-orin-nano", "android-arm64", "x86-edge"}
+    assert set(BUILTIN_DEVICES.names()) == {"rpi4", "rpi5", "jetson-orin-nano", "android-arm64", "x86-edge"}
 
 
-@pytest.mark.parametrize("name", device_names())
+@pytest.mark.parametrize("name", BUILTIN_DEVICES.names())
 def test_a_device_decides_types_threads_and_budgets(name: str) -> None:
     device = load_device(name)
     recipe = load_recipe("digits", device.overrides())

@@ -217,7 +217,7 @@ def test_limits_of_a_file_take_the_recipes_place(tmp_path: Path) -> None:
         ("min_topp = 0.5", "min_topp"),
         ("min_top1 = nan", "min_top1"),
         ("min_top1 = 1.5", "min_top1"),
-        ("min_top1 = 0.5\nmin_top1 = 0.6", "cannot read"),
+        ("min_top1 = 0.5\nmin_top1 = 0.6", "not valid TOML"),
     ],
 )
 def test_limits_that_cannot_be_used_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,9 +126,9 @@ class MeasuredRun:
         artefacts = ArtefactList(student_digest=digest, image_shape=(1, 8, 8), artefacts=tuple(exported))
         validated = ArtefactValidation(format="onnx", file=ONNX, sha256=entry.sha256, parity=parity)
         self.directory.write_json(SPLIT_NAME, self.proof)
+        self.directory.write_json(AUDIT_NAME, audited(*exported))
         self.directory.write_json(ARTEFACTS_NAME, artefacts)
         self.directory.write_json(VALIDATION_NAME, Validation(artefacts=(validated, *others), onnx_top1=paired))
-        self.directory.write_json(AUDIT_NAME, audited(*exported))
         self.directory.write_json(PROFILE_NAME, profiled(ONNX, entry.sha256, latency))
         return gate(self.directory, read_evidence(self.directory))
 
@@ -160,7 +161,7 @@ def test_all_limits_met_is_a_pass_and_is_written(measured: MeasuredRun) -> None:
         "max_size_mb",
     ]
     assert report.not_limited == ()
-    assert measured.directory.read_json(GATE_NAME, GateReport, made_by="gate") == report
+    assert measured.directory.read_json(GATE_NAME, GateReport) == report
 
 
 @pytest.mark.parametrize(
@@ -264,19 +265,19 @@ def test_the_audit_decides(
     measured: MeasuredRun, findings: tuple[str, ...], unread: str | None, verdict: Verdict
 ) -> None:
     measured.decide()
-    artefact = measured.directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export").find("onnx")
-    measured.directory.write_json(AUDIT_NAME, audited(artefact, findings=findings, unread=unread))
-    report = gate(measured.directory, read_evidence(measured.directory))
+    evidence = read_evidence(measured.directory)
+    audit = audited(evidence.artefacts.find("onnx"), findings=findings, unread=unread)
+    report = gate(measured.directory, replace(evidence, audit=audit))
     assert check(report, "artefact audit").verdict is verdict
     assert report.verdict is verdict
 
 
 def test_an_artefact_that_was_not_audited_is_refused(measured: MeasuredRun) -> None:
     measured.decide()
-    artefact = measured.directory.read_json(ARTEFACTS_NAME, ArtefactList, made_by="export").find("onnx")
-    measured.directory.write_json(AUDIT_NAME, audited(artefact.model_copy(update={"sha256": "0" * 64})))
+    evidence = read_evidence(measured.directory)
+    other = evidence.artefacts.find("onnx").model_copy(update={"sha256": "0" * 64})
     with pytest.raises(ArtefactError, match="not those that were audited"):
-        gate(measured.directory, read_evidence(measured.directory))
+        gate(measured.directory, replace(evidence, audit=audited(other)))
 
 
 def test_an_artefact_exported_after_validation_is_refused(measured: MeasuredRun) -> None:
@@ -287,8 +288,8 @@ def test_an_artefact_exported_after_validation_is_refused(measured: MeasuredRun)
         ARTEFACTS_NAME,
         ArtefactList(student_digest=measured.proof.student_digest, image_shape=(1, 8, 8), artefacts=(artefact,)),
     )
-    with pytest.raises(ArtefactError, match="run `validate` again"):
-        gate(measured.directory, read_evidence(measured.directory))
+    with pytest.raises(RunDirectoryError, match="run `ecd-deploy validate"):
+        read_evidence(measured.directory)
 
 
 def test_a_run_that_was_not_measured_is_never_passed(tmp_path: Path, recipe: Recipe) -> None:

@@ -149,7 +149,7 @@ def test_each_system_is_shown(changes: list[str], lines: list[str], absent: list
         assert line in text
     for line in absent:
         assert line not in text
-    replaced = found.report is not None and found.report.teacher == "daconv"
+    replaced = found.report is not None and found.report.options.teacher == "daconv"
     assert bool(found.memory.kernels) == replaced == ("per-sample kernels" in text)
 
 

@@ -20,7 +20,7 @@ from ecd_deploy.errors import RecipeError, RunDirectoryError, TrainingError, Usa
 from ecd_deploy.pipelines.study.places import Place
 from ecd_deploy.pipelines.study.run import ArmRun
 from ecd_deploy.pipelines.study.runner import compare
-from ecd_deploy.pipelines.study.study import Arm, Study, builtin_studies, check_fairness, load_study, recipe_of
+from ecd_deploy.pipelines.study.study import BUILTIN_STUDIES, Arm, Study, check_fairness, load_study, recipe_of
 from ecd_deploy.pipelines.study.table import check_pairs
 from ecd_deploy.recipe.recipe import Recipe
 
@@ -48,7 +48,7 @@ def rows() -> dict[str, Arm]:
     Each system is tried on ResNet-8, and each student with ECD; torchvision's do not take the one channel of digits.
     """
     found: dict[str, Arm] = {}
-    for name in builtin_studies():
+    for name in BUILTIN_STUDIES.names():
         study = load_study(name)
         for arm in study.arms:
             changes = [entry for entry in (*study.set, *arm.set) if entry.startswith(("method.", "train.label_smooth"))]
@@ -102,7 +102,7 @@ def test_every_row_of_the_papers_tables_runs(arm: Arm, trained: Path, tmp_path: 
     assert ("branches_loss" in record) == (method.name == "one")
 
 
-@pytest.mark.parametrize("name", builtin_studies())
+@pytest.mark.parametrize("name", BUILTIN_STUDIES.names())
 def test_studies_can_be_read_and_are_fair(name: str) -> None:
     study = load_study(name)
     check_fairness(study)

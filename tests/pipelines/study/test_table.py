@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from ecd_deploy.pipelines.study.plot import plot
-from ecd_deploy.pipelines.study.run import ArmRun, HeadBest, HeadBests, HeadTop1, _peak_memory, run_arm
+from ecd_deploy.pipelines.study.run import ArmRun, HeadBest, HeadBests, _peak_memory, run_arm
 from ecd_deploy.pipelines.study.study import Arm, Study, run_directory
 from ecd_deploy.pipelines.study.table import rows, to_csv, to_markdown
+from ecd_deploy.training import HeadTop1
 
 COMMITTED = Path(__file__).parents[3] / "benchmarks" / "results" / "reduced_study.json"
 

@@ -1,0 +1,125 @@
+"""Interfaces of torch that are private or not documented; each function names the one that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
+from torch.nn.modules.batchnorm import _NormBase
+
+if TYPE_CHECKING:
+    from torch.amp.grad_scaler import GradScaler
+    from torch.fx import Node
+
+REGISTERS = ("_parameters", "_buffers", "_modules")
+"""Under which of its attributes an `nn.Module` keeps what is registered with it."""
+
+_HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PROVENANCE = ("stack_trace", "source_fn_stack", "nn_module_stack", "torch_fn", "from_node")
+_GROWTH_TRACKER = "_growth_tracker"
+
+
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """The parameters registered with the module itself, twice where they are tied: `Module._parameters`, live."""
+    return module._parameters
+
+
+def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
+    """The buffers registered with the module itself: `Module._buffers`, live."""
+    return module._buffers
+
+
+def own_children(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The modules registered with the module itself, twice where they hang twice: `Module._modules`, live."""
+    return module._modules
+
+
+def hooks_of(module: nn.Module) -> Mapping[str, Mapping[int, object]]:
+    """The hooks of forward and backward by the name of their table: `Module._forward_hooks` and its like."""
+    return {table: getattr(module, table) for table in _HOOK_TABLES}
+
+
+def has_forward_hooks(module: nn.Module) -> bool:
+    """Whether a call runs more than `forward`: `Module._forward_pre_hooks` and `_forward_hooks`."""
+    return bool(module._forward_pre_hooks or module._forward_hooks)
+
+
+def is_normalisation(module: nn.Module) -> TypeGuard[_NormBase]:
+    """Whether it may keep running statistics, as batch norms do: `torch.nn.modules.batchnorm._NormBase`."""
+    return isinstance(module, _NormBase)
+
+
+def convolution_padding(conv: nn.Conv2d) -> list[int]:
+    """The padding as `torch.nn.functional.pad` takes it: `Conv2d._reversed_padding_repeated_twice`."""
+    return list(conv._reversed_padding_repeated_twice)
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often the tensor, or a view of the same memory, was written to in place: `Tensor._version`."""
+    return tensor._version
+
+
+def is_view(tensor: Tensor) -> bool:
+    """Whether autograd takes the tensor for a view of another: `Tensor._is_view`."""
+    return tensor._is_view()
+
+
+def gradient_hooks(tensor: Tensor) -> object:
+    """What `Tensor.register_hook` was given, or None: `Tensor._backward_hooks`."""
+    return tensor._backward_hooks
+
+
+def accumulation_hooks(parameter: Tensor) -> object:
+    """What `register_post_accumulate_grad_hook` was given, or None: `Tensor._post_accumulate_grad_hooks`."""
+    return parameter._post_accumulate_grad_hooks
+
+
+def storage_identity(tensor: Tensor) -> int:
+    """A number that all views of one memory share, also without data: `UntypedStorage._cdata`."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def schema_of(operator: object) -> torch._C.FunctionSchema | None:
+    """The schema of an operator of a graph, None for anything else: `OpOverload._schema`."""
+    schema: torch._C.FunctionSchema | None = getattr(operator, "_schema", None)
+    return schema
+
+
+def is_higher_order(operator: object) -> bool:
+    """Whether an operator of a graph runs graphs of its own, as `cond` does: `torch._ops.HigherOrderOperator`."""
+    return isinstance(operator, HigherOrderOperator)
+
+
+def traced_value(node: Node) -> object:
+    """What the tracer ran with at a node, a tensor without data or None: `Node.meta["val"]`."""
+    return node.meta.get("val")
+
+
+def innermost_module(node: Node) -> str:
+    """The path of the module that an exported node was called in, or "": `Node.meta["nn_module_stack"]`."""
+    stack: Mapping[str, tuple[str, Any]] | None = node.meta.get("nn_module_stack")
+    return next(reversed(list(stack.values())))[0] if stack else ""
+
+
+def is_fresh_copy(operator: object) -> bool:
+    """Whether an operator of a graph copies what a forward spells out, `torch.tensor(...)`: `aten.lift_fresh_copy`."""
+    return "lift_fresh" in str(operator)
+
+
+def forget_provenance(node: Node) -> None:
+    """Take from a node where in which file it was written: keys of `Node.meta` that say nothing of what it does."""
+    for key in _PROVENANCE:
+        node.meta.pop(key, None)
+
+
+def growth_tracker(scaler: GradScaler) -> int:
+    """Steps since the loss scale last changed: `GradScaler.state_dict()["_growth_tracker"]`."""
+    return int(scaler.state_dict()[_GROWTH_TRACKER])
+
+
+def restore_scale(scaler: GradScaler, *, scale: float, growth: int) -> None:
+    """Put scale and `growth_tracker` back, and leave the scaler's settings: `GradScaler.load_state_dict`."""
+    scaler.load_state_dict({**scaler.state_dict(), "scale": scale, _GROWTH_TRACKER: growth})

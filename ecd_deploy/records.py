@@ -1,0 +1,79 @@
+"""What a run writes and reads as JSON or TOML: one base for all of it, and one account of what is wrong in it."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ecd_deploy.errors import ArtefactError, EcdDeployError, did_you_mean
+
+_FAULTS_SHOWN = 20
+
+
+class Record(BaseModel):
+    """A document or a part of one: never changed after it was made, and with no key but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> bytes:
+        """The document as it is written to a file: indented, and ended by a newline."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes | str, complaint: str, failure: type[EcdDeployError] = ArtefactError) -> Self:
+        """Read a document.
+
+        Args:
+            data: JSON.
+            complaint: what the error begins with, for example "gate.json is not a gate report".
+            failure: the error.
+
+        Raises:
+            EcdDeployError: `failure`, naming each key that cannot be used, its value, and the choices.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            raise failure("\n  ".join((f"{complaint}:", *_faults(error, cls)))) from error
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], complaint: str, failure: type[EcdDeployError]) -> Self:
+        """Read what TOML was parsed to; see `from_json`."""
+        return cls.from_json(json.dumps(document, default=str), complaint, failure)
+
+
+def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    details = error.errors()
+    for detail in details[:_FAULTS_SHOWN]:
+        path = ".".join(map(str, detail["loc"])) or "the document"
+        if detail["type"] == "extra_forbidden":
+            choices = _known_keys(model, detail["loc"][:-1])
+            hint = did_you_mean(str(detail["loc"][-1]), choices)
+            yield f"{path}: unknown key{hint}; known are {', '.join(choices)}"
+        elif detail["type"] == "missing":
+            yield f"{path}: is missing"
+        else:
+            message = detail["msg"].removeprefix("Value error, ")
+            value = detail["input"]
+            yield f"{path}: {message}" + ("" if isinstance(value, dict) else f" (it is {reprlib.repr(value)})")
+    if len(details) > _FAULTS_SHOWN:
+        yield f"and {len(details) - _FAULTS_SHOWN} more"
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The keys of the section at a location; a number in it leads from an array to its elements."""
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(_models(model.model_fields[part].annotation), model)
+    return tuple(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
