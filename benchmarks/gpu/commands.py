@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,6 +61,15 @@ class Ended(Frozen):
     tail: str
 
 
+def describe_checkout(folder: Path) -> None:
+    """Let commands that run in a folder find the package's version: a checkout that is not installed says none."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    described = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    described.mkdir()
+    lines = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (described / "METADATA").write_text(lines, encoding="utf-8")
+
+
 def run_command(
     program: Program,
     arguments: Sequence[str],
@@ -79,7 +89,7 @@ def run_command(
     """
     words = (*program.modules, *arguments)
     given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    path = os.pathsep.join(str(Path(entry).resolve()) for entry in (str(ROOT), *given))
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in (str(ROOT), *given, str(folder)))
     environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
     log = folder / f"{time.monotonic_ns()}.log"
     started = time.monotonic()

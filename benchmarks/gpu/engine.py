@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from benchmarks.gpu.commands import DIRECT, Ended, Program, launched, run_command
+from benchmarks.gpu.commands import DIRECT, Ended, Program, describe_checkout, launched, run_command
 from benchmarks.gpu.parts import Findings, Frozen, PartRun
 from benchmarks.gpu.resuming import Resumed, kill_and_resume, newest_checkpoint
 from ecd_deploy.data import eval_batches, load_data
@@ -174,6 +174,7 @@ def check_engine(run: PartRun) -> Engine:
     )
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(sizes.side_by_side) as threads:
         folder = Path(name)
+        describe_checkout(folder)
         until = time.monotonic() + (_PATIENCE_SECONDS if run.tiny else run.left())
         bf16 = (*sizes.run, "train.mixed_precision=bf16")  # the recipe decides, whatever the launcher says
         runs = [
