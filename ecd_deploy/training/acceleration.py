@@ -20,6 +20,8 @@ from ecd_deploy.errors import RecipeError
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.state import ScalerState
 
+_PREPARED = "_is_accelerate_prepared"  # accelerate's mark
+
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
     """Build the Accelerator for the device and the processes of this launch.
@@ -57,6 +59,8 @@ def prepared(
         if not had_own_forward:
             # what accelerate puts back shadows the class's method and ties the model to itself
             vars(model).pop("forward", None)
+        # else it would take the model for one that is prepared already, whatever the precision
+        vars(model).pop(_PREPARED, None)
 
 
 def share_buffers(module: nn.Module, accelerator: Accelerator) -> None:

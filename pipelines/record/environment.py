@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class Environment(Record):
     cpu_flags: tuple[str, ...]
     packages: dict[str, str | None]
     """Version by package; None where it is not installed."""
+    accelerator: str | None = None
+    """Name of the first GPU that torch can use; None where there is none, or where torch was not needed."""
 
 
 def describe_environment() -> Environment:
@@ -47,6 +50,7 @@ def describe_environment() -> Environment:
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         cpu_flags=_relevant_flags(),
         packages={name: _version(name) for name in PACKAGES},
+        accelerator=_accelerator(),
     )
 
 
@@ -62,6 +66,14 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _accelerator() -> str | None:
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _cpu_field(name: str) -> str:
