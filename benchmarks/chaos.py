@@ -31,7 +31,7 @@ from benchmarks.figures import Figure, Report
 from ecd_deploy.errors import CheckpointError
 from ecd_deploy.files import sha256_file
 from ecd_deploy.pipelines.record.names import CHECKPOINTS_FOLDER
-from ecd_deploy.training.checkpoint import CheckpointStore
+from ecd_deploy.training.checkpoints.store import CheckpointStore
 
 Moment = Literal["start-up", "training", "save"]
 

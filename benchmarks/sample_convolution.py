@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from benchmarks.figures import Figure, Report
-from ecd_deploy.distill.sample_convolution import Geometry, convolve_mixed
-from ecd_deploy.training.allocator import keep_freed_memory
+from ecd_deploy.distill.convolution.sample_convolution import Geometry, convolve_mixed
+from ecd_deploy.training.steps.allocator import keep_freed_memory
 
 BATCH, KERNELS, ROUNDS, WARM_UP = 128, 16, 12, 2
 

@@ -24,9 +24,9 @@ from ecd_deploy.distill import training_loss
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.train import TrainConfig
-from ecd_deploy.training.allocator import keep_freed_memory
 from ecd_deploy.training.methods import build_training_model
-from ecd_deploy.training.optimizer import build_optimizer
+from ecd_deploy.training.steps.allocator import keep_freed_memory
+from ecd_deploy.training.steps.optimizer import build_optimizer
 
 ROUNDS, WARM_UP, SIDE, CLASSES = 5, 1, 32, 100
 

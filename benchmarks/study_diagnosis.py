@@ -28,7 +28,7 @@ from benchmarks.studies import STUDIES
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.batches import eval_batches
 from ecd_deploy.distill import ECDModel
-from ecd_deploy.distill.dynamic_conv import DynamicConv2d
+from ecd_deploy.distill.convolution.dynamic_conv import DynamicConv2d
 from ecd_deploy.pipelines.record.environment import describe_environment
 from ecd_deploy.pipelines.record.names import ARM_NAME
 from ecd_deploy.pipelines.steps.train import training_model

@@ -13,9 +13,9 @@ from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.train import TrainConfig
-from ecd_deploy.training.allocator import keep_freed_memory
 from ecd_deploy.training.methods import build_training_model
-from ecd_deploy.training.optimizer import build_optimizer
+from ecd_deploy.training.steps.allocator import keep_freed_memory
+from ecd_deploy.training.steps.optimizer import build_optimizer
 
 STUDENT, CLASSES, SIDE, BATCH, KERNELS = "resnet20", 100, 32, 128, 16
 ROUNDS, STEPS = 12, 3

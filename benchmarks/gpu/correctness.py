@@ -20,7 +20,7 @@ from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.acceleration import build_accelerator, prepared
 from ecd_deploy.training.methods import build_training_model
-from ecd_deploy.training.optimizer import build_optimizer
+from ecd_deploy.training.steps.optimizer import build_optimizer
 
 Arithmetic = Literal["fp32", "tf32", "bf16"]
 

@@ -14,9 +14,9 @@ from benchmarks.gpu.commands import DETERMINISTIC, Ended, run_command
 from benchmarks.gpu.deterministic import WARN
 from benchmarks.gpu.parts import Frozen
 from ecd_deploy.errors import CheckpointError
-from ecd_deploy.training.checkpoint import CheckpointStore
+from ecd_deploy.training.checkpoints.state import Checkpoint
+from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER
-from ecd_deploy.training.state import Checkpoint
 
 DISTANCE_BOUND = 0.05
 """Largest relative distance of the weights where an operation has no deterministic form.

@@ -22,13 +22,13 @@ from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.recipe import Recipe, StudentConfig
 from ecd_deploy.recipe.train import TrainConfig
-from ecd_deploy.training import cuda_graph
 from ecd_deploy.training.acceleration import build_accelerator, prepared
-from ecd_deploy.training.cuda_graph import graphed
-from ecd_deploy.training.losses import EpochLosses
 from ecd_deploy.training.methods import build_training_model
-from ecd_deploy.training.optimizer import build_optimizer
-from ecd_deploy.training.step import StepWork, train_step
+from ecd_deploy.training.steps import cuda_graph
+from ecd_deploy.training.steps.cuda_graph import graphed
+from ecd_deploy.training.steps.losses import EpochLosses
+from ecd_deploy.training.steps.optimizer import build_optimizer
+from ecd_deploy.training.steps.step import StepWork, train_step
 
 CandidateName = Literal["student", "ecd", "ecd_star", "mutual", "reference"]
 Mode = Literal["eager", "graph"]

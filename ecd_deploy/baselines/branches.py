@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from ecd_deploy.baselines.replay import EarlyCalls, Record, find_early_calls, recording, replaying
 from ecd_deploy.compat.torch import is_normalisation
-from ecd_deploy.distill.dynamic_conv import fresh_like
+from ecd_deploy.distill.convolution.dynamic_conv import fresh_like
 from ecd_deploy.distill.model import TrainingModel
 from ecd_deploy.distill.outputs import TrainingOutputs
-from ecd_deploy.distill.structure import find_structure
+from ecd_deploy.distill.student.structure import find_structure
 from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:
-    from ecd_deploy.distill.structure import StudentStructure
+    from ecd_deploy.distill.student.structure import StudentStructure
 
 # Of the largest logit. Copies compute in another memory layout than the student, which rounds otherwise; a value that
 # is missing shows far above that.

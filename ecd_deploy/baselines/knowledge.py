@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill.feature_maps import feature_given, feature_in
-from ecd_deploy.distill.structure import find_structure
+from ecd_deploy.distill.student.feature_maps import feature_given, feature_in
+from ecd_deploy.distill.student.structure import find_structure
 from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:

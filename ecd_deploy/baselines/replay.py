@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill.feature_maps import feature_given, mapped
+from ecd_deploy.distill.student.feature_maps import feature_given, mapped
 from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:

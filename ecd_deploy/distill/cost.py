@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill.dynamic_conv import DynamicConv2d
+from ecd_deploy.distill.convolution.dynamic_conv import DynamicConv2d
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

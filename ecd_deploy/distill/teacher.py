@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import has_forward_hooks, is_normalisation, own_children
-from ecd_deploy.distill.attention import AttentionConv2d
 from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
-from ecd_deploy.distill.dynamic_conv import DynamicConv2d, TeacherOptions, fresh_like
-from ecd_deploy.distill.randomness import separate_generators
-from ecd_deploy.distill.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
-from ecd_deploy.distill.structure import StudentStructure, find_structure, is_spatial
+from ecd_deploy.distill.convolution.attention import AttentionConv2d
+from ecd_deploy.distill.convolution.dynamic_conv import DynamicConv2d, TeacherOptions, fresh_like
+from ecd_deploy.distill.convolution.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
+from ecd_deploy.distill.student.randomness import separate_generators
+from ecd_deploy.distill.student.structure import StudentStructure, find_structure, is_spatial
 from ecd_deploy.errors import StudentError
 
 if TYPE_CHECKING:

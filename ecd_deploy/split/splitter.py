@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.errors import SplitError
-from ecd_deploy.split.copying import check_copy
-from ecd_deploy.split.dataflow import check_dataflow
-from ecd_deploy.split.graph_check import check_graph
-from ecd_deploy.split.hooks import check_hooks
+from ecd_deploy.split.checks.copying import check_copy
+from ecd_deploy.split.checks.dataflow import check_dataflow
+from ecd_deploy.split.checks.graph import check_graph
+from ecd_deploy.split.checks.hooks import check_hooks
+from ecd_deploy.split.checks.perturbation import check_perturbation
+from ecd_deploy.split.checks.references import check_references
+from ecd_deploy.split.checks.storage import check_storage
+from ecd_deploy.split.checks.train_mode import check_train_mode
+from ecd_deploy.split.checks.values import check_values
 from ecd_deploy.split.inventory import auxiliary_tensors, describe_tensors
 from ecd_deploy.split.joint import preserved
-from ecd_deploy.split.perturbation import check_perturbation
 from ecd_deploy.split.records import TensorRecord, records_digest
-from ecd_deploy.split.references import check_references
 from ecd_deploy.split.results import CheckResult, SplitChecks, SplitProof
-from ecd_deploy.split.storage_check import check_storage
 from ecd_deploy.split.student import SplitStudent
-from ecd_deploy.split.train_mode import check_train_mode
-from ecd_deploy.split.values import check_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,7 +18,7 @@ from ecd_deploy.compat.accelerate import forget_earlier_training
 from ecd_deploy.compat.torch import growth_tracker, restore_scale
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.recipe.train import TrainConfig
-from ecd_deploy.training.state import ScalerState
+from ecd_deploy.training.checkpoints.state import ScalerState
 
 _PREPARED = "_is_accelerate_prepared"  # accelerate's mark
 

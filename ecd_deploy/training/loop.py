@@ -15,19 +15,19 @@ from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler
-from ecd_deploy.training.allocator import keep_freed_memory
-from ecd_deploy.training.checkpoint import CheckpointStore
-from ecd_deploy.training.identity import identify, require_same_training
-from ecd_deploy.training.layout import laid_out
+from ecd_deploy.training.checkpoints.identity import identify, require_same_training
+from ecd_deploy.training.checkpoints.resume import find_start
+from ecd_deploy.training.checkpoints.store import CheckpointStore
+from ecd_deploy.training.checkpoints.weights import assign_weights
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER
-from ecd_deploy.training.optimizer import build_optimizer, restore_momentum
 from ecd_deploy.training.progress import TrainingProgress
-from ecd_deploy.training.resume import find_start
 from ecd_deploy.training.scores import EpochRecord, TrainingResult, best_score
+from ecd_deploy.training.steps.allocator import keep_freed_memory
+from ecd_deploy.training.steps.layout import laid_out
+from ecd_deploy.training.steps.optimizer import build_optimizer, restore_momentum
 from ecd_deploy.training.stopping import heed_signals
 from ecd_deploy.training.trainer import Trainer
-from ecd_deploy.training.weights import assign_weights
 
 
 def train(

@@ -20,17 +20,17 @@ from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
-from ecd_deploy.training.checkpoint import CheckpointStore
-from ecd_deploy.training.cuda_graph import graphed
+from ecd_deploy.training.checkpoints.state import Checkpoint, CheckpointState, RunningEpoch, TrainingIdentity
+from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.evaluation import moved_if_they_fit, top1
-from ecd_deploy.training.losses import EpochLosses, MeanLosses
 from ecd_deploy.training.metrics import MetricsLog
-from ecd_deploy.training.optimizer import momentum_of
 from ecd_deploy.training.progress import TrainingProgress
-from ecd_deploy.training.schedule import learning_rate
 from ecd_deploy.training.scores import EpochRecord, HeadTop1, best_score
-from ecd_deploy.training.state import Checkpoint, CheckpointState, RunningEpoch, TrainingIdentity
-from ecd_deploy.training.step import StepWork, train_step
+from ecd_deploy.training.steps.cuda_graph import graphed
+from ecd_deploy.training.steps.losses import EpochLosses, MeanLosses
+from ecd_deploy.training.steps.optimizer import momentum_of
+from ecd_deploy.training.steps.schedule import learning_rate
+from ecd_deploy.training.steps.step import StepWork, train_step
 from ecd_deploy.training.stopping import StopRequest, stopped
 
 # What the processes agree on between two steps; a higher number is the number of the signal that asked to stop.

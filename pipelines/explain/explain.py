@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits
-from ecd_deploy.distill.feature_maps import feature_in, with_feature
+from ecd_deploy.distill.student.feature_maps import feature_in, with_feature
 from ecd_deploy.errors import UsageError
 from ecd_deploy.pipelines.explain.figures import Panel, Row, draw_embeddings, draw_heat_maps
 from ecd_deploy.pipelines.explain.networks import Seen, networks_of, shared_data

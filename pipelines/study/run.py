@@ -22,7 +22,7 @@ from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.records import Record
 from ecd_deploy.split import state_digest
 from ecd_deploy.training import EpochRecord, EpochScore, HeadTop1, load_weights
-from ecd_deploy.training.checkpoint import CheckpointStore
+from ecd_deploy.training.checkpoints.store import CheckpointStore
 
 _KIB_PER_MIB = 1024
 _BYTES_PER_MIB = 1024**2

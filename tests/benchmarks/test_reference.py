@@ -6,7 +6,7 @@ from benchmarks.reference import ReferenceECD, copy_weights, reference_loss, ref
 from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.train import TrainConfig
-from ecd_deploy.training.optimizer import build_optimizer
+from ecd_deploy.training.steps.optimizer import build_optimizer
 
 
 def test_loss_and_updates_of_the_reference_are_ours() -> None:

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from ecd_deploy.distill import ECDModel, Objective, PlainModel, TeacherOptions, TrainingModel, dynamic_conv
+from ecd_deploy.distill import ECDModel, Objective, PlainModel, TeacherOptions, TrainingModel
+from ecd_deploy.distill.convolution import dynamic_conv
+from ecd_deploy.distill.convolution.dynamic_conv import Backend
 from ecd_deploy.distill.cost import count_macs, measure_training_memory
-from ecd_deploy.distill.dynamic_conv import Backend
 from ecd_deploy.models import build_student
 
 NAMES = ["resnet20", "timm:mobilenetv3_small_050", "torchvision:regnet_x_400mf", "timm:test_convnext"]

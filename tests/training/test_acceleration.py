@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.acceleration import build_accelerator, prepared
-from ecd_deploy.training.optimizer import build_optimizer
+from ecd_deploy.training.steps.optimizer import build_optimizer
 
 
 class _Watched(nn.Linear):

@@ -15,7 +15,7 @@ import pytest
 from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import CheckpointError
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.training.checkpoint import CheckpointStore
+from ecd_deploy.training.checkpoints.store import CheckpointStore
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run, same_state
 
 FILES = ("MANIFEST.json", "momentum.safetensors", "state.json", "weights.safetensors")

@@ -14,7 +14,7 @@ from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.errors import CheckpointError
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import load_weights, train
-from ecd_deploy.training.checkpoint import CheckpointStore
+from ecd_deploy.training.checkpoints.store import CheckpointStore
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run, same_state
 
 EVERYTHING = ("data.validation_fraction=0", "train.select=last")

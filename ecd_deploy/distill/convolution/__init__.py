@@ -1,0 +1,1 @@
+"""The dynamic additive convolution and its kin."""

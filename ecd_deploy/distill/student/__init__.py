@@ -1,0 +1,1 @@
+"""What is read of a student, which is never edited."""

@@ -1,0 +1,1 @@
+"""The checks of the split, one a module."""

@@ -1,0 +1,81 @@
+"""Check: nothing that the student holds on to leads to what is not deployed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ecd_deploy.split.checks.values import ValueIndex, wanted_values
+from ecd_deploy.split.inventory import NamedTensor, auxiliary_tensors, named_tensors
+from ecd_deploy.split.object_graph import Search, search
+from ecd_deploy.split.results import ReferencesResult, listed
+from ecd_deploy.split.storages import StorageIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ecd_deploy.distill import TrainingModel
+
+
+@dataclass(frozen=True)
+class Sought:
+    """Modules and tensors that a student must not lead to."""
+
+    modules: Mapping[int, str]
+    """Descriptions by id of the module."""
+    tensors: tuple[NamedTensor, ...]
+    values: ValueIndex
+    """Values that nothing else that the student leads to may have."""
+
+    def search_from(self, student: nn.Module) -> Search:
+        """Walk from a student; a tensor is recognised by its storage, so that a view of one is found too."""
+        index = StorageIndex(self.tensors)
+
+        def wanted(value: object) -> str | None:
+            if id(value) in self.modules:
+                return self.modules[id(value)]
+            if isinstance(value, np.ndarray) and value.dtype in (np.float32, np.float64, np.float16):
+                value = torch.from_numpy(np.array(value, copy=False))
+            if not isinstance(value, Tensor):
+                return None
+            if names := index.sharing(value):
+                return f"a tensor in the storage of {names[0]}"
+            if (name := self.values.equal(value)) is not None:
+                return f"a tensor with the values of {name}"
+            return None
+
+        return search(student, "student", wanted)
+
+
+def auxiliary_sought(model: TrainingModel) -> Sought:
+    """The joint model itself, its auxiliary modules with their children, and their tensors."""
+    modules = {id(model): f"the joint model, {type(model).__name__}"}
+    for key, module in model.auxiliary().items():
+        modules |= {id(child): f"the auxiliary module {path}" for path, child in module.named_modules(prefix=key)}
+    return Sought(modules, auxiliary_tensors(model.auxiliary()), wanted_values(model))
+
+
+def everything_sought(model: TrainingModel) -> Sought:
+    """All of the joint model, the original student included: what a copy of the student must not lead to."""
+    auxiliary = auxiliary_sought(model)
+    student = model.student
+    originals = {id(child): f"the original module {path}" for path, child in student.named_modules(prefix="student")}
+    tensors = (*auxiliary.tensors, *named_tensors(student, "student"))
+    return Sought({**auxiliary.modules, **originals}, tensors, auxiliary.values)
+
+
+def check_references(model: TrainingModel) -> ReferencesResult:
+    """Search all that the student holds for the joint model, auxiliary modules and auxiliary tensors."""
+    sought = auxiliary_sought(model)
+    result = sought.search_from(model.student)
+    return ReferencesResult(
+        findings=listed([f"{found.path} is {found.description}" for found in result.found]),
+        passed=not result.found,
+        objects_visited=result.visited,
+        modules_sought=len(sought.modules),
+        tensors_sought=len(sought.tensors),
+    )

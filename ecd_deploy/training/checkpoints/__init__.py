@@ -1,0 +1,1 @@
+"""Checkpoints: what they hold, how they are kept, and how a training is resumed from one."""

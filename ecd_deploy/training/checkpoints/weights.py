@@ -1,0 +1,62 @@
+"""From a checkpoint's tensors into the joint model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ecd_deploy.errors import CheckpointError
+from ecd_deploy.training.checkpoints.store import CheckpointStore
+from ecd_deploy.training.names import CHECKPOINTS_FOLDER
+
+
+def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Module) -> None:
+    """Load the weights of a finished training, after verifying their digests.
+
+    Args:
+        directory: the run directory.
+        which: of the best epoch on the validation split, or of the last.
+        model: built as it was for the training.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it is damaged, or it is of another model; or the best epoch is asked
+            for of a training without a validation split.
+    """
+    store = CheckpointStore(directory / CHECKPOINTS_FOLDER)
+    checkpoint = store.newest()
+    if checkpoint is None:
+        raise CheckpointError(f"no checkpoint below {directory / CHECKPOINTS_FOLDER}: train first")
+    if checkpoint.state.running is not None or not checkpoint.state.history:
+        raise CheckpointError(
+            f"the training was stopped after step {checkpoint.state.step}, within an epoch: continue with --resume"
+        )
+    if which == "best":
+        best = checkpoint.state.best
+        if best is None:
+            raise CheckpointError(
+                f"the training below {directory} had no validation split (data.validation_fraction 0), so none of its "
+                "epochs is known as the best: take the weights of the last (train.select 'last')"
+            )
+        if best.step != checkpoint.state.step:
+            checkpoint = store.read(store.path_of(best.step))
+    assign_weights(model, checkpoint.weights)
+
+
+def assign_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy tensors into the model's parameters and buffers of the same names.
+
+    Raises:
+        CheckpointError: a name or a shape differs; the first is named.
+    """
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        expected = tuple(own[name].shape) if name in own else "nothing"
+        found = tuple(weights[name].shape) if name in weights else "nothing"
+        if expected != found:
+            raise CheckpointError(
+                f"the checkpoint is of another model: at {name} it has {found}, the model has {expected}"
+            )
+    model.load_state_dict(dict(weights))

@@ -1,0 +1,101 @@
+# mypy: untyped-calls-exclude=accelerate
+
+"""One optimiser step: forward, the objective, backward, update (paper, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from accelerate.accelerator import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+
+from ecd_deploy.data import Batch
+from ecd_deploy.data.draws import Purpose, stream_key
+from ecd_deploy.distill import Objective
+from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.training.steps.losses import EpochLosses
+from ecd_deploy.training.steps.optimizer import set_rate
+from ecd_deploy.training.steps.schedule import learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepWork:
+    """What the device does in a step, the same in every one: the numbers that change are in tensors, set before it.
+
+    Attributes:
+        model: as Accelerate prepared it.
+        optimizer: likewise.
+        accelerator: device and processes.
+        objective: what is minimised.
+        losses: adds up the losses.
+        parts: into which a batch is cut; gradients are added up.
+    """
+
+    model: nn.Module
+    optimizer: AcceleratedOptimizer
+    accelerator: Accelerator
+    objective: Objective
+    losses: EpochLosses
+    parts: int = 1
+
+    def __call__(self, batch: Batch) -> None:
+        """Compute the gradients and update; processes exchange gradients with the last part only."""
+        self.optimizer.zero_grad()
+        parts = batch.split(self.parts)
+        for part in parts:
+            with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.model):
+                arguments = (part.images, part.indices) if self.objective.pretrained else (part.images,)
+                terms = self.objective(self.model(*arguments), part.labels)
+                loss = terms.total
+                # gradients are averaged over processes: this makes the sum the mean over the step's images
+                self.accelerator.backward(loss * (len(part) * self.accelerator.num_processes / part.step_images))
+            self.losses.add(loss, terms, len(part))
+        self.optimizer.step()
+
+    def changed(self) -> list[Tensor]:
+        """Every tensor that a step changes in place: weights, buffers, momentum and sums of losses."""
+        momentum = (value for state in self.optimizer.state.values() for value in state.values())
+        return [
+            *(parameter.detach() for parameter in self.model.parameters()),
+            *self.model.buffers(),
+            *(value for value in momentum if isinstance(value, Tensor)),
+            *self.losses.tensors,
+        ]
+
+
+def train_step(
+    work: Callable[[Batch], None],
+    optimizer: AcceleratedOptimizer,
+    accelerator: Accelerator,
+    batch: Batch,
+    recipe: Recipe,
+    losses: EpochLosses,
+    *,
+    step: int,
+    steps_per_epoch: int,
+) -> None:
+    """Do the step after `step` others; everything random in it is a function of (seed, step, process).
+
+    Args:
+        work: the step's `StepWork`, or a graph of it.
+        optimizer: of the training.
+        accelerator: device and processes.
+        batch: images of the step on this process.
+        recipe: of the run.
+        losses: of the epoch.
+        step: optimiser steps done before.
+        steps_per_epoch: optimiser steps of an epoch.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    # drawn anew for each step, so that dropout too is the same after a resume
+    torch.manual_seed(stream_key(recipe.seed, Purpose.STEP, step, accelerator.process_index))
+    set_rate(optimizer, learning_rate(step, recipe.train, steps_per_epoch))
+    losses.begin_step(step + 1, len(batch))
+    work(batch)
+    losses.check(step + 1)

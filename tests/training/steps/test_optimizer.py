@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from ecd_deploy.errors import CheckpointError
+from ecd_deploy.recipe.train import TrainConfig
+from ecd_deploy.training.steps.optimizer import build_optimizer, momentum_of, restore_momentum, set_rate
+
+
+def step(model: nn.Module, optimizer: torch.optim.SGD) -> None:
+    optimizer.zero_grad()
+    model(torch.ones(2, 3)).square().sum().backward()
+    optimizer.step()
+
+
+def test_momentum_restored_by_name_goes_on_alike() -> None:
+    torch.manual_seed(0)
+    models = [nn.Linear(3, 4), nn.Linear(3, 4)]
+    optimizers = [build_optimizer(model, TrainConfig(learning_rate=0.01)) for model in models]
+    step(models[0], optimizers[0])
+    models[1].load_state_dict(models[0].state_dict())
+    restore_momentum(models[1], optimizers[1], momentum_of(models[0], optimizers[0]))
+    for model, optimizer in zip(models, optimizers, strict=True):
+        step(model, optimizer)
+    assert torch.equal(models[0].weight, models[1].weight)
+    assert momentum_of(models[1], optimizers[1]).keys() == {"weight", "bias"}
+
+
+def test_weight_decay_has_no_exceptions_and_frozen_parameters_stay_out() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    model[0].bias.requires_grad_(False)
+    (group,) = build_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
+    assert group["weight_decay"] == 0.3
+    assert {id(parameter) for parameter in group["params"]} == {
+        id(model[0].weight),
+        id(model[1].weight),
+        id(model[1].bias),
+    }
+
+
+def test_momentum_of_another_model_is_refused() -> None:
+    model = nn.Linear(3, 4)
+    optimizer = build_optimizer(model, TrainConfig())
+    with pytest.raises(CheckpointError, match="no parameter teacher"):
+        restore_momentum(model, optimizer, {"teacher": torch.zeros(2)})
+    with pytest.raises(CheckpointError, match=r"shape \(2,\) for no parameter weight"):
+        restore_momentum(model, optimizer, {"weight": torch.zeros(2)})
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """Memory that torch does not initialise is full of NaN."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_first_step_that_the_scaler_skips_leaves_no_momentum(nesterov: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 4)
+    config = TrainConfig(learning_rate=0.01, nesterov=nesterov)
+    expected = copy.deepcopy(model)
+    plain = torch.optim.SGD(
+        expected.parameters(), lr=0.01, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=nesterov
+    )
+    optimizer = build_optimizer(model, config)
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    for factor in (1e38, 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(model(torch.ones(2, 3)).square().sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    for _ in range(2):
+        plain.zero_grad()
+        expected(torch.ones(2, 3)).square().sum().backward()
+        plain.step()
+    assert scaler.get_scale() == 32768
+    torch.testing.assert_close(model.state_dict(), expected.state_dict())
+    momentum = momentum_of(model, optimizer)
+    for name, parameter in expected.named_parameters():
+        torch.testing.assert_close(momentum[name], plain.state[parameter]["momentum_buffer"])
+
+
+def test_a_rate_on_the_device_is_the_rate() -> None:
+    torch.manual_seed(0)
+    config = TrainConfig(learning_rate=0.5)
+    models = [nn.Linear(3, 4), nn.Linear(3, 4)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [build_optimizer(model, config) for model in models]
+    (group,) = optimizers[1].param_groups
+    group["lr"] = rate = torch.tensor(config.learning_rate)
+    for value in (0.25, 0.125):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            set_rate(optimizer, value)
+            step(model, optimizer)
+    assert group["lr"] is rate
+    assert torch.equal(models[0].weight, models[1].weight)

@@ -1,0 +1,59 @@
+"""The operations of each variant's training step are the same in every step, with the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
+from ecd_deploy.training.steps.cuda_graph import GraphedWork
+from ecd_deploy.training.steps.optimizer import set_rate
+from ecd_deploy.training.steps.repeatable import find_change
+from tests.training.repeated_steps import do_steps, make_batch, make_work
+from tests.training.tape import TapeRecorder
+from tests.variants import VARIANTS
+
+
+@pytest.fixture(autouse=True)
+def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher's batch norm is torch's, as it is on a GPU; its convolution is the same there as on a CPU."""
+    monkeypatch.setattr(TeacherBatchNorm2d, "_is_quick", lambda *_: False)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_steps_are_the_same_operations_and_a_recording_of_one_is_every_other(variant: str) -> None:
+    works = [make_work(variant), make_work(variant)]
+    recorder = TapeRecorder()
+    graphed = GraphedWork(works[1], recorder)
+    do_steps(works[0], works[0])
+    do_steps(works[1], graphed)
+    assert recorder.recordings == 2
+    for eager, recorded in zip(works[0].changed(), works[1].changed(), strict=True):
+        assert torch.equal(eager, recorded)
+
+
+def test_the_step_s_numbers_are_the_only_ones_that_change() -> None:
+    """The planted fault: a rate that is no tensor is a number among the operations, and its change is found."""
+    work = make_work("ecd", rate_on_device=False)
+    step = iter(range(9))
+
+    def do() -> None:
+        number = next(step)
+        set_rate(work.optimizer, 0.1 / (number + 1))
+        work(make_batch(number))
+
+    assert (
+        find_change(work.model, do) == "its operations differ from step to step, the first at aten._fused_sgd_.default"
+    )
+    steady = make_work("ecd")
+    assert find_change(steady.model, lambda: steady(make_batch(0))) is None
+
+
+def test_another_size_of_batch_is_other_operations() -> None:
+    work = make_work("plain")
+    whole = make_batch(0)
+    less = replace(whole, images=whole.images[:2], labels=whole.labels[:2], indices=whole.indices[:2], step_images=2)
+    batches = iter((whole, less))
+    assert "its operations differ" in (find_change(work.model, lambda: work(next(batches))) or "")
