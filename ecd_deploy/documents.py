@@ -39,7 +39,9 @@ class BuiltinDocuments:
             EcdDeployError: `failure`, with the names that there are.
         """
         if name not in (names := self.names()):
-            raise self.failure(f"no {self.kind} '{name}'{did_you_mean(name, names)}; built in are {', '.join(names)}")
+            raise self.failure(
+                f"no {self.kind} '{name}'{did_you_mean(name, names)}; built-in names are {', '.join(names)}"
+            )
         return (files(self.package) / self.folder / f"{name}.toml").read_text(encoding="utf-8")
 
     def text_or_file(self, name_or_path: str) -> str:
@@ -54,7 +56,7 @@ class BuiltinDocuments:
         if not Path(name_or_path).is_file():
             raise self.failure(
                 f"no {self.kind} '{name_or_path}': neither a file nor a built-in name"
-                f"{did_you_mean(name_or_path, names)}; built in are {', '.join(names)}"
+                f"{did_you_mean(name_or_path, names)}; built-in names are {', '.join(names)}"
             )
         return read_text(Path(name_or_path), self.kind, self.failure)
 
