@@ -15,5 +15,5 @@ def forget_earlier_training() -> None:
 
 
 def forget_preparation(model: nn.Module) -> None:
-    """Take the mark off a model that has been prepared, with which it is not prepared again: `_is_accelerate_prepared`."""
+    """Take the mark off a model with which it would not be prepared again: `_is_accelerate_prepared`."""
     vars(model).pop("_is_accelerate_prepared", None)

@@ -1,3 +1,5 @@
+# mypy: untyped-calls-exclude=accelerate
+
 from __future__ import annotations
 
 from collections.abc import Iterator
