@@ -1,9 +1,11 @@
 # `make demo` and `make test` are all that is needed on a fresh machine; `make help` lists the rest.
 PYTHON ?= python3
 VENV := .venv
+# The versions that are installed. constraints.txt holds for the Python it was made with and leaves others free.
+CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
-# A stamp is newer than pyproject.toml as long as what it asks for is installed. One environment serves both:
-# torch alone takes minutes to install.
+# A stamp is newer than pyproject.toml and the constraints as long as what they ask for is installed. One environment
+# serves both: torch alone takes minutes to install.
 INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
 
@@ -12,7 +14,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption gpu-rehearsal study install install-dev clean
+.PHONY: help demo test test-slow test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption gpu-rehearsal study install install-dev constraints python3.11 clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,9 +29,12 @@ test: install-dev ## Run the tests, two at a time
 test-slow: install-dev ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
 
+test-oldest: python3.11 ## Run the tests with the oldest versions that pyproject.toml admits
+	$(MAKE) VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt test
+
 test-extras: install-dev ## Install the extra formats' packages, and test those formats
-	$(BIN)/python -m pip install --quiet --editable '.[executorch,openvino]'
-	$(BIN)/python -m pytest tests/exporters/test_executorch_file.py tests/exporters/test_openvino_file.py
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[executorch,openvino]'
+	$(BIN)/python -m pytest tests/exporters/executorch tests/exporters/openvino
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
@@ -93,13 +98,26 @@ $(BIN)/python:
 	  f"Python 3.11 or newer is needed and {sys.executable} is {sys.version.split()[0]}: make PYTHON=/path/to/python")'
 	$(PYTHON) -m venv $(VENV)
 
-$(INSTALLED): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --editable .
+$(INSTALLED): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
-$(INSTALLED_DEV): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --editable '.[dev]'
+$(INSTALLED_DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $(INSTALLED) $@
+
+# Without torch's CUDA libraries, which its CPU builds lack.
+constraints: python3.11 ## Write the newest versions to constraints.txt, from a fresh environment that is then removed
+	$(PYTHON) -m venv --clear .venv-fresh
+	.venv-fresh/bin/python -m pip install --editable '.[dev]'
+	.venv-fresh/bin/python -m pip freeze --all --exclude pip --exclude-editable > .venv-fresh/frozen
+	{ echo '# What CI tests, on the Python that each line names. Made by `make constraints`.'; \
+	  sed -E '/^(nvidia|cuda)-/d; s/$$/ ; python_version == "3.11"/' .venv-fresh/frozen; } > constraints.txt
+	rm -rf .venv-fresh
+
+python3.11:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and \
+	  f"Python 3.11 is needed and {sys.executable} is {sys.version.split()[0]}: make PYTHON=/path/to/python3.11")'
 
 clean: ## Remove what builds and tools left behind; .venv and runs/ stay
 	rm -rf build dist htmlcov .coverage .coverage.* *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -6,6 +6,7 @@ import importlib
 import sys
 
 from benchmarks.figures import Figure, Report, show, write
+from benchmarks.studies import STUDIES
 
 BENCHMARKS = (
     "training_step",
@@ -28,15 +29,22 @@ ON_REQUEST = (
     "memory",
     "gate_calibration",
     "profiler_floor",
-    "reduced_study",
-    "few_images_study",
-    "short_study",
+    *STUDIES,
     "study_diagnosis",
 )
-"""Modules that run only when they are named."""
+"""Studies, and modules that run only when they are named."""
 
 CHECKS = ("chaos", "gate_calibration", "leaks", "false_alarms", "corruption")
 """Modules whose figures must be reached, or the exit code is 1."""
+
+
+def measure(name: str) -> Report:
+    """Run one benchmark."""
+    if name in STUDIES:
+        study: Report = importlib.import_module("benchmarks.study_results").finish(name)
+        return study
+    report: Report = importlib.import_module(f"benchmarks.{name}").measure()
+    return report
 
 
 def main(names: list[str]) -> int:
@@ -49,7 +57,7 @@ def main(names: list[str]) -> int:
     failed = False
     for name in names or BENCHMARKS:
         print(f"measuring {name}", file=sys.stderr)
-        report: Report = importlib.import_module(f"benchmarks.{name}").measure()
+        report = measure(name)
         write(report)
         figures += report.figures
         failed |= name in CHECKS and any(figure.reached(figure.must) is False for figure in report.figures)

@@ -16,8 +16,8 @@ from benchmarks.figures import Figure, Report
 from benchmarks.runner import Candidate, Work, interleave
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
-from ecd_deploy.exporters.onnx_session import open_session
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, export_formats
+from ecd_deploy.exporters.onnx.session import open_session
 from ecd_deploy.measure.latency import Comparison, compare_onnx
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
@@ -114,10 +114,8 @@ def _export(name: str, classes: int, side: int, images: int) -> tuple[bytes, byt
         std=normalisation.std,
         recipe_digest="0" * 64,
     )
-    fp32, int8 = (
-        exporter_for(form, ExportConfig()).export(student, metadata, context) for form in ("onnx", "onnx-int8")
-    )
-    return fp32, int8
+    fp32, int8 = export_formats(("onnx", "onnx-int8"), ExportConfig(), student, metadata, context)
+    return fp32.data, int8.data
 
 
 def _int8_speed(label: str, compared: Comparison, least: float) -> Figure:

@@ -20,8 +20,9 @@ from benchmarks.families import package_versions
 from benchmarks.figures import Figure, Report, rows_so_far, write
 from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions
 from ecd_deploy.errors import EcdDeployError, ExportError, SplitError, StudentError
-from ecd_deploy.exporters import ArtefactMetadata, exporter_for
-from ecd_deploy.exporters.audit import audit_artefact, student_sources
+from ecd_deploy.exporters import ArtefactMetadata, ExportInput, exporter_for
+from ecd_deploy.exporters.audit.audit import audit_artefact
+from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.models import build_student, student_names
 from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import split_student
@@ -123,14 +124,16 @@ def _treat(row: dict[str, Any], name: str, student: nn.Module, images: torch.Ten
         recipe_digest="0" * 64,
     )
     sources = student_sources(split, metadata)
+    written: dict[str | None, bytes] = {}
     for format_name in FORMATS:
         exporter = exporter_for(format_name, ExportConfig())
         try:
-            data = exporter.export(split, metadata)
+            data = exporter.export(ExportInput(split, metadata, source=written.get(exporter.derived_from)))
         except ExportError as error:
             row["audits"][format_name] = f"not exported: {str(error)[:200]}"
             continue
-        audit = audit_artefact(data, format_name, split, sources, exporter.read_metadata(data))
+        written[format_name] = data
+        audit = audit_artefact(data, exporter, split, sources, exporter.read_metadata(data))
         row["audits"][format_name] = dict(Counter(str(tensor.origin) for tensor in audit.tensors))
         if not audit.passed:
             row |= {"outcome": "false alarm", "because": f"{format_name}: {'; '.join(audit.findings)[:500]}"}

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from ecd_deploy.distill import ECDModel, TeacherOptions, TrainingOutputs, find_structure, training_loss
-from ecd_deploy.exporters.metadata import ArtefactMetadata
-from ecd_deploy.exporters.onnx_file import OnnxExporter
+from ecd_deploy.exporters import ArtefactMetadata, ExportInput, OnnxExporter
 from ecd_deploy.measure.parity import compare_logits
 from ecd_deploy.models import build_student
 from ecd_deploy.split import split_student
@@ -144,7 +143,7 @@ class _Way:
             recipe_digest="0" * 64,
         )
         exporter = OnnxExporter()
-        self.predict = exporter.open(exporter.export(self.separate, metadata), lambda: self.student)
+        self.predict = exporter.open(exporter.export(ExportInput(self.separate, metadata)), lambda: self.student)
 
     def parity(self) -> None:
         with torch.inference_mode():

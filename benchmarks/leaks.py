@@ -16,8 +16,9 @@ from benchmarks.model_leaks import GLOBAL, MODEL_LEAKS
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel, TeacherOptions
 from ecd_deploy.errors import SplitError
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
-from ecd_deploy.exporters.audit import audit_artefact, student_sources
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Written, export_formats
+from ecd_deploy.exporters.audit.audit import audit_artefact
+from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import SplitStudent, split_student
@@ -72,15 +73,13 @@ def _artefact_rows(student: SplitStudent) -> list[dict[str, Any]]:
     context = ExportContext(train, validation, Normalisation((0.5,), (0.5,)))
     sources = student_sources(student, metadata)
     secret = np.random.default_rng(0).standard_normal((16, 1, 3, 3)).astype(np.float32)
-    written: dict[str, tuple[bytes, ArtefactMetadata]] = {}
+    formats = dict.fromkeys(leak.format for leak in ARTEFACT_LEAKS)
+    exported = export_formats(formats, ExportConfig(), student, metadata, context)
+    written: dict[str, Written] = {one.exporter.format: one for one in exported}
     rows = []
     for leak in ARTEFACT_LEAKS:
-        if leak.format not in written:
-            exporter = exporter_for(leak.format, ExportConfig())
-            data = exporter.export(student, metadata, context)
-            written[leak.format] = data, exporter.read_metadata(data)
-        data, described = written[leak.format]
-        audit = audit_artefact(leak.plant(data, secret), leak.format, student, sources, described)
+        exporter, data = written[leak.format].exporter, written[leak.format].data
+        audit = audit_artefact(leak.plant(data, secret), exporter, student, sources, exporter.read_metadata(data))
         rows.append(
             {
                 "leak": leak.name,

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.figures import Figure, Report
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.exporters import ArtefactMetadata, OnnxExporter
+from ecd_deploy.exporters import ArtefactMetadata, ExportInput, OnnxExporter
 from ecd_deploy.measure.latency import Latency, compare_onnx, measure_onnx
 from ecd_deploy.measure.steadiness import P50_TOLERANCE, why_not_comparable
 from ecd_deploy.models import build_student
@@ -121,4 +121,4 @@ def _model() -> bytes:
         input_shape=(3, 32, 32),
         recipe_digest="0" * 64,
     )
-    return OnnxExporter().export(student, metadata)
+    return OnnxExporter().export(ExportInput(student, metadata))

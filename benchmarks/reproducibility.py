@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from benchmarks.figures import Figure, Report
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, export_formats
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.export import BUILTIN_FORMATS, ExportConfig
 from ecd_deploy.split import split_student
@@ -65,13 +65,10 @@ def digests() -> dict[str, str]:
         std=normalisation.std,
         recipe_digest="0" * 64,
     )
-    found = {}
-    for name in BUILTIN_FORMATS:
-        if name in ("executorch", "openvino") and find_spec(name) is None:  # an extra
-            continue
-        data = exporter_for(name, ExportConfig()).export(student, metadata, context)
-        found[name] = hashlib.sha256(data).hexdigest()
-    return found
+    extras = ("executorch", "openvino")
+    names = [name for name in BUILTIN_FORMATS if name not in extras or find_spec(name) is not None]
+    exported = export_formats(names, ExportConfig(), student, metadata, context)
+    return {written.exporter.format: hashlib.sha256(written.data).hexdigest() for written in exported}
 
 
 def _elsewhere(seed: str) -> dict[str, str]:

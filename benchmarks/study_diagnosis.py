@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-from benchmarks import few_images_study, reduced_study, short_study
 from benchmarks.figures import RESULTS, Figure, Report
+from benchmarks.studies import STUDIES
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.data.batches import eval_batches
 from ecd_deploy.distill import ECDModel
@@ -51,7 +51,7 @@ class _Seen:
 
 def measure() -> Report:
     """Look at every ECD run of the studies, before and after training."""
-    studies = [load_study(name) for name in (reduced_study.STUDY, few_images_study.STUDY, short_study.STUDY)]
+    studies = [load_study(name) for name in STUDIES.values()]
     kept = _committed()
     rows = [row for study in studies for row in _rows(study, kept)]
     return Report(

@@ -7,7 +7,6 @@ the others, those that are committed and of the same recipe.
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.figures import RESULTS, Figure, Report, show, write
+from benchmarks.studies import STUDIES
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.record.names import ARM_NAME, ENVIRONMENT_NAME
 from ecd_deploy.pipelines.study.plot import curve_of, plot
@@ -28,9 +28,10 @@ Entry = dict[str, Any]
 """What is kept of a run: `run` (its `arm.json`), `epochs` (its `metrics.jsonl`) and `environment`."""
 
 
-def finish(name: str, study_name: str) -> Report:
-    """Run what is not done yet of a study, and collect it."""
-    study, out = load_study(study_name), Path("studies") / study_name
+def finish(name: str) -> Report:
+    """Run what is not done yet of a study; keep its table, its curves and the outcome of each run."""
+    study = load_study(STUDIES[name])
+    out = Path("studies") / study.name
     compare(study, out, resume=True, jobs=2, console=Console(stderr=True))
     return collect(name, study, out)
 
@@ -105,9 +106,9 @@ def _digest(study: Study, arm: str, seed: int, out: Path) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Collect the results of these names, which are modules of this package."""
+    """Collect the results of these names, which are those of `STUDIES`."""
     for name in names:
-        study = load_study(importlib.import_module(f"benchmarks.{name}").STUDY)
+        study = load_study(STUDIES[name])
         report = collect(name, study, Path("studies") / study.name)
         write(report)
         show(report.figures)

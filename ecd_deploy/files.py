@@ -90,7 +90,7 @@ def read_verified(path: Path, sha256: str) -> bytes:
     data = read_bytes(path)
     found = sha256_bytes(data)
     if found != sha256:
-        raise DigestError(f"{path} was changed after it was written: SHA-256 is {found}, recorded was {sha256}")
+        raise DigestError(f"{path} was changed after it was written: SHA-256 is {found} instead of {sha256}")
     return data
 
 

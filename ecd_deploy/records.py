@@ -53,7 +53,7 @@ def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         if detail["type"] == "extra_forbidden":
             choices = _known_keys(model, detail["loc"][:-1])
             hint = did_you_mean(str(detail["loc"][-1]), choices)
-            yield f"{path}: unknown key{hint}; known are {', '.join(choices)}"
+            yield f"{path}: unknown key{hint}; known keys are {', '.join(choices)}"
         elif detail["type"] == "missing":
             yield f"{path}: is missing"
         else:

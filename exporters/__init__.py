@@ -1,4 +1,4 @@
-"""Writes split students in the formats that devices run, and opens them again."""
+"""Writes split students in the formats that devices run, opens them again, and reads what they are made of."""
 
 from __future__ import annotations
 
@@ -7,42 +7,52 @@ from typing import TYPE_CHECKING
 from ecd_deploy.lazy import names_of
 
 if TYPE_CHECKING:
+    from ecd_deploy.exporters.budget import ParityBudget
+    from ecd_deploy.exporters.contents import Contents, FileTensor
     from ecd_deploy.exporters.context import ExportContext
-    from ecd_deploy.exporters.contract import Exporter, ParityBudget, StudentBuilder
+    from ecd_deploy.exporters.contract import Exporter, ExportInput, StudentBuilder
+    from ecd_deploy.exporters.derivation import Written, export_formats
     from ecd_deploy.exporters.metadata import ArtefactMetadata, Quantisation
-    from ecd_deploy.exporters.onnx_file import OnnxExporter
+    from ecd_deploy.exporters.onnx.fp32 import OnnxExporter
     from ecd_deploy.exporters.paths import refuse_local_paths
+    from ecd_deploy.exporters.pytorch.safetensors_file import SafetensorsExporter
     from ecd_deploy.exporters.registry import exporter_for
-    from ecd_deploy.exporters.safetensors_file import SafetensorsExporter
-    from ecd_deploy.exporters.torchscript import TorchScriptExporter
     from ecd_deploy.measure.prediction import Predictor
 
 __all__ = [
     "ArtefactMetadata",
+    "Contents",
     "ExportContext",
+    "ExportInput",
     "Exporter",
+    "FileTensor",
     "OnnxExporter",
     "ParityBudget",
     "Predictor",
     "Quantisation",
     "SafetensorsExporter",
     "StudentBuilder",
-    "TorchScriptExporter",
+    "Written",
+    "export_formats",
     "exporter_for",
     "refuse_local_paths",
 ]
 
 _HOMES = {
     "ArtefactMetadata": "ecd_deploy.exporters.metadata",
+    "Contents": "ecd_deploy.exporters.contents",
     "ExportContext": "ecd_deploy.exporters.context",
+    "ExportInput": "ecd_deploy.exporters.contract",
     "Exporter": "ecd_deploy.exporters.contract",
-    "OnnxExporter": "ecd_deploy.exporters.onnx_file",
-    "ParityBudget": "ecd_deploy.exporters.contract",
+    "FileTensor": "ecd_deploy.exporters.contents",
+    "OnnxExporter": "ecd_deploy.exporters.onnx.fp32",
+    "ParityBudget": "ecd_deploy.exporters.budget",
     "Predictor": "ecd_deploy.measure.prediction",
     "Quantisation": "ecd_deploy.exporters.metadata",
-    "SafetensorsExporter": "ecd_deploy.exporters.safetensors_file",
+    "SafetensorsExporter": "ecd_deploy.exporters.pytorch.safetensors_file",
     "StudentBuilder": "ecd_deploy.exporters.contract",
-    "TorchScriptExporter": "ecd_deploy.exporters.torchscript",
+    "Written": "ecd_deploy.exporters.derivation",
+    "export_formats": "ecd_deploy.exporters.derivation",
     "exporter_for": "ecd_deploy.exporters.registry",
     "refuse_local_paths": "ecd_deploy.exporters.paths",
 }

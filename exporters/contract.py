@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 from torch import nn
 
+from ecd_deploy.exporters.budget import ParityBudget
+from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.measure.prediction import Predictor
@@ -18,24 +20,28 @@ StudentBuilder = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
-class ParityBudget:
-    """How far an artefact's logits may be from the student's.
+class ExportInput:
+    """What an artefact is made from.
 
     Attributes:
-        relative: largest difference of a logit, as a share of the student's largest absolute logit.
-        agreement: least share of images for which both choose the same class.
+        student: proved separate.
+        metadata: that the file carries; the exporter adds what it alone knows.
+        context: real images, for formats that are calibrated.
+        source: the file of the format that `Exporter.derived_from` names; None if it names none.
     """
 
-    relative: float
-    agreement: float
+    student: SplitStudent
+    metadata: ArtefactMetadata
+    context: ExportContext | None = None
+    source: bytes | None = None
 
 
 class Exporter(Protocol):
-    """One artefact format: how a student is written, and how the file is run again.
+    """One artefact format: how a student is written, how the file is run again, and what it is made of.
 
-    A format of this package is one file with one class, named in `registry.py`. One of another package is found by
-    an entry point of the group `ecd_deploy.exporters`: its name is that of the format, its object is called with
-    the `ExportConfig` and returns an `Exporter`.
+    A format of this package is one class, named in `registry.py`. One of another package is found by an entry point
+    of the group `ecd_deploy.exporters`: its name is that of the format, its object is called with the `ExportConfig`
+    and returns an `Exporter`; `docs/plugins.md` shows one.
 
     An implementation promises that
     - `export` accepts nothing but a `SplitStudent`, and leaves it as it was;
@@ -43,7 +49,7 @@ class Exporter(Protocol):
     - they hold the student's tensors (or what they fold into) and nothing of what was trained beside it;
     - input and output are float32, `images` (N, C, H, W) and `logits` (N, classes), for any N; what the file itself
       demands beyond that, one image at a time or uint8 pixels, its predictor takes care of and its metadata say;
-    - the metadata are inside, as JSON, with the student's digest;
+    - the metadata are inside, as JSON, with the student's digest, and with that of the file it was made from, if any;
     - no absolute path and no user name of this machine is in any byte (`paths.refuse_local_paths`);
     - the same student and metadata give the same bytes, in any process, directory or hash seed;
     - warnings of the libraries used do not leave it, and their errors leave it as `ExportError`.
@@ -67,13 +73,12 @@ class Exporter(Protocol):
     def budget(self) -> ParityBudget | None:
         """How far the logits may be off; None where the format keeps float32, and `gate.max_abs_diff` holds."""
 
-    def export(self, student: SplitStudent, metadata: ArtefactMetadata, context: ExportContext | None = None) -> bytes:
-        """Write a student.
+    @property
+    def derived_from(self) -> str | None:
+        """The format whose file `export` is given as `source`; None if it takes the student alone."""
 
-        Args:
-            student: proved separate.
-            metadata: that the file carries; the exporter adds what it alone knows.
-            context: real images, for formats that are calibrated.
+    def export(self, given: ExportInput) -> bytes:
+        """Write a student.
 
         Raises:
             ExportError: the format cannot express the student, or a promise above is broken.
@@ -96,4 +101,14 @@ class Exporter(Protocol):
 
         Raises:
             ExportError: the bytes are no artefact of this format, or hold no metadata.
+        """
+
+    def contents(self, data: bytes) -> Contents | None:
+        """Read every tensor, and the rest, from the bytes of an artefact, without running any of it.
+
+        Returns:
+            What the audit traces to the student; None if the format has no reader, which leaves the gate undecided.
+
+        Raises:
+            ExportError: the bytes are no artefact of this format.
         """

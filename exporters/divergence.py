@@ -17,8 +17,8 @@ from ecd_deploy.compat.torch import innermost_module
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
-from ecd_deploy.exporters.onnx_file import parse_model
-from ecd_deploy.exporters.onnx_session import session_options
+from ecd_deploy.exporters.onnx.format import parse_model
+from ecd_deploy.exporters.onnx.session import session_options
 from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
 

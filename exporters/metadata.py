@@ -67,7 +67,7 @@ class ArtefactMetadata(Record, strict=True, allow_inf_nan=False):
         description="inside: `images` are uint8 (N, H, W, C), and the file itself does what mean and std say, though "
         "not what resize says.",
     )
-    derived_from: str | None = Field(default=None, description="SHA-256 of the fp32 ONNX file it was made from.")
+    derived_from: str | None = Field(default=None, description="SHA-256 of the file it was made from.")
     quantisation: Quantisation | None = None
     target: str | None = Field(default=None, description="The processors it runs on, where not all.")
     recipe_digest: str = Field(description="SHA-256 of the recipe of the run.")

@@ -7,28 +7,28 @@ from importlib.metadata import entry_points
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.contract import Exporter
-from ecd_deploy.exporters.executorch_file import ExecuTorchExporter
-from ecd_deploy.exporters.onnx_file import OnnxExporter
-from ecd_deploy.exporters.onnx_fp16 import HalfOnnxExporter
-from ecd_deploy.exporters.onnx_int8 import Int8OnnxExporter
-from ecd_deploy.exporters.onnx_static import StaticOnnxExporter
-from ecd_deploy.exporters.openvino_file import OpenVinoExporter
-from ecd_deploy.exporters.ort_file import OrtExporter
-from ecd_deploy.exporters.pt2 import Pt2Exporter
-from ecd_deploy.exporters.safetensors_file import SafetensorsExporter
-from ecd_deploy.exporters.torchscript import TorchScriptExporter
+from ecd_deploy.exporters.executorch.exporter import ExecuTorchExporter
+from ecd_deploy.exporters.onnx.fp16 import HalfOnnxExporter
+from ecd_deploy.exporters.onnx.fp32 import OnnxExporter
+from ecd_deploy.exporters.onnx.int8 import Int8OnnxExporter
+from ecd_deploy.exporters.onnx.static import StaticOnnxExporter
+from ecd_deploy.exporters.openvino.exporter import OpenVinoExporter
+from ecd_deploy.exporters.ort.exporter import OrtExporter
+from ecd_deploy.exporters.pytorch.pt2 import Pt2Exporter
+from ecd_deploy.exporters.pytorch.safetensors_file import SafetensorsExporter
+from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
 from ecd_deploy.recipe.export import BUILTIN_FORMATS, ENTRY_POINT_GROUP, ExportConfig, format_names
 
 _BUILTIN: dict[str, Callable[[ExportConfig], Exporter]] = {
     "safetensors": lambda _: SafetensorsExporter(),
     "torchscript": lambda _: TorchScriptExporter(),
     "onnx": lambda config: OnnxExporter(config.opset, config.preprocessing),
-    "onnx-static": lambda config: StaticOnnxExporter(config.opset, config.preprocessing),
-    "onnx-int8": lambda config: Int8OnnxExporter(config.int8, config.opset, config.preprocessing),
-    "onnx-fp16": lambda config: HalfOnnxExporter(config.opset, config.preprocessing),
-    "ort": lambda config: OrtExporter(config.opset, config.preprocessing),
+    "onnx-static": lambda _: StaticOnnxExporter(),
+    "onnx-int8": lambda config: Int8OnnxExporter(config.int8),
+    "onnx-fp16": lambda _: HalfOnnxExporter(),
+    "ort": lambda _: OrtExporter(),
     "pt2": lambda _: Pt2Exporter(),
-    "openvino": lambda config: OpenVinoExporter(config.opset, config.preprocessing),
+    "openvino": lambda _: OpenVinoExporter(),
     "executorch": lambda _: ExecuTorchExporter(),
 }
 
@@ -51,6 +51,9 @@ def exporter_for(format_name: str, config: ExportConfig) -> Exporter:
         exporter: Exporter = found[0].load()(config)
     except Exception as error:
         raise ExportError(f"the plug-in of format '{format_name}', {found[0].value}, fails: {error}") from error
+    missing = [name for name in vars(Exporter) if not name.startswith("_") and not hasattr(exporter, name)]
+    if missing:
+        raise ExportError(f"the plug-in of format '{format_name}', {found[0].value}, lacks {', '.join(missing)}")
     if exporter.format != format_name:
         raise ExportError(f"the plug-in {found[0].value} calls its format '{exporter.format}', not '{format_name}'")
     return exporter

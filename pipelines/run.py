@@ -39,18 +39,18 @@ def run(
     Raises:
         EcdDeployError: any step's error; what was written before it stays.
     """
-    from ecd_deploy.data import load_data
     from ecd_deploy.pipelines.gate.decide import Evidence, gate
     from ecd_deploy.pipelines.record.environment import record_environment
     from ecd_deploy.pipelines.report.results import RunResults
     from ecd_deploy.pipelines.report.write import write_report
+    from ecd_deploy.pipelines.steps.data import load_run_data
     from ecd_deploy.pipelines.steps.export import export
     from ecd_deploy.pipelines.steps.measure import measure
     from ecd_deploy.pipelines.steps.split import open_student, split
     from ecd_deploy.pipelines.steps.train import train, train_as_worker
     from ecd_deploy.pipelines.steps.validate import validate
 
-    data = load_data(recipe.data, seed=recipe.seed)
+    data = load_run_data(recipe)
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
@@ -90,11 +90,11 @@ def run_train(
     recipe: Recipe, root: Path, *, resume: bool, console: Console, accept_changes: bool = False
 ) -> TrainingResult | None:
     """Train into a new run directory, or resume in one; None in all processes but the first."""
-    from ecd_deploy.data import load_data
     from ecd_deploy.pipelines.record.environment import record_environment
+    from ecd_deploy.pipelines.steps.data import load_run_data
     from ecd_deploy.pipelines.steps.train import train, train_as_worker
 
-    data = load_data(recipe.data, seed=recipe.seed)
+    data = load_run_data(recipe)
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,17 @@ from tests.commands import Ended, run_command
 
 # Tests share their machine with others, where two threads that wait for each other take many times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip where a package of an extra is absent: one that a mark `needs` names, or timm for a student of its."""
+    needed = {package for mark in item.iter_markers("needs") for package in mark.args}
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        values = item.callspec.params.values()
+        needed |= {"timm" for value in values if isinstance(value, str) and value.startswith("timm:")}
+    absent = sorted(package for package in needed if find_spec(package) is None)
+    if absent:
+        pytest.skip(f"needs {', '.join(absent)}, which is not installed")
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,18 @@ def test_help_is_quick_and_imports_no_torch() -> None:
     assert min(times) < 0.4
 
 
+def test_help_lists_every_command_once_and_cuts_no_sentence() -> None:
+    listed = [command.name for section in cli.sections for command in section.commands]
+    assert sorted(filter(None, listed)) == sorted(cli.commands)
+    ended = run_command(["--help"], cwd=Path.cwd())
+    assert "..." not in ended.out.partition("Options:")[2]
+    for section in cli.sections:
+        assert f"{section.title}:\n" in ended.out
+        for command in section.commands:
+            # A whole sentence in one line of a terminal of 80 characters.
+            assert re.search(rf"^  {command.name} +[A-Z].*[.]$", ended.out, re.MULTILINE), command.name
+
+
 def test_commands_and_options_are_these() -> None:
     options = {
         name: sorted(parameter.name or "" for parameter in command.params) for name, command in cli.commands.items()
@@ -80,7 +92,7 @@ def test_commands_and_options_are_these() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["run", "nonsense"], 2, "built in are"),
+        (["run", "nonsense"], 2, "built-in names are"),
         (["run", "digits", "--set", "train.epocs=1"], 2, "did you mean 'epochs'"),
         (["run", "digits", "--resume"], 2, "--resume needs --out"),
         (["run", "digits", "--out", "/proc/run"], 4, "cannot write to /proc/run"),

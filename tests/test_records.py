@@ -32,15 +32,15 @@ def test_a_record_is_read_back_from_its_text_and_cannot_be_changed() -> None:
     [
         (
             '{"name": "a", "wheels": [], "nam": 1}',
-            "nam: unknown key (did you mean 'name'?); known are name, wheels, spare",
+            "nam: unknown key (did you mean 'name'?); known keys are name, wheels, spare",
         ),
         (
             '{"name": "a", "wheels": [{"spokes": 1}, {"spokes": 2, "spoke": 3}]}',
-            "wheels.1.spoke: unknown key (did you mean 'spokes'?); known are spokes",
+            "wheels.1.spoke: unknown key (did you mean 'spokes'?); known keys are spokes",
         ),
         (
             '{"name": "a", "wheels": [], "spare": {"spokes": 1, "spoke": 3}}',
-            "spare.spoke: unknown key (did you mean 'spokes'?); known are spokes",
+            "spare.spoke: unknown key (did you mean 'spokes'?); known keys are spokes",
         ),
         ('{"wheels": []}', "name: is missing"),
         (

@@ -1,4 +1,4 @@
-"""Commands that compare ways of training."""
+"""The command that compares ways of training."""
 
 from __future__ import annotations
 
@@ -11,35 +11,26 @@ from ecd_deploy.errors import UsageError
 
 
 @click.command()
-def studies() -> None:
-    """List the built-in studies: one for each of the paper's tables, and those that two CPU cores can run."""
-    from ecd_deploy.pipelines.study.study import BUILTIN_STUDIES, load_study
-
-    names = BUILTIN_STUDIES.names()
-    width = max(map(len, names))
-    for name in names:
-        study = load_study(name)
-        click.echo(f"{name:{width}} {len(study.arms)} arms x {len(study.seeds)} seeds. {study.description}")
-
-
-@click.command()
 @click.argument("study")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME.")
 @click.option("--resume", is_flag=True, help="Keep finished runs and resume the others.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs at one time; default: 1, with --slurm all.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time; default: 1, or all with --slurm.")
 @click.option("--slurm", is_flag=True, help="Submit the runs to a Slurm cluster (extra [slurm]).")
 @click.option("--slurm-set", multiple=True, metavar="KEY=VALUE",
-              help="What a job asks for, as partition=gpu or gpus_per_node=1; repeatable.")  # fmt: skip
+              help="What a job requests, such as partition=gpu or gpus_per_node=1; repeatable.")  # fmt: skip
 def compare(
     study: str, out: Path | None, resume: bool, jobs: int | None, slurm: bool, slurm_set: tuple[str, ...]
 ) -> None:
-    """Run every arm of STUDY, a built-in name or a TOML file, with every seed, and write the table."""
+    """Train every arm of STUDY with every seed, and write the table.
+
+    STUDY is a built-in name or a TOML file.
+    """
     from ecd_deploy.pipelines.study.runner import compare as run_study
     from ecd_deploy.pipelines.study.slurm import parse_settings
     from ecd_deploy.pipelines.study.study import load_study
 
     if slurm_set and not slurm:
-        raise UsageError("--slurm-set says what a job of Slurm asks for: add --slurm")
+        raise UsageError("--slurm-set is what a Slurm job requests: add --slurm")
     loaded = load_study(study)
     directory = out or Path("studies") / loaded.name
     result = run_study(

@@ -13,13 +13,16 @@ import click
     "--against",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A run to set beside it, as a baseline; repeatable.",
+    help="Another run to draw beside it, such as a baseline; repeatable.",
 )
-@click.option("--samples", type=click.IntRange(min=6), default=1000, show_default=True, help="Test images of t-SNE.")
-@click.option("--images", type=click.IntRange(min=1), default=6, show_default=True, help="Test images of Grad-CAM++.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of images and of t-SNE.")
+@click.option("--samples", type=click.IntRange(min=6), default=1000, show_default=True, help="Test images for t-SNE.")
+@click.option("--images", type=click.IntRange(min=1), default=6, show_default=True, help="Test images for Grad-CAM++.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For the images and t-SNE.")
 def explain(run_dir: Path, against: tuple[Path, ...], samples: int, images: int, seed: int) -> None:
-    """Draw what RUN_DIR's student and teacher make of test images: t-SNE and Grad-CAM++ (extra [explain])."""
+    """Draw t-SNE and Grad-CAM++ of RUN_DIR's student and teacher.
+
+    Both show what the networks make of test images. Needs the extra [explain].
+    """
     from ecd_deploy.pipelines.explain.explain import explain as look
 
     for path in look(run_dir, against, samples=samples, images=images, seed=seed):

@@ -11,8 +11,8 @@ from ecd_deploy.cli.ending import console, finish
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN_DIR", help="Compare with this run as well.")
-@click.option("--config", type=click.Path(path_type=Path), metavar="TOML", help="Limits in place of the recipe's.")
+@click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN_DIR", help="Also compare with this run.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="TOML", help="Limits that replace the recipe's.")
 def gate(run_dir: Path, baseline: Path | None, config: Path | None) -> None:
     """Pass or fail a run by the limits of its recipe."""
     from ecd_deploy.pipelines.run import run_gate

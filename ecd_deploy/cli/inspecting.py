@@ -1,4 +1,4 @@
-"""The command that looks at a student before it is trained."""
+"""The commands for a look before a run: at the student, and at the machine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from ecd_deploy.errors import UsageError
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Set one value of the recipe; repeatable."
 )
-@click.option("--batch-size", type=click.IntRange(1), help="As train.batch_size; a MODEL's default: 128.")
-@click.option("--image-size", type=click.IntRange(1), help="As data.image_size; a MODEL's default: 32, 64 or 224.")
-@click.option("--in-channels", type=click.IntRange(1), help="Of the images; default: the recipe's, or 3.")
-@click.option("--classes", type=click.IntRange(2), help="As student.num_classes; a MODEL's default: 100.")
+@click.option("--batch-size", type=click.IntRange(1), help="Same as train.batch_size; a MODEL's default: 128.")
+@click.option("--image-size", type=click.IntRange(1), help="Same as data.image_size; a MODEL's default: 32, 64 or 224.")
+@click.option("--in-channels", type=click.IntRange(1), help="Channels of the images; default: the recipe's, or 3.")
+@click.option("--classes", type=click.IntRange(2), help="Same as student.num_classes; a MODEL's default: 100.")
 @click.option(
-    "--kernels", type=click.IntRange(2), help="As method.kernels, n of the dynamic convolutions; a MODEL's default: 16."
+    "--kernels",
+    type=click.IntRange(2),
+    help="Same as method.kernels, n of a dynamic convolution; a MODEL's default: 16.",
 )
 @click.option(
-    "--stages", metavar="N,N", default="", help="As method.stages; a MODEL's default: 2 and 3, as far as there are."
+    "--stages", metavar="N,N", default="", help="Same as method.stages; a MODEL's default: 2 and 3, where it has them."
 )
 @click.option("--all", "every_convolution", is_flag=True, help="List every convolution and every connection.")
 def inspect(
@@ -35,14 +37,14 @@ def inspect(
     stages: str,
     every_convolution: bool,
 ) -> None:
-    """Show how a student is treated and what its training costs; nothing is trained and no image is read.
+    """Show how a student would be trained, and what that costs.
 
-    MODEL is a student's name, RECIPE a built-in name or a TOML file. The other options say in short what
-    --set can say too, and go before the recipe. A teacher that was trained before is not counted.
+    Nothing is trained and no image is read. MODEL is a student's name, RECIPE a built-in name or a TOML file.
+    The other options are short forms of --set and override the recipe. A pretrained teacher is not counted.
     """
     numbers = [part.strip() for part in stages.split(",") if part.strip()]
     if not all(number.isdecimal() for number in numbers):
-        raise UsageError(f"--stages {stages}: expected numbers, for example --stages 2,3")
+        raise UsageError(f"--stages {stages}: expected stage numbers, such as --stages 2,3")
     given = {
         "--batch-size": ("train.batch_size", batch_size),
         "--image-size": ("data.image_size", image_size),
@@ -62,3 +64,11 @@ def inspect(
     from ecd_deploy.pipelines.inspect.inspection import inspect_student
 
     print_inspection(inspect_student(found), console(), every_convolution=every_convolution)
+
+
+@click.command()
+def doctor() -> None:
+    """Show versions and hardware, and check that the runtimes work."""
+    from ecd_deploy.pipelines.inspect.doctor import diagnose
+
+    diagnose(console())

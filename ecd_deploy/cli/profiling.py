@@ -12,14 +12,14 @@ from ecd_deploy.errors import Inconclusive, UsageError
 
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path), metavar="RUN_DIR|MODEL.onnx")
-@click.option("--device", metavar="NAME", help="Take threads from this device, and compare with its budget.")
-@click.option("--host", "hosts", multiple=True, metavar="USER@HOST", help="Measure there over ssh; repeatable.")
-@click.option("--python", default="python3", show_default=True, help="The Python of the hosts.")
-@click.option("--timeout", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds on a host.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime; default: as in the recipe, or 1.")
+@click.option("--device", metavar="NAME", help="Use this device's number of threads, and compare with its budget.")
+@click.option("--host", "hosts", multiple=True, metavar="USER@HOST", help="Measure on this host, over ssh; repeatable.")
+@click.option("--python", default="python3", show_default=True, help="The hosts' Python.")
+@click.option("--timeout", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds for each host.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime; default: the recipe's, or 1.")
 @click.option("--cpus", metavar="0,1", help="Pin the measurement to these CPUs (constrained host).")
-@click.option("--memory", type=click.IntRange(min=1), metavar="MB", help="Limit its data (constrained host).")
-@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the whole result there as well.")
+@click.option("--memory", type=click.IntRange(min=1), metavar="MB", help="Limit its data memory (constrained host).")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Also write the whole result to this file.")
 def profile(
     target: Path,
     device: str | None,
@@ -31,12 +31,15 @@ def profile(
     memory: int | None,
     output: Path | None,
 ) -> None:
-    """Measure an ONNX student: latency, cold start, memory, throughput, and time by layer."""
+    """Measure latency, memory, throughput and time by layer.
+
+    What is measured is the ONNX student of RUN_DIR, or MODEL.onnx, with its cold start.
+    """
     from ecd_deploy.cli.text.profile import print_budget, print_profile
     from ecd_deploy.pipelines.device.command import Conditions, profile_hosts, profile_target
 
     if len(hosts) > 1 and output is not None:
-        raise UsageError("--json takes one result: give one --host, or a run directory, which keeps them all")
+        raise UsageError("--json takes one result: give one --host, or a run directory, which keeps all results")
     conditions = Conditions.read(device=device, threads=threads, cpus=cpus, memory_mb=memory)
     terminal = console()
     if hosts:

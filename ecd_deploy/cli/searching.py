@@ -1,4 +1,4 @@
-"""The command that looks for the smallest student that is good enough."""
+"""The command that finds the smallest student that passes the gate."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ _LADDER = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "wrn-16-2"
     "--student", "students", multiple=True, metavar="NAME", help=f"Repeatable; default: {', '.join(_LADDER)}."
 )
 @click.option("--device", metavar="NAME", help="Take INT8 types, threads and budgets from this device.")
-@click.option("--host", metavar="USER@HOST", help="Measure latency there, over ssh, before anything is trained.")
+@click.option("--host", metavar="USER@HOST", help="Measure latency on this host, over ssh, before anything is trained.")
 @click.option("--python", default="python3", show_default=True, help="The host's Python with onnxruntime and numpy.")
-@click.option("--gate", "limits", type=click.Path(path_type=Path), metavar="TOML", help="Limits over the recipe's.")
+@click.option(
+    "--gate", "limits", type=click.Path(path_type=Path), metavar="TOML", help="Limits to override the recipe's."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search; default: searches/RECIPE.")
-@click.option("--resume", is_flag=True, help="Go on with the search in that folder.")
-@click.option("--every", is_flag=True, help="Also train what is larger than the smallest that passes.")
-@click.option("--early-stop/--no-early-stop", default=True, show_default=True, help="Give hopeless trainings up.")
+@click.option("--resume", is_flag=True, help="Resume the search in that folder.")
+@click.option("--every", is_flag=True, help="Also train students larger than the smallest that passes.")
+@click.option(
+    "--early-stop/--no-early-stop", default=True, show_default=True, help="Give up training runs that fall short."
+)
 @click.option("--stop-share", type=click.FloatRange(0, 1, min_open=True), default=0.5, show_default=True,
-              help="Share of the epochs after which that is judged.")  # fmt: skip
+              help="Share of the epochs after which a training run may be given up.")  # fmt: skip
 @click.option("--stop-margin", type=click.FloatRange(0, 1), default=0.15, show_default=True,
-              help="How far the best validation top-1 may then be below min_top1.")  # fmt: skip
+              help="How far below min_top1 the best validation top-1 may be by then.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value of the recipe.")
 def search(
     recipe: str,
@@ -45,9 +49,10 @@ def search(
     stop_margin: float,
     overrides: tuple[str, ...],
 ) -> None:
-    """Train a ladder of students for RECIPE, the smallest first, until one passes the gate.
+    """Find the smallest student that passes RECIPE's gate.
 
-    Size and latency, which do not depend on the weights, are measured first: what exceeds a limit is not trained.
+    Students are trained in order of size, the smallest first, until one passes. Size and latency do not depend on
+    the weights and are measured first: a student that exceeds a limit is not trained.
     Exit codes: 0 found, 1 none passes, 3 none passes but one may.
     """
     from ecd_deploy.pipelines.device.budgets import load_device
@@ -75,6 +80,6 @@ def search(
     if report.found is not None:
         click.echo(f"smallest that passes: {report.found}, {folder_of(directory, report.found) / RUN_FOLDER}")
     elif report.verdict == "inconclusive":
-        raise Inconclusive(f"no student passes for certain; see {directory / 'search.md'}")
+        raise Inconclusive(f"no student is certain to pass; see {directory / 'search.md'}")
     else:
         raise GateFailed(f"no student of the ladder passes; see {directory / 'search.md'}")

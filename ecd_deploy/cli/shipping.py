@@ -9,12 +9,12 @@ import click
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--format", "format_name", default="onnx", show_default=True, help="Which artefact to pack.")
-@click.option("--out", type=click.Path(path_type=Path), help="A .tar.gz; default: RECIPE-FORMAT.tar.gz here.")
+@click.option("--format", "format_name", default="onnx", show_default=True, help="Format of the artefact to pack.")
+@click.option("--out", type=click.Path(path_type=Path), help="A .tar.gz; default: RECIPE-FORMAT.tar.gz in this folder.")
 def bundle(run_dir: Path, format_name: str, out: Path | None) -> None:
     """Pack an artefact of RUN_DIR for a device without a network.
 
-    In the archive, `python run.py` checks files, logits, accuracy on real test images and latency.
+    On the device, the archive's `python run.py` checks files, logits, accuracy on real test images and latency.
     """
     from ecd_deploy.pipelines.run import run_bundle
 

@@ -15,10 +15,10 @@ _run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
 @click.command()
 @_run_directory
 @click.option("--reproduce", is_flag=True, help="Also export again in another process, and compare every byte.")
-@click.option("--public-key", type=_existing_file, help="Also check the signature, made by the key of this one.")
-@click.option("--chain", multiple=True, type=_existing_file, help="Or made by a certificate of this chain; repeatable.")
+@click.option("--public-key", type=_existing_file, help="Also check the signature, with this public key.")
+@click.option("--chain", multiple=True, type=_existing_file, help="Or with this certificate of a chain; repeatable.")
 def verify(run_dir: Path, reproduce: bool, public_key: Path | None, chain: tuple[Path, ...]) -> None:
-    """Check that RUN_DIR is what its manifest says."""
+    """Check that RUN_DIR is what its manifest records."""
     from ecd_deploy.pipelines.verify.sign import check_signature
     from ecd_deploy.pipelines.verify.verify import reproduce as export_again
     from ecd_deploy.pipelines.verify.verify import verify as compare_with_manifest
@@ -28,20 +28,20 @@ def verify(run_dir: Path, reproduce: bool, public_key: Path | None, chain: tuple
         differences = export_again(run_dir)
     if differences:
         lines = "\n".join(f"  {entry.file}: {entry.problem}" for entry in differences)
-        raise ArtefactError(f"{run_dir} is not what it was:\n{lines}")
+        raise ArtefactError(f"{run_dir} does not match its manifest:\n{lines}")
     if public_key is not None or chain:
         check_signature(run_dir, public_key, chain)
-        click.echo("the signature holds")
-    click.echo("every file is as recorded" + (", and the artefacts are made again byte for byte" if reproduce else ""))
+        click.echo("the signature is valid")
+    click.echo("every file is as recorded" + (", and exporting again gives the same bytes" if reproduce else ""))
 
 
 @click.command()
 @_run_directory
-@click.option("--key", type=_existing_file, required=True, help="Private key of an elliptic curve, PEM.")
-@click.option("--certificate", type=_existing_file, help="Certificate of the key, PEM; default: the bare key signs.")
-@click.option("--chain", multiple=True, type=_existing_file, help="Certificate on the way to the root; repeatable.")
+@click.option("--key", type=_existing_file, required=True, help="Elliptic-curve private key, PEM.")
+@click.option("--certificate", type=_existing_file, help="Certificate of the key, PEM; without it the key signs alone.")
+@click.option("--chain", multiple=True, type=_existing_file, help="Intermediate or root certificate; repeatable.")
 def sign(run_dir: Path, key: Path, certificate: Path | None, chain: tuple[Path, ...]) -> None:
-    """Sign RUN_DIR once it is verified; needs the extra `signing`."""
+    """Verify RUN_DIR, then sign it (extra [signing])."""
     from ecd_deploy.pipelines.verify.sign import sign as sign_run
     from ecd_deploy.pipelines.verify.verify import verify as compare_with_manifest
 

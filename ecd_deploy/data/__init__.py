@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ecd_deploy.data.batches import Batch, Batches, TrainBatches, eval_batches
 from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet, Normalisation
-from ecd_deploy.data.load import load_data
+from ecd_deploy.data.load import has_validation, load_data
 from ecd_deploy.data.loader_batches import LoaderBatches
 from ecd_deploy.data.subsets import balanced_subset
 
@@ -19,5 +19,6 @@ __all__ = [
     "TrainBatches",
     "balanced_subset",
     "eval_batches",
+    "has_validation",
     "load_data",
 ]

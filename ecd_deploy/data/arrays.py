@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ecd_deploy.data.images import ImageSet
 from ecd_deploy.data.resize import Framing
+from ecd_deploy.data.source import NamedImages, SourceImages
 from ecd_deploy.data.subsets import balanced_subset
 from ecd_deploy.errors import DataError
 
@@ -34,14 +36,22 @@ class ArraySource:
         self._test = test
         self._framing = framing
 
-    def read(self, train: Tensor, test: Tensor) -> tuple[ImageSet, ImageSet]:
+    def read(self, train: Tensor, test: Tensor) -> SourceImages:
         """Return the images at these indices, resized if asked."""
-        return self._fit(self._train.select(train)), self._fit(self._test.select(test))
+        return SourceImages(
+            train=NamedImages(self._fit(self._train.select(train)), _numbered("training image", train)),
+            validation=None,
+            test=NamedImages(self._fit(self._test.select(test)), _numbered("test image", test)),
+        )
 
     def _fit(self, images: ImageSet) -> ImageSet:
         if self._framing is None:
             return images
         return ImageSet(self._framing.apply_all(images.images), images.labels)
+
+
+def _numbered(what: str, indices: Tensor) -> tuple[str, ...]:
+    return tuple(f"{what} {index}" for index in indices.tolist())
 
 
 def open_digits(framing: Framing | None) -> ArraySource:
@@ -83,7 +93,10 @@ def open_cifar(name: Literal["cifar10", "cifar100"], path: str | None, framing: 
     dataset = CIFAR10 if name == "cifar10" else CIFAR100
     folder = Path(path or _CIFAR_DEFAULT_FOLDER)
     try:
-        train, test = (dataset(str(folder), train=is_train, download=True) for is_train in (True, False))
+        # numpy warns of how the pickles of 2009 name their types
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            train, test = (dataset(str(folder), train=is_train, download=True) for is_train in (True, False))
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise DataError(
             f"cannot download {name} to {folder} or read it from there: {error}. Check the connection, or fetch "

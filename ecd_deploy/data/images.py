@@ -105,6 +105,7 @@ class DataSplits:
         classes: names, in the order of the labels.
         digest: SHA-256 over the images, labels and classes of all splits, and over the training files.
         train_files: what is trained on instead of `train`, decoded anew each epoch.
+        overlapping_test_images: test images whose pixels are those of a training or validation image too.
     """
 
     train: ImageSet
@@ -114,6 +115,7 @@ class DataSplits:
     normalisation: Normalisation
     digest: str
     train_files: ImageFiles | None = None
+    overlapping_test_images: int = 0
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ecd_deploy.data.arrays import open_cifar, open_digits
-from ecd_deploy.data.cache import default_cache_folder
 from ecd_deploy.data.digest import data_digest, with_files
 from ecd_deploy.data.imagefolder import FolderSource
-from ecd_deploy.data.images import DataSplits, ImageSet
+from ecd_deploy.data.imagefolder.cache import default_cache_folder
+from ecd_deploy.data.imagefolder.listing import find_validation_folder
+from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet
 from ecd_deploy.data.normalisation import choose_normalisation
+from ecd_deploy.data.overlap import Fingerprints, count_overlap, fingerprint_suspects
 from ecd_deploy.data.resize import Framing
-from ecd_deploy.data.source import Source
+from ecd_deploy.data.source import Source, SourceImages
 from ecd_deploy.data.subsets import balanced_subset, stratified_cut
 from ecd_deploy.errors import DataError
 from ecd_deploy.recipe.data import DataConfig
@@ -22,9 +25,13 @@ from ecd_deploy.recipe.data import DataConfig
 _SAMPLE_IMAGES = 2048  # of training files: calibration and the measured normalisation are made from these
 
 
-def load_data(config: DataConfig, *, seed: int) -> DataSplits:
-    """Read the images of a run and cut the validation split, if there is one, off the training images.
+_logger = logging.getLogger(__name__)
 
+
+def load_data(config: DataConfig, *, seed: int) -> DataSplits:
+    """Read the images of a run and cut the validation split off the training images.
+
+    Nothing is cut off if the fraction is 0 or the images come with a validation folder, which then is the split.
     With `config.loading` "files" the training images stay where they are: their files are judged, and a
     sample of them is read.
 
@@ -33,7 +40,7 @@ def load_data(config: DataConfig, *, seed: int) -> DataSplits:
         seed: decides over limited subsets and the validation split.
 
     Raises:
-        DataError: folders, labels or images that cannot be used.
+        DataError: folders, labels or images that cannot be used, or too many test images that are trained on too.
         RecipeError: the normalisation given does not fit the images.
     """
     source = _open_source(config)
@@ -41,11 +48,17 @@ def load_data(config: DataConfig, *, seed: int) -> DataSplits:
     chosen_test = balanced_subset(source.test_labels, config.test_limit, seed=seed)
     if config.loading == "files" and isinstance(source, FolderSource):
         return _load_files(config, source, chosen_train, chosen_test, seed=seed)
-    whole, test = source.read(chosen_train, chosen_test)
-    kept, cut = _cut(whole.labels, config.validation_fraction, seed=seed)
-    train, validation = whole.select(kept), None if cut is None else whole.select(cut)
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise DataError(f"training images have shape {train.images.shape[1:]}, test images {test.images.shape[1:]}")
+    found = source.read(chosen_train, chosen_test)
+    whole, test = found.train.images, found.test.images
+    if whole.images.shape[1:] != test.images.shape[1:]:
+        raise DataError(f"training images have shape {whole.images.shape[1:]}, test images {test.images.shape[1:]}")
+    overlap = _overlap_of_pixels(config, found)
+    train, validation = whole, None if found.validation is None else found.validation.images
+    if validation is not None:
+        _say_what_validates(config, len(validation))
+    else:
+        kept, cut = _cut(whole.labels, config.validation_fraction, seed=seed)
+        train, validation = whole.select(kept), None if cut is None else whole.select(cut)
     return DataSplits(
         train=train,
         validation=validation,
@@ -53,18 +66,37 @@ def load_data(config: DataConfig, *, seed: int) -> DataSplits:
         classes=source.classes,
         normalisation=choose_normalisation(config, train.images),
         digest=data_digest(_present(train, validation, test), source.classes),
+        overlapping_test_images=overlap,
+    )
+
+
+def has_validation(config: DataConfig) -> bool:
+    """Whether there will be validation images, cut off the training images or in a folder; no image is read."""
+    if config.validation_fraction > 0:
+        return True
+    return (
+        config.source == "imagefolder"
+        and config.path is not None
+        and (find_validation_folder(Path(config.path)) is not None)
     )
 
 
 def _load_files(
     config: DataConfig, source: FolderSource, chosen_train: Tensor, chosen_test: Tensor, *, seed: int
 ) -> DataSplits:
-    whole, test_files = source.check(chosen_train, chosen_test)
-    kept, cut = _cut(whole.labels, config.validation_fraction, seed=seed)
-    train_files = whole.select(kept)
+    found = source.check(chosen_train, chosen_test)
+    seen = [part.fingerprints for part in (found.train, found.validation) if part is not None]
+    overlap = count_overlap(found.test.fingerprints, *seen, most=config.max_test_overlap)
+    whole = found.train.files
+    validation_files: tuple[ImageFiles, ...]
+    if found.validation is not None:
+        _say_what_validates(config, len(found.validation.files))
+        train_files, validation_files = whole, (found.validation.files,)
+    else:
+        kept, cut = _cut(whole.labels, config.validation_fraction, seed=seed)
+        train_files, validation_files = whole.select(kept), () if cut is None else (whole.select(cut),)
     sample_files = train_files.select(balanced_subset(train_files.labels, _SAMPLE_IMAGES, seed=seed))
-    validation_files = () if cut is None else (whole.select(cut),)
-    sample, *middle, test = source.decode(sample_files, *validation_files, test_files)
+    sample, *middle, test = source.decode(sample_files, *validation_files, found.test.files)
     validation = middle[0] if middle else None
     return DataSplits(
         train=sample,
@@ -74,6 +106,23 @@ def _load_files(
         normalisation=choose_normalisation(config, sample.images),
         digest=with_files(data_digest(_present(sample, validation, test), source.classes), train_files),
         train_files=train_files,
+        overlapping_test_images=overlap,
+    )
+
+
+def _overlap_of_pixels(config: DataConfig, found: SourceImages) -> int:
+    parts = [part for part in (found.test, found.train, found.validation) if part is not None]
+    values = fingerprint_suspects(*(part.images.images for part in parts))
+    test, *seen = (Fingerprints(taken, part.names) for taken, part in zip(values, parts, strict=True))
+    return count_overlap(test, *seen, most=config.max_test_overlap)
+
+
+def _say_what_validates(config: DataConfig, count: int) -> None:
+    unused = f" (data.validation_fraction {config.validation_fraction:g} has no effect)"
+    _logger.warning(
+        "the %d images of the validation folder are validated on, and none is cut off the training images%s",
+        count,
+        unused if config.validation_fraction else "",
     )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ecd_deploy.data.augment import augment
-from ecd_deploy.data.decode import BadImage, read_image
+from ecd_deploy.data.imagefolder.decode import BadImage, read_image
 from ecd_deploy.data.images import ImageFiles
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.resized_crop import choose_box, crop_draws
@@ -103,8 +103,8 @@ class Decoder(Dataset[Made | Failed]):
         draws = crop_draws(indices, seed=self.seed, epoch=request.epoch).tolist()
         bad: list[BadImage] = []
         with warnings.catch_warnings():
-            # over-large images were refused before the training; their warning would come on top
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # what Pillow warns of was judged and counted before the training
+            warnings.simplefilter("ignore")
             for place, index in enumerate(request.indices.tolist()):
                 if worker is not None:
                     self.log.note(worker.id, index)

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from ecd_deploy.data.images import ImageSet
+
+
+@dataclass(frozen=True)
+class NamedImages:
+    """Images, and the name of each for messages."""
+
+    images: ImageSet
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SourceImages:
+    """What a source has, all of one shape; validation is None if it has none of its own."""
+
+    train: NamedImages
+    validation: NamedImages | None
+    test: NamedImages
 
 
 class Source(Protocol):
@@ -22,8 +40,8 @@ class Source(Protocol):
     train_labels: Tensor
     test_labels: Tensor
 
-    def read(self, train: Tensor, test: Tensor) -> tuple[ImageSet, ImageSet]:
-        """Decode the training and test images at these indices, all of one shape.
+    def read(self, train: Tensor, test: Tensor) -> SourceImages:
+        """Decode the training and test images at these indices, and all validation images.
 
         Raises:
             DataError: an image cannot be used; all offenders are named.

@@ -49,7 +49,7 @@ def check_untrusted(data: bytes, name: str, limits: Limits = Limits()) -> None:
         try:
             safetensors.deserialize(data)  # type: ignore[no-untyped-call]
         except safetensors.SafetensorError as error:
-            raise ArtefactError(f"{name} is no safetensors file: {error}") from error
+            raise ArtefactError(f"{name} is not a safetensors file: {error}") from error
         return
     if not data.startswith(_ONNX):
         raise ArtefactError(f"{name} was not written by this run: such files are opened only if ONNX or safetensors")
@@ -66,9 +66,9 @@ def _tried(data: bytes, limits: Limits) -> str | None:
                 command, input=data, cwd=folder, capture_output=True, timeout=limits.seconds, check=False
             )
         except subprocess.TimeoutExpired:
-            return f"does not end within {limits.seconds} s"
+            return f"does not finish within {limits.seconds} s"
     try:
         problem = json.loads(done.stdout)["problem"]
     except (ValueError, KeyError, TypeError):
-        return f"ends its process with {done.returncode}"
+        return f"makes its process exit with {done.returncode}"
     return None if problem is None else str(problem)

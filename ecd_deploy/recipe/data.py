@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from ecd_deploy.recipe.section import PositiveFloat, PositiveInt, Section
 
+_MAX_TEST_OVERLAP = 0.01
+
 
 class DataConfig(Section):
     """Where the images come from and how they are prepared."""
@@ -15,7 +17,8 @@ class DataConfig(Section):
     source: Literal["digits", "cifar10", "cifar100", "imagefolder"]
     path: str | None = Field(
         default=None,
-        description="Root folder: `train/` and `test/` (or `val/`) for imagefolder, the download folder for cifar.",
+        description="Root folder: `train/` and `test/`, and `val/` if there is one, for imagefolder; the download "
+        "folder for cifar.",
     )
     image_size: PositiveInt | None = Field(
         default=None, description="Side in pixels; larger images are resized and centre-cropped. Default: as stored."
@@ -28,18 +31,23 @@ class DataConfig(Section):
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1,
         description="Share of the training images cut off, by seed, for selecting the best epoch; 0 trains on all of "
-        "them, without accuracy by epoch, and needs train.select 'last'.",
+        "them, without accuracy by epoch, and needs train.select 'last'. Without effect where imagefolder has `val/` "
+        "beside `test/`: the images in there are the validation split.",
     )
     train_limit: PositiveInt | None = Field(
         default=None, description="Use at most this many training images (class-balanced, before the cut)."
     )
     test_limit: PositiveInt | None = Field(default=None, description="Use at most this many test images.")
+    max_test_overlap: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=_MAX_TEST_OVERLAP,
+        description="Largest share of the test images that may be training or validation images too, pixel by pixel.",
+    )
     cache_dir: str | None = Field(
         default=None,
         description="Where decoded images of imagefolder are kept. Default: ecd-deploy in the user's cache folder.",
     )
     skip_bad: bool = Field(
-        default=False, description="Leave images of imagefolder out that cannot be used; they are counted and listed."
+        default=False, description="Leave out images of imagefolder that cannot be read; they are counted and listed."
     )
     crop_padding: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Pixels of zero padding before a random crop of the original size; 0 disables it."

@@ -33,7 +33,7 @@ class GateConfig(Section):
         default=None, description="Largest top-1 loss against the baseline run, paired by image; needs --baseline."
     )
     max_p50_ratio: Annotated[float, Field(ge=1)] | None = Field(
-        default=None, description="Largest p50 latency over the baseline's, both measured in turns; needs --baseline."
+        default=None, description="Largest p50 latency over the baseline's, in interleaved blocks; needs --baseline."
     )
     max_size_mb: PositiveFloat | None = Field(default=None, description="Largest ONNX file in MB (1e6 bytes).")
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -75,7 +75,7 @@ class PretrainedConfig(Section):
         description="Of rkd, the weights of its distances and of its angles (table 11).",
     )
     negatives: PositiveInt = Field(
-        default=16384, description="Of crd, images of other classes that each image is told from. As in CRD's code."
+        default=16384, description="Of crd, negatives for each image, of other classes. As in CRD's code."
     )
 
     @property

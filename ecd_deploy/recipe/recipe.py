@@ -52,19 +52,25 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.data.validation_fraction > 0:
-            return self
+        # whether a folder holds validation images is seen when the images are opened
+        if self.data.validation_fraction == 0 and self.data.source != "imagefolder" and self.need_of_validation:
+            raise ValueError(self.need_of_validation)
+        return self
+
+    @property
+    def need_of_validation(self) -> str | None:
+        """What is asked for that needs validation images, and the way out where there are none; None if nothing is."""
         if self.train.select == "best":
-            raise ValueError(
+            return (
                 "train.select is 'best', and data.validation_fraction 0 leaves no images to choose an epoch by: set "
                 "train.select to 'last'"
             )
         if self.export.int8.max_drop is not None:
-            raise ValueError(
+            return (
                 f"export.int8.max_drop {self.export.int8.max_drop} is watched on the validation split, and "
                 "data.validation_fraction 0 leaves none: remove it, or set gate.max_drop, which is of the test images"
             )
-        return self
+        return None
 
     def canonical_json(self) -> str:
         """The resolved recipe as one JSON line with sorted keys."""

@@ -40,7 +40,7 @@ class TrainConfig(Section):
         description="On a CPU, hold the student's features in channels_last, which is faster, if it runs in it.",
     )
     teacher_accuracy: bool = Field(
-        default=True, description="Evaluate the teacher too after each epoch; without, evaluation is cheaper."
+        default=True, description="Also evaluate the teacher after each epoch; evaluation is cheaper without."
     )
     select: Literal["best", "last"] = Field(
         default="best",

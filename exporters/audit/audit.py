@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.audit.contents import FileTensor, read_contents
 from ecd_deploy.exporters.audit.matching import Match, is_constant, match, scale_fits
 from ecd_deploy.exporters.audit.results import ArtefactAudit, AuditedTensor, Origin
 from ecd_deploy.exporters.audit.sources import StudentSources
+from ecd_deploy.exporters.contents import FileTensor
+from ecd_deploy.exporters.contract import Exporter
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
@@ -23,13 +24,13 @@ _GIVEN = ("student", "classes", "input_shape", "resize", "mean", "std", "recipe_
 
 
 def audit_artefact(
-    data: bytes, format_name: str, student: SplitStudent, sources: StudentSources, metadata: ArtefactMetadata
+    data: bytes, exporter: Exporter, student: SplitStudent, sources: StudentSources, metadata: ArtefactMetadata
 ) -> ArtefactAudit:
     """Trace every tensor of a written file to the student, and look for anything else.
 
     Args:
         data: the file.
-        format_name: for the result; what the file is, is read from its first bytes.
+        exporter: of its format; it reads the contents.
         student: that it was made of.
         sources: of `student_sources`; made once for all formats.
         metadata: as read from the file; compared here with those that the exporter was given.
@@ -40,14 +41,16 @@ def audit_artefact(
     names = _auxiliary_names(student)
     findings = list(_metadata_findings(student, sources.metadata, metadata))
     findings += [f"the bytes name {name} of the teacher side" for name in names if name.encode() in data]
-    text = metadata.model_dump_json()
     try:
-        contents = read_contents(data, text)
+        contents = exporter.contents(data)
     except ExportError as error:
-        return _result(format_name, data, [*findings, str(error)])
+        return _result(exporter.format, data, [*findings, str(error)])
     if contents is None:
-        reason = "this format has no reader here: only names were searched for"
-        return _result(format_name, data, findings, not_done_reason=reason, names_sought=len(names))
+        reason = (
+            f"the tensors of format '{exporter.format}' were not traced to the student, as its exporter has no reader "
+            "(`contents` returns None): implement `contents(data)`"
+        )
+        return _result(exporter.format, data, findings, not_done_reason=reason, names_sought=len(names))
     traced = _traced(contents.tensors, sources)
     digests = _auxiliary_digests(student)
     findings += contents.problems
@@ -63,15 +66,16 @@ def audit_artefact(
         if digest in digests:
             findings.append(f"{tensor.name} has the bytes of {digests[digest]}")
     # What runs the file may keep a tensor twice under one name, or its padding: the rest is what was not read as one.
-    if len(contents.overhead) > contents.overhead_limit:
-        findings.append(f"{len(contents.overhead)} bytes are no tensor, at most {contents.overhead_limit} are expected")
+    limit = contents.overhead_limit + 2 * len(metadata.model_dump_json())
+    if len(contents.overhead) > limit:
+        findings.append(f"{len(contents.overhead)} bytes are no tensor, at most {limit} are expected")
     return _result(
-        format_name,
+        exporter.format,
         data,
         findings,
         tensor_bytes=sum(tensor.array.nbytes for tensor in contents.tensors),
         overhead_bytes=len(contents.overhead),
-        overhead_limit=contents.overhead_limit,
+        overhead_limit=limit,
         names_sought=len(names),
         digests_sought=len(digests),
         tensors=tuple(_described(tensor, traced.get(tensor.name)) for tensor in contents.tensors),

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecd_deploy.exporters.audit.contents import FileTensor
 from ecd_deploy.exporters.audit.results import Origin
 from ecd_deploy.exporters.audit.sources import Source, StudentSources
+from ecd_deploy.exporters.contents import FileTensor
 from ecd_deploy.files import sha256_bytes
 
 _ROUNDING = 2.0**-24

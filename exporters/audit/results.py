@@ -53,7 +53,7 @@ class ArtefactAudit(Record):
     passed: bool
     findings: tuple[str, ...]
     not_done_reason: str | None = None
-    """Set where the format has no reader here; then only names were searched for."""
+    """Set where the format has no reader; then only names were searched for."""
     tensor_bytes: int = 0
     """Of all traced tensors."""
     overhead_bytes: int = 0

@@ -140,7 +140,7 @@ def find_artefact(directory: RunDirectory, format_name: str) -> tuple[Artefact, 
         RunDirectoryError: the run is not exported or not validated.
         UsageError: the format was not exported, or is not run by onnxruntime.
         GateFailed: its logits were found to be others than the student's.
-        ArtefactError: it was exported anew after it was validated.
+        ArtefactError: it was exported again after it was validated.
     """
     artefacts = directory.read_json(ARTEFACTS_NAME, ArtefactList).artefacts
     validation = directory.read_json(VALIDATION_NAME, Validation)
@@ -153,7 +153,7 @@ def find_artefact(directory: RunDirectory, format_name: str) -> tuple[Artefact, 
     artefact = next(entry for entry in artefacts if entry.format == format_name)
     entry = next((entry for entry in validation.artefacts if entry.sha256 == artefact.sha256), None)
     if entry is None or entry.top1 is None:
-        raise ArtefactError(f"{artefact.file} was exported anew after `validate`: run `validate` again")
+        raise ArtefactError(f"{artefact.file} was exported again after `validate`: run `validate` again")
     problem = entry.parity_problem(directory.recipe.gate.max_abs_diff)
     if problem is not None:
         raise GateFailed(f"not bundled: {artefact.file} is not the student: {problem}; see {VALIDATION_NAME}")

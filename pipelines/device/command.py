@@ -124,7 +124,7 @@ def _measure_all(
     timeout: float,
 ) -> tuple[dict[str, Profile], list[EcdDeployError]]:
     if len(set(hosts)) != len(hosts):
-        raise UsageError("a --host is given twice")
+        raise UsageError("--host names a host twice")
     device = conditions.device
     place = "device" if device is None else device.name
     settings = conditions.apply(config)

@@ -182,5 +182,5 @@ def _cause(result: dict[str, Any], code: int, errors: str, python: str) -> str:
     if code == _CONNECTION_FAILED:
         return f"ssh cannot connect: {last or 'no reason given'}"
     if code == _NOT_FOUND:
-        return f"there is no {python} on it; --python names another"
+        return f"it has no {python}; name another with --python"
     return f"it did not answer: {last or f'ssh ended with {code}'}"

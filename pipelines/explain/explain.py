@@ -159,7 +159,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="view
 body {{ font-family: sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em }}
 img {{ max-width: 100% }}
 </style>
-<title>{name}, looked into</title>
+<title>{name}, explained</title>
 <h1>{name}</h1>
 <h2>Embeddings</h2>
 <p>What the classifier gets for test images of the first ten classes, laid out by t-SNE; distances between groups mean

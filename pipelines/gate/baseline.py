@@ -1,4 +1,4 @@
-"""A run against another one: accuracy paired by image, latency measured in turns."""
+"""A run against another one: accuracy paired by image, latency interleaved."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float
     """
     baseline = read_run(root)
     if baseline.manifest.data_digest != directory.manifest.data_digest:
-        raise RunDirectoryError(f"{root} was made from other data: its test images are not those of this run")
+        raise RunDirectoryError(f"{root} used other data: its test images are not those of this run")
     own, theirs = read_predictions(directory), read_predictions(baseline)
     paired = lost_and_gained(own, theirs)
     if paired is None:
@@ -123,7 +123,7 @@ def _ratio_check(limit: float, found: LatencyRatio, device: str | None) -> Check
     upper, lower = found.upper * (1 + floor), found.lower / (1 + floor)
     host = found.comparison.host
     blocks = len(found.comparison.sessions[0].block_p50_ms)
-    reason = f"{blocks} blocks in turns on this host, A/A floor {floor:.1%}"
+    reason = f"{blocks} interleaved blocks on this host, A/A floor {floor:.1%}"
     if device is not None:
         return undecided(name, limit, "", f"measured on this host, not on {device}")
     if host.contended:
@@ -135,7 +135,7 @@ def _ratio_check(limit: float, found: LatencyRatio, device: str | None) -> Check
     elif lower > limit:
         verdict = Verdict.FAIL
     else:
-        verdict, reason = Verdict.INCONCLUSIVE, f"{reason}: the bounds hold the limit"
+        verdict, reason = Verdict.INCONCLUSIVE, f"{reason}: the limit lies between the bounds"
     return Check(name=name, value=found.ratio, bound=upper, limit=limit, unit="", verdict=verdict, reason=reason)
 
 

@@ -133,9 +133,9 @@ def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profi
     exported = {artefact.file: artefact.sha256 for artefact in artefacts.artefacts}
     measured = {entry.file: entry.sha256 for entry in validation.artefacts}
     if exported != measured:
-        raise ArtefactError("the artefacts were exported anew after `validate`: run `validate` again")
+        raise ArtefactError("the artefacts were exported again after `validate`: run `validate` again")
     if exported.get(profile.file) != profile.sha256:
-        raise ArtefactError(f"{profile.file} was exported anew after `profile`: run `profile` again")
+        raise ArtefactError(f"{profile.file} was exported again after `profile`: run `profile` again")
 
 
 def _split_check(proof: SplitProof) -> Check:
@@ -154,13 +154,13 @@ def _audit_check(artefacts: ArtefactList, audit: AuditReport) -> Check:
     if {entry.sha256 for entry in audit.audits} != {artefact.sha256 for artefact in artefacts.artefacts}:
         raise ArtefactError("the artefacts are not those that were audited: run `export` again")
     failed = [entry.format for entry in audit.audits if not entry.passed]
-    unread = [entry.format for entry in audit.audits if entry.not_done_reason is not None]
+    unread = [entry.not_done_reason for entry in audit.audits if entry.not_done_reason is not None]
     passed = len(audit.audits) - len(failed) - len(unread)
     verdict, reason = Verdict.PASS, f"{sum(len(entry.tensors) for entry in audit.audits)} tensors traced to the student"
     if failed:
-        verdict, reason = Verdict.FAIL, f"{', '.join(failed)} hold something else than the student"
+        verdict, reason = Verdict.FAIL, f"{', '.join(failed)} contain something other than the student"
     elif unread:
-        verdict, reason = Verdict.INCONCLUSIVE, f"there is no reader of {', '.join(unread)}"
+        verdict, reason = Verdict.INCONCLUSIVE, "; ".join(unread)
     return Check(
         name="artefact audit",
         value=float(passed),

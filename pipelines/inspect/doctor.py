@@ -13,7 +13,7 @@ from ecd_deploy.pipelines.record.environment import describe_environment
 
 
 def diagnose(console: Console) -> None:
-    """Print versions and hardware, then run one convolution and list onnxruntime's providers.
+    """Print versions and hardware; where no package is missing, run one convolution and list onnxruntime's providers.
 
     Raises:
         ArtefactError: a required package is missing or does not run.
@@ -23,15 +23,16 @@ def diagnose(console: Console) -> None:
     table.add_row("Python", environment.python)
     table.add_row("platform", environment.platform)
     table.add_row("processor", f"{environment.processor}, {environment.cores} cores")
-    table.add_row("kernels for", ", ".join(environment.cpu_flags) or "no vector extension that onnxruntime asks for")
+    table.add_row("vector extensions", ", ".join(environment.cpu_flags) or "none that onnxruntime uses")
     table.add_row("memory", f"{environment.memory_gib} GiB")
     table.add_row("free disk here", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.1f} GiB")
     for name, found in environment.packages.items():
         table.add_row(name, found or "[red]missing[/red]")
-    table.add_row("torch device", _torch_device())
-    table.add_row("onnxruntime", ", ".join(_onnxruntime_providers()))
-    console.print(table)
     missing = [name for name, found in environment.packages.items() if found is None]
+    if not missing:
+        table.add_row("torch device", _torch_device())
+        table.add_row("providers", ", ".join(_onnxruntime_providers()))
+    console.print(table)
     if missing:
         raise ArtefactError(f"missing packages: {', '.join(missing)}; install with pip install ecd-deploy")
 
@@ -42,7 +43,7 @@ def _torch_device() -> str:
     images = torch.ones(1, 3, 8, 8)
     result = torch.nn.functional.conv2d(images, torch.ones(1, 3, 3, 3))
     if result[0, 0, 0, 0].item() != 27:
-        raise ArtefactError("torch computes a convolution of ones wrongly on this machine")
+        raise ArtefactError("torch computes a wrong convolution on this machine")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return f"{device}, {torch.get_num_threads()} threads"
 

@@ -106,7 +106,7 @@ def _student(subject: Subject) -> nn.Module:
         if subject.recipe is not None or ":" in subject.student:
             raise
         raise StudentError(
-            f"{error}; a recipe is inspected by its path, which ends in .toml, or its name: "
+            f"{error}; to inspect a recipe, give its path, which ends in .toml, or its name: "
             f"{', '.join(BUILTIN_RECIPES.names())}"
         ) from error
 

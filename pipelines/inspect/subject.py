@@ -136,13 +136,13 @@ def _of_recipe(recipe: Recipe, in_channels: int | None) -> Subject:
     if classes is None:
         raise RecipeError(
             f"recipe '{recipe.name}': student.num_classes is not set, and there is no folder "
-            f"{Path(recipe.data.path or '') / 'train'} to count classes in; say it with --classes"
+            f"{Path(recipe.data.path or '') / 'train'} to count classes in; set it with --classes"
         )
     side = recipe.data.image_size or (known.side if known else None)
     if side is None:
         raise RecipeError(
             f"recipe '{recipe.name}': data.image_size is not set, so the images keep the size of their files, "
-            "which are not read here; say it with --image-size"
+            "which are not read here; set it with --image-size"
         )
     return Subject(
         student=recipe.student.name,
@@ -161,14 +161,17 @@ def _classes_of_folder(data: DataConfig) -> int | None:
     folder = Path(data.path or "") / "train"
     if not folder.is_dir():
         return None
-    return sum(1 for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")) or None
+    # not at the top: it brings torch along, which a student of a built-in data set is inspected without
+    from ecd_deploy.data.imagefolder.listing import class_folders
+
+    return len(class_folders(folder))
 
 
 def _require_once(option: str, key: str, overrides: tuple[str, ...]) -> None:
     for override in overrides:
         changed = override.partition("=")[0].strip()
         if f"{key}.".startswith(f"{changed}."):
-            raise UsageError(f"{option} and --set {override} both say what {key} is: give one of them")
+            raise UsageError(f"{option} and --set {override} both set {key}: give one of them")
 
 
 def _require_effect(student: str, overrides: tuple[str, ...]) -> None:
@@ -176,6 +179,6 @@ def _require_effect(student: str, overrides: tuple[str, ...]) -> None:
         key = override.partition("=")[0].strip()
         if key not in _COUNTED and key.partition(".")[0] != "method":
             raise UsageError(
-                f"--set {override} has no effect on what is shown of the student {student}; what counts is method.*, "
-                f"{', '.join(_COUNTED)}"
+                f"--set {override} has no effect on an inspection of the student {student}; keys that have are "
+                f"method.*, {', '.join(_COUNTED)}"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import Quantisation
-from ecd_deploy.exporters.audit import ArtefactAudit
+from ecd_deploy.exporters.audit.results import ArtefactAudit
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.records import Record
@@ -19,7 +19,7 @@ class Artefact(Record):
     sha256: str
     bytes: int
     derived_from: str | None = None
-    """SHA-256 of the fp32 ONNX file that it was made from."""
+    """SHA-256 of the file that it was made from; None if from the student alone."""
     quantisation: Quantisation | None = None
 
 

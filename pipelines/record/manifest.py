@@ -88,7 +88,7 @@ def read_manifest(root: Path) -> Manifest:
     data = read_bytes(path)
     manifest = Manifest.from_json(data, f"{path} is not a manifest")
     if data != _sealed(manifest):
-        raise DigestError(f"{path} was changed: its digest of itself does not hold")
+        raise DigestError(f"{path} was changed: its own digest does not match")
     return manifest
 
 

@@ -86,7 +86,7 @@ class RunDirectory:
             raise RunDirectoryError(f"{self.root} has no {name}: run `{self._call(name)}` first")
         if stale := self._manifest.stale(name):
             raise RunDirectoryError(
-                f"{self.root}: {stale.file} was made from another {stale.source} than the one that is there: run "
+                f"{self.root}: {stale.file} is derived from another {stale.source} than the one that is there: run "
                 f"`{self._call(stale.file)}` again, then the steps after it"
             )
 
@@ -123,9 +123,7 @@ class RunDirectory:
             self._manifest = self._manifest.model_copy(update={"data_digest": digest})
             write_manifest(self.root, self._manifest)
         elif recorded != digest:
-            raise DataError(
-                f"the data are not those that {self.root} was made from: digest {digest}, recorded was {recorded}"
-            )
+            raise DataError(f"the data are not those of {self.root}: digest {digest} instead of {recorded}")
 
     def record_versions(self, versions: dict[str, str]) -> None:
         """Record with which packages the run is made."""
@@ -209,7 +207,7 @@ def _reopen(root: Path, recipe: Recipe, *, accept_changes: bool) -> RunDirectory
     except (DigestError, RunDirectoryError) as error:
         if not accept_changes:
             raise
-        _logger.warning("%s\n--accept-changes: the recipe given takes its place", error)
+        _logger.warning("%s\n--accept-changes: the given recipe replaces it", error)
         return _make(root, read_manifest(root).model_copy(update={"recipe_digest": recipe.digest()}), recipe)
     return directory
 
@@ -242,7 +240,7 @@ def _compare_recipes(directory: RunDirectory, recipe: Recipe) -> None:
         if recorded.get(key) != given.get(key)
     ]
     raise RunDirectoryError(
-        f"{directory.root} was made by another recipe:\n"
+        f"{directory.root} was made with another recipe:\n"
         + "\n".join(changed)
         + "\nresume it with its own recipe, or with this one by adding --accept-changes"
     )

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
+from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.measure.accuracy import PairedTop1
 from ecd_deploy.measure.parity import Parity
 from ecd_deploy.records import Record
-
-
-class Budget(Record):
-    """What a format that does not keep float32 may change."""
-
-    relative: float
-    """Largest difference of a logit, as a share of the student's largest absolute logit."""
-    agreement: float
-    """Least share of images for which both choose the same class."""
 
 
 class Speed(Record):
@@ -50,7 +42,7 @@ class ArtefactValidation(Record):
     file: str
     sha256: str
     parity: Parity
-    budget: Budget | None = None
+    budget: ParityBudget | None = None
     """None where the format keeps float32: `gate.max_abs_diff` holds."""
     divergence: Divergence | None = None
     """Where parity fails: the first node of an ONNX artefact that diverges from the student."""

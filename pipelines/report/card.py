@@ -6,7 +6,6 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
-from ecd_deploy.exporters import exporter_for
 from ecd_deploy.pipelines.record.names import CARD_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.report.results import RunResults
@@ -21,6 +20,8 @@ def write_model_card(directory: RunDirectory, results: RunResults) -> None:
     Raises:
         ArtefactError: the ONNX artefact was changed.
     """
+    from ecd_deploy.exporters import exporter_for
+
     exported, validation = results.artefacts, results.validation
     onnx = exported.find("onnx")
     exporter = exporter_for("onnx", directory.recipe.export)

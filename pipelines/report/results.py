@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ecd_deploy.data import ImageSet
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.gate.decide import GateReport, read_evidence
 from ecd_deploy.pipelines.record.artefacts import ArtefactList
@@ -22,6 +22,9 @@ from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.split import SplitProof
 from ecd_deploy.training import EpochRecord, TrainingResult
+
+if TYPE_CHECKING:
+    from ecd_deploy.data import ImageSet
 
 
 @dataclass(frozen=True)

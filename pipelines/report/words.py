@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from ecd_deploy.training import TrainingResult
 
 NO_VALIDATION: Final = (
-    "every training image was trained on (data.validation_fraction is 0), so that no epoch has a validation accuracy "
-    "and none is known as the best"
+    "all training images were used for training (data.validation_fraction is 0), so no epoch has a validation accuracy "
+    "and there is no best epoch"
 )
 
 
@@ -43,11 +43,11 @@ def describe_proof(proof: SplitProof) -> tuple[tuple[str, str], ...]:
         f"and to none of {dataflow.auxiliary_parameters} others"
     )
     poisoned = (
-        f"{perturbation.logits_compared} logits keep every bit with {perturbation.poisoned_tensors} tensors of the "
-        "teacher side NaN, random, deleted"
+        f"{perturbation.logits_compared} logits are bit-identical with {perturbation.poisoned_tensors} tensors on the "
+        "teacher's side NaN, random or deleted"
     )
     trained = (
-        f"{train_mode.buffers_compared} buffers and {train_mode.gradients_compared} gradients keep every bit in "
+        f"{train_mode.buffers_compared} buffers and {train_mode.gradients_compared} gradients are bit-identical in "
         f"{train_mode.conditions} joint steps, one with a random teacher"
     )
     return (

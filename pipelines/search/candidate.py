@@ -137,17 +137,17 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, pyth
     module = build_student(recipe.student.name, num_classes=len(data.classes), in_channels=data.in_channels)
     only_onnx = recipe.model_copy(update={"export": recipe.export.model_copy(update={"formats": ("onnx",)})})
     student = split_student(PlainModel(module), example_images(data))
-    ((_, file, model),) = export_all(only_onnx, student, data)
-    profile = _measured(file, model, recipe, host, python)
+    (written,) = export_all(only_onnx, student, data)
+    profile = _measured(written.exporter.filename, written.data, recipe, host, python)
     return Cost(
         student=recipe.student.name,
         recipe_digest=recipe.digest(),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        onnx_bytes=len(model),
+        onnx_bytes=len(written.data),
         place=profile.place,
         p90_ms=profile.latency.at(0.9).value_ms,
         checks=(
-            *size_checks(len(model), recipe.gate.max_size_mb),
+            *size_checks(len(written.data), recipe.gate.max_size_mb),
             *latency_checks(recipe.gate, profile, recipe.profile.device),
         ),
     )
@@ -181,7 +181,7 @@ def train_candidate(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | 
     if child.returncode == Terminated.exit_code and reason is not None:
         return Candidate(cost=cost, state=State.HOPELESS, reason=reason, epochs=epochs)
     if child.returncode in (Interrupted.exit_code, Terminated.exit_code):
-        raise Interrupted(f"the training of {cost.student} was stopped; continue it with --resume")
+        raise Interrupted(f"the training of {cost.student} was stopped; resume it with --resume")
     if child.returncode not in _FINISHED:
         words = (folder / "run.log").read_text(errors="replace").strip().splitlines()[-1:]
         raise TrainingError(f"{cost.student} ended with {child.returncode}: {' '.join(words)}; see {folder}/run.log")

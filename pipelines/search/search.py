@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from ecd_deploy.data import load_data
+from ecd_deploy.data import has_validation
 from ecd_deploy.errors import RunDirectoryError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.gate.check import Verdict
@@ -27,6 +27,7 @@ from ecd_deploy.pipelines.search.candidate import (
 )
 from ecd_deploy.pipelines.search.result import SearchReport
 from ecd_deploy.pipelines.search.table import pareto, to_markdown
+from ecd_deploy.pipelines.steps.data import load_run_data
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.records import Record
 
@@ -72,11 +73,11 @@ def search(
         raise UsageError(f"name each student once: {', '.join(students) or 'there is none'}")
     if not resume and out.is_dir() and any(out.iterdir()):
         raise RunDirectoryError(f"{out} is not empty; add --resume to continue the search in it, or choose another")
-    if rule is not None and recipe.data.validation_fraction == 0:
+    if rule is not None and not has_validation(recipe.data):
         # not refused: the rule only saves time, and is on unless it is switched off
-        console.print("no training is given up early: data.validation_fraction is 0, so none is measured by epoch")
+        console.print("no training is given up early: data.validation_fraction is 0, so there is no validation top-1")
         rule = None
-    data = load_data(recipe.data, seed=recipe.seed)
+    data = load_run_data(recipe)
     recipes = {name: recipe_of(recipe, name) for name in students}
     measure = partial(measure_cost, data=data, host=host, python=python)
     costs = [_cost(recipes[name], folder_of(out, name), measure, console) for name in students]
@@ -95,7 +96,7 @@ def _cost(recipe: Recipe, folder: Path, measure: Callable[[Recipe], Cost], conso
     known = _read(folder / _COST_NAME, Cost)
     if known is not None:
         if known.recipe_digest != recipe.digest():
-            raise RunDirectoryError(f"{folder} is of another recipe or gate; choose another --out")
+            raise RunDirectoryError(f"{folder} belongs to another recipe or gate; choose another --out")
         # What a busy host could not decide is measured again.
         if all(check.verdict is not Verdict.INCONCLUSIVE for check in known.checks):
             return known

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ecd_deploy.data import DataSplits
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, exporter_for
-from ecd_deploy.exporters.audit import audit_artefact, refuse, student_sources
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Written, export_formats
+from ecd_deploy.exporters.audit.audit import audit_artefact, refuse
+from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList, AuditReport
 from ecd_deploy.pipelines.record.environment import describe_environment
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, AUDIT_NAME, EXPORTS_FOLDER
@@ -35,22 +37,28 @@ def export(directory: RunDirectory, student: SplitStudent, data: DataSplits) -> 
     artefacts = []
     audits = []
     sources = student_sources(student, _metadata(recipe, student, data))
-    for format_name, filename, content in export_all(recipe, student, data):
-        file = f"{EXPORTS_FOLDER}/{filename}"
-        described = exporter_for(format_name, recipe.export).read_metadata(content)
-        audits.append(audit_artefact(content, format_name, student, sources, described))
+    for written in export_all(recipe, student, data):
+        exporter = written.exporter
+        described = exporter.read_metadata(written.data)
+        if described.derived_from != written.derived_from:
+            raise ExportError(
+                f"the {exporter.format} artefact says that it was made from {described.derived_from}, not from "
+                f"{written.derived_from}: its exporter must write the digest of its source to `derived_from`"
+            )
+        audits.append(audit_artefact(written.data, exporter, student, sources, described))
         refuse(audits[-1])
         parents = {"student": student.proof.student_digest}
-        if described.derived_from is not None:
-            parents["fp32 onnx"] = described.derived_from
-        entry = directory.write(file, content, parents)
+        if exporter.derived_from is not None and written.derived_from is not None:
+            parents[exporter.derived_from] = written.derived_from
+        file = f"{EXPORTS_FOLDER}/{exporter.filename}"
+        entry = directory.write(file, written.data, parents)
         artefacts.append(
             Artefact(
-                format=format_name,
+                format=exporter.format,
                 file=file,
                 sha256=entry.sha256,
                 bytes=entry.bytes,
-                derived_from=described.derived_from,
+                derived_from=written.derived_from,
                 quantisation=described.quantisation,
             )
         )
@@ -65,19 +73,17 @@ def export(directory: RunDirectory, student: SplitStudent, data: DataSplits) -> 
     return Exported(result, audit)
 
 
-def export_all(recipe: Recipe, student: SplitStudent, data: DataSplits) -> Iterator[tuple[str, str, bytes]]:
-    """Format, file name and bytes of each artefact of the recipe, one after the other; nothing is written.
+def export_all(recipe: Recipe, student: SplitStudent, data: DataSplits) -> Iterator[Written]:
+    """Each artefact of the recipe, one after the other; nothing is written to the run directory.
 
     Raises:
         ExportError: a format cannot express the student or its file breaks a promise.
     """
-    metadata = _metadata(recipe, student, data)
     context = ExportContext(data.train, data.validation, data.normalisation, seed=recipe.seed)
     if recipe.gate.max_drop is not None:
         context = replace(context, max_drop=recipe.gate.max_drop)
-    for format_name in recipe.export.formats:
-        exporter = exporter_for(format_name, recipe.export)
-        yield format_name, exporter.filename, exporter.export(student, metadata, context)
+    metadata = _metadata(recipe, student, data)
+    return export_formats(recipe.export.formats, recipe.export, student, metadata, context)
 
 
 def _metadata(recipe: Recipe, student: SplitStudent, data: DataSplits) -> ArtefactMetadata:

@@ -51,7 +51,7 @@ def train(
     try:
         directory.bind_data(data.digest, accept_changes=accept_changes)
     except DataError as error:
-        raise RunDirectoryError(f"{error}; to resume nevertheless, add --accept-changes") from error
+        raise RunDirectoryError(f"{error}; to resume anyway, add --accept-changes") from error
     # What follows a training that is going on is stale, whenever it ends.
     directory.forget(TRAINING_NAME)
     model = training_model(directory.recipe, data)
@@ -105,8 +105,8 @@ def _trained_teacher(root: Path, data: DataSplits) -> TrainedTeacher:
         raise RunDirectoryError(f"method.pretrained.run: {error}") from error
     if directory.manifest.data_digest != data.digest:
         raise RunDirectoryError(
-            f"method.pretrained.run: {root} was trained on other images, or with another cut of them: its data have "
-            f"digest {directory.manifest.data_digest}, these have {data.digest}; use the same [data] and seed"
+            f"method.pretrained.run: {root} was trained on other images, or with another validation split: its data "
+            f"have digest {directory.manifest.data_digest}, these have {data.digest}; use the same [data] and seed"
         )
     model = training_model(directory.recipe, data)
     load_weights(root, directory.recipe.train.select, model)

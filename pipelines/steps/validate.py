@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ecd_deploy.data import DataSplits, ImageSet, eval_batches
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.exporters import ArtefactMetadata, Exporter, exporter_for
+from ecd_deploy.exporters import ArtefactMetadata, exporter_for
 from ecd_deploy.exporters.divergence import first_divergence
 from ecd_deploy.exporters.divergence_result import Divergence
+from ecd_deploy.exporters.onnx.format import OnnxFormat
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.accuracy import paired_top1
 from ecd_deploy.measure.parity import compare_logits
@@ -22,7 +23,7 @@ from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import VALIDATION_NAME
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
-from ecd_deploy.pipelines.record.validation import ArtefactValidation, Budget, Validation
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.split import SplitStudent
@@ -58,7 +59,7 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
         ArtefactError: an artefact was changed, belongs to another student or does not run.
     """
     if exported.student_digest != student.proof.student_digest:
-        raise ArtefactError("the student was split anew after `export`: run `export` again")
+        raise ArtefactError("the student was split again after `export`: run `export` again")
     reference = predict(torch_predictor(student.module), _batches(data.test, data))
     fp32 = directory.read(exported.find("onnx").file)
     measured = _Measured(directory, student, data, reference, fp32)
@@ -99,12 +100,12 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
         file=artefact.file,
         sha256=artefact.sha256,
         parity=compare_logits(measured.reference.logits[: len(images)], found.logits),
-        budget=_budget(exporter),
+        budget=exporter.budget,
         top1=paired_top1(measured.reference, found) if whole and len(found.logits) == len(images) else None,
     )
     metadata = exporter.read_metadata(content)
     gate = directory.recipe.gate
-    if whole and artefact.format != "ort" and entry.parity_problem(gate.max_abs_diff) is not None:
+    if isinstance(exporter, OnnxFormat) and entry.parity_problem(gate.max_abs_diff) is not None:
         entry = entry.model_copy(update={"divergence": _divergence(measured, entry, content, metadata)})
     if whole and metadata.derived_from is not None and metadata.batch is None:
         speed = compare_speed(content, measured.fp32, directory.recipe.profile.threads)
@@ -112,11 +113,6 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
         verdict = judge(len(content), len(measured.fp32), speed, problem)
         entry = entry.model_copy(update={"speed": speed, "help": verdict})
     return _Checked(entry, found)
-
-
-def _budget(exporter: Exporter) -> Budget | None:
-    budget = exporter.budget
-    return None if budget is None else Budget(relative=budget.relative, agreement=budget.agreement)
 
 
 def _divergence(

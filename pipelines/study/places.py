@@ -82,7 +82,7 @@ def executor(place: Place, jobs: int, out: Path, console: Console, settings: Set
 
 def _stop_children(number: signal.Signals, console: Console) -> None:
     """Send the signal on until all have ended: one that does not train yet would miss it. A second one kills them."""
-    console.print(f"{number.name}: waiting until the runs have saved; a second one does not wait", highlight=False)
+    console.print(f"{number.name}: waiting for the runs to save; a second {number.name} kills them", highlight=False)
     # the pool replaces one that has ended: its successor has nothing to do
     running = multiprocessing.active_children()
     try:

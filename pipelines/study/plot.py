@@ -95,7 +95,7 @@ def _draw_differences(axes: Axes, study: Study, compared: Sequence[Row], colours
             axes.plot([row.difference], [height], marker="o", color=colour)
         labels.append(row.label + (f"\nagainst {study.arm(row.baseline).title}" if several else ""))
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_xlabel("difference to the baseline in test top-1, last epoch (points)")
+    axes.set_xlabel("difference from the baseline in test top-1, last epoch (points)")
     axes.set_yticks(range(len(labels)), labels, fontsize="small" if several else "medium")
     axes.set_ylim(len(labels) - 0.5, -0.5)
 

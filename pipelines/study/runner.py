@@ -156,7 +156,7 @@ def _finished(study: Study, arm: str, seed: int, out: Path) -> ArmRun | None:
     # not held: another process may be looking at it as well
     run = read_run(root).read_json(ARM_NAME, ArmRun)
     if run.recipe_digest != recipe_of(study, study.arm(arm), seed, out).digest():
-        raise RunDirectoryError(f"{root} is of another recipe than the study's; choose another --out")
+        raise RunDirectoryError(f"{root} holds a run of another recipe than the study's; choose another --out")
     return run
 
 

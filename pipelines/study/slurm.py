@@ -111,7 +111,8 @@ class Jobs:
         numbers = ", ".join(job.job_id for job in running)
         if running:
             self._console.print(
-                f"jobs cancelled: {numbers}; what trained saves if Slurm gives it the time", highlight=False
+                f"jobs cancelled: {numbers}; running jobs save if Slurm leaves them time",
+                highlight=False,
             )
 
     def _found(self, record: Path) -> Job[ArmRun | str] | None:
@@ -163,7 +164,7 @@ class JobHandle:
             outcome = self._job.result()
         except UncompletedJobError as error:
             raise TrainingError(
-                f"job {self._job.job_id} broke: {_last_words(str(error))}; see {self._job.paths.stderr}"
+                f"job {self._job.job_id} failed: {_last_words(str(error))}; see {self._job.paths.stderr}"
             ) from error
         if isinstance(outcome, str):
             raise TrainingError(outcome)
@@ -183,7 +184,7 @@ def _named(settings: Settings) -> Settings:
         name = key.removeprefix(_PREFIX)
         if name not in choices:
             raise UsageError(
-                f"--slurm-set {key}: there is no such setting{did_you_mean(name, choices)}; choose of "
+                f"--slurm-set {key}: there is no such setting{did_you_mean(name, choices)}; choose from "
                 + ", ".join(choices)
             )
         named[name if name in shared else _PREFIX + name] = value

@@ -54,18 +54,18 @@ class Study(Section):
     def _check(self) -> Self:
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
-            raise ValueError(f"arms {names} have a name twice")
+            raise ValueError(f"arms {names} repeat a name")
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)} have one twice")
+            raise ValueError(f"seeds {list(self.seeds)} repeat one")
         for name in (self.baseline, *(arm.baseline for arm in self.arms if arm.baseline)):
             if name not in names:
-                raise ValueError(f"the baseline '{name}' is no arm; arms are {', '.join(names)}")
+                raise ValueError(f"the baseline '{name}' is not an arm; arms are {', '.join(names)}")
         free = [arm.name for arm in self.arms if arm.teacher is None]
         for arm in self.arms:
             if arm.teacher is not None and arm.teacher not in free:
                 raise ValueError(
-                    f"the teacher '{arm.teacher}' of '{arm.name}' is no arm without a teacher of its own; "
-                    f"those are {', '.join(free)}"
+                    f"the teacher '{arm.teacher}' of '{arm.name}' must be an arm without a teacher of its own: "
+                    f"{', '.join(free)}"
                 )
         return self
 

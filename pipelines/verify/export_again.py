@@ -26,7 +26,8 @@ def main(root: Path) -> None:
     with tempfile.TemporaryDirectory() as elsewhere:
         os.chdir(elsewhere)
         digests = {
-            f"{EXPORTS_FOLDER}/{name}": sha256_bytes(content) for _, name, content in export_all(recipe, student, data)
+            f"{EXPORTS_FOLDER}/{written.exporter.filename}": sha256_bytes(written.data)
+            for written in export_all(recipe, student, data)
         }
         os.chdir("/")
     sys.stdout.write(json.dumps(digests) + "\n")

@@ -74,7 +74,7 @@ def check_signature(root: Path, public_key: Path | None = None, chain: Sequence[
         with library_quiet():  # it warns by a method of `logging` that is deprecated
             config.verify(root, signature)
     except Exception as error:
-        raise DigestError(f"the signature of {root} does not hold: {error}") from error
+        raise DigestError(f"the signature of {root} is not valid: {error}") from error
 
 
 def _hashing(hashing: Any, root: Path) -> Any:

@@ -1,4 +1,7 @@
-"""`ecd-deploy verify`: is this run what its manifest says, and can it be made again?"""
+"""`ecd-deploy verify`: is this run what its manifest says, and can it be made again?
+
+Bytes are compared without torch, so that a damaged run is reported at once; only a whole, exported run loads it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError
-from ecd_deploy.exporters import exporter_for
 from ecd_deploy.files import is_partial, sha256_file
-from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport
 from ecd_deploy.pipelines.record.manifest import FileEntry
 from ecd_deploy.pipelines.record.names import (
@@ -27,7 +28,7 @@ from ecd_deploy.pipelines.record.names import (
     WEIGHTS_NAME,
 )
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, is_linked, read_run
-from ecd_deploy.split import SplitProof, load_student
+from ecd_deploy.split import SplitProof
 
 _UNRECORDED = {MANIFEST_NAME, LOCK_NAME, SIGNATURE_NAME}
 _TIMEOUT_SECONDS = 1800
@@ -82,7 +83,7 @@ def reproduce(root: Path) -> tuple[Difference, ...]:
     again: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     recorded = read_run(root).manifest.files
     return tuple(
-        Difference(name, f"SHA-256 is {digest} when exported again, recorded was {recorded[name].sha256}")
+        Difference(name, f"SHA-256 is {digest} when exported again, instead of {recorded[name].sha256}")
         for name, digest in again.items()
         if name not in recorded or recorded[name].sha256 != digest
     )
@@ -104,15 +105,15 @@ def _bytes(root: Path, name: str, entry: FileEntry) -> list[Difference]:
         return [Difference(name, "is missing")]
     size = path.stat().st_size
     if size != entry.bytes:
-        return [Difference(name, f"has {size} bytes, recorded were {entry.bytes}")]
+        return [Difference(name, f"has {size} bytes instead of {entry.bytes}")]
     digest = sha256_file(path)
-    return [] if digest == entry.sha256 else [Difference(name, f"SHA-256 is {digest}, recorded was {entry.sha256}")]
+    return [] if digest == entry.sha256 else [Difference(name, f"SHA-256 is {digest} instead of {entry.sha256}")]
 
 
 def _stale(directory: RunDirectory) -> Iterator[Difference]:
     for name in sorted(ORIGINS.keys() & directory.manifest.files.keys()):
         if (stale := directory.manifest.stale(name)) and stale.file == name:
-            yield Difference(name, f"was made from another {stale.source} than the one that is there")
+            yield Difference(name, f"is derived from another {stale.source} than the one that is there")
 
 
 def _meaning(directory: RunDirectory) -> list[Difference]:
@@ -124,8 +125,10 @@ def _meaning(directory: RunDirectory) -> list[Difference]:
         exported = directory.read_json(ARTEFACTS_NAME, ArtefactList)
     except EcdDeployError as error:
         return [Difference(SPLIT_NAME, str(error))]
+    from ecd_deploy.exporters import exporter_for
+
     found, classes = [], 0
-    fp32 = exported.find("onnx").sha256
+    digests = {artefact.format: artefact.sha256 for artefact in exported.artefacts}
     for artefact in exported.artefacts:
         try:
             exporter = exporter_for(artefact.format, directory.recipe.export)
@@ -135,11 +138,13 @@ def _meaning(directory: RunDirectory) -> list[Difference]:
             continue
         classes = len(metadata.classes)
         if metadata.student_digest != proof.student_digest:
-            found.append(Difference(artefact.file, "was made from another student than the proved one"))
-        if metadata.derived_from not in {None, fp32}:
-            found.append(Difference(artefact.file, "was made from another fp32 ONNX file"))
+            found.append(Difference(artefact.file, "comes from another student than the proved one"))
+        source = exporter.derived_from
+        # What a file was made from need not be among those that were written.
+        if metadata.derived_from != (None if source is None else digests.get(source, artefact.derived_from)):
+            found.append(Difference(artefact.file, f"is derived from another {source or 'file'} artefact"))
         if metadata.recipe_digest != directory.manifest.recipe_digest:
-            found.append(Difference(artefact.file, "was made by another recipe"))
+            found.append(Difference(artefact.file, "was exported with another recipe"))
     return found or [*_audit(directory, exported), *_proof(directory, proof, classes)]
 
 
@@ -157,6 +162,10 @@ def _audit(directory: RunDirectory, exported: ArtefactList) -> list[Difference]:
 
 
 def _proof(directory: RunDirectory, proof: SplitProof, classes: int) -> list[Difference]:
+    # The student is built: buffers that no file holds are proved too, and the weights must fit the recipe's network.
+    from ecd_deploy.models import build_student
+    from ecd_deploy.split import load_student
+
     try:
         name = directory.recipe.student.name
         module = build_student(name, num_classes=classes, in_channels=proof.example_shape[0])

@@ -39,6 +39,7 @@ def method(name: str, losses: tuple[str, ...], **fields: object) -> MethodConfig
     return MethodConfig.model_validate({"name": name, "kernels": 2, "pretrained": pretrained})
 
 
+@pytest.mark.needs("torchdistill")
 def test_a_step_trains_all_but_the_teacher_which_stays_as_it_was() -> None:
     model = make()
     before = copy.deepcopy(model.pretrained.state_dict())
@@ -65,6 +66,7 @@ def test_factors_are_table_11_s_or_the_given_ones() -> None:
     assert values[1] - values[0] == pytest.approx(values[2], rel=1e-4)
 
 
+@pytest.mark.needs("torchdistill")
 @pytest.mark.parametrize("name", ["ecd", "joint"])
 def test_what_comes_beside_it_is_computed_as_without(name: str) -> None:
     model = make(name, ("crd", "kd"))
@@ -78,6 +80,7 @@ def test_what_comes_beside_it_is_computed_as_without(name: str) -> None:
     torch.testing.assert_close(model.eval()(IMAGES), plain.eval()(IMAGES), rtol=0, atol=0)
 
 
+@pytest.mark.needs("torchdistill")
 def test_in_evaluation_a_student_without_another_teacher_has_this_one() -> None:
     model = make().eval()
     outputs = model(IMAGES)
@@ -86,6 +89,7 @@ def test_in_evaluation_a_student_without_another_teacher_has_this_one() -> None:
     assert outputs.transfer is None
 
 
+@pytest.mark.needs("torchdistill")
 @pytest.mark.parametrize(
     ("name", "losses"), [("distil", ("crd", "vid")), pytest.param("ecd", ALL, marks=pytest.mark.slow)]
 )
@@ -151,6 +155,7 @@ def densenet() -> DistilledModel:
     return model.train()
 
 
+@pytest.mark.needs("torchdistill")
 def test_all_losses_compare_networks_whose_blocks_get_lists(densenet: DistilledModel) -> None:
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.autograd.backward(densenet(images, torch.arange(8)).transfer)
@@ -158,6 +163,7 @@ def test_all_losses_compare_networks_whose_blocks_get_lists(densenet: DistilledM
     assert missing == set()
 
 
+@pytest.mark.needs("torchdistill")
 def test_the_feature_of_a_list_is_what_the_block_before_gave(densenet: DistilledModel) -> None:
     network = densenet.student
     reader = KnowledgeReader(network, torch.randn(2, 3, 32, 32))
@@ -198,6 +204,7 @@ class Unusual(nn.Module):
         return logits
 
 
+@pytest.mark.needs("torchdistill")
 def test_only_fsp_needs_what_blocks_get() -> None:
     trained = TrainedTeacher(Unusual(), LABELS)
     others = tuple(loss for loss in ALL if loss != "fsp")

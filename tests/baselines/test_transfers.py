@@ -62,6 +62,7 @@ def unit(vector: Tensor) -> Tensor:
 STUDENT, TEACHER = shown(1), shown(2)
 
 
+@pytest.mark.needs("torchdistill")
 def test_kd_is_the_library_s_but_for_its_missing_square_of_the_temperature() -> None:
     other = library().KDLoss("logits", "output", "logits", "output", temperature=4.0, alpha=0)
     expected = 16 * other({"logits": {"output": STUDENT.logits}}, {"logits": {"output": TEACHER.logits}})
@@ -81,6 +82,7 @@ def test_fitnet_compares_the_second_stage_and_widens_the_student_where_it_must()
     assert value_of(hint, STUDENT, wide) == pytest.approx(expected)
 
 
+@pytest.mark.needs("torchdistill")
 def test_at() -> None:
     expected = 0.0
     for own, other in zip(STUDENT.stages, TEACHER.stages, strict=True):
@@ -92,6 +94,7 @@ def test_at() -> None:
     assert value_of(attention_transfer(STUDENT, TEACHER), STUDENT, TEACHER) == pytest.approx(expected)
 
 
+@pytest.mark.needs("torchdistill")
 def test_fsp_is_a_mean_of_squares() -> None:
     def matrices(one: Knowledge, stage: int) -> Tensor:
         first, second = one.inputs[stage], one.stages[stage]
@@ -116,6 +119,7 @@ def test_sp_scales_rows_to_euclidean_length_one() -> None:
     assert value_of(SimilarityPreservation(), STUDENT, TEACHER) == pytest.approx(expected)
 
 
+@pytest.mark.needs("torchdistill")
 def test_vid_is_a_gaussian_s_negative_log_likelihood() -> None:
     transfer = VariationalInformation(STUDENT, TEACHER).double()
     with torch.no_grad():
@@ -136,6 +140,7 @@ def test_vid_is_a_gaussian_s_negative_log_likelihood() -> None:
     )
 
 
+@pytest.mark.needs("torchdistill")
 def test_pkt() -> None:
     def probabilities(one: Knowledge) -> Tensor:
         rows = [unit(row) for row in one.embedding]
@@ -147,6 +152,7 @@ def test_pkt() -> None:
     assert value_of(probabilistic_transfer(), STUDENT, TEACHER) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.needs("torchdistill")
 def test_ft_and_its_paraphraser_learn_apart() -> None:
     student, teacher = shown(1), shown(2)
     transfer = FactorTransfer(student, teacher, factor=200.0).double()
@@ -178,6 +184,7 @@ def test_nst_is_a_discrepancy_of_channels() -> None:
     assert value_of(NeuronSelectivity(STUDENT, TEACHER), STUDENT, TEACHER) == pytest.approx(expected)
 
 
+@pytest.mark.needs("torchdistill")
 def test_rkd() -> None:
     def huber(own: list[float], other: list[float]) -> float:
         gaps = [abs(x - y) for x, y in zip(own, other, strict=True)]
@@ -199,6 +206,7 @@ def test_rkd() -> None:
     assert value_of(relational(3.0, 7.0), STUDENT, TEACHER) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.needs("torchdistill")
 def test_cc_expands_a_gaussian_kernel() -> None:
     transfer = CorrelationCongruence(STUDENT, TEACHER).double()
     embeddings = (transfer.student_embedding(STUDENT.embedding), transfer.teacher_embedding(TEACHER.embedding))
@@ -216,6 +224,7 @@ def test_cc_expands_a_gaussian_kernel() -> None:
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2, 0, 2, 2, 1])
 
 
+@pytest.mark.needs("torchdistill")
 def test_crd_tells_each_image_from_others_of_other_classes() -> None:
     torch.manual_seed(0)
     negatives = 3
@@ -243,6 +252,7 @@ def test_crd_tells_each_image_from_others_of_other_classes() -> None:
     assert not any(buffer.requires_grad for buffer in transfer.buffers())
 
 
+@pytest.mark.needs("torchdistill")
 def test_negatives_of_crd_are_all_others_evenly_and_no_image_of_the_same_class() -> None:
     torch.manual_seed(0)
     transfer = Contrast(STUDENT, TEACHER, LABELS, 6000)

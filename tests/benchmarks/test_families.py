@@ -41,6 +41,7 @@ def test_a_family_trains_and_splits(student: str) -> None:
     assert outcome.connected > 0
 
 
+@pytest.mark.needs("timm")
 def test_a_family_that_cannot_be_treated_says_why() -> None:
     outcome = check_family("timm:test_nfnet")
     assert not outcome.ok

@@ -83,7 +83,7 @@ def test_writes_views_and_hooks_of_a_tensor_are_seen() -> None:
     assert compat.gradient_hooks(tensor)
     parameter = nn.Parameter(torch.zeros(1))
     assert not compat.accumulation_hooks(parameter)
-    parameter.register_post_accumulate_grad_hook(lambda _: None)
+    parameter.register_post_accumulate_grad_hook(lambda _: None)  # type: ignore[no-untyped-call]
     assert compat.accumulation_hooks(parameter)
 
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from ecd_deploy.data import DataSplits, ImageFiles, balanced_subset, checked, load, load_data
+from ecd_deploy.data import DataSplits, ImageFiles, balanced_subset, load, load_data
+from ecd_deploy.data.imagefolder import checked
 from ecd_deploy.errors import DataError
 from tests.data.mixed_images import files_config, make_images
 from tests.small import present

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.std_conv import StdConv2d
 from torch import nn
 
 from ecd_deploy.distill import DynamicConv2d, TeacherOptions, build_teacher
 from ecd_deploy.distill.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
 from ecd_deploy.errors import StudentError
 from ecd_deploy.models import build_student
+
+layers = pytest.importorskip("timm.layers", reason="needs timm, which is not installed")
 
 
 @pytest.mark.parametrize("size", [(9, 8), (7, 12), (2, 3)])
@@ -30,7 +30,7 @@ def test_each_sample_is_convolved_as_timm_does_with_its_mixed_kernel(
     options: dict[str, Any], size: tuple[int, int]
 ) -> None:
     torch.manual_seed(0)
-    conv = Conv2dSame(4, 6, **options).double()
+    conv = layers.Conv2dSame(4, 6, **options).double()
     layer = SamePaddedDynamicConv2d(conv, TeacherOptions(kernels=3, temperature=0.1))
     images = 3 * torch.randn(4, 4, *size, dtype=torch.float64)
     # The router sees the features without their padding.
@@ -49,8 +49,7 @@ def test_a_student_padded_as_tensorflow_does_gets_such_a_teacher() -> None:
     made = build_teacher(
         build_student("timm:tf_mobilenetv3_small_minimal_100", num_classes=4), TeacherOptions(kernels=2)
     )
-    layers = {name: made.module.get_submodule(name) for name in (entry.name for entry in made.report.replaced)}
-    kinds = {type(layer) for layer in layers.values()}
+    kinds = {type(made.module.get_submodule(entry.name)) for entry in made.report.replaced}
     assert kinds == {DynamicConv2d, SamePaddedDynamicConv2d}  # timm uses torch.nn.Conv2d where the padding is even
     with torch.no_grad():
         made.module(torch.randn(2, 3, 37, 32))
@@ -58,6 +57,6 @@ def test_a_student_padded_as_tensorflow_does_gets_such_a_teacher() -> None:
 
 def test_convolutions_of_other_classes_are_not_taken_for_these() -> None:
     assert not pads_as_tensorflow(nn.Conv2d(3, 3, 3))
-    assert not pads_as_tensorflow(StdConv2d(3, 3, 3))
+    assert not pads_as_tensorflow(layers.StdConv2d(3, 3, 3))
     with pytest.raises(StudentError, match=r"can be replaced .*its class ScaledStdConv2d may compute something else"):
         build_teacher(build_student("timm:test_nfnet", num_classes=4), TeacherOptions(kernels=2))

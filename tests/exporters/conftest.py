@@ -9,7 +9,7 @@ from torch import nn
 
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel, TeacherOptions
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Exporter, exporter_for
+from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Exporter, ExportInput, Written, export_formats
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.environment import describe_environment
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
@@ -29,6 +29,17 @@ class Exported:
     student: SplitStudent
     metadata: ArtefactMetadata
     data: bytes
+
+
+def export_format(
+    name: str,
+    config: ExportConfig,
+    student: SplitStudent,
+    metadata: ArtefactMetadata,
+    context: ExportContext | None = None,
+) -> Written:
+    """A student in one format."""
+    return next(export_formats((name,), config, student, metadata, context))
 
 
 def fresh_student() -> nn.Module:
@@ -88,11 +99,17 @@ def make_config() -> ExportConfig:
 def artefacts(student: SplitStudent) -> dict[str, Exported]:
     """Every format, written once: ONNX takes seconds."""
     described = make_metadata()
-    exporters = [exporter_for(name, make_config()) for name in FORMATS]
     return {
-        exporter.format: Exported(exporter, student, described, exporter.export(student, described, make_context()))
-        for exporter in exporters
+        written.exporter.format: Exported(written.exporter, student, described, written.data)
+        for written in export_formats(FORMATS, make_config(), student, described, make_context())
     }
+
+
+@pytest.fixture(scope="session")
+def from_onnx(artefacts: dict[str, Exported]) -> ExportInput:
+    """What the formats that are made from the fp32 ONNX file take."""
+    exported = artefacts["onnx"]
+    return ExportInput(exported.student, exported.metadata, make_context(), exported.data)
 
 
 @pytest.fixture(params=FORMATS)

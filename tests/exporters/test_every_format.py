@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +17,18 @@ from torch import Tensor, nn
 
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters import ArtefactMetadata, exporter_for
+from ecd_deploy.exporters import ArtefactMetadata, ExportInput, exporter_for
 from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import SplitStudent, split_student, state_digest
-from tests.exporters.conftest import FORMATS, Exported, fresh_student, make_context
+from tests.exporters.conftest import FORMATS, Exported, export_format, fresh_student
 from tests.small import digit_images
 
 EXPORT_ELSEWHERE = """
 import hashlib, json
-from ecd_deploy.exporters import exporter_for
+from ecd_deploy.exporters import export_formats
 from tests.exporters.conftest import FORMATS, make_config, make_context, make_metadata, make_student
-student = make_student()
-context = make_context()
-written = {name: exporter_for(name, make_config()).export(student, make_metadata(), context) for name in FORMATS}
-print(json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in written.items()}))
+exported = export_formats(FORMATS, make_config(), make_student(), make_metadata(), make_context())
+print(json.dumps({written.exporter.format: hashlib.sha256(written.data).hexdigest() for written in exported}))
 """
 
 
@@ -67,9 +66,8 @@ def test_the_same_bytes_in_another_process_folder_and_hash_seed(artefacts: dict[
 
 
 @pytest.mark.parametrize("name", ["safetensors", "torchscript", "onnx-int8", "onnx-fp16", "ort", "pt2"])
-def test_the_same_bytes_twice_in_one_process(artefacts: dict[str, Exported], name: str) -> None:
-    first = artefacts[name]
-    assert first.exporter.export(first.student, first.metadata, make_context()) == first.data
+def test_the_same_bytes_twice_in_one_process(artefacts: dict[str, Exported], from_onnx: ExportInput, name: str) -> None:
+    assert artefacts[name].exporter.export(from_onnx) == artefacts[name].data
 
 
 def test_the_metadata_are_inside_with_the_students_digest(exported: Exported) -> None:
@@ -112,9 +110,18 @@ def test_bytes_of_something_else_are_refused(exported: Exported) -> None:
 def test_metadata_of_another_student_are_refused(student: SplitStudent, metadata: ArtefactMetadata, name: str) -> None:
     exporter = exporter_for(name, ExportConfig())
     with pytest.raises(ExportError, match="metadata name 2 classes, the student gives 10 logits"):
-        exporter.export(student, metadata.model_copy(update={"classes": ("a", "b")}))
+        exporter.export(ExportInput(student, metadata.model_copy(update={"classes": ("a", "b")})))
     with pytest.raises(ExportError, match=r"images of \(1, 9, 8\), the student was split on \(1, 8, 8\)"):
-        exporter.export(student, metadata.model_copy(update={"input_shape": (1, 9, 8)}))
+        exporter.export(ExportInput(student, metadata.model_copy(update={"input_shape": (1, 9, 8)})))
+
+
+@pytest.mark.parametrize("name", ["onnx-static", "onnx-int8", "onnx-fp16", "ort"])
+def test_the_file_of_another_export_is_refused_as_a_source(from_onnx: ExportInput, name: str) -> None:
+    exporter = exporter_for(name, ExportConfig())
+    with pytest.raises(ExportError, match=f"{name} is made from the onnx artefact, and none was given"):
+        exporter.export(replace(from_onnx, source=None))
+    with pytest.raises(ExportError, match=f"{name} is made from has the metadata of another export"):
+        exporter.export(replace(from_onnx, metadata=from_onnx.metadata.model_copy(update={"recipe_digest": "b" * 64})))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -124,7 +131,7 @@ def test_a_student_put_back_into_train_mode_is_refused(
     first = next(student.module.children()).train()
     try:
         with pytest.raises(ExportError, match="is in train mode"):
-            exporter_for(name, ExportConfig()).export(student, metadata)
+            exporter_for(name, ExportConfig()).export(ExportInput(student, metadata))
     finally:
         first.eval()
 
@@ -133,7 +140,7 @@ def test_a_student_put_back_into_train_mode_is_refused(
 def test_a_local_path_in_the_metadata_is_refused(student: SplitStudent, metadata: ArtefactMetadata, name: str) -> None:
     classes = (*metadata.classes[:9], str(Path.cwd() / "nine"))
     with pytest.raises(ExportError, match="holds a local path"):
-        exporter_for(name, ExportConfig()).export(student, metadata.model_copy(update={"classes": classes}))
+        export_format(name, ExportConfig(), student, metadata.model_copy(update={"classes": classes}))
 
 
 class FixedBatch(nn.Module):
@@ -151,7 +158,7 @@ class FixedBatch(nn.Module):
 def test_a_batch_size_frozen_into_the_artefact_is_found(metadata: ArtefactMetadata) -> None:
     fixed = split_student(PlainModel(FixedBatch()), digit_images(4))
     with pytest.raises(ExportError, match="does not run on a batch of 1"):
-        exporter_for("torchscript", ExportConfig()).export(fixed, metadata)
+        export_format("torchscript", ExportConfig(), fixed, metadata)
 
 
 def test_an_unknown_format_is_refused_with_the_choices() -> None:

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from ecd_deploy.data import Normalisation
-from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import SplitStudent
-from tests.exporters.conftest import fresh_student, make_context, make_metadata
+from tests.exporters.conftest import export_format, fresh_student, make_context, make_metadata
 from tests.small import present
 
 MEAN, STD = (0.3058,), (0.3761,)
@@ -22,8 +21,9 @@ MEAN, STD = (0.3058,), (0.3761,)
 def test_pixels_give_the_logits_of_normalised_images(student: SplitStudent, name: str) -> None:
     metadata = make_metadata().model_copy(update={"mean": MEAN, "std": STD})
     context = make_context(Normalisation(MEAN, STD))
-    exporter = exporter_for(name, ExportConfig(preprocessing="inside", int8=Int8Config(count=32)))
-    data = exporter.export(student, metadata, context)
+    config = ExportConfig(preprocessing="inside", int8=Int8Config(count=32))
+    written = export_format(name, config, student, metadata, context)
+    exporter, data = written.exporter, written.data
     assert exporter.read_metadata(data).preprocessing == "inside"
     pixels = present(context.validation).images[:9]
     normalised = context.normalisation.apply(pixels)

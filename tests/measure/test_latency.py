@@ -130,7 +130,7 @@ def reading(wall: float, cpu: float, switches: int = 0, stolen: int = 0, mhz: fl
     ("after", "reason"),
     [
         (reading(10.0, 8.0), "for 80% of the time"),
-        (reading(10.0, 10.0, switches=3_000), "300 involuntary context switches a second"),
+        (reading(10.0, 10.0, switches=3_000), "300 involuntary context switches per second"),
         (reading(10.0, 10.0, stolen=100), "the hypervisor took 10%"),
         (reading(10.0, 10.0, mhz=1_200.0), "fell from 1500 to 1200 MHz"),
         (reading(10.0, 9.9, switches=10, stolen=1, mhz=1_490.0), None),

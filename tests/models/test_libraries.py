@@ -9,11 +9,13 @@ from ecd_deploy.errors import StudentError
 from ecd_deploy.models import build_student
 
 
+@pytest.mark.needs("timm")
 def test_timm_student_has_the_wanted_classes_and_channels() -> None:
     network = build_student("timm:test_resnet", num_classes=7, in_channels=2)
     assert network(torch.randn(3, 2, 32, 32)).shape == (3, 7)
 
 
+@pytest.mark.needs("timm")
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -29,6 +31,7 @@ def test_timm_names_that_cannot_be_used(name: str, message: str) -> None:
         build_student(f"timm:{name}", num_classes=4)
 
 
+@pytest.mark.needs("timm")
 def test_a_timm_model_that_fails_says_for_what() -> None:
     with pytest.raises(StudentError, match=r"'timm:test_resnet' cannot be made for 4 classes and 1000000000 channels"):
         build_student("timm:test_resnet", num_classes=4, in_channels=10**9)

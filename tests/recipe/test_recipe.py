@@ -81,7 +81,7 @@ def test_missing_key_is_named() -> None:
 
 
 def test_unknown_recipe_lists_the_built_in_ones() -> None:
-    with pytest.raises(RecipeError, match=r"did you mean 'digits'.*built in are cifar100-resnet20, digits"):
+    with pytest.raises(RecipeError, match=r"did you mean 'digits'.*built-in names are cifar100-resnet20, digits"):
         load_recipe("digit")
 
 
@@ -156,6 +156,23 @@ def test_training_on_every_image_needs_the_last_weights_and_no_watch_over_quanti
     assert parse_recipe(recipe_to_toml(recipe), "b") == recipe
     with pytest.raises(RecipeError, match=r"data\.validation_fraction: .*greater than or equal to 0"):
         load_recipe("digits", ("data.validation_fraction=-0.1",))
+
+
+def test_whether_a_folder_has_validation_images_is_left_to_the_run() -> None:
+    folder = ("data.source=imagefolder", "data.path=images", "data.validation_fraction=0")
+    for need in ("train.select=best", "export.int8.max_drop=0.02"):
+        assert load_recipe("digits", (*folder, "train.select=last", need)).need_of_validation is not None
+    assert load_recipe("digits", (*folder, "train.select=last")).need_of_validation is None
+
+
+def test_a_recipe_with_the_usual_test_overlap_has_the_digest_it_had_before_that_could_be_set() -> None:
+    recipe = parse_recipe(MINIMAL, "a")
+    assert "max_test_overlap" not in json.loads(recipe.canonical_json())["data"]
+    changed = parse_recipe(MINIMAL, "a", ("data.max_test_overlap=0.5",))
+    assert changed.digest() != recipe.digest()
+    assert parse_recipe(recipe_to_toml(changed), "b") == changed
+    with pytest.raises(RecipeError, match=r"data\.max_test_overlap"):
+        load_recipe("digits", ("data.max_test_overlap=1.5",))
 
 
 def test_schema_names_every_section() -> None:

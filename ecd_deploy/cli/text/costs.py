@@ -18,7 +18,7 @@ def heading(inspection: Inspection) -> str:
     lines = [f"{name} for images of {channels}x{height}x{width}, {subject.classes} classes", *_method(inspection)]
     if subject.method.pretrained is not None:
         losses = ", ".join(subject.method.pretrained.losses)
-        lines.append(f"not counted: the teacher trained before, its losses ({losses}) and what these learn")
+        lines.append(f"not counted: the pretrained teacher, its losses ({losses}) and their parameters")
     return "\n".join(lines)
 
 
@@ -61,7 +61,7 @@ def costs(inspection: Inspection) -> Table:
     """Parameters and multiply-accumulates of each part."""
     table = Table("", *(_title(part, inspection) for part in inspection.parts), box=None)
     table.add_row("parameters", *(f"{part.parameters:,}" for part in inspection.parts))
-    table.add_row("MACs of an image", *(amount(part.macs) for part in inspection.parts))
+    table.add_row("MACs per image", *(amount(part.macs) for part in inspection.parts))
     if inspection.sites:
         stages = sorted({site.stage for site in inspection.sites if site.stage})
         count = len(inspection.sites)
@@ -92,10 +92,10 @@ def memory(inspection: Inspection) -> Table:
     table.add_row("kept for the backward pass, per image", size(found.saved_per_image))
     if found.kernels:
         chunked = inspection.method.backend == "chunked"
-        table.add_row("  of it per-sample kernels", "none" if chunked else size(found.kernels_per_image))
+        table.add_row("  of which per-sample kernels", "none" if chunked else size(found.kernels_per_image))
         what = "a chunk of per-sample kernels, with gradients" if chunked else "gradients of a layer's kernels"
         table.add_row(f"{what}, at one time", size(found.kernels_at_one_time(images)))
-    parts = "" if images == subject.batch_size else f", in {subject.used_parts} parts of {images} or less"
+    parts = "" if images == subject.batch_size else f", in {subject.used_parts} parts of at most {images}"
     table.add_row(f"a step at batch {subject.batch_size}{parts}", size(found.total(images)))
     return table
 
@@ -103,7 +103,7 @@ def memory(inspection: Inspection) -> Table:
 def conditions(inspection: Inspection) -> str:
     """What the numbers of the memory are of."""
     precision = inspection.subject.precision
-    other = "" if precision == "no" else f"; mixed precision '{precision}' is not counted, it keeps less"
+    other = "" if precision == "no" else f"; mixed precision '{precision}' is not counted; it needs less"
     return f"estimated, of one process: torch's tensors in float32, without workspaces{other}"
 
 

@@ -60,8 +60,8 @@ def _facts(measurement: Measurement) -> list[str]:
         samples,
         start,
         f"peak memory: {cold.peak_memory_mb:.0f} MB with Python and onnxruntime",
-        f"images a second: {', '.join(rates)}",
-        f"{measurement.macs:,} MACs an image, {rate} of {measurement.peak_gflops:.0f} that a matrix product reaches",
+        f"images per second: {', '.join(rates)}",
+        f"{measurement.macs:,} MACs per image, {rate} of {measurement.peak_gflops:.0f} that a matrix product reaches",
     ]
 
 

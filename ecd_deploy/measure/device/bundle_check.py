@@ -145,8 +145,8 @@ def latency_rows(description: dict[str, Any], latency: dict[str, Any]) -> list[d
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, help="of onnxruntime; default: those of the run")
-    parser.add_argument("--json", metavar="FILE", help="write everything there as well, each latency included")
+    parser.add_argument("--threads", type=int, help="threads of onnxruntime; default: the run's")
+    parser.add_argument("--json", metavar="FILE", help="also write everything to this file, each latency included")
     options = parser.parse_args(arguments)
     if options.threads is not None and options.threads < 1:
         parser.error("--threads must be at least 1")

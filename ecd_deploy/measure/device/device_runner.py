@@ -337,7 +337,7 @@ def _host(before: dict[str, Any], after: dict[str, Any], settled: bool) -> dict[
     if ratio < _LEAST_CPU_OVER_WALL:
         reasons.append(f"the measuring thread had the CPU for {ratio:.0%} of the time")
     if switches / wall > _MOST_SWITCHES_PER_SECOND:
-        reasons.append(f"{switches / wall:.0f} involuntary context switches a second")
+        reasons.append(f"{switches / wall:.0f} involuntary context switches per second")
     if stolen > _MOST_STOLEN:
         reasons.append(f"the hypervisor took {stolen:.0%} of the CPU time")
     if before["mhz"] and after["mhz"] and after["mhz"] < _LEAST_FREQUENCY_KEPT * before["mhz"]:

@@ -21,7 +21,7 @@ def comparison_section(results: RunResults, others: Sequence[NamedRun]) -> Secti
     runs = (NamedRun(THIS_RUN, results), *others)
     text = (
         "Every student as ONNX on the whole test set. p50 is what each run measured for itself; only gate --baseline "
-        "measures two runs in turns on one host, and the ratio of this run to its baseline is then below. "
+        "interleaves two runs on one host, and the ratio of this run to its baseline is then below. "
         "Intervals are over images, not over seeds: ecd-deploy compare repeats a training."
     )
     if any(run.results.data_digest != results.data_digest for run in others):
@@ -34,7 +34,7 @@ def comparison_section(results: RunResults, others: Sequence[NamedRun]) -> Secti
     )
     differences = Table(
         "This run minus the other",
-        ("other run", "top-1, points", "95% interval", "gained", "lost", "McNemar p", "ONNX", "p50 ratio in turns"),
+        ("other run", "top-1, points", "95% interval", "gained", "lost", "McNemar p", "ONNX", "p50 ratio, interleaved"),
         tuple(_difference(results, other) for other in others),
     )
     return Section("compared", "Compared runs", text, (side_by_side, differences))

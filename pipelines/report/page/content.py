@@ -85,7 +85,7 @@ def _training(results: RunResults) -> Section:
     training = results.training
     text = (
         f"{training.steps} steps in {training.seconds:.0f} s with {training.processes} process(es) of "
-        f"{training.threads} thread(s). Deployed are the weights of the {results.recipe.train.select} epoch"
+        f"{training.threads} thread(s). The weights deployed are those of the {results.recipe.train.select} epoch"
     )
     if training.best is None:
         return Section("training", "Training", f"{text}: {NO_VALIDATION}.")
@@ -130,7 +130,7 @@ def _artefacts(results: RunResults) -> Section:
     header = ("file", "advice", "size", "largest difference", "same class", "top-1", "speed", "does it help?")
     text = (
         "Logits of each file against those of the PyTorch student, on real test images; speed is that of the fp32 "
-        "ONNX file, timed in turns on this host, over its own."
+        "ONNX file, timed in interleaved blocks on this host, over its own."
     )
     return Section("artefacts", "Artefacts", text, (Table("Exported files", header, tuple(rows)),))
 
@@ -175,7 +175,7 @@ def _layers(profile: Profile) -> Section:
     measurement = profile.measurement
     rate = "unknown" if measurement.gflops is None else f"{measurement.gflops:.1f} GFLOP/s"
     text = (
-        f"{measurement.macs:,} multiply-accumulates an image, at {rate}; a matrix product reaches "
+        f"{measurement.macs:,} multiply-accumulates per image, at {rate}; a matrix product reaches "
         f"{measurement.peak_gflops:.0f} GFLOP/s here."
     )
     caption = "Median time by layer, the slowest first"

@@ -83,7 +83,7 @@ def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]
         "split": Chart(
             split_picture(results.proof),
             "Images go into student and teacher; connections lead from the student to the teacher only; "
-            "teacher and connections are cut off and thrown away",
+            "teacher and connections are cut off and discarded",
         ),
     }
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from ecd_deploy.data import ImageSet
 from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.report.page.section import Sample, Section
+
+if TYPE_CHECKING:
+    from ecd_deploy.data import ImageSet
 
 _WRONG = 12
 _RIGHT = 6

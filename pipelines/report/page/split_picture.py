@@ -36,7 +36,7 @@ def split_picture(proof: SplitProof) -> str:
     if proof.auxiliary:
         parts += [
             _box(130, 156, 420, 74, _TEACHER, dashed=True),
-            _text(146, 182, f"{' and '.join(proof.auxiliary)}, thrown away"),
+            _text(146, 182, f"{' and '.join(proof.auxiliary)}, discarded"),
             _text(146, 206, f"{storage.auxiliary_tensors} tensors, none reached from the logits"),
             *(_arrow(f"M{x} 104 V154", _TEACHER, dashed=True) for x in (200, 300, 400, 500)),
             '<path d="M20 130 H740" stroke="currentColor" stroke-dasharray="2 6" stroke-width="2"/>',

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from benchmarks.artefact_leaks import ARTEFACT_LEAKS, ArtefactLeak
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters import exporter_for
-from ecd_deploy.exporters.audit import ArtefactAudit, Origin, StudentSources, audit_artefact, refuse, student_sources
-from ecd_deploy.exporters.audit.contents import FileTensor
+from ecd_deploy.exporters import SafetensorsExporter, Written
+from ecd_deploy.exporters.audit.audit import audit_artefact, refuse
 from ecd_deploy.exporters.audit.matching import match
+from ecd_deploy.exporters.audit.results import ArtefactAudit, Origin
+from ecd_deploy.exporters.audit.sources import StudentSources, student_sources
+from ecd_deploy.exporters.contents import FileTensor
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import SplitStudent, TensorRecord, split_student
-from tests.exporters.conftest import Exported, make_context, make_metadata
+from tests.exporters.conftest import Exported, export_format, make_context, make_metadata
 from tests.small import digit_images
 
 
@@ -34,7 +36,7 @@ def sources(student: SplitStudent) -> StudentSources:
 def audited(exported: Exported, sources: StudentSources, data: bytes | None = None) -> ArtefactAudit:
     metadata = exported.exporter.read_metadata(exported.data)
     content = exported.data if data is None else data
-    return audit_artefact(content, exported.exporter.format, exported.student, sources, metadata)
+    return audit_artefact(content, exported.exporter, exported.student, sources, metadata)
 
 
 def test_every_tensor_of_every_format_is_traced(exported: Exported, sources: StudentSources) -> None:
@@ -52,19 +54,22 @@ def test_every_tensor_of_every_format_is_traced(exported: Exported, sources: Stu
     assert audit.overhead_bytes < audit.overhead_limit
 
 
+def audit_of(written: Written, student: SplitStudent, sources: StudentSources) -> ArtefactAudit:
+    described = written.exporter.read_metadata(written.data)
+    return audit_artefact(written.data, written.exporter, student, sources, described)
+
+
 def test_int8_between_float_operators_is_traced_too(student: SplitStudent, sources: StudentSources) -> None:
-    exporter = exporter_for("onnx-int8", ExportConfig(int8=Int8Config(quant_format="qdq", target="arm", count=32)))
-    data = exporter.export(student, make_metadata(), make_context())
-    audit = audit_artefact(data, "onnx-int8", student, sources, exporter.read_metadata(data))
+    config = ExportConfig(int8=Int8Config(quant_format="qdq", target="arm", count=32))
+    written = export_format("onnx-int8", config, student, make_metadata(), make_context())
+    audit = audit_of(written, student, sources)
     assert audit.findings == ()
     assert sum(tensor.origin is Origin.QUANTISED for tensor in audit.tensors) >= 10
 
 
 def test_the_constants_of_the_preprocessing_are_known(student: SplitStudent, sources: StudentSources) -> None:
-    exporter = exporter_for("onnx", ExportConfig(preprocessing="inside"))
-    data = exporter.export(student, make_metadata())
-    audit = audit_artefact(data, "onnx", student, sources, exporter.read_metadata(data))
-    assert audit.findings == ()
+    written = export_format("onnx", ExportConfig(preprocessing="inside"), student, make_metadata())
+    assert audit_of(written, student, sources).findings == ()
 
 
 @pytest.mark.parametrize("leak", ARTEFACT_LEAKS, ids=lambda leak: f"{leak.format}: {leak.name}")
@@ -89,7 +94,8 @@ def test_a_tensor_of_the_teacher_is_recognised_by_its_digest(
     )
     proof = exported.student.proof.model_copy(update={"auxiliary_tensors": (stolen,)})
     student = SplitStudent(exported.student.module, proof)
-    audit = audit_artefact(exported.data, "onnx", student, sources, exported.exporter.read_metadata(exported.data))
+    exporter = exported.exporter
+    audit = audit_artefact(exported.data, exporter, student, sources, exporter.read_metadata(exported.data))
     assert audit.findings == ("conv1.weight_bias has the bytes of teacher.bias",)
 
 
@@ -102,26 +108,32 @@ def test_zeros_are_nobodys() -> None:
     zeros = sha256_bytes(bytes(64))
     stolen = TensorRecord(name="teacher.bias", kind="parameter", dtype="float32", shape=(16,), sha256=zeros)
     student = SplitStudent(student.module, student.proof.model_copy(update={"auxiliary_tensors": (stolen,)}))
-    exporter = exporter_for("onnx-fp16", ExportConfig())
-    data = exporter.export(student, metadata)
-    assert bytes(64) in data
-    audit = audit_artefact(data, "onnx-fp16", student, student_sources(student, metadata), exporter.read_metadata(data))
-    assert audit.findings == ()
+    written = export_format("onnx-fp16", ExportConfig(), student, metadata)
+    assert bytes(64) in written.data
+    assert audit_of(written, student, student_sources(student, metadata)).findings == ()
 
 
 def test_metadata_that_say_something_else_are_found(artefacts: dict[str, Exported], sources: StudentSources) -> None:
     exported = artefacts["onnx"]
     metadata = exported.exporter.read_metadata(exported.data).model_copy(update={"classes": tuple("abcdefghij")})
-    audit = audit_artefact(exported.data, "onnx", exported.student, sources, metadata)
+    audit = audit_artefact(exported.data, exported.exporter, exported.student, sources, metadata)
     assert audit.findings == ("the metadata's classes is not the one that was given",)
+
+
+class Unread(SafetensorsExporter):
+    """A format whose package has no reader yet."""
+
+    def contents(self, data: bytes) -> None:  # type: ignore[override]
+        assert data
 
 
 def test_a_format_without_a_reader_is_recorded_as_not_done(student: SplitStudent, sources: StudentSources) -> None:
     metadata = make_metadata().model_copy(update={"student_digest": student.proof.student_digest})
-    audit = audit_artefact(b"\x18\x00\x00\x00PTE1", "executorch", student, sources, metadata)
+    audit = audit_artefact(b"weights", Unread(), student, sources, metadata)
     assert audit.passed
-    assert audit.not_done_reason is not None
-    assert not audit_artefact(b"\x18 teacher.conv1", "executorch", student, sources, metadata).passed
+    assert "'safetensors' were not traced" in (audit.not_done_reason or "")
+    assert "implement `contents(data)`" in (audit.not_done_reason or "")
+    assert not audit_artefact(b"weights teacher.conv1", Unread(), student, sources, metadata).passed
 
 
 class Composite(nn.Module):
@@ -192,11 +204,8 @@ def test_expressions_of_weights_are_recomputed(name: str, kind: type[nn.Module])
     with torch.no_grad():
         module.train()(digit_images(32))
     student = split_student(PlainModel(module), digit_images(4))
-    metadata = make_metadata()
-    exporter = exporter_for(name, ExportConfig())
-    data = exporter.export(student, metadata)
-    audit = audit_artefact(data, name, student, student_sources(student, metadata), exporter.read_metadata(data))
-    assert audit.findings == ()
+    written = export_format(name, ExportConfig(), student, make_metadata())
+    assert audit_of(written, student, student_sources(student, make_metadata())).findings == ()
 
 
 def index_of_a_pooling(size: int, to: int) -> NDArray[np.int64]:

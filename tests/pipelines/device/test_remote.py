@@ -64,7 +64,7 @@ def test_a_missing_package_is_named(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_missing_python_is_named(server: Server) -> None:
-    with pytest.raises(DeviceError, match="there is no /no/python on it"):
+    with pytest.raises(DeviceError, match="it has no /no/python"):
         measure(server, python="/no/python")
 
 

@@ -33,6 +33,7 @@ class Tiny(nn.Module):
         return logits
 
 
+@pytest.mark.needs("pytorch_grad_cam")
 def test_heat_maps_are_grad_cam_plus_plus() -> None:
     torch.manual_seed(0)
     network, images, labels = Tiny().eval(), torch.randn(3, 1, 6, 6), torch.tensor([2, 0, 1])
@@ -72,6 +73,7 @@ class Packed(Tiny):
         return logits
 
 
+@pytest.mark.needs("pytorch_grad_cam")
 def test_heat_maps_are_the_same_where_a_block_returns_its_feature_in_a_list() -> None:
     torch.manual_seed(0)
     network, images, labels = Packed().eval(), torch.randn(3, 1, 6, 6), torch.tensor([2, 0, 1])
@@ -95,6 +97,7 @@ def test_embeddings_are_laid_out_the_same_for_a_seed() -> None:
     assert np.linalg.norm(centres[0] - centres[1]) > spread
 
 
+@pytest.mark.needs("pytorch_grad_cam")
 def test_a_run_and_its_baseline_are_drawn(finished_run: tuple[Path, Ended], tmp_path: Path) -> None:
     root, other = (Path(shutil.copytree(finished_run[0], tmp_path / name)) for name in ("run", "baseline"))
     first = {path: path.read_bytes() for path in explain(root, [other], samples=60, images=2, seed=3)}

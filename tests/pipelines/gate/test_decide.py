@@ -9,7 +9,8 @@ import torch
 
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, DigestError, RunDirectoryError
-from ecd_deploy.exporters.audit import ArtefactAudit
+from ecd_deploy.exporters import ParityBudget
+from ecd_deploy.exporters.audit.results import ArtefactAudit
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.accuracy import PairedTop1, Top1
@@ -27,7 +28,7 @@ from ecd_deploy.pipelines.record.names import (
     VALIDATION_NAME,
 )
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run
-from ecd_deploy.pipelines.record.validation import ArtefactValidation, Budget, Validation
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from ecd_deploy.split import SplitProof, split_student
@@ -199,7 +200,7 @@ def int8(relative: float = 0.1, agreement: float = 0.99, lost: int = 0) -> Artef
         file="exports/student.int8.onnx",
         sha256=sha256_bytes(b"other"),
         parity=found,
-        budget=Budget(relative=0.5, agreement=0.9),
+        budget=ParityBudget(relative=0.5, agreement=0.9),
         divergence=Divergence(
             node="node_Conv_3_quant", operator="QLinearConv", module="layer1.0", relative_error=0.7, nodes_compared=3
         ),

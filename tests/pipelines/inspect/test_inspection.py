@@ -70,7 +70,7 @@ def test_amounts_are_those_of_the_networks() -> None:
     text = shown("resnet20")
     # A ResNet-20 has 272,474 parameters with projections and 40.8 M MACs at 32x32 pixels: four times at 64x64.
     assert re.search(r"parameters +272,474 ", text)
-    assert re.search(r"MACs of an image +163\.\d M", text)
+    assert re.search(r"MACs per image +163\.\d M", text)
     assert "at 18 sites in stages 2, 3" in text
 
 
@@ -136,9 +136,9 @@ def test_a_connection_and_its_density_cost_what_they_have() -> None:
         (["method.name=one", "method.branches=4"], ["4 branches", "from layer3.0 on", "3 other branches", "gate"],
          ["teacher"]),
         (["method.name=distil", "method.pretrained.run=absent", 'method.pretrained.losses=["kd", "at"]'],
-         ["method distil: the student alone", "not counted: the teacher trained before, its losses (kd, at)"], []),
+         ["method distil: the student alone", "not counted: the pretrained teacher, its losses (kd, at)"], []),
         (["method.pretrained.run=absent", 'method.pretrained.losses=["kd"]'],
-         ["method ecd: teacher daconv", "not counted: the teacher trained before"], []),
+         ["method ecd: teacher daconv", "not counted: the pretrained teacher"], []),
         (["train.mixed_precision=bf16"], ["mixed precision 'bf16' is not counted"], []),
     ],
 )  # fmt: skip
@@ -170,9 +170,9 @@ def test_what_the_copies_of_one_are_given_costs_nothing() -> None:
 
 def test_the_parts_of_a_batch_are_what_is_held() -> None:
     whole, parts = ("train.batch_size=100",), ("train.batch_size=100", "train.gradient_accumulation=3")
-    assert "a step at batch 100, in 3 parts of 34 or less" in printed(inspected("resnet8", *parts))
+    assert "a step at batch 100, in 3 parts of at most 34" in printed(inspected("resnet8", *parts))
     held = inspected("resnet8", *whole).memory.total(34)
-    size = re.search(r"34 or less +([\d.]+) MiB", printed(inspected("resnet8", *parts)))
+    size = re.search(r"at most 34 +([\d.]+) MiB", printed(inspected("resnet8", *parts)))
     assert size is not None
     assert float(size[1]) == pytest.approx(held / 2**20, abs=0.1)
 
@@ -199,8 +199,8 @@ def test_the_command_takes_a_recipe_and_changes_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--stages", "two"], "--stages two: expected numbers"),
-        (["--set", "method.kernles=3"], "unknown key (did you mean 'kernels'?); known are name, teacher"),
+        (["--stages", "two"], "--stages two: expected stage numbers"),
+        (["--set", "method.kernles=3"], "unknown key (did you mean 'kernels'?); known keys are name, teacher"),
         (["--set", "method.backend=chuncked"], "method.backend: Input should be 'grouped' or 'chunked'"),
     ],
 )

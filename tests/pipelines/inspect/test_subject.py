@@ -66,9 +66,9 @@ def test_the_classes_of_a_folder_are_counted(tmp_path: Path) -> None:
 
 def test_what_only_the_images_tell_is_asked_for(tmp_path: Path) -> None:
     path = folder_recipe(tmp_path, "")
-    with pytest.raises(RecipeError, match=r"data.image_size is not set.*say it with --image-size"):
+    with pytest.raises(RecipeError, match=r"data.image_size is not set.*set it with --image-size"):
         read(path)
-    with pytest.raises(RecipeError, match="no folder absent/train to count classes in; say it with --classes"):
+    with pytest.raises(RecipeError, match="no folder absent/train to count classes in; set it with --classes"):
         read(path, "data.path=absent", "data.image_size=8")
     assert read(path, "data.image_size=8", in_channels=1).in_channels == 1
 
@@ -76,8 +76,8 @@ def test_what_only_the_images_tell_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "options", "message"),
     [
-        ("resnet8", ["method.kernels=4"], KERNELS, "--kernels 8 and --set method.kernels=4 both say what method"),
-        ("digits", ["method={stages = [2]}"], STAGES, "--stages 2,4 and --set method={stages = .2.} both say"),
+        ("resnet8", ["method.kernels=4"], KERNELS, "--kernels 8 and --set method.kernels=4 both set method"),
+        ("digits", ["method={stages = [2]}"], STAGES, "--stages 2,4 and --set method={stages = .2.} both set"),
         ("resnet8", ['method.sites=["layer1.*"]'], STAGES, r'--stages has no effect: method.sites is \["layer1.\*"\]'),
         ("resnet8", ["train.epochs=4"], {}, "--set train.epochs=4 has no effect.*method.*, data.image_size"),
         ("resnet8", ["student.name=resnet20"], {}, "student.name=resnet20 has no effect"),
@@ -119,5 +119,5 @@ def test_other_channels_than_those_of_the_data_are_refused() -> None:
 
 
 def test_a_name_that_is_neither_student_nor_recipe() -> None:
-    with pytest.raises(StudentError, match=r"no student 'cifar100-resnet2'.*a recipe is inspected by.*digits"):
+    with pytest.raises(StudentError, match=r"no student 'cifar100-resnet2'.*to inspect a recipe, give.*digits"):
         inspect_student(read("cifar100-resnet2"))

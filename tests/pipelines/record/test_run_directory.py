@@ -102,7 +102,7 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
     with create_run(tmp_path, RECIPE, resume=False) as directory:
         directory.bind_data("a")
         directory.bind_data("a")
-        with pytest.raises(DataError, match="digest b, recorded was a"):
+        with pytest.raises(DataError, match="digest b instead of a"):
             directory.bind_data("b")
 
 
@@ -191,7 +191,7 @@ def test_what_was_made_from_another_file_names_the_step_to_run_again(
             directory.write(name, b'{"text": "first"}')
         assert directory.read_json(read, Note) == Note(text="first")
         directory.write(anew, b'{"text": "second"}')
-        with pytest.raises(RunDirectoryError, match=rf"made from another \S+ .* run `ecd-deploy {step} "):
+        with pytest.raises(RunDirectoryError, match=rf"derived from another \S+ .* run `ecd-deploy {step} "):
             directory.read_json(read, Note)
 
 

@@ -68,7 +68,7 @@ def test_markup_in_a_name_is_text(results: RunResults) -> None:
 
 
 def test_a_run_without_a_teacher_has_its_picture_without_a_cut(results: RunResults) -> None:
-    assert "thrown away" in to_html(results)
+    assert "discarded" in to_html(results)
     alone = results.proof.model_copy(update={"auxiliary": ()})
     assert "cut here" not in to_html(RunResults(**{**results.__dict__, "proof": alone}))
 

@@ -96,7 +96,7 @@ def test_the_verdict(
 
 def test_a_search_of_another_gate_or_in_a_full_folder_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     record(recipe, tmp_path, resnet8=State.PASS)
-    with pytest.raises(RunDirectoryError, match="of another recipe or gate"):
+    with pytest.raises(RunDirectoryError, match="belongs to another recipe or gate"):
         run(load_recipe("digits", ("gate.min_top1=0.8",)), tmp_path)
     with pytest.raises(RunDirectoryError, match="add --resume"):
         search(recipe, ["resnet8"], tmp_path, rule=None, resume=False, console=Console(quiet=True))

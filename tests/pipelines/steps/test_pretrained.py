@@ -84,7 +84,7 @@ def test_runs_that_cannot_teach_are_refused(teacher: Path, tmp_path: Path) -> No
     with pytest.raises(RunDirectoryError, match=r"method\.pretrained\.run: .* is not a run directory"):
         training_model(distilled(tmp_path / "absent"), data)
     other = distilled(teacher, "seed=1")
-    with pytest.raises(RunDirectoryError, match="was trained on other images, or with another cut of them"):
+    with pytest.raises(RunDirectoryError, match="was trained on other images, or with another validation split"):
         training_model(other, load_data(other.data, seed=1))
     checkpoint = sorted((teacher / "checkpoints").glob("step-*"))[-1] / "weights.safetensors"
     content = checkpoint.read_bytes()

@@ -27,8 +27,7 @@ def exported(*overrides: str) -> bytes:
     recipe = load_recipe("digits", ("data.test_limit=20", *overrides))
     data = load_data(recipe.data, seed=0)
     student = split_student(PlainModel(build_student("resnet8", num_classes=10, in_channels=1)), example_images(data))
-    _, _, content = next(export_all(recipe, student, data))
-    return content
+    return next(export_all(recipe, student, data)).data
 
 
 def run_student(folder: Path, shape: tuple[int, ...]) -> Ended:

@@ -24,7 +24,7 @@ from tests.commands import Ended, run_command
 
 EVERYTHING = ("data.validation_fraction=0", "train.select=last")
 TINY = ("train.epochs=1", "data.train_limit=60", "data.test_limit=30", "train.threads=1", "train.warmup_epochs=0.0")
-WHY = "every training image was trained on (data.validation_fraction is 0)"
+WHY = "all training images were used for training (data.validation_fraction is 0)"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_run_goes_through_to_its_gate_and_report(ended: tuple[Path, Ended]) ->
 def test_the_report_has_no_validation_curve_and_says_why(results: RunResults) -> None:
     html, markdown = to_html(results), to_markdown(results)
     for page in (html, markdown):
-        assert f"Deployed are the weights of the last epoch: {WHY}" in page
+        assert f"The weights deployed are those of the last epoch: {WHY}" in page
         assert "Accuracy on the validation split" not in page
     assert "validation top-1, %" not in html
     assert "cross-entropy" in html
@@ -73,7 +73,7 @@ def test_beside_a_run_with_a_split_only_that_one_has_a_curve(results: RunResults
     other = replace(results, epochs=epochs, training=training)
     page = to_html(results, [NamedRun("other", other)])
     assert "this run has no validation split, other ends at 50.00%" in page
-    assert f"Deployed are the weights of the last epoch: {WHY}" in page
+    assert f"The weights deployed are those of the last epoch: {WHY}" in page
     both = compared_curves(Curve("this", epochs), [Curve("other", epochs)])
     one = compared_curves(Curve("this", results.epochs), [Curve("other", epochs)])
     none = compared_curves(Curve("this", results.epochs), [Curve("other", results.epochs)])
@@ -120,5 +120,5 @@ def test_a_study_leaves_the_best_out(tmp_path: Path) -> None:
     assert f"There is no *best*: {WHY}" in result.text
     assert result.text.count("best") == 2  # in that sentence
     picture = (tmp_path / "study" / "study.svg").read_text()
-    assert "difference to the baseline" in picture
-    assert "epoch" not in picture.partition("difference to the baseline")[0]
+    assert "difference from the baseline" in picture
+    assert "epoch" not in picture.partition("difference from the baseline")[0]

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
-from submitit import SlurmJob
 
 from ecd_deploy.cli import cli
 from ecd_deploy.errors import TrainingError, UsageError
@@ -21,6 +20,7 @@ from ecd_deploy.pipelines.study.runner import _settle, compare
 from ecd_deploy.pipelines.study.slurm import Jobs, parse_settings
 from ecd_deploy.pipelines.study.study import Arm, Study, recipe_of, run_directory
 
+SlurmJob = pytest.importorskip("submitit", reason="needs submitit, which is not installed").SlurmJob
 BAD = Arm(name="bad", set=("method.stages=[7]",))
 
 
@@ -201,7 +201,7 @@ def test_a_job_that_breaks_or_is_refused_is_that_runs_failure(cluster: Cluster, 
     SlurmJob._results_timeout_s, usual = 0, SlurmJob._results_timeout_s
     try:
         assert handle.done()
-        with pytest.raises(TrainingError, match="job 101 broke: slurmstepd: error: Detected 1 oom_kill event; see "):
+        with pytest.raises(TrainingError, match="job 101 failed: slurmstepd: error: Detected 1 oom_kill event; see "):
             handle.result()
     finally:
         SlurmJob._results_timeout_s = usual
@@ -212,7 +212,7 @@ def test_a_job_that_breaks_or_is_refused_is_that_runs_failure(cluster: Cluster, 
 
 def test_settings_that_slurm_does_not_know_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        UsageError, match=r"partitio: there is no .*\(did you mean 'partition'\?\); choose of account, "
+        UsageError, match=r"partitio: there is no .*\(did you mean 'partition'\?\); choose from account, "
     ):
         Jobs("local", tmp_path, parse_settings(["partitio=gpu"]), quiet())
     with pytest.raises(UsageError, match="--slurm-set nodes: there is no such setting"):

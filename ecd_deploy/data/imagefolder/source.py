@@ -1,0 +1,155 @@
+"""The user's own images: `train/<class>/*`, `test/<class>/*`, and `val/<class>/*` if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ecd_deploy.data.imagefolder.cache import open_decoded
+from ecd_deploy.data.imagefolder.checked import open_checked
+from ecd_deploy.data.imagefolder.listing import Listing, list_root, printable
+from ecd_deploy.data.imagefolder.preflight import Findings
+from ecd_deploy.data.images import ImageFiles, ImageSet
+from ecd_deploy.data.overlap import Fingerprints
+from ecd_deploy.data.resize import Framing
+from ecd_deploy.data.source import NamedImages, SourceImages
+from ecd_deploy.errors import DataError
+
+
+@dataclass(frozen=True)
+class CheckedSplit:
+    """The files of one split that can be used, and what tells their pixels apart."""
+
+    files: ImageFiles
+    fingerprints: Fingerprints
+
+
+@dataclass(frozen=True)
+class CheckedSplits:
+    """The files of all splits; validation is None if there is no folder of it."""
+
+    train: CheckedSplit
+    validation: CheckedSplit | None
+    test: CheckedSplit
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Files of one split that were chosen, bad ones included; labels int64, (N,)."""
+
+    files: tuple[Path, ...]
+    labels: Tensor
+
+    @classmethod
+    def of(cls, listing: Listing, indices: Tensor) -> _Chosen:
+        return cls(tuple(listing.files[index] for index in indices.tolist()), listing.labels[indices])
+
+
+class FolderSource:
+    """A `Source` of image files; hidden files and folders are ignored, all others must be images.
+
+    Args:
+        root: the folder that holds `train/` and `test/` or `val/`, or all three.
+        framing: brings images to one size; None if all have one.
+        cache_folder: where decoded images are kept.
+        skip_bad: leave images out that cannot be used.
+
+    Raises:
+        DataError: as `list_root`.
+    """
+
+    def __init__(self, root: Path, framing: Framing | None, *, cache_folder: Path, skip_bad: bool = False) -> None:
+        self._listings = list_root(root)
+        self.classes = self._listings.train.classes
+        self.train_labels: Tensor = self._listings.train.labels
+        self.test_labels: Tensor = self._listings.test.labels
+        self._root = root
+        self._framing = framing
+        self._cache_folder = cache_folder
+        self._skip_bad = skip_bad
+
+    def read(self, train: Tensor, test: Tensor) -> SourceImages:
+        """Decode the files at these indices, and all validation files, into one shape.
+
+        Raises:
+            DataError: images cannot be used and are not to be skipped, or a class has none that can, or sizes
+                differ and `framing` is None.
+        """
+        chosen = self._choose(train, test)
+        files = [path for part in chosen for path in part.files]
+        decoded = open_decoded(self._root, files, self._framing, self._cache_folder)
+        images = torch.from_numpy(decoded.images)
+        parts, start = [], 0
+        for part, good in zip(chosen, self._good(chosen, files, decoded.findings), strict=True):
+            here = ImageSet(images[start : start + len(part.files)], part.labels)
+            start += len(part.files)
+            names = tuple(printable(part.files[index]) for index in good.tolist())
+            parts.append(NamedImages(here if len(good) == len(here) else here.select(good), names))
+        train_images, validation, test_images = parts
+        return SourceImages(train_images, None if self._listings.validation is None else validation, test_images)
+
+    def check(self, train: Tensor, test: Tensor) -> CheckedSplits:
+        """Judge the files at these indices, and all validation files, and return those that can be used.
+
+        Raises:
+            DataError: images cannot be used and are not to be skipped, or a class has none that can.
+        """
+        chosen = self._choose(train, test)
+        files = [path for part in chosen for path in part.files]
+        checked = open_checked(self._root, files, self._cache_folder)
+        parts, start = [], 0
+        for part, good in zip(chosen, self._good(chosen, files, checked.findings), strict=True):
+            kept = ImageFiles(self._root, part.files, part.labels, checked.channels).select(good)
+            values = tuple(checked.fingerprints[start + index] for index in good.tolist())
+            start += len(part.files)
+            parts.append(CheckedSplit(kept, Fingerprints(values, tuple(map(printable, kept.paths)))))
+        train_files, validation, test_files = parts
+        return CheckedSplits(train_files, None if self._listings.validation is None else validation, test_files)
+
+    def decode(self, *parts: ImageFiles) -> tuple[ImageSet, ...]:
+        """Decode files that were checked, each part into one set.
+
+        Raises:
+            DataError: an image cannot be used any more.
+        """
+        files = [path for part in parts for path in part.paths]
+        decoded = open_decoded(self._root, files, self._framing, self._cache_folder)
+        if decoded.findings.bad:
+            decoded.findings.report(files, skip_bad=False)
+        images = torch.from_numpy(decoded.images)
+        sets = []
+        for part in parts:
+            piece, images = images[: len(part)], images[len(part) :]
+            # these may all be grey while others are not
+            sets.append(ImageSet(piece.expand(-1, part.channels, -1, -1).contiguous(), part.labels))
+        return tuple(sets)
+
+    def _choose(self, train: Tensor, test: Tensor) -> tuple[_Chosen, _Chosen, _Chosen]:
+        """Training, validation and test files; no validation files if there is no folder of them."""
+        listings = self._listings
+        middle = _Chosen((), torch.empty(0, dtype=torch.int64))
+        if listings.validation is not None:
+            middle = _Chosen(listings.validation.files, listings.validation.labels)
+        return _Chosen.of(listings.train, train), middle, _Chosen.of(listings.test, test)
+
+    def _good(self, chosen: Sequence[_Chosen], files: Sequence[Path], findings: Findings) -> list[Tensor]:
+        """Positions of the usable files in each part, int64; after what was found is reported."""
+        findings.report(files, skip_bad=self._skip_bad)
+        good, start = torch.from_numpy(findings.good(len(files))), 0
+        kept = []
+        for part in chosen:
+            end = start + len(part.files)
+            kept.append(good[(good >= start) & (good < end)] - start)
+            self._require_every_class(part.labels[kept[-1]], part.labels)
+            start = end
+        return kept
+
+    def _require_every_class(self, left: Tensor, chosen: Tensor) -> None:
+        lost = sorted(set(chosen.tolist()) - set(left.tolist()))
+        if lost:
+            names = ", ".join(self.classes[label] for label in lost)
+            raise DataError(f"no image that can be used is left of: {names}")

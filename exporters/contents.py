@@ -1,0 +1,66 @@
+"""What a file is made of, read from its bytes without running any of it: tensors, and the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FLOAT_BYTES = 4
+_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
+
+
+@dataclass(frozen=True)
+class Affine:
+    """How integers stand for numbers: (q - zero) * scale, one entry a channel of `axis` or one for all."""
+
+    scale: NDArray[np.float64]
+    zero: NDArray[np.float64]
+    axis: int
+
+
+@dataclass(frozen=True, eq=False)
+class FileTensor:
+    """A tensor of a file.
+
+    Attributes:
+        name: unique in the file.
+        array: its elements; bytes whose type the file does not say beside them are read as float32.
+        affine: of integers that stand for numbers.
+        role: what the graph uses it for, where that limits what it may be: "scale of NAME", of the integers NAME;
+            "blocked", which a runtime may have laid out in blocks.
+        raw: its bytes, where `array` is a guess.
+    """
+
+    name: str
+    array: NDArray[Any]
+    affine: Affine | None = None
+    role: str = ""
+    raw: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All of a file.
+
+    Attributes:
+        tensors: every one, whatever it is for.
+        overhead: what is no tensor, as it stands in the file.
+        overhead_limit: how many bytes of overhead are expected at most, besides the text of the metadata.
+        problems: what should not be in such a file, each as a sentence; any of them fails the audit.
+    """
+
+    tensors: tuple[FileTensor, ...]
+    overhead: bytes
+    overhead_limit: int
+    problems: tuple[str, ...] = ()
+
+
+def raw_tensor(name: str, content: bytes, dtype: str) -> FileTensor:
+    """A tensor of its bytes; `dtype` is safetensors' name of their type, '?' where the file does not say."""
+    if dtype in _TYPES:
+        return FileTensor(name, np.frombuffer(content, dtype=_TYPES[dtype]))
+    whole = len(content) % _FLOAT_BYTES == 0
+    return FileTensor(name, np.frombuffer(content, dtype="<f4" if whole else "u1"), raw=content)

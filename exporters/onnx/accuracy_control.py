@@ -1,0 +1,81 @@
+"""Keeps the accuracy of a quantised model: the layers that hurt most go back to float until it is there.
+
+The idea of quantisation with accuracy control is that of OpenVINO's NNCF; here a layer's harm is the squared error
+of the logits with that layer alone quantised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ecd_deploy.exporters.onnx.quantisation import Quantiser
+
+Logits = Callable[[onnx.ModelProto, int | None], NDArray[np.float32]]
+"""Logits (N, classes) of a model on the validation images: the first so many, or all."""
+
+_SENSITIVITY_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """A quantised model and what it cost.
+
+    Attributes:
+        float_nodes: that went back to float, in the order they did.
+        float_top1, full_int8_top1, top1: of fp32, of everything quantised, and of `model`, as fractions; None if there
+            were no validation images.
+    """
+
+    model: onnx.ModelProto
+    float_nodes: tuple[str, ...] = ()
+    float_top1: float | None = None
+    full_int8_top1: float | None = None
+    top1: float | None = None
+
+
+def quantise_within(
+    quantiser: Quantiser, source: onnx.ModelProto, logits: Logits, labels: NDArray[np.int64], max_drop: float
+) -> Controlled:
+    """Quantise all nodes, then free the most harmful ones, one by one, until top-1 drops by `max_drop` at most.
+
+    Args:
+        quantiser: of `source`.
+        source: the fp32 model.
+        logits: how a model is run on the validation images.
+        labels: of the validation images, (N,).
+        max_drop: a fraction; the observed drop is compared, the gate decides by its bound.
+    """
+
+    def top1(model: onnx.ModelProto) -> float:
+        found = logits(model, None)
+        correct = np.isfinite(found).all(axis=1) & (found.argmax(axis=1) == labels)
+        return float(correct.mean())
+
+    float_top1 = top1(source)
+    model = quantiser.quantise(quantiser.nodes)
+    full = reached = top1(model)
+    freed: list[str] = []
+    order: list[str] | None = None
+    while float_top1 - reached > max_drop and len(freed) < len(quantiser.nodes):
+        order = order or rank_by_harm(quantiser, source, logits)
+        freed.append(order[len(freed)])
+        model = quantiser.quantise([node for node in quantiser.nodes if node not in freed])
+        reached = top1(model)
+    return Controlled(model, tuple(freed), float_top1, full, reached)
+
+
+def rank_by_harm(quantiser: Quantiser, source: onnx.ModelProto, logits: Logits) -> list[str]:
+    """All nodes, the one whose quantisation alone moves the logits most first."""
+    expected = logits(source, _SENSITIVITY_IMAGES)
+    harm = {node: _error(expected, logits(quantiser.quantise([node]), _SENSITIVITY_IMAGES)) for node in quantiser.nodes}
+    return sorted(quantiser.nodes, key=lambda node: -harm[node])
+
+
+def _error(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    error = float(np.square(expected.astype(np.float64) - found).mean())
+    return error if np.isfinite(error) else float("inf")

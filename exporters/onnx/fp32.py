@@ -1,0 +1,67 @@
+"""ONNX: one file, any batch size, run by onnxruntime."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import onnx
+import torch
+from torch import nn
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.contract import ExportInput
+from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, describe
+from ecd_deploy.exporters.onnx.format import OnnxFormat, finish
+from ecd_deploy.exporters.onnx.graph import check_opset, strip_provenance
+from ecd_deploy.exporters.preprocessing import put_preprocessing_inside
+from ecd_deploy.quiet import library_quiet
+
+
+class OnnxExporter(OnnxFormat):
+    """Writes a graph with its weights inside; batch normalisation is folded into the convolutions.
+
+    Args:
+        opset: of the standard operators, asserted from what was written.
+        preprocessing: whether the graph itself normalises uint8 pixels.
+    """
+
+    format = "onnx"
+    filename = "student.onnx"
+    derived_from = None
+
+    def __init__(self, opset: int = 20, preprocessing: Literal["outside", "inside"] = "outside") -> None:
+        self._opset = opset
+        self._preprocessing: Literal["outside", "inside"] = preprocessing
+
+    def export(self, given: ExportInput) -> bytes:
+        """Write the student; see `Exporter`."""
+        student = given.student
+        described = describe(student, given.metadata).model_copy(update={"preprocessing": self._preprocessing})
+        model = _translated(student.module, student.example_shape, self._opset)
+        check_opset(model, self._opset)
+        strip_provenance(model)
+        if self._preprocessing == "inside":
+            put_preprocessing_inside(model, described)
+        return finish(model, described, self.format)
+
+
+def _translated(module: nn.Module, image_shape: tuple[int, int, int], opset: int) -> onnx.ModelProto:
+    try:
+        with library_quiet():
+            program = torch.onnx.export(
+                module,
+                (torch.zeros(2, *image_shape),),
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                external_data=False,
+                optimize=True,
+                verbose=False,
+            )
+    except Exception as error:
+        raise ExportError(f"ONNX cannot express the student: {error}") from error
+    if program is None:
+        raise ExportError("torch.onnx.export returned no program")
+    return program.model_proto

@@ -1,0 +1,95 @@
+"""The tensors of an OpenVINO IR: what the constants of `student.xml` take of `student.bin`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from xml.etree import ElementTree as ET
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.contents import Contents, FileTensor, raw_tensor
+from ecd_deploy.exporters.zip_archive import read_archive
+
+GRAPH: Final = "student.xml"
+WEIGHTS: Final = "student.bin"
+METADATA: Final = "metadata.json"
+
+# OpenVINO's element types, as safetensors calls them.
+_TYPES = {"f64": "F64", "f32": "F32", "f16": "F16", "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "u8": "U8"}
+_DECLARATION = b"<!"
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A layer's bytes, weights[start:stop]."""
+
+    name: str
+    dtype: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class IntermediateRepresentation:
+    """The parts of an artefact, and what is wrong with the archive that holds them."""
+
+    graph: bytes
+    weights: bytes
+    metadata: str
+    problems: tuple[str, ...]
+
+
+def read_ir(data: bytes) -> IntermediateRepresentation:
+    """Take an artefact apart.
+
+    Raises:
+        ExportError: it is no archive, or one that holds something else.
+    """
+    archive = read_archive(data, "openvino")
+    parts = {entry.name: entry.content for entry in archive.entries}
+    if sorted(entry.name for entry in archive.entries) != sorted((GRAPH, WEIGHTS, METADATA)):
+        raise ExportError(f"not an openvino artefact: the archive holds {', '.join(parts)}")
+    text = parts[METADATA].decode(errors="replace")
+    return IntermediateRepresentation(parts[GRAPH], parts[WEIGHTS], text, archive.problems)
+
+
+def read_openvino(data: bytes) -> Contents:
+    """Read an IR and the archive that holds it.
+
+    Raises:
+        ExportError: a part is missing or too many, the graph is no XML, or a constant lies outside the weights.
+    """
+    parts = read_ir(data)
+    weights = parts.weights
+    tensors: list[FileTensor] = []
+    rest = [parts.graph]
+    end = 0
+    for constant in sorted(_constants(parts.graph), key=lambda constant: (constant.start, constant.stop)):
+        if not 0 <= constant.start <= constant.stop <= len(weights):
+            raise ExportError(f"not an openvino artefact: {constant.name} lies outside its weights")
+        tensors.append(raw_tensor(constant.name, weights[constant.start : constant.stop], constant.dtype))
+        rest.append(weights[end : constant.start])
+        end = max(end, constant.stop)
+    rest.append(weights[end:])
+    # A layer takes about 900 bytes of XML; a convolution brings a constant, its bias another.
+    return Contents(tuple(tensors), b"".join(rest), 16_384 + 4096 * len(tensors), parts.problems)
+
+
+def _constants(graph: bytes) -> list[_Constant]:
+    if _DECLARATION in graph:
+        raise ExportError("not an openvino artefact: its graph has declarations of XML entities")
+    try:
+        layers = ET.fromstring(graph).iter("layer")  # noqa: S314 (no entities, and the file is our own)
+        return [_constant(layer) for layer in layers if layer.get("type") == "Const"]
+    except (ET.ParseError, ValueError) as error:
+        raise ExportError(f"not an openvino artefact: {error}") from error
+
+
+def _constant(layer: ET.Element) -> _Constant:
+    data = layer.find("data")
+    if data is None:
+        raise ValueError(f"the constant {layer.get('name')} has no data")
+    start = int(data.get("offset", ""))
+    # Names need not be unique: the number is.
+    name = f"{layer.get('id')}/{layer.get('name')}"
+    return _Constant(name, _TYPES.get(data.get("element_type", ""), "?"), start, start + int(data.get("size", "")))

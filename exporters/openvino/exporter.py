@@ -1,0 +1,100 @@
+"""OpenVINO IR, for Intel processors: the extra `[openvino]`.
+
+The IR is two files, a graph and its weights. They are kept as one artefact, a zip that is not compressed:
+`student.xml`, `student.bin` and `metadata.json`.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.checks import checked
+from ecd_deploy.exporters.contents import Contents
+from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
+from ecd_deploy.exporters.metadata import INPUT_NAME, ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.onnx.format import fp32_source
+from ecd_deploy.exporters.openvino.contents import GRAPH, METADATA, WEIGHTS, read_ir, read_openvino
+from ecd_deploy.exporters.preprocessing import to_pixels
+from ecd_deploy.exporters.zip_archive import write_archive
+from ecd_deploy.measure.prediction import Predictor
+
+# Layers without a name are called after a counter of the process: here after their own number instead.
+_COUNTED = re.compile(rb'(<layer id="(\d+)" name=")(?:(\w+)_\d+(?=" type="\3")|Constant_\d+(?=" type="Const"))')
+
+
+class OpenVinoExporter:
+    """Writes the fp32 ONNX student as OpenVINO's converter reads it."""
+
+    format = "openvino"
+    filename = "student.openvino.zip"
+    runtime: Final = "other"
+    budget = None
+    derived_from = "onnx"
+
+    def export(self, given: ExportInput) -> bytes:
+        """Write the student; see `Exporter`."""
+        source = fp32_source(given, self.format)
+        graph, weights = _converted(source.data)
+        text = source.metadata.model_dump_json()
+        data = write_archive({GRAPH: graph, WEIGHTS: weights, METADATA: text.encode()})
+        return checked(data, lambda written: _predictor(written, 1), source.metadata, self.format)
+
+    def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
+        """Compile the graph for the CPU; see `Exporter`."""
+        return _predictor(data, threads)
+
+    def read_metadata(self, data: bytes) -> ArtefactMetadata:
+        """Read the metadata; see `Exporter`."""
+        return parse_metadata(read_ir(data).metadata, self.format)
+
+    def contents(self, data: bytes) -> Contents:
+        """Read the graph's constants; see `Exporter`."""
+        return read_openvino(data)
+
+
+def _library() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ExportError(
+            f"the openvino format needs the extra: pip install 'ecd-deploy[openvino]' ({error})"
+        ) from error
+    return openvino
+
+
+def _converted(source: bytes) -> tuple[bytes, bytes]:
+    openvino = _library()
+    with tempfile.TemporaryDirectory() as folder:
+        graph, weights = Path(folder) / GRAPH, Path(folder) / WEIGHTS
+        try:
+            openvino.serialize(openvino.Core().read_model(model=source), str(graph), str(weights))
+            return _COUNTED.sub(rb"\1unnamed_\2", graph.read_bytes()), weights.read_bytes()
+        except Exception as error:
+            raise ExportError(f"OpenVINO cannot express the student: {error}") from error
+
+
+def _predictor(data: bytes, threads: int) -> Predictor:
+    parts = read_ir(data)
+    metadata = parse_metadata(parts.metadata, "openvino")
+    core = _library().Core()
+    try:
+        model = core.read_model(model=parts.graph, weights=parts.weights)
+        # The default on some processors is bfloat16, which is not what was exported.
+        precise = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        compiled = core.compile_model(model, "CPU", precise)
+    except Exception as error:
+        raise ExportError(f"OpenVINO cannot open the artefact: {error}") from error
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
+        logits: NDArray[np.float32] = compiled({INPUT_NAME: given})[compiled.output(0)]
+        return logits.copy()
+
+    return predict

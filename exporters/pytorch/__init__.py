@@ -1,0 +1,1 @@
+"""The formats that PyTorch itself opens: tensors alone, and two kinds of program."""

@@ -1,0 +1,37 @@
+"""The tensors of an archive that torch writes, a `.pt2` or a TorchScript program."""
+
+from __future__ import annotations
+
+import re
+
+from ecd_deploy.exporters.contents import Contents, FileTensor, raw_tensor
+from ecd_deploy.exporters.zip_archive import read_archive
+
+_STORAGE = re.compile(r"/(?:constants/\d+|data/\d+|data/weights/weight_\d+|data/constants/(?:tensor|const)\w*_\d+)$")
+_EMPTY = re.compile(r"/data/sample_inputs/\w+\.pt$")
+_PROGRAM = re.compile(
+    r"/(?:code/.*\.py|(?:data|constants)\.pkl|models/\w+\.json|data/(?:weights|constants)/\w+_config\.json"
+    r"|extra/[\w.]+\.json|version|\.data/version|byteorder|archive_format|archive_version|\.data/serialization_id)$"
+)
+
+
+def read_torch_archive(data: bytes, format_name: str) -> Contents:
+    """Read an archive of torch; what is neither a tensor's storage nor the program is a problem.
+
+    Raises:
+        ExportError: it is none.
+    """
+    archive = read_archive(data, format_name)
+    tensors: list[FileTensor] = []
+    problems: list[str] = []
+    rest: list[bytes] = []
+    for entry in archive.entries:
+        if _STORAGE.search(entry.name):
+            tensors.append(raw_tensor(entry.name, entry.content, "?"))
+        elif _PROGRAM.search(entry.name) or (_EMPTY.search(entry.name) and not entry.content):
+            rest.append(entry.name.encode() + b"\n" + entry.content)
+        else:
+            problems.append(f"the archive holds {entry.name}, {len(entry.content)} bytes of unknown purpose")
+    # A node of a .pt2 takes about 1,500 bytes of JSON, and brings a tensor or two.
+    limit = 32_768 + 3072 * max(len(tensors), 1)
+    return Contents(tuple(tensors), b"\n".join(rest), limit, (*problems, *archive.problems))

@@ -1,0 +1,100 @@
+"""TorchScript: traced, frozen, and cleaned of what changes from one export to the next."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Final
+
+import torch
+from torch import nn
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.checks import checked
+from ecd_deploy.exporters.contents import Contents
+from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
+from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.pytorch.archive import read_torch_archive
+from ecd_deploy.exporters.zip_archive import read_archive, write_archive
+from ecd_deploy.measure.prediction import Predictor, torch_predictor
+from ecd_deploy.quiet import library_quiet
+
+_METADATA_FILE = "metadata.json"
+
+# Stack traces with local paths, the example's tensors, and a hash over both; none is needed to load.
+_DROPPED = (".debug_pkl", "traced_inputs.pkl", "serialization_id")
+
+# How often this process has traced a class of the same name.
+_MANGLE_PATH = re.compile(r"___torch_mangle_\d+(?=[./])")
+_MANGLE_NAME = re.compile(rb"\.___torch_mangle_\d+(?=[.\n])")
+
+
+class TorchScriptExporter:
+    """Writes a program that needs no Python class; deprecated by PyTorch, kept for those who run it.
+
+    Freezing folds constants and batch normalisation into the convolutions.
+    """
+
+    format = "torchscript"
+    filename = "student.torchscript.pt"
+    runtime: Final = "torch"
+    budget = None
+    derived_from = None
+
+    def export(self, given: ExportInput) -> bytes:
+        """Write the student; see `Exporter`."""
+        student, described = given.student, describe(given.student, given.metadata)
+        data = _cleaned(_traced(student.module, student.example_shape, described.model_dump_json()), self.format)
+        return checked(data, _predictor, described, self.format)
+
+    def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
+        """Load the program, which runs as it is; see `Exporter`."""
+        return _predictor(data)
+
+    def read_metadata(self, data: bytes) -> ArtefactMetadata:
+        """Read the metadata; see `Exporter`."""
+        return parse_metadata(_loaded(data)[1] or None, self.format)
+
+    def contents(self, data: bytes) -> Contents:
+        """Read the archive; see `Exporter`."""
+        return read_torch_archive(data, self.format)
+
+
+def _traced(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        with library_quiet(), torch.no_grad():
+            traced = torch.jit.trace(module, torch.zeros(2, *image_shape), check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={_METADATA_FILE: text})
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ExportError(f"TorchScript cannot express the student: {error}") from error
+    return buffer.getvalue()
+
+
+def _cleaned(data: bytes, format_name: str) -> bytes:
+    """Rewrite the archive without what depends on the process."""
+    parts: dict[str, bytes] = {}
+    for entry in read_archive(data, format_name).entries:
+        if entry.name.endswith(_DROPPED):
+            continue
+        name = _MANGLE_PATH.sub("", entry.name).replace("/.py", ".py")
+        if name in parts:
+            raise ExportError(f"TorchScript wrote two classes that differ by a counter only, {name}")
+        is_code = name.endswith((".py", ".pkl"))
+        parts[name] = _MANGLE_NAME.sub(b"", entry.content) if is_code else entry.content
+    return write_archive(parts)
+
+
+def _predictor(data: bytes) -> Predictor:
+    return torch_predictor(_loaded(data)[0])
+
+
+def _loaded(data: bytes) -> tuple[torch.jit.ScriptModule, str]:
+    files: dict[str, str | bytes] = {_METADATA_FILE: ""}
+    try:
+        with library_quiet():
+            program = torch.jit.load(io.BytesIO(data), map_location="cpu", _extra_files=files)  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"not a TorchScript artefact: {error}") from error
+    text = files[_METADATA_FILE]
+    return program, text.decode() if isinstance(text, bytes) else text

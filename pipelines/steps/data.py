@@ -1,0 +1,19 @@
+"""The images of a run, which must do for what its recipe asks."""
+
+from __future__ import annotations
+
+from ecd_deploy.data import DataSplits, has_validation, load_data
+from ecd_deploy.errors import RecipeError
+from ecd_deploy.recipe.recipe import Recipe
+
+
+def load_run_data(recipe: Recipe) -> DataSplits:
+    """Read the images that the recipe names.
+
+    Raises:
+        RecipeError: the recipe needs validation images, and neither a cut nor a folder gives any.
+        DataError: images that cannot be used.
+    """
+    if recipe.need_of_validation is not None and not has_validation(recipe.data):
+        raise RecipeError(f"recipe '{recipe.name}': {recipe.need_of_validation}")
+    return load_data(recipe.data, seed=recipe.seed)
