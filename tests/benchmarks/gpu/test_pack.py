@@ -98,8 +98,11 @@ def test_an_empty_folder_is_told_how_to_be_filled(tmp_path: Path) -> None:
 
 def test_grey_images_are_refused(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        (tmp_path / split / "one").mkdir(parents=True)
-        for number in range(2):
-            Image.new("L", (SIDE, SIDE), number).save(tmp_path / split / "one" / f"{number}.png")
+        for label in range(CLASSES):
+            (tmp_path / split / f"class-{label}").mkdir(parents=True)
+            for number in range(2):
+                Image.new("L", (SIDE, SIDE), 10 * label + number).save(
+                    tmp_path / split / f"class-{label}" / f"{number}.png"
+                )
     with pytest.raises(DataError, match="in colour"):
         pack(tmp_path, tmp_path / "out")
