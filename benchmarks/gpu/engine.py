@@ -7,7 +7,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -15,11 +14,10 @@ from benchmarks.gpu.commands import DIRECT, Ended, Program, describe_checkout, l
 from benchmarks.gpu.parts import Findings, Frozen, PartRun
 from benchmarks.gpu.resuming import Resumed, kill_and_resume, newest_checkpoint
 from ecd_deploy.data import eval_batches, load_data
-from ecd_deploy.errors import Inconclusive
 from ecd_deploy.pipelines.gate.check import Verdict
 from ecd_deploy.pipelines.gate.decide import GateReport
 from ecd_deploy.pipelines.record.environment import Environment
-from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME, GATE_NAME, TRAINING_NAME
+from ecd_deploy.pipelines.record.names import BOM_NAME, ENVIRONMENT_NAME, GATE_NAME, TRAINING_NAME
 from ecd_deploy.pipelines.steps.train import training_model
 from ecd_deploy.recipe.recipe import load_recipe
 from ecd_deploy.training import TrainingResult, load_weights
@@ -79,13 +77,16 @@ class Training(Frozen):
         validation_top1: of the last epoch, a fraction.
     """
 
-    expected_codes: ClassVar[tuple[int, ...]] = (0,)
-
     name: str
     ended: Ended
     device: str | None = None
     scale: float | None = None
     validation_top1: float | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the command did all that it had to."""
+        return self.ended.code == 0
 
 
 class WholeRun(Training):
@@ -95,13 +96,18 @@ class WholeRun(Training):
         accelerator: the GPU's name in `environment.json`.
         gate: its verdict.
         not_passed: checks of the gate, parity among them, that did not pass, but for undecided latencies.
+        has_bom: whether the last file of a run is there.
     """
-
-    expected_codes: ClassVar[tuple[int, ...]] = (0, Inconclusive.exit_code)
 
     accelerator: str | None = None
     gate: str | None = None
     not_passed: tuple[str, ...] = ()
+    has_bom: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all was written; undecided latencies, which end a run with 3 and a launch with 1, are allowed."""
+        return self.has_bom and (self.ended.code == 0 or (self.gate == Verdict.INCONCLUSIVE and not self.not_passed))
 
 
 class Engine(Findings):
@@ -130,7 +136,7 @@ class Engine(Findings):
         found = [
             f"{training.name}: ended with {training.ended.code}, trained on {training.device}"
             for training in (*self.runs, *self.trainings)
-            if training.ended.code not in training.expected_codes or training.device != self.expected_device
+            if not training.is_complete or training.device != self.expected_device
         ]
         for run in self.runs:
             if run.gate is None or run.not_passed:
@@ -222,6 +228,7 @@ def _whole_run(folder: Path, name: str, program: Program, overrides: tuple[str, 
         accelerator=environment.accelerator,
         gate=report.verdict.value,
         not_passed=not_passed,
+        has_bom=(root / BOM_NAME).is_file(),
     )
 
 

@@ -100,7 +100,7 @@ class ArmResult(Frozen):
     Attributes:
         arm: its name.
         test_top1: of the student after the last epoch, percent.
-        other_heads: test top-1 of teacher and ensemble, percent, if there are any.
+        teacher_top1, ensemble_top1: the same of the other heads, where there are any.
         student_loss: its mean cross-entropy over the training images, by epoch.
         epoch_seconds: by epoch.
         seconds: of everything.
@@ -108,7 +108,8 @@ class ArmResult(Frozen):
 
     arm: str
     test_top1: float
-    other_heads: tuple[float, ...]
+    teacher_top1: float | None
+    ensemble_top1: float | None
     student_loss: tuple[float, ...]
     epoch_seconds: tuple[float, ...]
     seconds: float
@@ -279,12 +280,16 @@ def _train(arm: str, recipe: Recipe, data: DataSplits, folder: Path) -> ArmResul
         lines = (Path(name) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
     records = [EpochRecord.model_validate_json(line) for line in lines]
     heads = top1(model, data.test, data.normalisation, build_accelerator(recipe.train), _TEST_BATCH)
-    student, *others = (100 * share for share in heads)
     return ArmResult(
         arm=arm,
-        test_top1=student,
-        other_heads=tuple(others),
+        test_top1=_percent(heads.student),
+        teacher_top1=None if heads.teacher is None else _percent(heads.teacher),
+        ensemble_top1=None if heads.ensemble is None else _percent(heads.ensemble),
         student_loss=tuple(record.student_loss for record in records),
         epoch_seconds=tuple(round(record.seconds, 4) for record in records),
         seconds=time.monotonic() - started,
     )
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 4)

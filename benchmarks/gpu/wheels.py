@@ -12,10 +12,17 @@ WHEELS = (
     "annotated_types==0.8.0",
     "pydantic==2.14.4",
     "pydantic_core==2.50.5",
+    "tomli_w==1.2.0",
     "typing_extensions==4.16.0",
     "typing_inspection==0.4.5",
 )
-"""pydantic and what it needs; the rest of `[project.dependencies]` is there with torch, torchvision and accelerate."""
+"""What of `[project.dependencies]` is not `PRESENT`, and what that needs; of each one version."""
+
+PRESENT = (
+    *("torch", "torchvision", "accelerate", "safetensors", "onnx", "onnxscript", "onnxruntime", "flatbuffers"),
+    *("click", "jinja2", "matplotlib", "numpy", "pillow", "rich", "scikit-learn", "scipy", "tensorboard"),
+)
+"""What the machine must have."""
 
 _PYTHON = "3.12"
 _PLATFORMS = ("manylinux_2_17_x86_64", "manylinux2014_x86_64")

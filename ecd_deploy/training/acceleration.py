@@ -14,13 +14,11 @@ from accelerate.utils.operations import broadcast
 from torch import nn
 from torch.optim import SGD
 
-from ecd_deploy.compat.accelerate import forget_earlier_training
+from ecd_deploy.compat.accelerate import forget_earlier_training, forget_preparation
 from ecd_deploy.compat.torch import growth_tracker, restore_scale
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.checkpoints.state import ScalerState
-
-_PREPARED = "_is_accelerate_prepared"  # accelerate's mark
 
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
@@ -59,8 +57,7 @@ def prepared(
         if not had_own_forward:
             # what accelerate puts back shadows the class's method and ties the model to itself
             vars(model).pop("forward", None)
-        # else it would take the model for one that is prepared already, whatever the precision
-        vars(model).pop(_PREPARED, None)
+        forget_preparation(model)
 
 
 def share_buffers(module: nn.Module, accelerator: Accelerator) -> None:

@@ -9,7 +9,15 @@ ARMS = ("student", "ecd")
 
 def _seed(seed: int, student: float, ecd: float) -> SeedResult:
     arms = tuple(
-        ArmResult(arm=arm, test_top1=top1, other_heads=(), student_loss=(), epoch_seconds=(), seconds=1)
+        ArmResult(
+            arm=arm,
+            test_top1=top1,
+            teacher_top1=None,
+            ensemble_top1=None,
+            student_loss=(),
+            epoch_seconds=(),
+            seconds=1,
+        )
         for arm, top1 in zip(ARMS, (student, ecd), strict=True)
     )
     return SeedResult(seed=seed, arms=arms)

@@ -97,9 +97,12 @@ def test_an_empty_folder_is_told_how_to_be_filled(tmp_path: Path) -> None:
 
 
 def test_grey_images_are_refused(tmp_path: Path) -> None:
+    shades = iter(range(256))
     for split in ("train", "test"):
-        (tmp_path / split / "one").mkdir(parents=True)
-        for number in range(2):
-            Image.new("L", (SIDE, SIDE), number).save(tmp_path / split / "one" / f"{number}.png")
+        for label in range(CLASSES):
+            folder = tmp_path / split / f"class-{label}"
+            folder.mkdir(parents=True)
+            for number in range(2):
+                Image.new("L", (SIDE, SIDE), next(shades)).save(folder / f"{number}.png")
     with pytest.raises(DataError, match="in colour"):
         pack(tmp_path, tmp_path / "out")
