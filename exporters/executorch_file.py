@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.batches import check_batches
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
@@ -91,6 +91,7 @@ def _written(module: nn.Module, image_shape: tuple[int, int, int], text: str) ->
             )
             return bytes(lowered.to_executorch().buffer)
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"ExecuTorch cannot express the student: {error}") from error
 
 
@@ -101,6 +102,7 @@ def _predictor(data: bytes) -> Predictor:
         try:
             method: Any = Runtime.get().load_program(data).load_method(_METHOD)
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"ExecuTorch cannot open the artefact: {error}") from error
     if method is None:
         raise ExportError(f"the executorch artefact has no method '{_METHOD}'")

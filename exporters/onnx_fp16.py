@@ -8,7 +8,7 @@ from typing import Final, Literal
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import ParityBudget
 from ecd_deploy.exporters.metadata import ArtefactMetadata
@@ -59,5 +59,6 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
                 model, keep_io_types=True, node_block_list=preprocessing_nodes(model)
             )
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"the student cannot be written in float16: {error}") from error
     return halved

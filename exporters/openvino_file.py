@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.batches import check_batches
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
@@ -88,6 +88,7 @@ def _converted(source: bytes) -> tuple[bytes, bytes]:
             openvino.serialize(openvino.Core().read_model(model=source), str(graph), str(weights))
             return _COUNTED.sub(rb"\1unnamed_\2", graph.read_bytes()), weights.read_bytes()
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"OpenVINO cannot express the student: {error}") from error
 
 
@@ -117,6 +118,7 @@ def _predictor(data: bytes, threads: int) -> Predictor:
         precise = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         compiled = core.compile_model(model, "CPU", precise)
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"OpenVINO cannot open the artefact: {error}") from error
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import onnxruntime as ort
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.batches import check_batches
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
@@ -93,4 +93,5 @@ def _optimised(data: bytes) -> bytes:
             ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             return path.read_bytes()
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"onnxruntime cannot write the student in its own format: {error}") from error

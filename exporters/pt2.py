@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.batches import check_batches
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import StudentBuilder
@@ -67,6 +67,7 @@ def _exported(student: SplitStudent) -> ExportedProgram:
                 student.module, example, dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
             )
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"torch.export cannot express the student: {error}") from error
     program.example_inputs = None
     for module in program.graph_module.modules():
@@ -90,6 +91,7 @@ def _loaded(data: bytes) -> tuple[ExportedProgram, str]:
         with library_quiet("torch"):
             program = torch.export.load(io.BytesIO(data), extra_files=files)
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"not a pt2 artefact: {error}") from error
     return program, str(files[_METADATA_FILE])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.contract import Exporter
 from ecd_deploy.exporters.executorch_file import ExecuTorchExporter
 from ecd_deploy.exporters.onnx_file import OnnxExporter
@@ -50,6 +50,7 @@ def exporter_for(format_name: str, config: ExportConfig) -> Exporter:
     try:
         exporter: Exporter = found[0].load()(config)
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"the plug-in of format '{format_name}', {found[0].value}, fails: {error}") from error
     if exporter.format != format_name:
         raise ExportError(f"the plug-in {found[0].value} calls its format '{exporter.format}', not '{format_name}'")

@@ -24,18 +24,21 @@ from ecd_deploy.cli.searching import search
 from ecd_deploy.cli.shipping import bundle
 from ecd_deploy.cli.verifying import sign, verify
 from ecd_deploy.errors import (
+    ArtefactError,
     EcdDeployError,
     GateFailed,
     Interrupted,
     RunDirectoryError,
     Terminated,
     UsageError,
+    machine_fault,
 )
 
 if TYPE_CHECKING:
     from ecd_deploy.recipe.recipe import Recipe
 
 _INTERNAL_ERROR = 70
+_SECONDS_TO_RAISE_AGAIN = 0.05
 _SKIP_BAD = ("data.skip_bad=true",)
 
 _run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
@@ -217,16 +220,31 @@ def doctor() -> None:
     diagnose(console())
 
 
+class _Terminated(BaseException):
+    """SIGTERM came. No `Exception`, for libraries and this package take those for faults of the student."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: every outcome has its exit code, and only --debug shows a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _raise_again
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     sys.exit(_invoke(arguments, debug=debug))
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated("SIGTERM")
+    raise _Terminated
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> None:
+    """A signal that came while Python cleared an object away is lost there: it is raised again a moment later."""
+    if issubclass(lost.exc_type, (_Terminated, KeyboardInterrupt)):
+        interrupted = issubclass(lost.exc_type, KeyboardInterrupt)
+        signal.signal(signal.SIGALRM, signal.default_int_handler if interrupted else _terminate)
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_TO_RAISE_AGAIN)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _invoke(arguments: list[str], *, debug: bool) -> int:
@@ -240,12 +258,17 @@ def _invoke(arguments: list[str], *, debug: bool) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except _Terminated:
+        return _report("SIGTERM", Terminated.exit_code, debug=debug, kind="Stopped")
     except (KeyboardInterrupt, click.Abort):
         return _report("SIGINT", Interrupted.exit_code, debug=debug, kind="Stopped")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last resort, so that no user meets a traceback
+        fault = machine_fault(error)
+        if fault is not None:
+            return _report(fault, ArtefactError.exit_code, debug=debug)
         kind = type(error).__name__
         return _report(f"internal error ({kind}: {error}); --debug shows where", _INTERNAL_ERROR, debug=debug)
 

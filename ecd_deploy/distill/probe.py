@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.distill.outputs import feature_in
 from ecd_deploy.distill.randomness import check_masks
-from ecd_deploy.errors import StudentError
+from ecd_deploy.errors import StudentError, reraise_machine_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,7 @@ def probe(student: nn.Module, example: Tensor | None = None) -> Probe:
     try:
         observed = copy.deepcopy(student).eval()
     except Exception as error:
+        reraise_machine_fault(error)
         raise StudentError(f"the student cannot be copied: {type(error).__name__}: {error}") from error
     failure = ""
     for image in _images(student, example):
@@ -75,6 +76,7 @@ def probe(student: nn.Module, example: Tensor | None = None) -> Probe:
         except StudentError:
             raise
         except Exception as error:  # noqa: BLE001 (any fault of the user's code is reported below)
+            reraise_machine_fault(error)
             failure = f"{type(error).__name__}: {error}"
             shape = tuple(image.shape)
         else:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from ecd_deploy.errors import SplitError
+from ecd_deploy.errors import SplitError, reraise_machine_fault
 from ecd_deploy.split.writes import are_followed, sources
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def exported_program(module: nn.Module, images: Tensor, *, functional: bool = Tr
             # Makes every write an edge of the graph; costs several times the export, so only where it must be.
             return _functional(program) if functional and not are_followed(program) else program
     except Exception as error:
+        reraise_machine_fault(error)
         first_line = next(iter(str(error).strip().splitlines()), "")
         raise SplitError(f"torch.export cannot express {type(module).__name__}: {first_line}") from error
 

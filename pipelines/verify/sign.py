@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecd_deploy.errors import ArtefactError, DigestError, UsageError
+from ecd_deploy.errors import ArtefactError, DigestError, UsageError, reraise_machine_fault
 from ecd_deploy.pipelines.record.names import LOCK_NAME, SIGNATURE_NAME
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def check_signature(root: Path, public_key: Path | None = None, chain: Sequence[
             warnings.simplefilter("ignore", DeprecationWarning)
             config.verify(root, signature)
     except Exception as error:
+        reraise_machine_fault(error)
         raise DigestError(f"the signature of {root} does not hold: {error}") from error
 
 
