@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported, here and in the runner
 
 SCHEMA_VERSION = 1
 SUMS_NAME = "SHA256SUMS"
