@@ -259,6 +259,7 @@ def _invoke(arguments: list[str], *, debug: bool) -> int:
         error.show()
         return error.exit_code
     except _Terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would change the exit code
         return _report("SIGTERM", Terminated.exit_code, debug=debug, kind="Stopped")
     except (KeyboardInterrupt, click.Abort):
         return _report("SIGINT", Interrupted.exit_code, debug=debug, kind="Stopped")

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
-from ecd_deploy.files import write_atomic
+from ecd_deploy.files import sha256_bytes, write_atomic
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
@@ -180,7 +180,9 @@ def _read(path: Path) -> bytes:
 
 
 def _file_name(host: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-._@" else "_" for letter in host).lstrip(".")
+    name = "".join(letter if letter.isalnum() or letter in "-._@" else "_" for letter in host).lstrip(".")
+    # Two hosts whose names differ in what a file name cannot hold keep two files.
+    return name if name == host else f"{name}-{sha256_bytes(host.encode())[:8]}"
 
 
 def _parse_cpus(text: str | None) -> tuple[int, ...] | None:
