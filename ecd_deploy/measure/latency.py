@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,6 +27,7 @@ from pydantic import (
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.measure.device.device_runner import percentiles_of
+from ecd_deploy.measure.untrusted import Limits
 from ecd_deploy.recipe.profile import ProfileConfig
 
 RUNNER_NAME = "device_runner.py"
@@ -211,13 +213,20 @@ def runner_arguments(config: ProfileConfig) -> list[str]:
     return arguments
 
 
-def measure_onnx(model: bytes, config: ProfileConfig) -> Measurement:
+def measure_onnx(model: bytes, config: ProfileConfig, *, limits: Limits | None = None) -> Measurement:
     """Measure a model, given as bytes, in a child process on this host.
+
+    Args:
+        model: the ONNX file.
+        config: threads, batch size and how long to measure.
+        limits: for a model of unknown origin; its seconds come on top of those of the measurement.
 
     Raises:
         ExportError: onnxruntime cannot load or run the model, or takes too long.
     """
-    return parse_measurement(_call(model, runner_arguments(config), timeout=config.max_seconds + _GRACE_SECONDS))
+    under = [] if limits is None else limits.command(extra_seconds=config.threads * config.max_seconds)
+    arguments, timeout = runner_arguments(config), config.max_seconds + _GRACE_SECONDS
+    return parse_measurement(_call(model, arguments, timeout=timeout, under=under))
 
 
 def compare_onnx(model: bytes, baseline: bytes, config: ProfileConfig, *, seed: int = 0) -> Comparison:
@@ -264,12 +273,14 @@ def parse_measurement(text: str) -> Measurement:
     return found.model_copy(update={"latency": latency.model_copy(update={"percentiles": percentiles})})
 
 
-def _call(model: bytes, arguments: list[str], *, timeout: float, against: bytes | None = None) -> str:
+def _call(
+    model: bytes, arguments: list[str], *, timeout: float, against: bytes | None = None, under: Sequence[str] = ()
+) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / RUNNER_NAME).write_bytes(runner_source())
         path = _write(folder / "model", model)
-        command = [sys.executable, str(folder / RUNNER_NAME), str(path), *arguments]
+        command = [*under, sys.executable, str(folder / RUNNER_NAME), str(path), *arguments]
         if against is not None:
             command += ["--against", str(_write(folder / "against", against))]
         try:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
 from ecd_deploy.files import sha256_bytes, write_atomic
+from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
@@ -97,9 +98,9 @@ def profile_hosts(
         ArtefactError: a device failed; the results of the others are kept.
     """
     if target.suffix == ".onnx":
-        found, errors = _measure_all(
-            target.name, _read(target), conditions, ProfileConfig(), hosts, console, python, timeout
-        )
+        model = _read(target)
+        check_untrusted(model, target.name)
+        found, errors = _measure_all(target.name, model, conditions, ProfileConfig(), hosts, console, python, timeout)
     else:
         with open_run(target) as directory:
             file = read_artefacts(directory).find("onnx").file
