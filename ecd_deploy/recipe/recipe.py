@@ -23,6 +23,7 @@ from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.recipe.section import Section
+from ecd_deploy.recipe.toml import parse_toml
 from ecd_deploy.recipe.train import TrainConfig
 
 
@@ -106,8 +107,8 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
         RecipeError: naming the key's path, the value and the choices.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise RecipeError(f"{where} is not valid TOML: {error}") from error
     for override in overrides:
         _apply_override(document, override)
@@ -141,12 +142,15 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         target = target.setdefault(key, {})
         if not isinstance(target, dict):
             raise RecipeError(f"--set {override}: '{key}' is a value, not a section")
-    target[keys[-1]] = _parse_value(raw.strip())
+    try:
+        target[keys[-1]] = _parse_value(raw.strip())
+    except ValueError as error:
+        raise RecipeError(f"--set {key_path.strip()}: this value cannot be used: {error}") from error
 
 
 def _parse_value(raw: str) -> Any:
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
+        return parse_toml(f"value = {raw}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):
         return raw
 

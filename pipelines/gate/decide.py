@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.recipe.gate import GateConfig
+from ecd_deploy.recipe.toml import parse_toml
 from ecd_deploy.split import SplitProof
 
 __all__ = ["Check", "Evidence", "GateReport", "Verdict", "gate", "read_evidence", "read_limits"]
@@ -130,8 +130,8 @@ def read_limits(path: Path, recipe: GateConfig) -> GateConfig:
         RecipeError: it cannot be read, or names the key that cannot be used.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        document = parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise RecipeError(f"cannot read limits {path}: {error}") from error
     try:
         return GateConfig.model_validate_json(json.dumps({**recipe.model_dump(), **document}, default=str))

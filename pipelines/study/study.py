@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from ecd_deploy.errors import RecipeError, did_you_mean
 from ecd_deploy.recipe.recipe import Recipe, builtin_recipes, load_recipe
 from ecd_deploy.recipe.section import Section
+from ecd_deploy.recipe.toml import parse_toml
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -103,12 +103,11 @@ def load_study(name_or_path: str) -> Study:
                 f"built in are {', '.join(builtin_studies())}"
             ) from error
     try:
-        document: dict[str, Any] = tomllib.loads(text)
-        study = Study.model_validate(document, strict=False)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where} is not valid TOML: {error}") from error
+        study = Study.model_validate(parse_toml(text), strict=False)
     except ValidationError as error:
         raise RecipeError(f"{where} cannot be used:\n" + "\n".join(_lines(error))) from error
+    except ValueError as error:
+        raise RecipeError(f"{where} is not valid TOML: {error}") from error
     if study.recipe in builtin_recipes():
         return study
     return study.model_copy(update={"recipe": str(folder / study.recipe)})
