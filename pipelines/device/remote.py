@@ -7,7 +7,7 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from importlib.resources import files
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, ExportError
@@ -34,6 +34,7 @@ _SSH = (
 )
 _CONNECTION_FAILED = 255
 _NOT_FOUND = 127
+_SECONDS_BETWEEN_LOOKS = 0.5
 _HOME = re.compile(r"~[\w.-]*/")
 
 
@@ -124,6 +125,9 @@ def measure_on_hosts(
 
 
 def _outcome(future: Future[Measurement]) -> Measurement | EcdDeployError:
+    # A signal that the system gave to another thread is seen by this one only when it wakes.
+    while not wait([future], timeout=_SECONDS_BETWEEN_LOOKS).done:
+        pass
     try:
         return future.result()
     except EcdDeployError as error:
