@@ -95,7 +95,7 @@ class Quantiser:
 
 @contextmanager
 def calibrated(model: onnx.ModelProto, images: Images, config: Int8Config) -> Iterator[Quantiser]:
-    """Calibrate a model on images as it takes them, any number (N, ...); the quantiser works as long as the context is open.
+    """Calibrate a model on any number of images (N, ...); the quantiser works as long as the context is open.
 
     Raises:
         ExportError: onnxruntime cannot calibrate the model.
