@@ -44,7 +44,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
 
     def __init__(self, images: Images) -> None:
         size = next(size for size in range(_LARGEST_BATCH, 0, -1) if len(images) % size == 0)
-        self._left = iter(np.split(images, len(images) // size))
+        self._left = iter([images[start : start + size] for start in range(0, len(images), size)])
 
     def get_next(self) -> dict[str, Images] | None:
         batch = next(self._left, None)

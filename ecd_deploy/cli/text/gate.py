@@ -19,11 +19,14 @@ def print_gate(report: GateReport, console: Console) -> None:
         colour = _COLOURS[check.verdict]
         table.add_row(*_cells(check), f"[{colour}]{check.verdict.value}[/{colour}]", check.reason)
     console.print(table)
+    console.print(report.limits.words(), markup=False)
     if report.not_limited:
-        console.print(f"not limited by the recipe: {', '.join(report.not_limited)}")
+        console.print(f"not limited: {', '.join(report.not_limited)}")
     if report.baseline is not None:
         for line in baseline_lines(report.baseline):
             console.print(line)
+    if report.warning:
+        console.print(report.warning, style="bold yellow")
     colour = _COLOURS[report.verdict]
     console.print(f"gate: [bold {colour}]{report.verdict.value}[/bold {colour}]")
 
