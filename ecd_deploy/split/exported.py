@@ -15,7 +15,7 @@ from torch.export.graph_signature import InputKind
 from ecd_deploy.compat.torch import is_fresh_copy, own_buffers, own_parameters
 from ecd_deploy.errors import SplitError
 from ecd_deploy.quiet import library_quiet
-from ecd_deploy.split.checks.writes import are_followed, sources
+from ecd_deploy.split.writes import are_followed, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

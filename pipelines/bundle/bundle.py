@@ -169,7 +169,7 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
     """
     artefact, top1 = find_artefact(directory, format_name)
     exporter, model = exporter_for(format_name, directory.recipe.export), directory.read(artefact.file)
-    metadata = exporter.read_metadata(model).resized(directory.recipe.data.shorter_side)
+    metadata = exporter.read_metadata(model)
     samples = choose_samples(student, data, margin=2 * _largest_difference(directory.recipe.gate))
     predictor = exporter.open(model, lambda: student.module)
     found = predictor(data.normalisation.apply(torch.from_numpy(samples.images)).numpy())

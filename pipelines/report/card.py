@@ -25,7 +25,7 @@ def write_model_card(directory: RunDirectory, results: RunResults) -> None:
     exported, validation = results.artefacts, results.validation
     onnx = exported.find("onnx")
     exporter = exporter_for("onnx", directory.recipe.export)
-    metadata = exporter.read_metadata(directory.read(onnx.file)).resized(directory.recipe.data.shorter_side)
+    metadata = exporter.read_metadata(directory.read(onnx.file))
     # Markdown, not HTML: what goes in are numbers, digests and names that the recipe or the data gave.
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
     text = environment.from_string(

@@ -165,6 +165,15 @@ def test_whether_a_folder_has_validation_images_is_left_to_the_run() -> None:
     assert load_recipe("digits", (*folder, "train.select=last")).need_of_validation is None
 
 
+def test_the_share_of_test_images_that_are_trained_on_is_a_fraction() -> None:
+    recipe = parse_recipe(MINIMAL, "a")
+    changed = parse_recipe(MINIMAL, "a", ("data.max_test_overlap=0.5",))
+    assert changed.digest() != recipe.digest()
+    assert parse_recipe(recipe_to_toml(changed), "b") == changed
+    with pytest.raises(RecipeError, match=r"data\.max_test_overlap"):
+        load_recipe("digits", ("data.max_test_overlap=1.5",))
+
+
 def test_schema_names_every_section() -> None:
     schema = json.dumps(Recipe.model_json_schema())
     for section in ("data", "student", "method", "train", "export", "profile", "gate"):
