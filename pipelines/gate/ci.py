@@ -56,10 +56,14 @@ def append_step_summary(markdown: str) -> None:
         _logger.warning("the step summary cannot be written: %s (%s=%s)", error.strerror, _SUMMARY_VARIABLE, name)
 
 
-def summary_markdown(verdict: Verdict, checks: Sequence[Check], baseline: BaselineComparison | None) -> str:
-    """The verdict, its checks and the classes that lost, as Markdown."""
-    lines = [f"## ecd-deploy gate: {verdict.value}", "", "| check | value | bound | limit | verdict | reason |"]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
+def summary_markdown(
+    verdict: Verdict, checks: Sequence[Check], baseline: BaselineComparison | None, remarks: Sequence[str] = ()
+) -> str:
+    """The verdict, what must be said beside it, its checks and the classes that lost, as Markdown."""
+    lines = [f"## ecd-deploy gate: {verdict.value}", ""]
+    for remark in remarks:
+        lines += [remark, ""]
+    lines += ["| check | value | bound | limit | verdict | reason |", "| --- | --- | --- | --- | --- | --- |"]
     for check in checks:
         cells = (check.name, _number(check.value), _number(check.bound), f"{check.limit:g} {check.unit}".strip())
         row = (*cells, check.verdict.value, check.reason)
@@ -70,21 +74,31 @@ def summary_markdown(verdict: Verdict, checks: Sequence[Check], baseline: Baseli
 
 
 def baseline_lines(found: BaselineComparison) -> list[str]:
-    """What was found against the baseline, in sentences."""
+    """What was found against the baseline, in sentences, and each class that lost."""
+    lines = [
+        f"- class {change.name}: {change.baseline_correct} to {change.candidate_correct} of {change.images}"
+        for change in found.regressions
+    ]
+    return [*baseline_sentences(found), *lines]
+
+
+def baseline_sentences(found: BaselineComparison) -> list[str]:
+    """What was found against the baseline over all classes, and on which images."""
     accuracy = (
-        f"Against the baseline, {found.images} images: {found.lost} lost, {found.gained} gained; "
+        f"Against the baseline, {found.images} test images: {found.lost} lost, {found.gained} gained; "
         f"exact McNemar p = {found.mcnemar_p:.3g}, which never shows that nothing was lost."
     )
     latency = (
         f"p50 ratio {found.latency.ratio:.3f} [{found.latency.lower:.3f}, {found.latency.upper:.3f}], "
         f"same model against itself {found.latency.same_model:.3f}."
     )
-    lines = [accuracy, latency]
-    lines += [
-        f"- class {change.name}: {change.baseline_correct} to {change.candidate_correct} of {change.images}"
-        for change in found.regressions
-    ]
-    return lines
+    if not found.evaluated_anew:
+        return [accuracy, latency]
+    anew = (
+        f"The baseline's run had other test images, {found.own_images}: its student.onnx was evaluated anew on those "
+        "of this run."
+    )
+    return [accuracy, anew, latency]
 
 
 def _suite(cases: list[str], tests: int, failures: int, errors: int) -> bytes:

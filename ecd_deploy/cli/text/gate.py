@@ -20,11 +20,14 @@ def print_gate(report: GateReport, console: Console) -> None:
         verdict = Text(check.verdict.value, style=_COLOURS[check.verdict])
         table.add_row(*_cells(check), verdict, check.reason)
     console.print(table)
+    console.print(report.limits.words(), markup=False)
     if report.not_limited:
-        console.print(f"not limited by the recipe: {', '.join(report.not_limited)}")
+        console.print(f"not limited: {', '.join(report.not_limited)}")
     if report.baseline is not None:
         for line in baseline_lines(report.baseline):
             console.print(line)
+    if report.warning:
+        console.print(report.warning, style="bold yellow")
     console.print(Text.assemble("gate: ", (report.verdict.value, f"bold {_COLOURS[report.verdict]}")))
 
 
