@@ -19,7 +19,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.metadata import INPUT_NAME
 from ecd_deploy.exporters.preprocessing import preprocessing_nodes
 from ecd_deploy.quiet import library_quiet
@@ -89,6 +89,7 @@ class Quantiser:
                     extra_options=_extra_options(config),
                 )
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"onnxruntime cannot quantise the student: {error}") from error
         return onnx.load_model(target)
 
@@ -117,6 +118,7 @@ def calibrated(model: onnx.ModelProto, images: Images, config: Int8Config) -> It
                     extra_options=_extra_options(config),
                 )
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"onnxruntime cannot calibrate the student: {error}") from error
         yield Quantiser(nodes, source, ranges, config)
 

@@ -6,6 +6,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from ecd_deploy.pipelines.gate.markdown import escape
 from ecd_deploy.pipelines.record.names import CARD_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.report.results import RunResults
@@ -26,8 +27,14 @@ def write_model_card(directory: RunDirectory, results: RunResults) -> None:
     onnx = exported.find("onnx")
     exporter = exporter_for("onnx", directory.recipe.export)
     metadata = exporter.read_metadata(directory.read(onnx.file))
-    # Markdown, not HTML: what goes in are numbers, digests and names that the recipe or the data gave.
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+    # Markdown, not HTML: every name that goes in, of the recipe's or the data's, is escaped as such.
+    environment = Environment(
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701
+        finalize=_escaped,
+    )
     text = environment.from_string(
         (files("ecd_deploy.pipelines.report") / _TEMPLATE).read_text(encoding="utf-8")
     ).render(
@@ -42,3 +49,7 @@ def write_model_card(directory: RunDirectory, results: RunResults) -> None:
         proof=describe_proof(results.proof),
     )
     directory.write(CARD_NAME, text.encode(), {"student": exported.student_digest})
+
+
+def _escaped(value: object) -> object:
+    return escape(value) if isinstance(value, str) else value

@@ -27,6 +27,17 @@ def test_cifar100_recipe_is_the_papers() -> None:
     assert recipe.student.name == "resnet20"
 
 
+@pytest.mark.parametrize(
+    "value", ["[" * 10_000, "[" * 10_000 + "]" * 10_000, "{a=" * 10_000, "9" * 5_000, "0x" + "f" * 9_000]
+)
+def test_values_that_no_recipe_needs_are_refused_in_one_line(value: str) -> None:
+    for text, overrides in ((f"x = {value}", ()), (MINIMAL, (f"data.path={value}",))):
+        with pytest.raises(RecipeError) as caught:
+            parse_recipe(text, "mine.toml", overrides)
+        assert len(str(caught.value)) < 200
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", BUILTIN_RECIPES.names())
 def test_builtin_recipes_are_named_after_their_file(name: str) -> None:
     assert load_recipe(name).name == name

@@ -13,6 +13,7 @@ from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
 from ecd_deploy.measure.prediction import Predictions
 from ecd_deploy.pipelines.gate.baseline import (
     BaselineComparison,
+    ClassChange,
     baseline_checks,
     compare_with_baseline,
     latency_ratio,
@@ -234,6 +235,22 @@ def test_junit_tells_violated_from_undecided() -> None:
 def test_junit_of_an_error() -> None:
     suite = ET.fromstring(junit_error(EcdDeployError("it\nbroke <")))
     assert next(iter(suite[0])).tag == "error"
+
+
+def test_a_step_summary_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (tmp_path, tmp_path / "absent" / "summary", Path("/dev/full")):
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(name))
+        append_step_summary("words")
+        assert f"the step summary cannot be written: {caplog.messages.pop()}".endswith(f"(GITHUB_STEP_SUMMARY={name})")
+
+
+def test_names_in_the_step_summary_are_shown_as_they_are() -> None:
+    change = ClassChange(name="a|b\n<script>[x](y)", baseline_correct=2, candidate_correct=1, images=2)
+    compared = found(comparison(1.0)).model_copy(update={"regressions": (change,)})
+    text = summary_markdown(Verdict.FAIL, [check(Verdict.FAIL)], compared)
+    assert "- class a\\|b &lt;script&gt;[x\\](y): 2 to 1 of 2\n" in text
 
 
 def test_step_summary_stays_within_githubs_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
