@@ -9,7 +9,7 @@ from typing import Final
 
 from ecd_deploy.documents import parse_toml, read_text
 from ecd_deploy.errors import RecipeError
-from ecd_deploy.files import sha256_bytes
+from ecd_deploy.files import sha256_file
 from ecd_deploy.pipelines.record.names import RECIPE_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.recipe.gate import GateConfig
@@ -70,7 +70,7 @@ def read_limits(path: Path) -> Limits:
     else:
         config = GateConfig.from_document(document, complaint, RecipeError)
     name = os.fsencode(path.name).decode("utf-8", "backslashreplace")
-    return Limits(config, LimitsSource(file=name, sha256=sha256_bytes(text.encode()), replaces_recipe=True))
+    return Limits(config, LimitsSource(file=name, sha256=sha256_file(path), replaces_recipe=True))
 
 
 def limits_accuracy(config: GateConfig, *, has_baseline: bool) -> bool:

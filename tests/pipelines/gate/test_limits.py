@@ -16,11 +16,13 @@ from tests.commands import Ended, run_command
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "ci.toml"
-    path.write_text(text)
+    path.write_bytes(text.encode())
     return path
 
 
-@pytest.mark.parametrize("text", ["min_top1 = 0.5\n", "[gate]\nmin_top1 = 0.5\n", "gate = {min_top1 = 0.5}\n"])
+@pytest.mark.parametrize(
+    "text", ["min_top1 = 0.5\n", "min_top1 = 0.5\r\n", "[gate]\nmin_top1 = 0.5\n", "gate = {min_top1 = 0.5}\n"]
+)
 def test_limits_are_read_with_and_without_a_header(tmp_path: Path, text: str) -> None:
     limits = read_limits(written(tmp_path, text))
     assert limits.config == GateConfig(min_top1=0.5)
