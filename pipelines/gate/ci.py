@@ -57,12 +57,19 @@ def append_step_summary(markdown: str) -> None:
 
 
 def summary_markdown(
-    verdict: Verdict, checks: Sequence[Check], baseline: BaselineComparison | None, remarks: Sequence[str] = ()
+    verdict: Verdict,
+    checks: Sequence[Check],
+    baseline: BaselineComparison | None,
+    *,
+    limits: str = "",
+    warning: str | None = None,
 ) -> str:
-    """The verdict, what must be said beside it, its checks and the classes that lost, as Markdown."""
+    """The verdict, its checks and the classes that lost, as Markdown; what must be warned of comes first."""
     lines = [f"## ecd-deploy gate: {verdict.value}", ""]
-    for remark in remarks:
-        lines += [remark, ""]
+    if warning is not None:
+        lines += ["> [!WARNING]", f"> {escape(warning)}", ""]
+    if limits:
+        lines += [escape(limits), ""]
     lines += ["| check | value | bound | limit | verdict | reason |", "| --- | --- | --- | --- | --- | --- |"]
     for check in checks:
         cells = (check.name, _number(check.value), _number(check.bound), f"{check.limit:g} {check.unit}".strip())

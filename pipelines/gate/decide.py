@@ -126,8 +126,8 @@ def gate(
     )
     directory.write_json(GATE_NAME, report)
     directory.write(JUNIT_NAME, junit(report.checks))
-    remarks = (*((f"**{report.warning}**",) if report.warning else ()), report.limits.words())
-    append_step_summary(summary_markdown(report.verdict, report.checks, compared, remarks))
+    said = report.limits.words()
+    append_step_summary(summary_markdown(report.verdict, report.checks, compared, limits=said, warning=report.warning))
     return report
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ecd_deploy.documents import parse_toml, read_text
 from ecd_deploy.errors import RecipeError
-from ecd_deploy.files import sha256_bytes
+from ecd_deploy.files import sha256_file
 from ecd_deploy.pipelines.record.names import RECIPE_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.recipe.gate import GateConfig
@@ -68,7 +69,8 @@ def read_limits(path: Path) -> Limits:
         config = _Headed.from_document(document, complaint, RecipeError).gate
     else:
         config = GateConfig.from_document(document, complaint, RecipeError)
-    return Limits(config, LimitsSource(file=path.name, sha256=sha256_bytes(text.encode()), replaces_recipe=True))
+    name = os.fsencode(path.name).decode("utf-8", "backslashreplace")
+    return Limits(config, LimitsSource(file=name, sha256=sha256_file(path), replaces_recipe=True))
 
 
 def limits_accuracy(config: GateConfig, *, has_baseline: bool) -> bool:

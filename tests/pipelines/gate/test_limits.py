@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from tests.commands import Ended, run_command
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "ci.toml"
-    path.write_text(text)
+    path.write_bytes(text.encode())
     return path
 
 
-@pytest.mark.parametrize("text", ["min_top1 = 0.5\n", "[gate]\nmin_top1 = 0.5\n", "gate = {min_top1 = 0.5}\n"])
+@pytest.mark.parametrize(
+    "text", ["min_top1 = 0.5\n", "min_top1 = 0.5\r\n", "[gate]\nmin_top1 = 0.5\n", "gate = {min_top1 = 0.5}\n"]
+)
 def test_limits_are_read_with_and_without_a_header(tmp_path: Path, text: str) -> None:
     limits = read_limits(written(tmp_path, text))
     assert limits.config == GateConfig(min_top1=0.5)
@@ -43,6 +46,14 @@ def test_limits_are_read_with_and_without_a_header(tmp_path: Path, text: str) ->
 def test_limits_that_cannot_be_used_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         read_limits(written(tmp_path, text))
+
+
+def test_a_name_that_is_not_utf8_can_be_recorded(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xf6.toml")
+    path.write_text("min_top1 = 0.5\n")
+    source = read_limits(path).source
+    assert source.file == r"\xf6.toml"
+    assert source.to_json()
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -76,6 +87,7 @@ def test_a_file_switches_the_recipe_s_limits_off_and_that_is_said(
     for said in (ended.out, (run / "report.md").read_text(), summary.read_text()):
         assert "This gate decides nothing about accuracy" in " ".join(said.split())
         assert f"Limits: ci.toml, in place of the recipe's (SHA-256 {sha256_file(config)})." in " ".join(said.split())
+    assert "> [!WARNING]" in summary.read_text()
 
 
 def test_the_recipe_s_own_limits_are_said_to_be_its_own(finished_run: tuple[Path, Ended]) -> None:
