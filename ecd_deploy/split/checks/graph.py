@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from ecd_deploy.distill import TrainingModel
 
+MOST_NUMBERS = 24
+"""Different numbers in the graph of a student that has no fresh build beside it; usual are fewer than twelve."""
 _SHOWN_NUMBERS = 8
 _EXPECTED: dict[InputKind, tuple[TensorKind, ...]] = {
     InputKind.PARAMETER: ("parameter",),
@@ -92,6 +94,10 @@ def check_graph(
         f"nothing reads student.{name}: take it out, or list it as unused" for name in unread if name not in kept
     ]
     numbers = len(set(expected_there.numbers))
+    if fresh is None and numbers > MOST_NUMBERS:
+        findings.append(
+            f"the student's forward spells out {numbers} different numbers: more than {MOST_NUMBERS} may be weights"
+        )
     return GraphResult(
         findings=listed(findings),
         passed=not findings,
