@@ -65,14 +65,16 @@ class _Index:
 
     def __init__(self, known: Sequence[NDArray[np.uint64]], allowed: Sequence[NDArray[np.uint64]]) -> None:
         empty = np.empty(0, np.uint64)
-        self.hashes = np.setdiff1d(np.concatenate([empty, *known]), np.concatenate([empty, *allowed]))
+        hashes = np.concatenate([empty, *known])
+        self.hashes = np.sort(hashes[~np.isin(hashes, np.concatenate(allowed))] if allowed else hashes)
         self._table = np.zeros(2**_TABLE_BITS, dtype=np.bool_)
         self._table[self._places(self.hashes)] = True
 
     def common(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
         candidates = hashes[self._table[self._places(hashes)]]
         places = np.searchsorted(self.hashes, candidates).clip(max=max(self.hashes.size - 1, 0))
-        return candidates[self.hashes[places] == candidates]
+        common: NDArray[np.uint64] = candidates[self.hashes[places] == candidates]
+        return common
 
     def _places(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return hashes >> np.uint64(64 - _TABLE_BITS)

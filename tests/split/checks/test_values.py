@@ -41,7 +41,7 @@ def test_an_encoded_weight_is_found(joint: ECDModel, encoding: str) -> None:
 
 
 def test_a_weight_in_pieces_is_found(joint: ECDModel) -> None:
-    for number, piece in enumerate(weight_of(joint).flatten()[:35].split(7)):
+    for number, piece in enumerate(weight_of(joint).flatten()[:35].reshape(5, 7)):
         joint.student.register_buffer(f"piece{number}", piece.clone())
     assert any("student.piece0" in finding for finding in check_values(joint).findings)
 
