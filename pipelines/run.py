@@ -183,8 +183,6 @@ def _names(root: Path, against: Sequence[Path]) -> list[str]:
 
 
 def _data(directory: RunDirectory) -> DataSplits:
-    from ecd_deploy.data import load_data
+    from ecd_deploy.pipelines.steps.data import recorded_data
 
-    data = load_data(directory.recipe.data, seed=directory.recipe.seed)
-    directory.bind_data(data.digest)
-    return data
+    return recorded_data(directory)

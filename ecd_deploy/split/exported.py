@@ -13,9 +13,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from ecd_deploy.compat.torch import is_fresh_copy, own_buffers, own_parameters
-from ecd_deploy.errors import SplitError
+from ecd_deploy.errors import SplitError, reraise_machine_fault
 from ecd_deploy.quiet import library_quiet
-from ecd_deploy.split.checks.writes import are_followed, sources
+from ecd_deploy.split.writes import are_followed, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +108,7 @@ def _expressing(what: str) -> Iterator[None]:
         with library_quiet():
             yield
     except Exception as error:
+        reraise_machine_fault(error)
         first_line = next(iter(str(error).strip().splitlines()), "")
         raise SplitError(f"torch.export cannot express {what}: {first_line}") from error
 

@@ -12,9 +12,9 @@ from torch.fx import GraphModule, Node
 
 from ecd_deploy.compat.torch import innermost_module, schema_of
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.split.checks.writes import sources
 from ecd_deploy.split.exported import is_literal, tensor_of
 from ecd_deploy.split.inventory import named_tensors, tensor_bytes
+from ecd_deploy.split.writes import sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

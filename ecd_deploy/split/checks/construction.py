@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ecd_deploy.compat.torch import is_normalisation
-from ecd_deploy.errors import EcdDeployError, SplitError
+from ecd_deploy.errors import EcdDeployError, SplitError, reraise_machine_fault
 from ecd_deploy.split.inventory import NamedTensor, named_tensors, tensor_bytes
 from ecd_deploy.split.results import ConstructionResult, listed
 from ecd_deploy.split.storages import StorageIndex
@@ -78,6 +78,7 @@ def _fresh_build(factory: Factory) -> nn.Module:
     except EcdDeployError:
         raise
     except Exception as error:
+        reraise_machine_fault(error)
         raise SplitError(f"the student's factory fails: {type(error).__name__}: {error}") from error
     if not isinstance(fresh, nn.Module):
         raise SplitError(f"the student's factory gives {type(fresh).__name__}, not a torch.nn.Module")

@@ -14,13 +14,13 @@ from torch.export.graph_signature import InputKind
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split.checks.dataflow import shown_path
 from ecd_deploy.split.checks.unused import is_listed, unreached
-from ecd_deploy.split.checks.writes import are_followed
 from ecd_deploy.split.exported import Reached, Slice, exported_program, first_output, functional
 from ecd_deploy.split.identity import Computation, computation
 from ecd_deploy.split.inventory import auxiliary_tensors, named_tensors
 from ecd_deploy.split.records import TensorKind
 from ecd_deploy.split.results import GraphResult, listed
 from ecd_deploy.split.storages import StorageIndex
+from ecd_deploy.split.writes import are_followed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
