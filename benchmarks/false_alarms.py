@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import torch
@@ -113,7 +114,7 @@ def _treat(row: dict[str, Any], name: str, student: nn.Module, images: torch.Ten
         model, row["alone"] = PlainModel(student), str(error)[:200]
     with torch.no_grad():
         model.train()(images)
-    split = split_student(model, images[:2])
+    split = split_student(model, images[:2], factory=partial(build_student, name, num_classes=CLASSES))
     row["graph_not_done_reason"] = split.proof.checks.graph.not_done_reason
     metadata = ArtefactMetadata(
         student=name,

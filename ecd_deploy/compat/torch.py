@@ -18,6 +18,12 @@ REGISTERS = ("_parameters", "_buffers", "_modules")
 """Under which of its attributes an `nn.Module` keeps what is registered with it."""
 
 _HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_STATE_HOOK_TABLES = (
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
 _PROVENANCE = ("stack_trace", "source_fn_stack", "nn_module_stack", "torch_fn", "from_node")
 _GROWTH_TRACKER = "_growth_tracker"
 
@@ -40,6 +46,19 @@ def own_children(module: nn.Module) -> dict[str, nn.Module | None]:
 def hooks_of(module: nn.Module) -> Mapping[str, Mapping[int, object]]:
     """The hooks of forward and backward by the name of their table: `Module._forward_hooks` and its like."""
     return {table: getattr(module, table) for table in _HOOK_TABLES}
+
+
+def state_hooks_of(module: nn.Module) -> Mapping[str, Mapping[int, object]]:
+    """The hooks of `state_dict` and `load_state_dict` by table, unwrapped: `Module._state_dict_hooks` and its like."""
+    return {
+        table: {key: getattr(hook, "hook", hook) for key, hook in getattr(module, table).items()}
+        for table in _STATE_HOOK_TABLES
+    }
+
+
+def has_extra_state(module: nn.Module) -> bool:
+    """Whether `state_dict` asks the module for more than its tensors: an own `Module.get_extra_state`."""
+    return getattr(module.get_extra_state, "__func__", None) is not nn.Module.get_extra_state
 
 
 def has_forward_hooks(module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ecd_deploy.split.inventory import state_digest
     from ecd_deploy.split.records import TensorRecord
     from ecd_deploy.split.results import (
+        ConstructionResult,
         GraphResult,
         SplitProof,
     )
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ecd_deploy.split.student import SplitStudent
 
 __all__ = [
+    "ConstructionResult",
     "GraphResult",
     "SplitProof",
     "SplitStudent",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ConstructionResult": "ecd_deploy.split.results",
     "GraphResult": "ecd_deploy.split.results",
     "SplitProof": "ecd_deploy.split.results",
     "SplitStudent": "ecd_deploy.split.student",

@@ -56,23 +56,17 @@ class Slice:
     nodes: int
 
 
-def exported_program(module: nn.Module, images: Tensor, *, functional: bool = True) -> ExportedProgram:
-    """Export a module, not strictly; if `functional`, `sources` tells every effect in the graph afterwards.
+def exported_program(module: nn.Module, images: Tensor, *, functionalise: bool = True) -> ExportedProgram:
+    """Export a module, not strictly; if `functionalise`, `sources` tells every effect in the graph afterwards.
 
     Attributes of the modules are what they were afterwards; values and random state are the caller's to keep.
 
     Raises:
         SplitError: `torch.export` cannot express the module.
     """
-    try:
-        with _attributes_kept(module), library_quiet():
-            program = torch.export.export(module, (images,), strict=False)
-            # Makes every write an edge of the graph; costs several times the export, so only where it must be.
-            return _functional(program) if functional and not are_followed(program) else program
-    except Exception as error:
-        reraise_machine_fault(error)
-        first_line = next(iter(str(error).strip().splitlines()), "")
-        raise SplitError(f"torch.export cannot express {type(module).__name__}: {first_line}") from error
+    with _expressing(type(module).__name__), _attributes_kept(module):
+        program = torch.export.export(module, (images,), strict=False)
+    return functional(program) if functionalise and not are_followed(program) else program
 
 
 def first_output(program: ExportedProgram) -> Slice:
@@ -109,6 +103,17 @@ def tensor_of(program: ExportedProgram, kind: InputKind, name: str) -> Tensor | 
 
 
 @contextmanager
+def _expressing(what: str) -> Iterator[None]:
+    try:
+        with library_quiet():
+            yield
+    except Exception as error:
+        reraise_machine_fault(error)
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        raise SplitError(f"torch.export cannot express {what}: {first_line}") from error
+
+
+@contextmanager
 def _attributes_kept(module: nn.Module) -> Iterator[None]:
     """Put back what a forward assigns to its module: under `torch.export` that would be a tensor without data."""
     tables: list[dict[str, Any]] = [
@@ -131,10 +136,17 @@ def is_literal(node: Node, tensor: Tensor | None) -> bool:
     return _LITERAL in node.meta or all(is_fresh_copy(user.target) for user in node.users)
 
 
-def _functional(program: ExportedProgram) -> ExportedProgram:
-    """Decompose the graph, in which a literal's fresh copy is a copy as any other: literals are marked before."""
+def functional(program: ExportedProgram) -> ExportedProgram:
+    """Make every write an edge of the graph; costs several times the export, so only where it must be.
+
+    In the result a literal's fresh copy is a copy as any other: literals are marked before.
+
+    Raises:
+        SplitError: torch cannot.
+    """
     literals = {name: tensor for name, node, tensor in _constants(program) if is_literal(node, tensor)}
-    program = program.run_decompositions({})
+    with _expressing("the graph without writes"):
+        program = program.run_decompositions({})
     for name, node, tensor in _constants(program):
         if name in literals and literals[name] is tensor:
             node.meta[_LITERAL] = True

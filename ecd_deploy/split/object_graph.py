@@ -192,14 +192,22 @@ def _object_edges(holder: object) -> Iterator[_Edge]:
 
 
 def _attribute_edges(holder: object) -> Iterator[_Edge]:
-    attributes = getattr(holder, "__dict__", None)
+    attributes = _stored(holder, "__dict__")
     for attribute, value in attributes.items() if isinstance(attributes, dict) else ():
         yield f".{attribute}", value
     for kind in type(holder).__mro__:
         slots = vars(kind).get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else slots:
             if slot not in ("__dict__", "__weakref__"):
-                yield f".{slot}", getattr(holder, slot, None)
+                yield f".{slot}", _stored(holder, slot)
+
+
+def _stored(holder: object, attribute: str) -> object:
+    """An attribute as it is stored: an object's own `__getattr__` may do anything."""
+    try:
+        return object.__getattribute__(holder, attribute)
+    except AttributeError:
+        return None
 
 
 def _shown(key: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,17 +17,33 @@ _LISTED = 10
 class CheckResult(Record, strict=True):
     """Base of the checks' results.
 
-    `findings` holds one line for each offence, with the path to it; `passed` says that there is none.
+    `findings` holds one line for each offence, with the path to it; `passed` says that there is none. A check that
+    could not be done found nothing, and `not_done_reason` says why.
     """
 
     passed: bool
     findings: tuple[str, ...]
+    not_done_reason: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.passed == bool(self.findings):
             raise ValueError(f"passed is {self.passed} with {len(self.findings)} findings")
         return self
+
+
+class ConstructionResult(CheckResult):
+    """The student that leaves is a fresh build of its factory, filled with the trained values and nothing more.
+
+    Names, shapes and types of parameters and buffers are those of the fresh build. Without a factory the student that
+    leaves is a copy of the object that was trained; this check is then not done.
+    """
+
+    tensors_compared: Count = Field(default=0, description="Parameters and buffers of the fresh build.")
+    own_values: tuple[str, ...] = Field(
+        default=(),
+        description="What was not trained, is no statistic of a batch norm, and differs from the fresh build's.",
+    )
 
 
 class ReferencesResult(CheckResult):
@@ -38,7 +55,7 @@ class ReferencesResult(CheckResult):
 
 
 class HooksResult(CheckResult):
-    """No forward or backward hook hangs on the student."""
+    """No hook hangs on the student, and its state is its parameters and buffers, without anything beside them."""
 
     modules: Count = Field(description="Modules of the student that were looked at.")
 
@@ -61,14 +78,18 @@ class DataflowResult(CheckResult):
 class GraphResult(CheckResult):
     """The `torch.export` graph of the student's logits begins at tensors of the student, all and only its own.
 
-    All are those that the exported student alone begins at. Where `torch.export` cannot express the student, the
-    walk is not done and `not_done_reason` says so; the other checks must do without it.
+    It is the graph of the student that leaves, operation by operation and number by number: of a fresh build with the
+    trained values, or without a factory of the student alone. Where `torch.export` cannot express the student, the
+    walk is not done; the other checks must do without it.
     """
 
-    not_done_reason: str | None = None
     nodes: Count = Field(default=0, description="Nodes of the graph that the student's logits depend on.")
     reached: tuple[str, ...] = Field(default=(), description="Names of the student's tensors that were reached.")
-    literals: Count = Field(default=0, description="Numbers and short lists that a forward spells out.")
+    unused: tuple[str, ...] = Field(
+        default=(), description="Tensors that the logits do not depend on, and that leave because they were listed."
+    )
+    literals: Count = Field(default=0, description="Tensors of a few numbers that a forward spells out.")
+    numbers: Count = Field(default=0, description="Different numbers in the graph, in literals and as arguments.")
     auxiliary_tensors: Count = Field(default=0, description="Tensors that must not be reached.")
 
 
@@ -105,7 +126,7 @@ class PerturbationResult(CheckResult):
 
 
 class CopyResult(CheckResult):
-    """The split module is a copy of its own: same tensors, same logits, no way back to the joint model."""
+    """The module that leaves is one of its own: same tensors, same logits, no way back to the joint model."""
 
     tensors_compared: Count = Field(description="Tensors whose names and bits equal the original's.")
     logits_compared: Count
@@ -117,6 +138,7 @@ class CopyResult(CheckResult):
 class SplitChecks(Record, strict=True):
     """The checks of a split, in the order in which they run; none can be left out."""
 
+    construction: ConstructionResult
     references: ReferencesResult
     hooks: HooksResult
     storage: StorageResult
@@ -133,11 +155,22 @@ class SplitChecks(Record, strict=True):
         results: dict[str, CheckResult] = dict(self)
         return tuple(name for name, result in results.items() if not result.passed)
 
+    @property
+    def not_done(self) -> Mapping[str, str]:
+        """Why a check could not be done, by its name."""
+        results: dict[str, CheckResult] = dict(self)
+        return {name: result.not_done_reason for name, result in results.items() if result.not_done_reason is not None}
+
+    @property
+    def total(self) -> int:
+        """How many checks there are, done or not."""
+        return len(dict(self))
+
 
 class SplitProof(Record, strict=True):
     """That a student was found separate, and by what it is recognised."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     joint_model: str = Field(description="Class of the model that was trained.")
     auxiliary: tuple[str, ...] = Field(description="Modules that stay behind; empty if the student was trained alone.")
     example_shape: tuple[int, int, int] = Field(description="Channels, height and width of the example images.")
@@ -161,6 +194,11 @@ class SplitProof(Record, strict=True):
         if digest != self.student_digest:
             raise ValueError(f"student_digest is {self.student_digest}, the tensors listed give {digest}")
         return self
+
+    @property
+    def method(self) -> Literal["by construction", "by copy"]:
+        """How the student that leaves was made: of a fresh build, or of the object that was trained."""
+        return "by construction" if self.checks.construction.not_done_reason is None else "by copy"
 
 
 def listed(findings: list[str]) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.errors import SplitError
-from ecd_deploy.split.checks.copying import check_copy
+from ecd_deploy.split.checks.construction import Factory, check_construction
+from ecd_deploy.split.checks.copying import check_copy, plain_copy
 from ecd_deploy.split.checks.dataflow import check_dataflow
 from ecd_deploy.split.checks.graph import check_graph
 from ecd_deploy.split.checks.hooks import check_hooks
@@ -17,42 +18,50 @@ from ecd_deploy.split.checks.references import check_references
 from ecd_deploy.split.checks.storage import check_storage
 from ecd_deploy.split.checks.train_mode import check_train_mode
 from ecd_deploy.split.checks.values import check_values
-from ecd_deploy.split.inventory import auxiliary_tensors, describe_tensors
+from ecd_deploy.split.inventory import auxiliary_tensors, describe_tensors, tensor_records
 from ecd_deploy.split.joint import preserved
 from ecd_deploy.split.records import TensorRecord, records_digest
 from ecd_deploy.split.results import CheckResult, SplitChecks, SplitProof
 from ecd_deploy.split.student import SplitStudent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from ecd_deploy.distill import TrainingModel
 
 
-def split_student(model: TrainingModel, example: Tensor) -> SplitStudent:
-    """Prove that the student stands alone, and return a copy of it with the proof.
+def split_student(
+    model: TrainingModel, example: Tensor, *, factory: Factory | None = None, unused: Collection[str] = ()
+) -> SplitStudent:
+    """Prove that the student stands alone, and return it anew with the proof.
 
     The joint model is left as it was: mode, values, gradients, running statistics.
 
     Args:
         model: the joint model, or the student's own wrapper if it was trained alone.
         example: normalised images, (N, C, H, W), preferably real ones.
+        factory: builds the student anew, untrained. With it the student that leaves is a fresh build that took over
+            the trained values; without it, a copy of the trained object, which is a weaker proof and says so.
+        unused: names of the student's tensors, or of modules that hold them, that the logits do not depend on and
+            that leave all the same.
 
     Raises:
         SplitError: the student is not separate; each offending path is in the text.
     """
     images = _checked_images(example, model.student)
     with preserved(model):
+        built = check_construction(model, factory, images.device)
         references = check_references(model)
-        hooks = check_hooks(model)
+        hooks = check_hooks(model, built.module)
         storage = check_storage(model)
         values = check_values(model)
-        dataflow = check_dataflow(model, images)
-        graph = check_graph(model, images)
+        dataflow = check_dataflow(model, images, unused)
+        graph = check_graph(model, images, built.module, unused)
         perturbation = check_perturbation(model, images)
-        train_mode = check_train_mode(model, images)
+        train_mode = check_train_mode(model, images, unused)
         # A student that holds the joint model would take it along into the copy.
         _refuse(
+            construction=built.result,
             references=references,
             hooks=hooks,
             storage=storage,
@@ -62,9 +71,11 @@ def split_student(model: TrainingModel, example: Tensor) -> SplitStudent:
             perturbation=perturbation,
             train_mode=train_mode,
         )
-        copied = check_copy(model, images)
-        _refuse(copy=copied.result)
+        module = built.module or plain_copy(model.student)
+        copied = check_copy(model, module, images, attributes=built.module is None)
+        _refuse(copy=copied)
     checks = SplitChecks(
+        construction=built.result,
         references=references,
         hooks=hooks,
         storage=storage,
@@ -73,9 +84,9 @@ def split_student(model: TrainingModel, example: Tensor) -> SplitStudent:
         graph=graph,
         perturbation=perturbation,
         train_mode=train_mode,
-        copied=copied.result,
+        copied=copied,
     )
-    return SplitStudent(copied.module.cpu(), _proof(model, images, checks, copied.records))
+    return SplitStudent(module.cpu(), _proof(model, images, checks, tensor_records(module)))
 
 
 def _checked_images(example: Tensor, student: nn.Module) -> Tensor:

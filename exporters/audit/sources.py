@@ -84,7 +84,7 @@ def student_sources(student: SplitStudent, metadata: ArtefactMetadata) -> Studen
     found += [_plain("1 / (255 std)", 1 / (255 * std)), _plain("-mean / std", -mean / std)]
     # a graph that cannot be evaluated gives no folded constants: a file's are then left unexplained
     with suppress(SplitError):
-        program = exported_program(student.module, torch.zeros(2, *student.example_shape), functional=False)
+        program = exported_program(student.module, torch.zeros(2, *student.example_shape), functionalise=False)
         with torch.no_grad():
             found += _Evaluation(program, student).sources()
     return StudentSources(metadata, tuple(source for source in found if source.value.size))

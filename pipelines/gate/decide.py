@@ -141,14 +141,21 @@ def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profi
 
 
 def _split_check(proof: SplitProof) -> Check:
+    checks = proof.checks
+    verdict, reason = Verdict.PASS, f"the student is separate from the teacher, {proof.method}"
+    if not proof.passed:
+        verdict, reason = Verdict.FAIL, f"the student is not separate: {', '.join(checks.failed)}"
+    elif checks.not_done:
+        undone = "; ".join(f"{name} was not checked: {why}" for name, why in checks.not_done.items())
+        verdict, reason = Verdict.INCONCLUSIVE, f"{proof.method}; {undone}"
     return Check(
         name="split proof",
-        value=float(proof.passed),
+        value=float(checks.total - len(checks.not_done) - len(checks.failed)),
         bound=None,
-        limit=1.0,
+        limit=float(checks.total),
         unit="",
-        verdict=Verdict.PASS if proof.passed else Verdict.FAIL,
-        reason="the student is separate from the teacher" if proof.passed else "the student is not separate",
+        verdict=verdict,
+        reason=reason,
     )
 
 

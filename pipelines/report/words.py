@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ecd_deploy.split import GraphResult, SplitProof
+from ecd_deploy.split import ConstructionResult, GraphResult, SplitProof
 
 if TYPE_CHECKING:
     from ecd_deploy.pipelines.record.validation import Validation
@@ -63,6 +63,8 @@ def describe_proof(proof: SplitProof) -> tuple[tuple[str, str], ...]:
         f"{train_mode.conditions} joint steps, one with a random teacher"
     )
     return (
+        ("made", f"{proof.method}, {checks.total - len(checks.not_done)} of {checks.total} checks done"),
+        ("construction", _constructed(checks.construction)),
         ("references", visited),
         ("hooks", f"none on the student's {proof.checks.hooks.modules} modules"),
         ("storage", memory),
@@ -75,10 +77,20 @@ def describe_proof(proof: SplitProof) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _constructed(construction: ConstructionResult) -> str:
+    if construction.not_done_reason is not None:
+        return f"not done: {construction.not_done_reason}"
+    text = f"a fresh build with {construction.tensors_compared} tensors took over the trained values"
+    others = ", ".join(construction.own_values)
+    return f"{text}; untrained, yet not as in a fresh build: {others}" if others else text
+
+
 def _exported(graph: GraphResult) -> str:
     if graph.not_done_reason is not None:
         return f"not done: {graph.not_done_reason}"
-    return (
-        f"{graph.nodes} nodes of the torch.export graph lead to {len(graph.reached)} tensors of the student, "
-        f"as they do for it alone, and to none of {graph.auxiliary_tensors} others"
+    text = (
+        f"{graph.nodes} nodes of the torch.export graph lead to {len(graph.reached)} tensors of the student and to "
+        f"none of {graph.auxiliary_tensors} others; the student that leaves has the same graph, with "
+        f"{graph.numbers} different numbers in it"
     )
+    return f"{text}; unused, and listed as such: {', '.join(graph.unused)}" if graph.unused else text

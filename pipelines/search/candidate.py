@@ -18,7 +18,6 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import Interrupted, Terminated, TrainingError
 from ecd_deploy.files import write_atomic
-from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.device.budgets import load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host
 from ecd_deploy.pipelines.gate.check import Check, Verdict, overall, size_checks
@@ -30,7 +29,7 @@ from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
 from ecd_deploy.pipelines.record.run_directory import open_run
 from ecd_deploy.pipelines.steps.export import export_all
 from ecd_deploy.pipelines.steps.measure import profile_bytes
-from ecd_deploy.pipelines.steps.train import example_images
+from ecd_deploy.pipelines.steps.train import example_images, student_factory
 from ecd_deploy.recipe.recipe import Recipe, parse_recipe
 from ecd_deploy.records import Record
 from ecd_deploy.split import split_student
@@ -134,9 +133,10 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, pyth
         ArtefactError: it cannot be exported or measured.
     """
     torch.manual_seed(recipe.seed)
-    module = build_student(recipe.student.name, num_classes=len(data.classes), in_channels=data.in_channels)
+    factory = student_factory(recipe, data)
+    module = factory()
     only_onnx = recipe.model_copy(update={"export": recipe.export.model_copy(update={"formats": ("onnx",)})})
-    student = split_student(PlainModel(module), example_images(data))
+    student = split_student(PlainModel(module), example_images(data), factory=factory, unused=recipe.student.unused)
     (written,) = export_all(only_onnx, student, data)
     profile = _measured(written.exporter.filename, written.data, recipe, host, python)
     return Cost(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ecd_deploy.data import DataSplits
-from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.names import SPLIT_NAME, TRAINING_NAME, WEIGHTS_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
-from ecd_deploy.pipelines.steps.train import example_images, training_model
+from ecd_deploy.pipelines.steps.train import example_images, student_factory, training_model
 from ecd_deploy.split import SplitProof, SplitStudent, load_student, split_student, student_bytes
 from ecd_deploy.training import load_weights
 
@@ -23,7 +22,9 @@ def split(directory: RunDirectory, data: DataSplits) -> SplitProof:
     recipe = directory.recipe
     model = training_model(recipe, data)
     load_weights(directory.root, recipe.train.select, model)
-    student = split_student(model, example_images(data))
+    student = split_student(
+        model, example_images(data), factory=student_factory(recipe, data), unused=recipe.student.unused
+    )
     directory.write(WEIGHTS_NAME, student_bytes(student))
     directory.write_json(SPLIT_NAME, student.proof)
     return student.proof
@@ -45,7 +46,4 @@ def open_student(directory: RunDirectory, data: DataSplits, proof: SplitProof) -
     Raises:
         ArtefactError: the weights were changed, or are not those of the proof.
     """
-    weights = directory.read(WEIGHTS_NAME)
-    name = directory.recipe.student.name
-    module = build_student(name, num_classes=len(data.classes), in_channels=data.in_channels)
-    return load_student(weights, module, proof)
+    return load_student(directory.read(WEIGHTS_NAME), student_factory(directory.recipe, data)(), proof)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecd_deploy.baselines.distillation import TrainedTeacher
 from ecd_deploy.data import DataSplits
@@ -92,8 +94,14 @@ def training_model(recipe: Recipe, data: DataSplits) -> TrainingModel:
         torch.set_num_threads(recipe.train.threads)
     trained = None if recipe.method.pretrained is None else _trained_teacher(Path(recipe.method.pretrained.run), data)
     torch.manual_seed(recipe.seed)
-    student = build_student(recipe.student.name, num_classes=classes, in_channels=data.in_channels)
-    return build_training_model(recipe.method, student, example=example_images(data), trained=trained)
+    return build_training_model(
+        recipe.method, student_factory(recipe, data)(), example=example_images(data), trained=trained
+    )
+
+
+def student_factory(recipe: Recipe, data: DataSplits) -> Callable[[], nn.Module]:
+    """What builds the recipe's student for these data, untrained, from the global random state."""
+    return partial(build_student, recipe.student.name, num_classes=len(data.classes), in_channels=data.in_channels)
 
 
 def _trained_teacher(root: Path, data: DataSplits) -> TrainedTeacher:

@@ -1,4 +1,4 @@
-"""Each row of the tables in docs/faults.md names a test that exists."""
+"""Each row of the tables in docs/faults.md and docs/proof.md names a test that exists."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROWS = [
     line
-    for line in (ROOT / "docs" / "faults.md").read_text(encoding="utf-8").splitlines()
-    if line.startswith("|") and not re.match(r"\|[-|]+$|\| fault \|", line)
+    for name in ("faults.md", "proof.md")
+    for line in (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines()
+    if line.startswith("|") and not re.match(r"\|[-|]+$|\| (fault|claim) \|", line)
 ]
 
 

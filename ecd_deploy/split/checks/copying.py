@@ -1,9 +1,8 @@
-"""Check: the module that leaves is a whole copy of the student, and cannot find its way back."""
+"""Check: the module that leaves is the whole student, and cannot find its way back."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,22 +11,12 @@ from torch import Tensor, nn
 from ecd_deploy.errors import SplitError, reraise_machine_fault
 from ecd_deploy.split.checks.perturbation import bit_difference
 from ecd_deploy.split.checks.references import everything_sought
-from ecd_deploy.split.inventory import tensor_records
+from ecd_deploy.split.inventory import named_tensors, tensor_records
 from ecd_deploy.split.joint import student_logits
-from ecd_deploy.split.records import TensorRecord
 from ecd_deploy.split.results import CopyResult, listed
 
 if TYPE_CHECKING:
     from ecd_deploy.distill import TrainingModel
-
-
-@dataclass(frozen=True)
-class CopiedStudent:
-    """The copy and what was found on it."""
-
-    module: nn.Module
-    records: tuple[TensorRecord, ...]
-    result: CopyResult
 
 
 def plain_copy(student: nn.Module) -> nn.Module:
@@ -47,21 +36,31 @@ def plain_copy(student: nn.Module) -> nn.Module:
     return module
 
 
-def check_copy(model: TrainingModel, images: Tensor) -> CopiedStudent:
-    """Copy the student and compare the copy with the original; call within `preserved(model)`.
+def check_copy(model: TrainingModel, module: nn.Module, images: Tensor, *, attributes: bool) -> CopyResult:
+    """Compare the module that leaves with the student that was trained; call within `preserved(model)`.
 
-    Raises:
-        SplitError: the student cannot be copied.
+    Args:
+        model: the joint model.
+        module: a fresh build with the trained values, or a copy of the student.
+        images: (N, C, H, W).
+        attributes: whether plain tensor attributes are compared; a fresh build brings its own.
     """
-    originals = set(tensor_records(model.student))
-    module = plain_copy(model.student)
-    records = tensor_records(module)
-    findings = [f"{record.name} of the copy differs from the original" for record in records if record not in originals]
+    originals, records = (
+        {record for record in tensor_records(each) if attributes or record.kind != "attribute"}
+        for each in (model.student, module)
+    )
+    findings = sorted(f"{record.name} of the copy differs from the original" for record in records - originals)
     if len(records) != len(originals):
         findings.append(f"the copy has {len(records)} tensors, the original {len(originals)}")
     sought = everything_sought(model)
     way_back = sought.search_from(module)
     findings += [f"the copy's {found.path} is {found.description}" for found in way_back.found]
+    own = {id(entry.tensor) for entry in named_tensors(module) if entry.kind != "attribute"}
+    findings += [
+        f"its state holds {name}, which is no parameter or buffer of its own"
+        for name, value in module.state_dict(keep_vars=True).items()
+        if id(value) not in own
+    ]
     compared = 0
     try:
         with torch.no_grad():
@@ -72,7 +71,7 @@ def check_copy(model: TrainingModel, images: Tensor) -> CopiedStudent:
             findings.append(f"the copy's logits differ from the student's: {difference}")
     except SplitError as error:
         findings.append(f"{error} (after it was copied)")
-    result = CopyResult(
+    return CopyResult(
         findings=listed(findings),
         passed=not findings,
         tensors_compared=len(records),
@@ -81,4 +80,3 @@ def check_copy(model: TrainingModel, images: Tensor) -> CopiedStudent:
         modules_sought=len(sought.modules),
         tensors_sought=len(sought.tensors),
     )
-    return CopiedStudent(module, records, result)

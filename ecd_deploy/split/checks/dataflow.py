@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from ecd_deploy.errors import SplitError
+from ecd_deploy.split.checks.unused import is_listed
 from ecd_deploy.split.inventory import auxiliary_tensors, named_tensors
 from ecd_deploy.split.joint import joint_logits
 from ecd_deploy.split.results import DataflowResult, listed
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from torch.autograd.graph import Node
 
     from ecd_deploy.distill import TrainingModel
@@ -45,17 +48,18 @@ class Ends:
     nodes: int
 
 
-def check_dataflow(model: TrainingModel, images: Tensor) -> DataflowResult:
+def check_dataflow(model: TrainingModel, images: Tensor, unused: Collection[str] = ()) -> DataflowResult:
     """Walk back from the student's logits of the joint forward to the leaves, and name them.
 
     Auxiliary parameters that are frozen are made visible to autograd first. A leaf that is no parameter of the
-    student is an offence, whatever it is; so is a trainable parameter of the student that is not reached.
+    student is an offence, whatever it is; so is a trainable parameter of the student that is neither reached nor
+    listed as unused.
     Call within `preserved(model)`.
     """
     make_visible(model)
     try:
         with torch.enable_grad():
-            ends = graph_ends(model, joint_logits(model, images.detach()))
+            ends = graph_ends(model, joint_logits(model, images.detach()), unused)
     except SplitError as error:
         ends = Ends([str(error)], (), 0)
     return DataflowResult(
@@ -67,7 +71,7 @@ def check_dataflow(model: TrainingModel, images: Tensor) -> DataflowResult:
     )
 
 
-def graph_ends(model: TrainingModel, logits: Tensor) -> Ends:
+def graph_ends(model: TrainingModel, logits: Tensor, unused: Collection[str]) -> Ends:
     """Walk back from logits that the joint model just gave, and judge every leaf."""
     own = {id(entry.tensor): entry for entry in named_tensors(model.student, "student") if entry.kind == "parameter"}
     foreign = _auxiliary_parameters(model)
@@ -85,7 +89,10 @@ def graph_ends(model: TrainingModel, logits: Tensor) -> Ends:
     findings += [
         f"the student's logits do not depend on {entry.name}"
         for identity, entry in own.items()
-        if entry.tensor.requires_grad and identity not in reached and identity not in foreign
+        if entry.tensor.requires_grad
+        and identity not in reached
+        and identity not in foreign
+        and not is_listed(entry.name.removeprefix("student."), unused)
     ]
     return Ends(findings, tuple(sorted(own[identity].name for identity in reached)), walk.nodes)
 

@@ -18,7 +18,7 @@ from ecd_deploy.split.results import TrainModeResult, listed
 from ecd_deploy.split.storages import randomised, saved_storages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from ecd_deploy.distill import TrainingModel
 
@@ -32,7 +32,7 @@ class _Step:
     gradients: int
 
 
-def check_train_mode(model: TrainingModel, images: Tensor) -> TrainModeResult:
+def check_train_mode(model: TrainingModel, images: Tensor, unused: Collection[str] = ()) -> TrainModeResult:
     """Compare logits, buffers and gradients bit by bit: student alone, and in the joint model.
 
     The joint model is taken as trained and with the teacher side randomised; the loss is the cross entropy of the
@@ -46,14 +46,14 @@ def check_train_mode(model: TrainingModel, images: Tensor) -> TrainModeResult:
     findings: list[str] = []
     compared = 0
     try:
-        alone, _ = _step(model, lambda: student_logits(model.student, images))
+        alone, _ = _step(model, lambda: student_logits(model.student, images), unused)
     except SplitError as error:
         return TrainModeResult(findings=(f"{error} (in train mode)",), passed=False)
     ends: Ends | None = None
     for condition, randomise in (("as trained", False), ("with the teacher side randomised", True)):
         with randomised(auxiliary if randomise else ()):
             try:
-                joint, ends = _step(model, lambda: joint_logits(model, images))
+                joint, ends = _step(model, lambda: joint_logits(model, images), unused)
             except SplitError as error:
                 findings.append(f"{error} (in train mode, {condition})")
                 continue
@@ -74,7 +74,7 @@ def check_train_mode(model: TrainingModel, images: Tensor) -> TrainModeResult:
     )
 
 
-def _step(model: TrainingModel, forward: Callable[[], Tensor]) -> tuple[_Step, Ends]:
+def _step(model: TrainingModel, forward: Callable[[], Tensor], unused: Collection[str]) -> tuple[_Step, Ends]:
     with _train_mode(model), torch.enable_grad():
         logits = forward()
         labels = torch.arange(len(logits), device=logits.device) % logits.shape[1]
@@ -93,7 +93,7 @@ def _step(model: TrainingModel, forward: Callable[[], Tensor]) -> tuple[_Step, E
             f"the gradients of {name}": b"" if gradient is None else tensor_bytes(gradient)
             for name, gradient in zip(trainable, gradients, strict=bool(gradients))
         }
-        return _Step({**values, **buffers, **slopes}, len(buffers), len(slopes)), graph_ends(model, logits)
+        return _Step({**values, **buffers, **slopes}, len(buffers), len(slopes)), graph_ends(model, logits, unused)
 
 
 @contextmanager

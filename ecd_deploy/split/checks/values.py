@@ -1,7 +1,8 @@
-"""Check: no tensor of the student is a copy, by value, of an auxiliary one."""
+"""Check: no tensor of the student repeats, by value, an auxiliary one or numbers in a row of one."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ecd_deploy.split.inventory import NamedTensor, auxiliary_tensors, named_tensors, tensor_bytes
 from ecd_deploy.split.results import ValuesResult, listed
+from ecd_deploy.split.runs import common_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +25,7 @@ Fingerprint = tuple[str, int, int]
 
 LEAST_ELEMENTS = 8
 _MOST_SLICES = 64
+_STATISTIC = re.compile(r"mean|var|std|running|moving|avg|average|ema|stat|momentum", re.IGNORECASE)
 _INTEGERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -73,11 +76,12 @@ def common_tensors(model: TrainingModel) -> Mapping[str, Tensor]:
     Tables of positions and fixed filters are such: they are no secret of the teacher's. Running statistics are not.
     """
     own = {entry.name: entry.tensor for entry in named_tensors(model.student) if entry.kind != "parameter"}
+    learned = ValueIndex(tuple(e for e in auxiliary_tensors(model.auxiliary()) if e.kind == "parameter"))
     common: dict[str, Tensor] = {}
     for module in model.auxiliary().values():
         for entry in named_tensors(module):
             mine = own.get(entry.name)
-            fixed = entry.kind != "parameter" and not _is_statistic(entry.name)
+            fixed = entry.kind != "parameter" and not _is_statistic(entry.name) and learned.equal(entry.tensor) is None
             if fixed and mine is not None and _alike(mine, entry):
                 common[entry.name] = mine
     return common
@@ -95,11 +99,16 @@ def check_values(model: TrainingModel) -> ValuesResult:
     findings = [
         f"{entry.name} has the values of {name}" for entry in own if (name := index.equal(entry.tensor)) is not None
     ]
+    known = tuple(common_tensors(model).values())
+    foreign = auxiliary_tensors(model.auxiliary())
+    findings += [
+        f"{run.name} has {run.numbers} numbers in a row of {run.other}" for run in common_runs(own, foreign, known)
+    ]
     return ValuesResult(
         findings=listed(findings),
         passed=not findings,
         student_tensors=len(own),
-        auxiliary_tensors=len(auxiliary_tensors(model.auxiliary())),
+        auxiliary_tensors=len(foreign),
         auxiliary_values=len(index),
         common=tuple(sorted(common_tensors(model))),
     )
@@ -114,7 +123,7 @@ def _with_slices(entry: NamedTensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def _is_statistic(name: str) -> bool:
-    return name.rsplit(".", 1)[-1] in ("running_mean", "running_var")
+    return bool(_STATISTIC.search(name.rsplit(".", 1)[-1]))
 
 
 def _alike(mine: Tensor, entry: NamedTensor) -> bool:

@@ -136,6 +136,28 @@ def test_a_format_without_a_reader_is_recorded_as_not_done(student: SplitStudent
     assert not audit_artefact(b"weights teacher.conv1", Unread(), student, sources, metadata).passed
 
 
+class OnlyInOnnx(nn.Module):
+    """Numbers in a branch that only the translation to ONNX takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.fc(images.flatten(1))
+        if torch.onnx.is_in_onnx_export():
+            for number in range(100):
+                logits = logits.mul(1 + 0.00137 * number).sigmoid()
+        return logits
+
+
+def test_numbers_that_only_a_translation_spells_out_are_bounded() -> None:
+    student = split_student(PlainModel(OnlyInOnnx()), digit_images(4), factory=OnlyInOnnx)
+    written = export_format("onnx", ExportConfig(), student, make_metadata())
+    findings = audit_of(written, student, student_sources(student, make_metadata())).findings
+    assert any("different numbers are spelled out" in finding for finding in findings), findings
+
+
 class Composite(nn.Module):
     """Weights that exist only as an expression of parameters, and a norm that no convolution takes up."""
 

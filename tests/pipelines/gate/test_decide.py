@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,8 @@ LIMITS = (
 @pytest.fixture(scope="module")
 def proof() -> SplitProof:
     torch.manual_seed(0)
-    student = build_student("resnet8", num_classes=10, in_channels=1)
-    return split_student(PlainModel(student), torch.randn(4, 1, 8, 8)).proof
+    factory = partial(build_student, "resnet8", num_classes=10, in_channels=1)
+    return split_student(PlainModel(factory()), torch.randn(4, 1, 8, 8), factory=factory).proof
 
 
 def parity(difference: float | None = 1e-6) -> Parity:
@@ -273,6 +274,20 @@ def test_the_audit_decides(
     report = gate(measured.directory, replace(evidence, audit=audit))
     assert check(report, "artefact audit").verdict is verdict
     assert report.verdict is verdict
+
+
+def test_a_check_of_the_split_that_was_not_done_is_no_pass(measured: MeasuredRun) -> None:
+    measured.decide()
+    evidence = read_evidence(measured.directory)
+    done = check(gate(measured.directory, evidence), "split proof")
+    assert done.value == done.limit
+    assert done.reason == "the student is separate from the teacher, by construction"
+    checks = evidence.proof.checks
+    graph = checks.graph.model_copy(update={"not_done_reason": "torch.export cannot express Student"})
+    proof = evidence.proof.model_copy(update={"checks": checks.model_copy(update={"graph": graph})})
+    found = check(gate(measured.directory, replace(evidence, proof=proof)), "split proof")
+    assert (found.value, found.limit, found.verdict) == (checks.total - 1, checks.total, Verdict.INCONCLUSIVE)
+    assert found.reason == "by construction; graph was not checked: torch.export cannot express Student"
 
 
 def test_an_artefact_that_was_not_audited_is_refused(measured: MeasuredRun) -> None:
