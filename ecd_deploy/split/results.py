@@ -104,6 +104,15 @@ class PerturbationResult(CheckResult):
     logits_sha256: str
 
 
+class BatchResult(CheckResult):
+    """The student's logits of an image are the same, up to rounding, alone and in any batch."""
+
+    batches_compared: Count = Field(description="Single images, odd batches and another order.")
+    largest_difference: float | None = Field(
+        description="Of a logit, as a share of the largest; None where a batch gave other shapes or NaN."
+    )
+
+
 class CopyResult(CheckResult):
     """The split module is a copy of its own: same tensors, same logits, no way back to the joint model."""
 
@@ -123,6 +132,7 @@ class SplitChecks(Record, strict=True):
     values: ValuesResult
     dataflow: DataflowResult
     graph: GraphResult
+    batch: BatchResult
     perturbation: PerturbationResult
     train_mode: TrainModeResult
     copied: CopyResult
@@ -137,7 +147,7 @@ class SplitChecks(Record, strict=True):
 class SplitProof(Record, strict=True):
     """That a student was found separate, and by what it is recognised."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     joint_model: str = Field(description="Class of the model that was trained.")
     auxiliary: tuple[str, ...] = Field(description="Modules that stay behind; empty if the student was trained alone.")
     example_shape: tuple[int, int, int] = Field(description="Channels, height and width of the example images.")

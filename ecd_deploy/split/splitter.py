@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.errors import SplitError
+from ecd_deploy.split.checks.batch import check_batch
 from ecd_deploy.split.checks.copying import check_copy
 from ecd_deploy.split.checks.dataflow import check_dataflow
 from ecd_deploy.split.checks.graph import check_graph
 from ecd_deploy.split.checks.hooks import check_hooks
 from ecd_deploy.split.checks.perturbation import check_perturbation
 from ecd_deploy.split.checks.references import check_references
+from ecd_deploy.split.checks.steadiness import find_unsteadiness
 from ecd_deploy.split.checks.storage import check_storage
 from ecd_deploy.split.checks.train_mode import check_train_mode
 from ecd_deploy.split.checks.values import check_values
@@ -43,12 +45,14 @@ def split_student(model: TrainingModel, example: Tensor) -> SplitStudent:
     """
     images = _checked_images(example, model.student)
     with preserved(model):
+        _refuse_unsteady(model.student, images)
         references = check_references(model)
         hooks = check_hooks(model)
         storage = check_storage(model)
         values = check_values(model)
         dataflow = check_dataflow(model, images)
         graph = check_graph(model, images)
+        batch = check_batch(model, images)
         perturbation = check_perturbation(model, images)
         train_mode = check_train_mode(model, images)
         # A student that holds the joint model would take it along into the copy.
@@ -59,6 +63,7 @@ def split_student(model: TrainingModel, example: Tensor) -> SplitStudent:
             values=values,
             dataflow=dataflow,
             graph=graph,
+            batch=batch,
             perturbation=perturbation,
             train_mode=train_mode,
         )
@@ -71,6 +76,7 @@ def split_student(model: TrainingModel, example: Tensor) -> SplitStudent:
         values=values,
         dataflow=dataflow,
         graph=graph,
+        batch=batch,
         perturbation=perturbation,
         train_mode=train_mode,
         copied=copied.result,
@@ -83,6 +89,15 @@ def _checked_images(example: Tensor, student: nn.Module) -> Tensor:
         raise SplitError(f"the example must be images (N, C, H, W), its shape is {tuple(example.shape)}")
     parameter = next(student.parameters(), None)
     return example.detach() if parameter is None else example.detach().to(parameter.device)
+
+
+def _refuse_unsteady(student: nn.Module, images: Tensor) -> None:
+    try:
+        problem = find_unsteadiness(student, images)
+    except SplitError:
+        return  # a forward that fails is a finding of the checks that run it
+    if problem is not None:
+        raise SplitError(f"nothing can be proved of the student: {problem}")
 
 
 def _refuse(**results: CheckResult) -> None:
