@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -123,3 +125,60 @@ def growth_tracker(scaler: GradScaler) -> int:
 def restore_scale(scaler: GradScaler, *, scale: float, growth: int) -> None:
     """Put scale and `growth_tracker` back, and leave the scaler's settings: `GradScaler.load_state_dict`."""
     scaler.load_state_dict({**scaler.state_dict(), "scale": scale, _GROWTH_TRACKER: growth})
+
+
+@dataclass(frozen=True)
+class LoweredOperator:
+    """An operator that gave fewer bits than float32, and the module in whose forward it ran, None for the root's."""
+
+    operator: str
+    dtype: str
+    module: str | None
+
+
+def lowered_precision(module: nn.Module, images: Tensor) -> LoweredOperator | None:
+    """The first operator of a forward without gradients that gives float16, bfloat16 or less: `TorchDispatchMode`."""
+    stack: list[str] = []
+    found: list[LoweredOperator] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+            output = func(*args, **(kwargs or {}))
+            if isinstance(output, Tensor) and output.is_floating_point() and output.dtype.itemsize < 4 and not found:
+                name = str(func).split(".")[1] if str(func).startswith("aten.") else str(func)
+                found.append(LoweredOperator(name, str(output.dtype).removeprefix("torch."), stack[-1] or None))
+            return output
+
+    handles = []
+    for name, child in module.named_modules():
+        handles.append(child.register_forward_pre_hook(lambda *_, name=name: stack.append(name)))
+        handles.append(child.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
+    try:
+        with torch.no_grad(), Watch():
+            module(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
+
+
+def mutable_attributes(module: nn.Module) -> Mapping[str, object]:
+    """What a forward could keep in attributes of its modules, by path, in a form that tells whether it changed.
+
+    All in `vars(module)` but what torch itself keeps there, and the registers.
+    """
+    own = vars(nn.Module()).keys()
+    return {
+        f"{path}.{name}" if path else name: _form(value)
+        for path, child in module.named_modules()
+        for name, value in vars(child).items()
+        if name not in own
+    }
+
+
+def _form(value: object) -> object:
+    if isinstance(value, dict):
+        return {repr(key): _form(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_form(item) for item in value]
+    return value if isinstance(value, bool | int | float | str | bytes | type(None)) else id(value)

@@ -34,6 +34,11 @@ class StudentConfig(Section):
     num_classes: Annotated[int, Field(ge=2)] | None = Field(
         default=None, description="Checked against the data; default: taken from the data."
     )
+    unused: tuple[str, ...] = Field(
+        default=(),
+        description="Tensors of the network, or modules that hold them, that its logits do not depend on and that are "
+        "shipped all the same; any other is refused at the split.",
+    )
 
 
 class Recipe(Section):

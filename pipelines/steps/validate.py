@@ -11,6 +11,7 @@ from torch import Tensor
 from ecd_deploy.data import DataSplits, ImageSet, eval_batches
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
+from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.divergence import first_divergence
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.onnx.format import OnnxFormat
@@ -27,10 +28,12 @@ from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validatio
 from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.split import SplitStudent
+from ecd_deploy.split.checks.batch import TOLERANCE
 
 _PARITY_IMAGES = 256
 _DIVERGENCE_IMAGES = 4
 _BATCH_SIZE = 128
+_COARSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,14 @@ def _divergence(
     given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
     limit = 1e-3 if entry.budget is None else entry.budget.relative
     return first_divergence(content, measured.student, given, images, limit)
+
+
+def batch_limit(budget: ParityBudget | None) -> float:
+    """How far a logit of an artefact may be off in another batch, as a share of the largest.
+
+    Where it is rounded to few bits, a last bit of a float becomes one of those.
+    """
+    return TOLERANCE if budget is None else _COARSE
 
 
 def _accuracy_problem(entry: ArtefactValidation, gate: GateConfig) -> str | None:
