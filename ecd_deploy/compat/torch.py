@@ -79,6 +79,15 @@ def accumulation_hooks(parameter: Tensor) -> object:
     return parameter._post_accumulate_grad_hooks
 
 
+def saved_tensor_hooks() -> object:
+    """The innermost hooks for tensors that autograd saves, or None: `torch._C._autograd._top_saved_tensors_default_hooks`.
+
+    Activation checkpointing sets some while the function runs that it will run again.
+    """
+    hooks: tuple[object, object] | None = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return None if hooks is None else hooks[0]
+
+
 def storage_identity(tensor: Tensor) -> int:
     """A number that all views of one memory share, also without data: `UntypedStorage._cdata`."""
     return int(tensor.untyped_storage()._cdata)
