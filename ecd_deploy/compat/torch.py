@@ -39,6 +39,28 @@ def own_children(module: nn.Module) -> dict[str, nn.Module | None]:
     return module._modules
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module without `torch.compile` and DataParallel around it or its parts: `OptimizedModule._orig_mod`.
+
+    What was compiled in place, `Module.compile`, runs as it is written again: `Module._compiled_call_impl`.
+    """
+    while (inner := _wrapped(module)) is not None:
+        module = inner
+    for part in list(module.modules()):
+        part._compiled_call_impl = None
+        for name, child in own_children(part).items():
+            if child is not None:
+                own_children(part)[name] = unwrapped(child)
+    return module
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return module.module
+    # by its name: to import its class loads the compiler, which takes a second
+    return own_children(module).get("_orig_mod") if type(module).__name__ == "OptimizedModule" else None
+
+
 def hooks_of(module: nn.Module) -> Mapping[str, Mapping[int, object]]:
     """The hooks of forward and backward by the name of their table: `Module._forward_hooks` and its like."""
     return {table: getattr(module, table) for table in _HOOK_TABLES}
