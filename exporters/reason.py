@@ -7,7 +7,9 @@ import re
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _OPERATOR = re.compile(r"OpOverload\(op='([\w.:]+)'")
 _UNSUPPORTED = re.compile(r"(?:No ONNX function found for|No decompositions registered for|Unsupported)\b")
-_DATA_DEPENDENT = re.compile(r"data-dependent|Could not guard on|symbolically traced variables as inputs to control flow")
+_DATA_DEPENDENT = re.compile(
+    r"data-dependent|Could not guard on|symbolically traced variables as inputs to control flow"
+)
 _LONGEST = 300
 
 

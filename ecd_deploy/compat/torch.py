@@ -173,7 +173,7 @@ def lowered_precision(module: nn.Module, images: Tensor) -> LoweredOperator | No
     found: list[LoweredOperator] = []
 
     class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = func(*args, **(kwargs or {}))
             if isinstance(output, Tensor) and output.is_floating_point() and output.dtype.itemsize < 4 and not found:
                 name = str(func).split(".")[1] if str(func).startswith("aten.") else str(func)

@@ -22,8 +22,8 @@ from ecd_deploy.exporters.metadata import INPUT_NAME, ArtefactMetadata, parse_me
 from ecd_deploy.exporters.onnx.format import fp32_source
 from ecd_deploy.exporters.openvino.contents import GRAPH, METADATA, WEIGHTS, read_ir, read_openvino
 from ecd_deploy.exporters.preprocessing import to_pixels
-from ecd_deploy.exporters.zip_archive import write_archive
 from ecd_deploy.exporters.reason import first_cause
+from ecd_deploy.exporters.zip_archive import write_archive
 from ecd_deploy.measure.prediction import Predictor
 
 # Layers without a name are called after a counter of the process: here after their own number instead.

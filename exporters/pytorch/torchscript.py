@@ -15,8 +15,8 @@ from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.pytorch.archive import read_torch_archive
-from ecd_deploy.exporters.zip_archive import read_archive, write_archive
 from ecd_deploy.exporters.reason import first_cause
+from ecd_deploy.exporters.zip_archive import read_archive, write_archive
 from ecd_deploy.measure.prediction import Predictor, torch_predictor
 from ecd_deploy.quiet import library_quiet
 

@@ -45,9 +45,7 @@ def rehearse_formats(recipe: Recipe, student: SplitStudent, data: DataSplits, im
     context = ExportContext(few, None, data.normalisation, seed=recipe.seed)
     int8 = recipe.export.int8.model_copy(update={"count": count, "max_drop": None})
     config = recipe.export.model_copy(update={"int8": int8})
-    written = export_formats(
-        recipe.export.formats, config, student, artefact_metadata(recipe, student, data), context
-    )
+    written = export_formats(recipe.export.formats, config, student, artefact_metadata(recipe, student, data), context)
     for name in recipe.export.formats:
         begun = time.perf_counter()
         try:

@@ -29,7 +29,11 @@ class Net(nn.Module):
     """Stem, two blocks, something in between, a head."""
 
     def __init__(
-        self, num_classes: int, in_channels: int, middle: nn.Module | None = None, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+        self,
+        num_classes: int,
+        in_channels: int,
+        middle: nn.Module | None = None,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(in_channels, 8, 3, padding=1)
