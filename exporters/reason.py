@@ -14,7 +14,7 @@ _LONGEST = 300
 
 
 def first_cause(error: BaseException) -> str:
-    """The first line of the innermost error that says anything, without colours; an operator that is lacking by name."""
+    """The first line of the innermost error that says anything, without colours; a lacking operator by name."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)

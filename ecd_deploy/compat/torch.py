@@ -102,7 +102,7 @@ def accumulation_hooks(parameter: Tensor) -> object:
 
 
 def saved_tensor_hooks() -> object:
-    """The innermost hooks for tensors that autograd saves, or None: `torch._C._autograd._top_saved_tensors_default_hooks`.
+    """The innermost hooks for saved tensors, or None: `torch._C._autograd._top_saved_tensors_default_hooks`.
 
     Activation checkpointing sets some while the function runs that it will run again.
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ecd_deploy.distill import TrainingModel
 
 TOLERANCE = 1e-3
-"""How far a logit may be off, as a share of the largest: other batch sizes take other kernels, which round otherwise."""
+"""How far a logit may be off, as a share of the largest: for other batch sizes, other kernels round otherwise."""
 
 _ODD = 3
 
