@@ -56,7 +56,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def _wrapped(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return module.module
+        inner: nn.Module = module.module
+        return inner
     # by its name: to import its class loads the compiler, which takes a second
     return own_children(module).get("_orig_mod") if type(module).__name__ == "OptimizedModule" else None
 
@@ -172,7 +173,7 @@ def lowered_precision(module: nn.Module, images: Tensor) -> LoweredOperator | No
     stack: list[str] = []
     found: list[LoweredOperator] = []
 
-    class Watch(TorchDispatchMode):
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = func(*args, **(kwargs or {}))
             if isinstance(output, Tensor) and output.is_floating_point() and output.dtype.itemsize < 4 and not found:
@@ -185,7 +186,7 @@ def lowered_precision(module: nn.Module, images: Tensor) -> LoweredOperator | No
         handles.append(child.register_forward_pre_hook(lambda *_, name=name: stack.append(name)))
         handles.append(child.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
     try:
-        with torch.no_grad(), Watch():
+        with torch.no_grad(), Watch():  # type: ignore[no-untyped-call]
             module(images)
     finally:
         for handle in handles:

@@ -41,7 +41,7 @@ def check_gradients(
         try:
             arguments = (images, torch.arange(len(images))) if objective.pretrained else (images,)
             loss = objective(model(*arguments), labels).total
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise StudentError(

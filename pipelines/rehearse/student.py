@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from ecd_deploy.compat.torch import REGISTERS, own_buffers, own_parameters
 from ecd_deploy.distill.student.locate import described
@@ -34,7 +34,11 @@ def check_parts(student: nn.Module) -> None:
 
 
 def _check_values(student: nn.Module) -> None:
-    lazy = [(name, owner) for name, owner, tensor in _tensors(student) if isinstance(tensor, UninitializedTensorMixin)]
+    lazy = [
+        (name, owner)
+        for name, owner, tensor in _tensors(student)
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer)
+    ]
     if lazy:
         name, owner = lazy[0]
         raise StudentError(
