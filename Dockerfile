@@ -19,7 +19,7 @@ FROM python:3.11.14-slim-bookworm AS edge
 RUN pip install --no-cache-dir --no-compile --no-deps numpy==2.4.6 onnxruntime==1.32.0 \
     && useradd --create-home --uid 1000 ecd
 COPY ecd_deploy/measure/device/device_runner.py /opt/device_runner.py
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
 USER 1000:1000
 WORKDIR /work
 ENTRYPOINT ["python", "/opt/device_runner.py"]
@@ -30,7 +30,7 @@ FROM python:3.11.14-slim-bookworm AS train
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=URL .
 ARG PIP_EXTRA_INDEX_URL
 # Caches of libraries go where a read-only root file system still lets them.
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1 HOME=/tmp XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir /wheels/*.whl \
     && useradd --uid 1000 ecd \

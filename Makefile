@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption gpu-rehearsal study install install-dev constraints python3.11 clean
+.PHONY: help demo test test-slow test-choices test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption gpu-rehearsal study install install-dev constraints python3.11 clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: install-dev ## Run the tests, two at a time
 
 test-slow: install-dev ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
+
+test-choices: install-dev ## Run every documented choice of every field of the recipe on the digits, minutes
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/recipe/test_choices.py
 
 test-oldest: python3.11 ## Run the tests with the oldest versions that pyproject.toml admits
 	$(MAKE) VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt test

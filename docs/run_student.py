@@ -8,9 +8,12 @@ and cut the middle out, as the training's evaluation did. One class name a line 
 """
 
 import json
+import os
 import sys
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must stand before the import: it writes to the home directory otherwise
 import onnxruntime
 
 

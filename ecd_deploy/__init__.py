@@ -6,8 +6,13 @@ is quick and needs no torch.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# onnxruntime reads this once, when it is imported; else it keeps a device id and a database in the user's home, and
+# starts threads and connections of its own. Child processes inherit it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
     from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, TrainingOutputs, build_teacher

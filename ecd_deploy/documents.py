@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
@@ -77,9 +78,27 @@ def parse_toml(text: str, where: str, failure: type[EcdDeployError]) -> dict[str
     """Parse TOML; `where` names its origin in the error.
 
     Raises:
-        EcdDeployError: `failure`, with line and column.
+        EcdDeployError: `failure`: see `toml_values`.
     """
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return toml_values(text)
+    except ValueError as error:
         raise failure(f"{where} is not valid TOML: {error}") from error
+
+
+def toml_values(text: str) -> dict[str, Any]:
+    """Parse TOML whose values JSON can hold.
+
+    Raises:
+        ValueError: it is no TOML, is nested too deeply, or holds a number of too many digits.
+    """
+    try:
+        document = tomllib.loads(text)
+        json.dumps(document, default=str)  # a hexadecimal number is parsed at any length, but cannot be written
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError("a number in it has too many digits") from error
+    return document

@@ -25,7 +25,12 @@ Outside of a training, signals end a command with the same codes.
 from __future__ import annotations
 
 import difflib
+import errno
 from typing import ClassVar
+
+_OF_THE_MACHINE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+)
 
 
 class EcdDeployError(Exception):
@@ -104,6 +109,30 @@ class SplitError(ArtefactError):
 
 class ExportError(ArtefactError):
     """An artefact cannot be written or opened."""
+
+
+def machine_fault(error: BaseException) -> str | None:
+    """What the machine lacks, if that is why this was raised: memory, disk or files; None for any other cause.
+
+    Libraries raise errors of their own from such faults, so causes are followed.
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        # torch is not imported here; its class for a GPU's memory has this name.
+        if isinstance(found, MemoryError) or type(found).__name__ == "OutOfMemoryError":
+            return "the memory is used up"
+        if isinstance(found, OSError) and found.errno in _OF_THE_MACHINE:
+            return f"{found.strerror}: {found.filename}" if found.filename else found.strerror
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    return None
+
+
+def reraise_machine_fault(error: Exception) -> None:
+    """Raise the error again if the machine is to blame: call it before an error is laid to a student or a file."""
+    if machine_fault(error) is not None:
+        raise error
 
 
 def did_you_mean(word: str, choices: tuple[str, ...]) -> str:

@@ -62,9 +62,10 @@ def write_atomic(path: Path, data: bytes) -> str:
         partial.replace(path)
         sync_directory(path.parent)
     except OSError as error:
-        with suppress(OSError):  # the folder itself may be what is missing
-            partial.unlink(missing_ok=True)
         raise ArtefactError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):  # after the rename, and where the folder itself is missing, there is none
+            partial.unlink()
     return sha256_bytes(data)
 
 

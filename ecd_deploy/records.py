@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ecd_deploy.errors import ArtefactError, EcdDeployError, did_you_mean
 
 _FAULTS_SHOWN = 20
+_CHARACTERS_SHOWN = 100
 
 
 class Record(BaseModel):
@@ -49,7 +50,7 @@ class Record(BaseModel):
 def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     details = error.errors()
     for detail in details[:_FAULTS_SHOWN]:
-        path = ".".join(map(str, detail["loc"])) or "the document"
+        path = ".".join(_shown(part) for part in detail["loc"]) or "the document"
         if detail["type"] == "extra_forbidden":
             choices = _known_keys(model, detail["loc"][:-1])
             hint = did_you_mean(str(detail["loc"][-1]), choices)
@@ -62,6 +63,12 @@ def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
             yield f"{path}: {message}" + ("" if isinstance(value, dict) else f" (it is {reprlib.repr(value)})")
     if len(details) > _FAULTS_SHOWN:
         yield f"and {len(details) - _FAULTS_SHOWN} more"
+
+
+def _shown(part: int | str) -> str:
+    """A key that is safe to print: the document may come from anybody."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= _CHARACTERS_SHOWN else reprlib.repr(text)
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.exporters.paths import refuse_local_paths
 from ecd_deploy.measure.prediction import Predictor
@@ -35,6 +35,7 @@ def checked(data: bytes, opened: Callable[[bytes], Predictor], metadata: Artefac
         try:
             logits = predictor(np.zeros((size, *metadata.input_shape), dtype=np.float32))
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"the {format_name} artefact does not run on a batch of {size}: {error}") from error
         if logits.shape != expected:
             raise ExportError(f"the {format_name} artefact gives logits {logits.shape}, expected {expected}")

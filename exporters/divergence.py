@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
 from ecd_deploy.compat.torch import innermost_module
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
 from ecd_deploy.exporters.onnx.format import parse_model
@@ -135,6 +135,7 @@ def _artefact_values(
         names = [value.name for value in session.get_outputs()]
         parts = [session.run(names, {INPUT_NAME: row}) for row in rows]
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"the artefact cannot be run node by node: {error}") from error
     joined = {}
     for name, values in zip(names, zip(*parts, strict=True), strict=True):

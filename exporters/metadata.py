@@ -83,10 +83,6 @@ class ArtefactMetadata(Record, strict=True, allow_inf_nan=False):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations for {channels} channels")
         return self
 
-    def resized(self, shorter_side: int | None) -> ArtefactMetadata:
-        """The same with `resize` as the recipe has it, where the file, which is older than that field, does not say."""
-        return self if self.resize is not None else self.model_copy(update={"resize": shorter_side})
-
     @property
     def framing(self) -> str:
         """How an image is brought to the input's size before anything else, in words."""

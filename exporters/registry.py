@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.contract import Exporter
 from ecd_deploy.exporters.executorch.exporter import ExecuTorchExporter
 from ecd_deploy.exporters.onnx.fp16 import HalfOnnxExporter
@@ -50,6 +50,7 @@ def exporter_for(format_name: str, config: ExportConfig) -> Exporter:
     try:
         exporter: Exporter = found[0].load()(config)
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"the plug-in of format '{format_name}', {found[0].value}, fails: {error}") from error
     missing = [name for name in vars(Exporter) if not name.startswith("_") and not hasattr(exporter, name)]
     if missing:

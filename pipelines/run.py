@@ -219,8 +219,6 @@ def _rehearse(recipe: Recipe, data: DataSplits, console: Console) -> None:
 
 
 def _data(directory: RunDirectory) -> DataSplits:
-    from ecd_deploy.data import load_data
+    from ecd_deploy.pipelines.steps.data import recorded_data
 
-    data = load_data(directory.recipe.data, seed=directory.recipe.seed)
-    directory.bind_data(data.digest)
-    return data
+    return recorded_data(directory)

@@ -19,7 +19,7 @@ from ecd_deploy.distill.convolution.dynamic_conv import fresh_like
 from ecd_deploy.distill.model import TrainingModel
 from ecd_deploy.distill.outputs import TrainingOutputs
 from ecd_deploy.distill.student.structure import find_structure
-from ecd_deploy.errors import StudentError
+from ecd_deploy.errors import StudentError, reraise_machine_fault
 
 if TYPE_CHECKING:
     from ecd_deploy.distill.student.structure import StudentStructure
@@ -148,6 +148,7 @@ def _plan(student: nn.Module, structure: StudentStructure, like: Tensor) -> _Pla
     except StudentError:
         raise
     except Exception as error:
+        reraise_machine_fault(error)
         raise StudentError(
             f"method.name 'one' cannot branch the student off before '{cut}', its last stage's first block: "
             f"{type(error).__name__}: {error}; other methods do not cut the student"

@@ -19,9 +19,11 @@ def console() -> Console:
     """The terminal, or a log of a fixed width."""
     from rich.console import Console
 
-    terminal = Console(highlight=False)
-    # In a log there is no screen to fit: tables keep their lines whole.
-    return terminal if terminal.is_terminal else Console(highlight=False, width=_LOG_WIDTH)
+    # Paths and names of classes, students and processors are shown as they are, brackets and colons included.
+    terminal = Console(highlight=False, markup=False, emoji=False)
+    if not terminal.is_terminal:  # in a log there is no screen to fit: tables keep their lines whole
+        terminal.width = _LOG_WIDTH
+    return terminal
 
 
 def finish(report: GateReport, directory: Path) -> None:

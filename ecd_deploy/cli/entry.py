@@ -10,14 +10,20 @@ from types import FrameType
 
 import click
 
-from ecd_deploy.errors import EcdDeployError, Interrupted, Terminated
+from ecd_deploy.errors import ArtefactError, EcdDeployError, Interrupted, Terminated, machine_fault
 
 _INTERNAL_ERROR = 70
+_SECONDS_TO_RAISE_AGAIN = 0.05
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. No `Exception`, for libraries and this package take those for faults of the student."""
 
 
 def invoke(command: click.Command, arguments: list[str]) -> int:
     """Run a command, print what went wrong, and return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _raise_again
     debug = "--debug" in arguments
     try:
         result = command.main(arguments, prog_name="ecd-deploy", standalone_mode=False)
@@ -29,18 +35,34 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except _Terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would change the exit code
+        return _report("SIGTERM", Terminated.exit_code, debug=debug, kind="Stopped")
     except (KeyboardInterrupt, click.Abort):
         return _report("SIGINT", Interrupted.exit_code, debug=debug, kind="Stopped")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last resort, so that no user meets a traceback
+        fault = machine_fault(error)
+        if fault is not None:
+            return _report(fault, ArtefactError.exit_code, debug=debug)
         kind = type(error).__name__
         return _report(f"internal error ({kind}: {error}); --debug shows where", _INTERNAL_ERROR, debug=debug)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated("SIGTERM")
+    raise _Terminated
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> None:
+    """A signal that came while Python cleared an object away is lost there: it is raised again a moment later."""
+    if issubclass(lost.exc_type, (_Terminated, KeyboardInterrupt)):
+        interrupted = issubclass(lost.exc_type, KeyboardInterrupt)
+        signal.signal(signal.SIGALRM, signal.default_int_handler if interrupted else _terminate)
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_TO_RAISE_AGAIN)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _report(message: str, exit_code: int, *, debug: bool, kind: str = "Error") -> int:

@@ -21,7 +21,7 @@ _LADDER = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "wrn-16-2"
 @click.option("--host", metavar="USER@HOST", help="Measure latency on this host, over ssh, before anything is trained.")
 @click.option("--python", default="python3", show_default=True, help="The host's Python with onnxruntime and numpy.")
 @click.option(
-    "--gate", "limits", type=click.Path(path_type=Path), metavar="TOML", help="Limits to override the recipe's."
+    "--gate", "limits", type=click.Path(path_type=Path), metavar="TOML", help="Limits that replace the recipe's."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search; default: searches/RECIPE.")
 @click.option("--resume", is_flag=True, help="Resume the search in that folder.")
@@ -56,14 +56,14 @@ def search(
     Exit codes: 0 found, 1 none passes, 3 none passes but one may.
     """
     from ecd_deploy.pipelines.device.budgets import load_device
-    from ecd_deploy.pipelines.gate.decide import read_limits
+    from ecd_deploy.pipelines.gate.limits import read_limits
     from ecd_deploy.pipelines.search.candidate import RUN_FOLDER, EarlyStop, folder_of
     from ecd_deploy.pipelines.search.search import search as run_search
     from ecd_deploy.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe, (*(load_device(device).overrides() if device else ()), *overrides))
     if limits is not None:
-        loaded = loaded.model_copy(update={"gate": read_limits(limits, loaded.gate)})
+        loaded = loaded.model_copy(update={"gate": read_limits(limits).config})
     directory = out or Path("searches") / loaded.name
     report = run_search(
         loaded,

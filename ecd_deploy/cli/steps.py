@@ -71,7 +71,8 @@ def run(
     directory = out or Path("runs") / f"{loaded.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     terminal = console()
     if is_main_process():
-        terminal.print(f"[bold]{loaded.name}[/bold] in {directory}")
+        terminal.print(loaded.name, style="bold", end=" ")
+        terminal.print(f"in {directory}")
     results = run_pipeline(
         loaded, directory, resume=resume, console=terminal, accept_changes=accept_changes, rehearsal=rehearsal
     )

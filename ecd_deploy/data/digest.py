@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from ecd_deploy.data.images import ImageFiles, ImageSet
+from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet
 from ecd_deploy.errors import DataError
 
 
@@ -17,6 +17,11 @@ def data_digest(splits: tuple[ImageSet, ...], classes: tuple[str, ...]) -> str:
         digest.update(split.images.contiguous().numpy().data)
         digest.update(split.labels.contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def digest_of_test(data: DataSplits) -> str:
+    """SHA-256 over the classes and the test images with their labels, in their order."""
+    return data_digest((data.test,), data.classes)
 
 
 def with_files(digest: str, files: ImageFiles) -> str:

@@ -11,7 +11,7 @@ from ecd_deploy.distill.losses import training_loss
 from ecd_deploy.distill.model import ECDModel, JointModel, PlainModel, TrainingModel
 from ecd_deploy.distill.objective import LossTerm, LossTerms, Objective, TermName, build_objective
 from ecd_deploy.distill.outputs import FeaturePair, HeadName, TrainingOutputs
-from ecd_deploy.distill.student.sites import ConnectionSite, connection_sites
+from ecd_deploy.distill.sites import ConnectionSite, connection_sites
 from ecd_deploy.distill.student.structure import Block, Stage, StudentStructure, find_structure
 from ecd_deploy.distill.teacher import (
     GeneratedTeacher,

@@ -14,8 +14,8 @@ from ecd_deploy.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ecd_deploy.distill.student.hooks import FeatureQueues
-    from ecd_deploy.distill.student.sites import ConnectionSite
+    from ecd_deploy.distill.hooks import FeatureQueues
+    from ecd_deploy.distill.sites import ConnectionSite
 
 ConnectionKind = Literal["direct", "conv1x1", "conv1x1_bn"]
 

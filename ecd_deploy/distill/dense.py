@@ -15,13 +15,13 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections, module_key
-from ecd_deploy.distill.student.hooks import FeatureQueue, FeatureQueues
+from ecd_deploy.distill.hooks import FeatureQueue, FeatureQueues
 from ecd_deploy.errors import StudentError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ecd_deploy.distill.student.sites import ConnectionSite
+    from ecd_deploy.distill.sites import ConnectionSite
 
 
 class DenseConnections(FeatureConnections):

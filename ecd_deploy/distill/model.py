@@ -12,9 +12,9 @@ from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections
 from ecd_deploy.distill.convolution.dynamic_conv import TeacherOptions
 from ecd_deploy.distill.dense import DenseConnections
 from ecd_deploy.distill.ensemble import HeadEnsemble
+from ecd_deploy.distill.hooks import adding, feature_pairs, reading
 from ecd_deploy.distill.outputs import TrainingOutputs
-from ecd_deploy.distill.student.hooks import adding, feature_pairs, reading
-from ecd_deploy.distill.student.sites import ConnectionSite, chosen_sites, compared_sites
+from ecd_deploy.distill.sites import ConnectionSite, chosen_sites, compared_sites
 from ecd_deploy.distill.teacher import GeneratedTeacher, build_teacher
 
 if TYPE_CHECKING:

@@ -9,16 +9,24 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.measure.device.device_runner import percentiles_of
+from ecd_deploy.measure.untrusted import Limits
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.records import Record
 
 RUNNER_NAME = "device_runner.py"
 _GRACE_SECONDS = 300.0
+
+Printed = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*\z", max_length=10_000)]
+"""Text without control characters: it is shown in terminals and reports, and may come from a device."""
 
 
 class _Measured(Record, allow_inf_nan=False):
@@ -29,9 +37,9 @@ class Percentile(_Measured):
     """One percentile of the latency in milliseconds."""
 
     fraction: float
-    value_ms: float | None
+    value_ms: NonNegativeFloat | None
     """None where the samples are too few."""
-    upper_bound_ms: float | None
+    upper_bound_ms: NonNegativeFloat | None
     """At 99 % confidence; None where the samples are too few."""
     samples_needed: int
 
@@ -39,11 +47,11 @@ class Percentile(_Measured):
 class Host(_Measured):
     """How undisturbed a measurement was."""
 
-    cpu_over_wall: float
+    cpu_over_wall: NonNegativeFloat
     """CPU time over wall time of the measuring thread; well below one on a busy host."""
-    process_cpu_over_wall: float | None = None
+    process_cpu_over_wall: NonNegativeFloat | None = None
     """The same of all threads."""
-    involuntary_switches: int
+    involuntary_switches: NonNegativeInt
     stolen: float | None = None
     """Share of the CPU time that a hypervisor took."""
     mhz: tuple[float | None, float | None] = (None, None)
@@ -52,23 +60,23 @@ class Host(_Measured):
     """Highest temperature before and after."""
     contended: bool
     """Whether the measurement is invalid."""
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Printed, ...] = ()
     """Each cause of that."""
 
 
 class Latency(Host):
     """What one process measured on one host; raw samples are kept, rounded to 0.1 us."""
 
-    threads: int
-    batch_size: int
-    load_ms: float
-    first_run_ms: float
+    threads: PositiveInt
+    batch_size: PositiveInt
+    load_ms: NonNegativeFloat
+    first_run_ms: NonNegativeFloat
     percentiles: tuple[Percentile, ...]
-    p50_range_ms: tuple[float, float] | None = None
+    p50_range_ms: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
     """Where the p50 lies at 95 % confidence by the medians of consecutive parts; None where the parts are too few."""
-    reference_ms: float | None = None
+    reference_ms: NonNegativeFloat | None = None
     """Median time of a fixed matrix product, taken between the parts: how fast the host was at that time."""
-    samples_ms: tuple[float, ...]
+    samples_ms: tuple[NonNegativeFloat, ...] = Field(min_length=1)
 
     def at(self, fraction: float) -> Percentile:
         """The percentile of this fraction.
@@ -85,52 +93,52 @@ class Latency(Host):
 class ColdStart(_Measured):
     """Medians of fresh processes that load the model and run it once."""
 
-    process_to_result_ms: float
-    load_ms: float
-    first_run_ms: float
-    peak_memory_mb: float
+    process_to_result_ms: NonNegativeFloat
+    load_ms: NonNegativeFloat
+    first_run_ms: NonNegativeFloat
+    peak_memory_mb: NonNegativeFloat
     """Peak resident memory in 1e6 bytes, Python and onnxruntime included."""
 
 
 class Throughput(_Measured):
     """Images a second at one batch size; None where the model's batch size is fixed to another."""
 
-    batch_size: int
-    images_per_second: float | None
+    batch_size: PositiveInt
+    images_per_second: NonNegativeFloat | None
 
 
 class Operator(_Measured):
     """One operator after onnxruntime's fusions."""
 
-    name: str
-    kind: str
-    median_us: float
+    name: Printed
+    kind: Printed
+    median_us: NonNegativeFloat
 
 
 class OperatorMacs(_Measured):
     """Multiply-accumulates of one operator of the graph as written, for one image."""
 
-    name: str
-    macs: int
+    name: Printed
+    macs: NonNegativeInt
 
 
 class MeasuredModel(_Measured):
     """The file that was measured."""
 
-    sha256: str
-    bytes: int
-    input_shape: tuple[int, ...]
+    sha256: Printed
+    bytes: NonNegativeInt
+    input_shape: tuple[PositiveInt, ...]
 
 
 class MeasuringRuntime(_Measured):
     """With what and on what it was measured."""
 
-    python: str
-    onnxruntime: str
-    numpy: str
-    system: str
-    machine: str
-    processor: str
+    python: Printed
+    onnxruntime: Printed
+    numpy: Printed
+    system: Printed
+    machine: Printed
+    processor: Printed
 
 
 class Measurement(_Measured):
@@ -148,7 +156,7 @@ class Measurement(_Measured):
     throughput: tuple[Throughput, ...]
     operators: tuple[Operator, ...]
     graph_macs: tuple[OperatorMacs, ...]
-    peak_gflops: float
+    peak_gflops: NonNegativeFloat
     """Best rate of a float32 matrix product on the same host with the same threads."""
 
     @property
@@ -166,7 +174,7 @@ class Measurement(_Measured):
 class SessionBlocks(_Measured):
     """One session of an interleaved comparison."""
 
-    name: str
+    name: Printed
     block_p50_ms: tuple[float, ...]
     """Median latency of each block, in the order of the blocks."""
 
@@ -175,7 +183,7 @@ class Comparison(_Measured):
     """Candidate, baseline and baseline again, timed in random blocks by one process."""
 
     schema_version: Literal[1]
-    threads: int
+    threads: PositiveInt
     sessions: tuple[SessionBlocks, SessionBlocks, SessionBlocks]
     host: Host
 
@@ -197,13 +205,20 @@ def runner_arguments(config: ProfileConfig) -> list[str]:
     return arguments
 
 
-def measure_onnx(model: bytes, config: ProfileConfig) -> Measurement:
+def measure_onnx(model: bytes, config: ProfileConfig, *, limits: Limits | None = None) -> Measurement:
     """Measure a model, given as bytes, in a child process on this host.
+
+    Args:
+        model: the ONNX file.
+        config: threads, batch size and how long to measure.
+        limits: for a model of unknown origin; its seconds come on top of those of the measurement.
 
     Raises:
         ExportError: onnxruntime cannot load or run the model, or takes too long.
     """
-    return parse_measurement(_call(model, runner_arguments(config), timeout=config.max_seconds + _GRACE_SECONDS))
+    under = [] if limits is None else limits.command(extra_seconds=config.threads * config.max_seconds)
+    arguments, timeout = runner_arguments(config), config.max_seconds + _GRACE_SECONDS
+    return parse_measurement(_call(model, arguments, timeout=timeout, under=under))
 
 
 def compare_onnx(model: bytes, baseline: bytes, config: ProfileConfig, *, seed: int = 0) -> Comparison:
@@ -218,20 +233,38 @@ def compare_onnx(model: bytes, baseline: bytes, config: ProfileConfig, *, seed: 
 
 
 def parse_measurement(text: str) -> Measurement:
-    """Read the runner's document.
+    """Read the runner's document, which may come from a device that is not to be trusted.
+
+    Its percentiles are computed again from its samples.
 
     Raises:
-        ExportError: it is not one.
+        ExportError: it is not one, or contradicts its samples.
     """
-    return Measurement.from_json(text, "the device runner's result cannot be read", ExportError)
+    found = Measurement.from_json(text, "the device runner's result cannot be read", ExportError)
+    latency, samples = found.latency, found.latency.samples_ms
+    percentiles = tuple(Percentile.model_validate(entry) for entry in percentiles_of(samples))
+    said, computed = (
+        {entry.fraction: entry.value_ms for entry in given} for given in (latency.percentiles, percentiles)
+    )
+    if said != computed:
+        raise ExportError("the device runner's result contradicts itself: its percentiles are not those of its samples")
+    low, high = latency.p50_range_ms or (min(samples), max(samples))
+    if not min(samples) <= low <= high <= max(samples):
+        raise ExportError("the device runner's result contradicts itself: its p50 lies outside of its samples")
+    if latency.contended != bool(latency.reasons):
+        raise ExportError("the device runner's result contradicts itself: whether it is valid, and why not")
+    # Which sample is a bound depends on the device's mathematics library: here it is this one's.
+    return found.model_copy(update={"latency": latency.model_copy(update={"percentiles": percentiles})})
 
 
-def _call(model: bytes, arguments: list[str], *, timeout: float, against: bytes | None = None) -> str:
+def _call(
+    model: bytes, arguments: list[str], *, timeout: float, against: bytes | None = None, under: Sequence[str] = ()
+) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / RUNNER_NAME).write_bytes(runner_source())
         path = _write(folder / "model", model)
-        command = [sys.executable, str(folder / RUNNER_NAME), str(path), *arguments]
+        command = [*under, sys.executable, str(folder / RUNNER_NAME), str(path), *arguments]
         if against is not None:
             command += ["--against", str(_write(folder / "against", against))]
         try:

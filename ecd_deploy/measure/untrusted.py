@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -27,13 +28,20 @@ class Limits:
     """
 
     seconds: int = 60
-    memory_bytes: int = 2_000_000_000
+    memory_bytes: int = 4_000_000_000
+
+    def command(self, *, extra_seconds: float = 0.0) -> list[str]:
+        """What stands before a command to set these limits on each process of it, without that of wall-clock time."""
+        seconds = math.ceil(self.seconds + extra_seconds)
+        limits = f"ulimit -d {self.memory_bytes // 1024} && ulimit -t {seconds} && ulimit -c 0"
+        return ["sh", "-c", f'{limits} && exec "$@"', "sh"]
 
 
 def check_untrusted(data: bytes, name: str, limits: Limits = Limits()) -> None:
-    """Try an untrusted file: what passes can be opened and run once within the limits, and keeps nothing outside.
+    """Try an untrusted file: what passes can be opened and run within the limits, and keeps nothing outside.
 
-    An ONNX model is opened and run in a child process, which is ended when it takes too long. A safetensors file is
+    An ONNX model is opened and run on black, noisy and picture-like images in a child process, which is ended when it
+    takes too long. A safetensors file is
     parsed here: its parser runs no code and allocates nothing that the header asks for. Archives of torch, pickles
     and anything else are refused unopened, because loading them can run code.
 

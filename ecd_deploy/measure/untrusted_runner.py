@@ -1,4 +1,4 @@
-"""Opens an untrusted ONNX model and runs it once on zeros, within limits: the child process of `untrusted`.
+"""Opens an untrusted ONNX model and runs it on several images, within limits: the child process of `untrusted`.
 
 Takes limits as arguments and the model on standard input; answers with one line of JSON. It imports nothing of
 this package, so that it can be started in an isolated interpreter from an empty folder.
@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 _MOST_ELEMENTS = 100_000_000
+_BATCHES = (1, 2)
 
 
 def main() -> None:
@@ -44,15 +45,59 @@ def _described(data: bytes) -> dict[str, Any]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    feeds = {}
-    for value in session.get_inputs():
-        shape = [size if isinstance(size, int) and size > 0 else 1 for size in value.shape]
-        if int(np.prod(shape, dtype=object)) > _MOST_ELEMENTS:
-            return {"problem": f"takes an input of shape {shape}"}
-        feeds[value.name] = np.zeros(shape, dtype=np.uint8 if value.type == "tensor(uint8)" else np.float32)
-    results = session.run(None, feeds)
-    finite = all(bool(np.isfinite(result).all()) for result in results if result.dtype.kind == "f")
-    return {"problem": None if finite else "gives numbers that are not finite on an image of zeros"}
+    for batch in _BATCHES:
+        shapes = {
+            value.name: [
+                size if isinstance(size, int) and size > 0 else batch if at == 0 else 1
+                for at, size in enumerate(value.shape)
+            ]
+            for value in session.get_inputs()
+        }
+        for shape in shapes.values():
+            if int(np.prod(shape, dtype=object)) > _MOST_ELEMENTS:
+                return {"problem": f"takes an input of shape {shape}"}
+        for what, image in (("zeros", _zeros), ("noise", _noise), ("light", _light), ("a picture", _picture)):
+            feeds = {value.name: _of_type(image(shapes[value.name]), value.type) for value in session.get_inputs()}
+            results = session.run(None, feeds)
+            finite = all(bool(np.isfinite(result).all()) for result in results if result.dtype.kind == "f")
+            if not finite and image is not _noise:  # of which some values are outside of what a pixel can be
+                return {"problem": f"gives numbers that are not finite on an image of {what}"}
+    return {"problem": None}
+
+
+def _zeros(shape: list[int]) -> Any:
+    import numpy as np
+
+    return np.zeros(shape)
+
+
+def _noise(shape: list[int]) -> Any:
+    """The numbers on which the device runner measures."""
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal(shape)
+
+
+def _light(shape: list[int]) -> Any:
+    import numpy as np
+
+    return np.ones(shape)
+
+
+def _picture(shape: list[int]) -> Any:
+    """Pixels of 0 to 1 that change slowly from place to place, as those of a photograph do."""
+    import numpy as np
+
+    count = int(np.prod(shape))
+    return (0.5 + 0.5 * np.sin(np.arange(count) / 7.0)).reshape(shape)
+
+
+def _of_type(image: Any, kind: str) -> Any:
+    import numpy as np
+
+    if kind == "tensor(uint8)":
+        return (np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return image.astype(np.float16 if kind == "tensor(float16)" else np.float32)
 
 
 def _tensors(graph: Any) -> Any:

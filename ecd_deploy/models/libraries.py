@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from ecd_deploy.errors import StudentError, did_you_mean
+from ecd_deploy.errors import StudentError, did_you_mean, reraise_machine_fault
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,6 +64,7 @@ def timm_student(name: str, num_classes: int, in_channels: int) -> nn.Module:
     try:
         network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
     except Exception as error:
+        reraise_machine_fault(error)
         raise StudentError(
             f"student 'timm:{name}' cannot be made for {num_classes} classes and {in_channels} channels: "
             f"{type(error).__name__}: {error}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ecd_deploy.compat.torch import unwrapped
-from ecd_deploy.errors import StudentError, did_you_mean
+from ecd_deploy.errors import StudentError, did_you_mean, reraise_machine_fault
 from ecd_deploy.models.cifar_resnet import CifarResNet
 from ecd_deploy.models.half_resnet import HalfResNet50
 from ecd_deploy.models.libraries import timm_student, torchvision_student
@@ -78,6 +78,7 @@ def _factory_student(name: str, num_classes: int, in_channels: int) -> nn.Module
     try:
         network = factory(num_classes=num_classes, in_channels=in_channels)
     except Exception as error:
+        reraise_machine_fault(error)
         raise StudentError(
             f"student '{name}': calling it with num_classes={num_classes}, in_channels={in_channels} failed with "
             f"{type(error).__name__}: {error}"
@@ -94,6 +95,7 @@ def _find_factory(name: str) -> Callable[..., Any]:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
+        reraise_machine_fault(error)
         missing = isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name)
         hint = "; is its folder on PYTHONPATH?" if missing else ""
         raise StudentError(

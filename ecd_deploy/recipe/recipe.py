@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from ecd_deploy.documents import BuiltinDocuments, parse_toml
+from ecd_deploy.documents import BuiltinDocuments, parse_toml, toml_values
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.data import DataConfig
@@ -133,11 +133,14 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         target = target.setdefault(key, {})
         if not isinstance(target, dict):
             raise RecipeError(f"--set {override}: '{key}' is a value, not a section")
-    target[keys[-1]] = _parse_value(raw.strip())
+    try:
+        target[keys[-1]] = _parse_value(raw.strip())
+    except ValueError as error:
+        raise RecipeError(f"--set {key_path.strip()}: this value cannot be used: {error}") from error
 
 
 def _parse_value(raw: str) -> Any:
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
+        return toml_values(f"value = {raw}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):
         return raw

@@ -13,9 +13,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from ecd_deploy.compat.torch import is_fresh_copy, own_buffers, own_parameters
-from ecd_deploy.errors import SplitError
+from ecd_deploy.errors import SplitError, reraise_machine_fault
 from ecd_deploy.quiet import library_quiet
-from ecd_deploy.split.checks.writes import are_followed, sources
+from ecd_deploy.split.writes import are_followed, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,7 @@ def exported_program(module: nn.Module, images: Tensor, *, functional: bool = Tr
             # Makes every write an edge of the graph; costs several times the export, so only where it must be.
             return _functional(program) if functional and not are_followed(program) else program
     except Exception as error:
+        reraise_machine_fault(error)
         first_line = next(iter(str(error).strip().splitlines()), "")
         raise SplitError(f"torch.export cannot express {type(module).__name__}: {first_line}") from error
 

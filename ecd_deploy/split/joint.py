@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import own_parameters
 from ecd_deploy.distill.outputs import TrainingOutputs
-from ecd_deploy.errors import SplitError
+from ecd_deploy.errors import SplitError, reraise_machine_fault
 from ecd_deploy.split.inventory import named_tensors
 from ecd_deploy.split.storages import saved_storages
 
@@ -29,6 +29,7 @@ def joint_logits(model: TrainingModel, images: Tensor) -> Tensor:
     try:
         outputs = model(images)
     except Exception as error:
+        reraise_machine_fault(error)
         raise SplitError(f"the joint forward fails on images {tuple(images.shape)}: {error}") from error
     if not isinstance(outputs, TrainingOutputs):
         raise SplitError(f"the joint forward returns {type(outputs).__name__}, expected TrainingOutputs")
@@ -44,6 +45,7 @@ def student_logits(student: nn.Module, images: Tensor) -> Tensor:
     try:
         output = student(images)
     except Exception as error:
+        reraise_machine_fault(error)
         raise SplitError(f"the student alone fails on images {tuple(images.shape)}: {error}") from error
     return _checked_logits(output, images, "the student alone")
 

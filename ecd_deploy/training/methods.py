@@ -11,7 +11,7 @@ from ecd_deploy.baselines.branches import BranchedModel
 from ecd_deploy.baselines.distillation import DistilledModel, TrainedTeacher
 from ecd_deploy.distill.convolution.dynamic_conv import TeacherOptions
 from ecd_deploy.distill.model import ECDModel, JointModel, PlainModel, TrainingModel
-from ecd_deploy.distill.student.sites import compared_sites
+from ecd_deploy.distill.sites import compared_sites
 from ecd_deploy.distill.teacher import build_teacher
 from ecd_deploy.errors import UsageError
 

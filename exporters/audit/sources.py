@@ -21,7 +21,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Node
 
 from ecd_deploy.compat.torch import schema_of, traced_value
-from ecd_deploy.errors import SplitError
+from ecd_deploy.errors import SplitError, reraise_machine_fault
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
@@ -141,13 +141,15 @@ class _Evaluation:
         target = node.target
         try:
             self._exact[node] = target(*_filled(node.args, self._exact), **_filled(node.kwargs, self._exact))
-        except Exception:  # noqa: BLE001 - an operation that wants an image's size, or the interpreter of a subgraph
+        except Exception as error:  # noqa: BLE001 - it wants an image's size, or is a subgraph
+            reraise_machine_fault(error)
             return
         sources = [self._labels[source] for source in node.all_input_nodes]
         self._labels[node] = f"{str(target).removeprefix('aten.').partition('.')[0]}({', '.join(sources[:3])})"
         try:
             self._double[node] = target(*_filled(node.args, self._double), **_filled(node.kwargs, self._double))
-        except Exception:  # noqa: BLE001 - without a float64 variant the student's own precision is the reference
+        except Exception as error:  # noqa: BLE001 - without float64, its own precision is the reference
+            reraise_machine_fault(error)
             self._double[node] = self._exact[node]
 
     def _fill(self, node: Node) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
@@ -89,6 +89,7 @@ def _written(module: nn.Module, image_shape: tuple[int, int, int], text: str) ->
             )
             return bytes(lowered.to_executorch().buffer)
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"ExecuTorch cannot express the student: {first_cause(error)}") from error
 
 
@@ -99,6 +100,7 @@ def _predictor(data: bytes) -> Predictor:
         try:
             method: Any = Runtime.get().load_program(data).load_method(_METHOD)
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"ExecuTorch cannot open the artefact: {error}") from error
     if method is None:
         raise ExportError(f"the executorch artefact has no method '{_METHOD}'")

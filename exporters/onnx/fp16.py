@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from ecd_deploy.compat.onnxruntime import half_precision
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.contract import ExportInput
 from ecd_deploy.exporters.onnx.format import OnnxFormat, finish, fp32_source, parse_model
@@ -35,4 +35,5 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
         with library_quiet():  # it warns of weights too small for float16: parity shows whether that matters
             return half_precision(model, keep=preprocessing_nodes(model))
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"the student cannot be written in float16: {error}") from error

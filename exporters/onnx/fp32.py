@@ -8,7 +8,7 @@ import onnx
 import torch
 from torch import nn
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.contract import ExportInput
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, describe
 from ecd_deploy.exporters.onnx.format import OnnxFormat, finish
@@ -62,6 +62,7 @@ def _translated(module: nn.Module, image_shape: tuple[int, int, int], opset: int
                 verbose=False,
             )
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"ONNX cannot express the student: {first_cause(error)}") from error
     if program is None:
         raise ExportError("torch.onnx.export returned no program")

@@ -26,8 +26,7 @@ from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.export import Int8Config
 
-_CALIBRATION_BATCH = 32
-_VALIDATION_BATCH = 128
+_BATCH = 128
 
 
 class Int8OnnxExporter(OnnxFormat):
@@ -62,14 +61,11 @@ class Int8OnnxExporter(OnnxFormat):
         self, model: onnx.ModelProto, metadata: ArtefactMetadata, context: ExportContext, chosen: ImageSet
     ) -> Controlled:
         inside = metadata.preprocessing == "inside"
-        batches = [
-            to_pixels(images, metadata) if inside else images
-            for images, _ in context.batches(chosen, _CALIBRATION_BATCH)
-        ]
-
+        shown = np.concatenate([images for images, _ in context.batches(chosen, _BATCH)])
+        given = to_pixels(shown, metadata) if inside else shown
         validation = context.validation
         if validation is None:
-            with calibrated(model, batches, self._config) as quantiser:
+            with calibrated(model, given, self._config) as quantiser:
                 return Controlled(quantiser.quantise(quantiser.nodes))
 
         def logits(candidate: onnx.ModelProto, limit: int | None) -> NDArray[np.float32]:
@@ -78,9 +74,9 @@ class Int8OnnxExporter(OnnxFormat):
                 images = ImageSet(images.images[:limit], images.labels[:limit])
             session = open_session(candidate.SerializeToString(), 1, self.format)
             predictor = session_predictor(session, metadata)
-            return np.concatenate([predictor(batch) for batch, _ in context.batches(images, _VALIDATION_BATCH)])
+            return np.concatenate([predictor(batch) for batch, _ in context.batches(images, _BATCH)])
 
-        with calibrated(model, batches, self._config) as quantiser:
+        with calibrated(model, given, self._config) as quantiser:
             return quantise_within(quantiser, model, logits, validation.labels.numpy(), self._margin(context))
 
     def _margin(self, context: ExportContext) -> float:

@@ -19,7 +19,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.metadata import INPUT_NAME
 from ecd_deploy.exporters.preprocessing import preprocessing_nodes
 from ecd_deploy.quiet import library_quiet
@@ -32,6 +32,7 @@ _METHODS = {
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
+_LARGEST_BATCH = 32
 _FORMATS = {"qoperator": QuantFormat.QOperator, "qdq": QuantFormat.QDQ}
 
 # Operators that onnxruntime quantises and a CNN's weights and activations pass through.
@@ -39,8 +40,11 @@ _OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool", "AveragePool",
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, batches: Sequence[Images]) -> None:
-        self._left = iter(batches)
+    """Images in batches of one size: onnxruntime stacks what it collects of each for a histogram."""
+
+    def __init__(self, images: Images) -> None:
+        size = next(size for size in range(_LARGEST_BATCH, 0, -1) if len(images) % size == 0)
+        self._left = iter([images[start : start + size] for start in range(0, len(images), size)])
 
     def get_next(self) -> dict[str, Images] | None:
         batch = next(self._left, None)
@@ -85,13 +89,14 @@ class Quantiser:
                     extra_options=_extra_options(config),
                 )
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"onnxruntime cannot quantise the student: {error}") from error
         return onnx.load_model(target)
 
 
 @contextmanager
-def calibrated(model: onnx.ModelProto, batches: Sequence[Images], config: Int8Config) -> Iterator[Quantiser]:
-    """Calibrate a model on batches of its input; the quantiser works as long as the context is open.
+def calibrated(model: onnx.ModelProto, images: Images, config: Int8Config) -> Iterator[Quantiser]:
+    """Calibrate a model on any number of images (N, ...); the quantiser works as long as the context is open.
 
     Raises:
         ExportError: onnxruntime cannot calibrate the model.
@@ -106,13 +111,14 @@ def calibrated(model: onnx.ModelProto, batches: Sequence[Images], config: Int8Co
                 quantize_static(
                     source,
                     Path(folder) / "first.onnx",
-                    _Batches(batches),
+                    _Batches(images),
                     op_types_to_quantize=list(_OPERATORS),
                     calibrate_method=_METHODS[config.method],
                     calibration_cache_path=ranges,
                     extra_options=_extra_options(config),
                 )
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"onnxruntime cannot calibrate the student: {error}") from error
         yield Quantiser(nodes, source, ranges, config)
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, ArtefactMetadata
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.prediction import Predictor
@@ -32,6 +32,7 @@ def open_session(data: bytes, threads: int, format_name: str) -> ort.InferenceSe
     try:
         return ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"onnxruntime cannot open the {format_name} artefact: {error}") from error
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
@@ -78,6 +78,7 @@ def _converted(source: bytes) -> tuple[bytes, bytes]:
             openvino.serialize(openvino.Core().read_model(model=source), str(graph), str(weights))
             return _COUNTED.sub(rb"\1unnamed_\2", graph.read_bytes()), weights.read_bytes()
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"OpenVINO cannot express the student: {first_cause(error)}") from error
 
 
@@ -91,6 +92,7 @@ def _predictor(data: bytes, threads: int) -> Predictor:
         precise = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         compiled = core.compile_model(model, "CPU", precise)
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"OpenVINO cannot open the artefact: {error}") from error
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import helper
 
 from ecd_deploy.compat.onnxruntime import Graph, Tensor, ort_session
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.contents import Contents, FileTensor
 
 
@@ -21,6 +21,7 @@ def read_ort(data: bytes) -> Contents:
         tensors = tuple(_tensor(graph.Initializers(index)) for index in range(graph.InitializersLength()))
         problems = _problems(graph)
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"not an ort artefact: {error}") from error
     # The flatbuffer refers to its tensors by offset: what is left without their bytes is the overhead.
     overhead = data

@@ -9,7 +9,7 @@ from typing import Final
 
 import onnxruntime as ort
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
@@ -80,4 +80,5 @@ def _optimised(data: bytes) -> bytes:
             ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             return path.read_bytes()
         except Exception as error:
+            reraise_machine_fault(error)
             raise ExportError(f"onnxruntime cannot write the student in its own format: {error}") from error

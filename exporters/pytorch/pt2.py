@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
 from ecd_deploy.compat.torch import forget_provenance
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
@@ -64,6 +64,7 @@ def _exported(student: SplitStudent) -> ExportedProgram:
                 student.module, example, dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
             )
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"torch.export cannot express the student: {first_cause(error)}") from error
     program.example_inputs = None
     for module in program.graph_module.modules():
@@ -86,6 +87,7 @@ def _loaded(data: bytes) -> tuple[ExportedProgram, str]:
         with library_quiet():
             program = torch.export.load(io.BytesIO(data), extra_files=files)
     except Exception as error:
+        reraise_machine_fault(error)
         raise ExportError(f"not a pt2 artefact: {error}") from error
     return program, str(files[_METADATA_FILE])
 

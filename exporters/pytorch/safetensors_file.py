@@ -62,7 +62,8 @@ class SafetensorsExporter:
 
 def _entries(data: bytes) -> list[tuple[str, dict[str, Any]]]:
     try:
-        return safetensors.deserialize(data)  # type: ignore[no-any-return, no-untyped-call]
+        # It gives them in another order in each process.
+        return sorted(safetensors.deserialize(data), key=lambda entry: entry[0])  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise ExportError(f"not a safetensors artefact: {error}") from error
 

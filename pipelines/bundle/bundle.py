@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import files as distribution_files
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,11 @@ _README = """{name}: {student} in {model}, which is right on {test_top1:.2%} of 
     sha256sum --check SHA256SUMS
     python run.py
 
-run.py needs Python 3.8 or newer with numpy and onnxruntime, and no network. It compares files, logits, accuracy and
-latency with where the bundle was made. Exit codes: 0 pass, 1 a limit is violated, 3 inconclusive (a busy machine, too
-few samples, another machine than the limits are for), 4 a damaged file or a model that does not run here.
+run.py needs Python 3.8 or newer with numpy and onnxruntime, and no network; the model was checked with onnxruntime
+{onnxruntime}. It compares files, logits, accuracy and latency with where the bundle was made. --no-latency leaves the
+latency out, --timeout SECONDS limits how long it is measured. Exit codes: 0 pass, 1 a limit is violated, 3 inconclusive
+(a busy machine, too few samples, no time, another machine than the limits are for), 4 a damaged file or a model that
+does not run here.
 
 labels.json has the names of the logits in order; samples/ has the images (uint8, N x H x W x C) with their labels
 and logits. The samples have the model's size already, and run.py resizes nothing. What the model takes of an image:
@@ -86,6 +89,8 @@ class BundleDescription(Record, allow_inf_nan=False):
     model_sha256: str
     student_digest: str
     recipe_digest: str
+    onnxruntime: str
+    """The version by which the artefact was checked; another one that reads the model will do."""
     test_images: int
     test_top1: float
     """Of this artefact on the whole test set, where the bundle was made."""
@@ -169,7 +174,7 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
     """
     artefact, top1 = find_artefact(directory, format_name)
     exporter, model = exporter_for(format_name, directory.recipe.export), directory.read(artefact.file)
-    metadata = exporter.read_metadata(model).resized(directory.recipe.data.shorter_side)
+    metadata = exporter.read_metadata(model)
     samples = choose_samples(student, data, margin=2 * _largest_difference(directory.recipe.gate))
     predictor = exporter.open(model, lambda: student.module)
     found = predictor(data.normalisation.apply(torch.from_numpy(samples.images)).numpy())
@@ -186,6 +191,7 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
         model_sha256=artefact.sha256,
         student_digest=student.proof.student_digest,
         recipe_digest=directory.recipe.digest(),
+        onnxruntime=version("onnxruntime"),
         test_images=top1.images,
         test_top1=top1.accuracy,
         preprocessing=metadata.preprocessing,

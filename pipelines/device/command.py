@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
-from ecd_deploy.files import read_bytes, write_atomic
+from ecd_deploy.files import read_bytes, sha256_bytes, write_atomic
+from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
@@ -93,9 +94,9 @@ def profile_hosts(
         ArtefactError: a device failed; the results of the others are kept.
     """
     if target.suffix == ".onnx":
-        found, errors = _measure_all(
-            target.name, read_bytes(target), conditions, ProfileConfig(), hosts, console, python, timeout
-        )
+        model = read_bytes(target)
+        check_untrusted(model, target.name)
+        found, errors = _measure_all(target.name, model, conditions, ProfileConfig(), hosts, console, python, timeout)
     else:
         with open_run(target) as directory:
             file = read_artefacts(directory).find("onnx").file
@@ -169,7 +170,9 @@ def _write(found: Profile, output: Path | None) -> None:
 
 
 def _file_name(host: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-._@" else "_" for letter in host).lstrip(".")
+    name = "".join(letter if letter.isalnum() or letter in "-._@" else "_" for letter in host).lstrip(".")
+    # Two hosts whose names differ in what a file name cannot hold keep two files.
+    return name if name == host else f"{name}-{sha256_bytes(host.encode())[:8]}"
 
 
 def _parse_cpus(text: str | None) -> tuple[int, ...] | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
-import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from importlib.resources import files
-from typing import IO, Any
 
-from ecd_deploy.errors import ArtefactError, EcdDeployError
+from ecd_deploy.errors import ArtefactError, EcdDeployError, ExportError
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.latency import RUNNER_NAME, Measurement, parse_measurement, runner_arguments, runner_source
+from ecd_deploy.pipelines.device.ssh import Answer, converse
 from ecd_deploy.recipe.profile import ProfileConfig
 
 Report = Callable[[str, str], None]
@@ -34,6 +34,8 @@ _SSH = (
 )
 _CONNECTION_FAILED = 255
 _NOT_FOUND = 127
+_SECONDS_BETWEEN_LOOKS = 0.5
+_HOME = re.compile(r"~[\w.-]*/")
 
 
 class DeviceError(ArtefactError):
@@ -77,110 +79,83 @@ def measure_on_host(
         "timeout": timeout,
     }
     say = report or (lambda *_: None)
-    bootstrap = (files("ecd_deploy.measure.device") / "remote_bootstrap.py").read_text(encoding="utf-8")
-    command = [*ssh, "--", host, f"{shlex.quote(python)} -c {shlex.quote(bootstrap)}"]
+    bootstrap = (files("ecd_deploy.measure.device") / "remote_bootstrap.py").read_bytes()
+    command = [*ssh, "--", host, _remote_command(python, bootstrap)]
     say(host, "connecting")
-    message = (json.dumps(header) + "\n").encode() + b"".join(payload.values())
-    result, code, errors = _converse(command, message, timeout + 60.0, lambda state: say(host, state))
-    if "result" in result:
-        say(host, "done")
-        return parse_measurement(json.dumps(result["result"]))
+    message = bootstrap + (json.dumps(header) + "\n").encode() + b"".join(payload.values())
+    try:
+        answer = converse(command, message, timeout + 60.0, lambda state: say(host, state))
+    except FileNotFoundError as error:
+        raise DeviceError(f"{host}: there is no {ssh[0]} on this machine; install OpenSSH's client") from error
+    except OSError as error:
+        raise DeviceError(f"{host}: {ssh[0]} cannot be started: {error.strerror}") from error
+    problem = None
+    if answer.result is not None:
+        try:
+            found = parse_measurement(answer.result)
+        except ExportError as error:
+            problem = str(error)
+        else:
+            problem = _check_conditions(found, config)
+            if problem is None:
+                say(host, "done")
+                return found
     say(host, "failed")
-    raise DeviceError(f"{host}: {_cause(result, code, errors, python)}")
+    raise DeviceError(f"{host}: {problem or _cause(answer, python)}")
 
 
 def measure_on_hosts(
     hosts: Sequence[str], measure: Callable[[str], Measurement]
 ) -> dict[str, Measurement | EcdDeployError]:
     """Measure on several devices at once; a device that fails keeps no other from its result."""
+    found: dict[str, Future[Measurement]] = {host: Future() for host in hosts}
 
-    def attempt(host: str) -> Measurement | EcdDeployError:
+    def attempt(host: str) -> None:
         try:
-            return measure(host)
-        except EcdDeployError as error:
-            return error
+            found[host].set_result(measure(host))
+        except BaseException as error:
+            found[host].set_exception(error)
+            if not isinstance(error, Exception):
+                raise
 
-    with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
-        return dict(zip(hosts, pool.map(attempt, hosts), strict=True))
-
-
-def _converse(
-    command: list[str], message: bytes, timeout: float, report: Callable[[str], None]
-) -> tuple[dict[str, Any], int, str]:
-    """Send, then read until the result; the device stops as soon as its standard input ends."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        if child.stdin is None or child.stdout is None or child.stderr is None:
-            raise RuntimeError("ssh was started without pipes")
-        errors: list[bytes] = []
-        threads = [
-            threading.Thread(target=_send, args=(child.stdin, message), daemon=True),
-            threading.Thread(target=_collect, args=(child.stderr, errors), daemon=True),
-        ]
-        alarm = threading.Timer(timeout, child.kill)
-        result: dict[str, Any] = {}
-        try:
-            alarm.start()
-            for thread in threads:
-                thread.start()
-            for line in child.stdout:
-                result = _parse(line) or result
-                if "state" in result:
-                    report(str(result["state"]))
-                else:
-                    break
-        finally:
-            alarm.cancel()
-            threads[0].join(timeout=1.0)
-            _close(child.stdin)
-            _wait(child)
-            threads[1].join(timeout=5.0)
-        return result, child.returncode, b"".join(errors).decode("utf-8", "replace").strip()
+    for host in hosts:
+        # A signal ends the command without them; the devices stop when their standard input ends.
+        threading.Thread(target=attempt, args=(host,), daemon=True).start()
+    return {host: _outcome(future) for host, future in found.items()}
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    # A login shell may print a greeting of its own.
+def _outcome(future: Future[Measurement]) -> Measurement | EcdDeployError:
+    # A signal that the system gave to another thread is seen by this one only when it wakes.
+    while not wait([future], timeout=_SECONDS_BETWEEN_LOOKS).done:
+        pass
     try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        return future.result()
+    except EcdDeployError as error:
+        return error
 
 
-def _send(pipe: IO[bytes], message: bytes) -> None:
-    try:
-        pipe.write(message)
-        pipe.flush()
-    except (BrokenPipeError, ValueError):
-        return  # the device refused before it had read everything, and says why
+def _remote_command(python: str, bootstrap: bytes) -> str:
+    """What the login shell is given: one short line without exclamation marks, for csh takes no other."""
+    home = _HOME.match(python)
+    start = home[0] if home else ""  # the login shell's to expand, so it must not be quoted
+    read = f"import sys; exec(sys.stdin.buffer.read({len(bootstrap)}))"
+    return f"{start}{shlex.quote(python[len(start) :])} -c {shlex.quote(read)}"
 
 
-def _collect(pipe: IO[bytes], found: list[bytes]) -> None:
-    found.append(pipe.read())
+def _check_conditions(found: Measurement, config: ProfileConfig) -> str | None:
+    asked = {"threads": config.threads, "batch size": config.batch_size}
+    given = {"threads": found.latency.threads, "batch size": found.latency.batch_size}
+    wrong = [f"{name} {given[name]}, asked were {asked[name]}" for name in asked if given[name] != asked[name]]
+    return f"it measured under other conditions: {'; '.join(wrong)}" if wrong else None
 
 
-def _close(pipe: IO[bytes]) -> None:
-    try:
-        pipe.close()
-    except BrokenPipeError:
-        return
-
-
-def _wait(child: subprocess.Popen[bytes]) -> None:
-    try:
-        child.wait(timeout=10.0)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
-def _cause(result: dict[str, Any], code: int, errors: str, python: str) -> str:
-    last = errors.splitlines()[-1] if errors else ""
-    if "error" in result:
-        return str(result["error"])
-    if result.get("state"):
-        return f"the connection was lost while {result['state']}{': ' + last if last else ''}"
-    if code == _CONNECTION_FAILED:
-        return f"ssh cannot connect: {last or 'no reason given'}"
-    if code == _NOT_FOUND:
+def _cause(answer: Answer, python: str) -> str:
+    if answer.problem is not None:
+        return answer.problem
+    if answer.state:
+        return f"the connection was lost while {answer.state}{': ' + answer.errors if answer.errors else ''}"
+    if answer.code == _CONNECTION_FAILED:
+        return f"ssh cannot connect: {answer.errors or 'no reason given'}"
+    if answer.code == _NOT_FOUND:
         return f"it has no {python}; name another with --python"
-    return f"it did not answer: {last or f'ssh ended with {code}'}"
+    return f"it did not answer: {answer.errors or f'ssh ended with {answer.code}'}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecd_deploy.errors import RunDirectoryError
+from ecd_deploy.errors import ArtefactError, RunDirectoryError
 from ecd_deploy.measure.latency import Comparison, compare_onnx
 from ecd_deploy.measure.series import median_bounds
 from ecd_deploy.measure.statistics import drop_upper_bound, mcnemar_p_value, percentile
@@ -49,6 +49,11 @@ class BaselineComparison(Record):
     recipe_digest: str
     model_sha256: str
     images: int
+    """Test images of the candidate, on which both are compared."""
+    own_images: int
+    """Test images of the baseline's own run."""
+    evaluated_anew: bool
+    """Whether those were others, so that the baseline's ONNX student was run on the candidate's."""
     lost: int
     """Images that only the baseline classifies correctly."""
     gained: int
@@ -61,26 +66,34 @@ class BaselineComparison(Record):
 def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float) -> BaselineComparison:
     """Compare a run with a baseline run, whose folder is only read.
 
+    If their test images differ, the baseline's ONNX student is evaluated anew on those of the run.
+
     Raises:
-        RunDirectoryError: the baseline is missing, of another schema, or of other data.
+        RunDirectoryError: the baseline is missing, of another schema, or of other classes or shapes of images.
+        DataError: the run's test images, which the baseline is evaluated on, cannot be read.
         ArtefactError: a file of either was changed.
     """
     baseline = read_run(root)
-    if baseline.manifest.data_digest != directory.manifest.data_digest:
-        raise RunDirectoryError(f"{root} used other data: its test images are not those of this run")
     own, theirs = read_predictions(directory), read_predictions(baseline)
-    paired = lost_and_gained(own, theirs)
-    if paired is None:
-        raise RunDirectoryError(f"{root} has other test images or classes than this run")
-    lost, gained = paired
+    _check_classes(root, own.classes, theirs.classes)
     _check_schema(baseline)
-    artefact = _onnx(baseline)
+    artefact, own_images = _onnx(baseline), len(theirs.labels)
+    paired = lost_and_gained(own, theirs)
+    evaluated_anew = paired is None
+    if paired is None:
+        theirs = _predict_anew(baseline, artefact, directory)
+        paired = lost_and_gained(own, theirs)
+    if paired is None:
+        raise ArtefactError(f"{directory.root}: its predictions are not of its test images: run `validate` again")
+    lost, gained = paired
     candidate = directory.read(_onnx(directory).file)
     comparison = compare_onnx(candidate, baseline.read(artefact.file), directory.recipe.profile)
     return BaselineComparison(
         recipe_digest=baseline.manifest.recipe_digest,
         model_sha256=artefact.sha256,
         images=len(own.labels),
+        own_images=own_images,
+        evaluated_anew=evaluated_anew,
         lost=lost,
         gained=gained,
         mcnemar_p=mcnemar_p_value(lost, gained),
@@ -149,6 +162,23 @@ def _regressions(own: StoredPredictions, theirs: StoredPredictions) -> list[Clas
                 ClassChange(name=name, images=int(members.sum()), baseline_correct=before, candidate_correct=now)
             )
     return sorted(changes, key=lambda change: change.candidate_correct - change.baseline_correct)
+
+
+def _check_classes(root: Path, own: tuple[str, ...], theirs: tuple[str, ...]) -> None:
+    if own == theirs:
+        return
+    only_own, only_theirs = sorted(set(own) - set(theirs)), sorted(set(theirs) - set(own))
+    raise RunDirectoryError(
+        f"{root} cannot be compared with: its student tells other classes apart than this run's; "
+        f"only there: {', '.join(only_theirs) or 'none'}; only here: {', '.join(only_own) or 'none'}"
+    )
+
+
+def _predict_anew(baseline: RunDirectory, artefact: Artefact, directory: RunDirectory) -> StoredPredictions:
+    # loads torch, which a gate does without
+    from ecd_deploy.pipelines.gate.rerun import predict_anew
+
+    return predict_anew(baseline, artefact, directory)
 
 
 def _onnx(directory: RunDirectory) -> Artefact:

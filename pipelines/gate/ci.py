@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ from xml.sax.saxutils import quoteattr
 from ecd_deploy.errors import EcdDeployError
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison
 from ecd_deploy.pipelines.gate.check import Check, Verdict
+from ecd_deploy.pipelines.gate.markdown import escape
+
+_logger = logging.getLogger(__name__)
 
 _SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 _SUMMARY_BYTES = 1 << 20
@@ -36,46 +40,72 @@ def junit_error(error: EcdDeployError) -> bytes:
 
 
 def append_step_summary(markdown: str) -> None:
-    """Add to the summary of the GitHub step, if there is one, within its size limit."""
+    """Add to the summary of the GitHub step, if there is one, within its size limit.
+
+    A summary that cannot be written is warned of: the verdict does not depend on it.
+    """
     name = os.environ.get(_SUMMARY_VARIABLE)
     if not name:
         return
-    path = Path(name)
-    room = _SUMMARY_BYTES - (path.stat().st_size if path.is_file() else 0)
-    data = (markdown + "\n").encode()[: max(room, 0)].decode("utf-8", "ignore")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(data)
+    try:
+        with Path(name).open("ab") as file:
+            room = max(_SUMMARY_BYTES - file.tell(), 0)
+            data = (markdown + "\n").encode()[:room].decode("utf-8", "ignore")
+            file.write(data.encode())
+    except OSError as error:
+        _logger.warning("the step summary cannot be written: %s (%s=%s)", error.strerror, _SUMMARY_VARIABLE, name)
 
 
-def summary_markdown(verdict: Verdict, checks: Sequence[Check], baseline: BaselineComparison | None) -> str:
-    """The verdict, its checks and the classes that lost, as Markdown."""
-    lines = [f"## ecd-deploy gate: {verdict.value}", "", "| check | value | bound | limit | verdict | reason |"]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
+def summary_markdown(
+    verdict: Verdict,
+    checks: Sequence[Check],
+    baseline: BaselineComparison | None,
+    *,
+    limits: str = "",
+    warning: str | None = None,
+) -> str:
+    """The verdict, its checks and the classes that lost, as Markdown; what must be warned of comes first."""
+    lines = [f"## ecd-deploy gate: {verdict.value}", ""]
+    if warning is not None:
+        lines += ["> [!WARNING]", f"> {escape(warning)}", ""]
+    if limits:
+        lines += [escape(limits), ""]
+    lines += ["| check | value | bound | limit | verdict | reason |", "| --- | --- | --- | --- | --- | --- |"]
     for check in checks:
         cells = (check.name, _number(check.value), _number(check.bound), f"{check.limit:g} {check.unit}".strip())
         row = (*cells, check.verdict.value, check.reason)
-        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |")
+        lines.append(f"| {' | '.join(map(escape, row))} |")
     if baseline is not None:
-        lines += ["", *baseline_lines(baseline)]
+        lines += ["", *map(escape, baseline_lines(baseline))]
     return "\n".join(lines) + "\n"
 
 
 def baseline_lines(found: BaselineComparison) -> list[str]:
-    """What was found against the baseline, in sentences."""
+    """What was found against the baseline, in sentences, and each class that lost."""
+    lines = [
+        f"- class {change.name}: {change.baseline_correct} to {change.candidate_correct} of {change.images}"
+        for change in found.regressions
+    ]
+    return [*baseline_sentences(found), *lines]
+
+
+def baseline_sentences(found: BaselineComparison) -> list[str]:
+    """What was found against the baseline over all classes, and on which images."""
     accuracy = (
-        f"Against the baseline, {found.images} images: {found.lost} lost, {found.gained} gained; "
+        f"Against the baseline, {found.images} test images: {found.lost} lost, {found.gained} gained; "
         f"exact McNemar p = {found.mcnemar_p:.3g}, which never shows that nothing was lost."
     )
     latency = (
         f"p50 ratio {found.latency.ratio:.3f} [{found.latency.lower:.3f}, {found.latency.upper:.3f}], "
         f"same model against itself {found.latency.same_model:.3f}."
     )
-    lines = [accuracy, latency]
-    lines += [
-        f"- class {change.name}: {change.baseline_correct} to {change.candidate_correct} of {change.images}"
-        for change in found.regressions
-    ]
-    return lines
+    if not found.evaluated_anew:
+        return [accuracy, latency]
+    anew = (
+        f"The baseline's run had other test images, {found.own_images}: its student.onnx was evaluated anew on those "
+        "of this run."
+    )
+    return [accuracy, anew, latency]
 
 
 def _suite(cases: list[str], tests: int, failures: int, errors: int) -> bytes:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecd_deploy.documents import parse_toml, read_text
-from ecd_deploy.errors import ArtefactError, RecipeError
+from ecd_deploy.errors import ArtefactError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, baseline_checks, compare_with_baseline
 from ecd_deploy.pipelines.gate.check import Check, Verdict, bounded, overall, size_checks, undecided
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
+from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, LimitsSource, limits_accuracy, limits_of, read_limits
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport, read_artefacts
 from ecd_deploy.pipelines.record.names import (
     AUDIT_NAME,
@@ -28,21 +28,29 @@ from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.records import Record
 from ecd_deploy.split import SplitProof
 
-__all__ = ["Check", "Evidence", "GateReport", "Verdict", "gate", "read_evidence", "read_limits"]
+__all__ = ["Check", "Evidence", "GateReport", "Verdict", "gate", "read_evidence"]
 
 
 class GateReport(Record):
     """Written to `gate.json`."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     verdict: Verdict
     confidence: float
     checks: tuple[Check, ...]
+    limits: LimitsSource
     not_limited: tuple[str, ...]
-    """Limits that the recipe does not set."""
+    """Limits that are not set."""
+    limits_accuracy: bool
+    """Whether any limit is on accuracy; without one, a pass says nothing about it."""
     profile_sha256: str | None = None
     """Of the `profile.json` that holds the raw latencies."""
     baseline: BaselineComparison | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """What a reader of the verdict could take it for, though it is not; None if nothing."""
+        return None if self.limits_accuracy else NO_ACCURACY_LIMIT
 
 
 @dataclass(frozen=True)
@@ -81,14 +89,15 @@ def gate(
         directory: of the run.
         evidence: the results of the run.
         baseline: a run directory to compare with, which is only read.
-        limits_file: TOML whose keys take the place of those of the recipe's `[gate]`.
+        limits_file: TOML that takes the place of the recipe's `[gate]`; see `read_limits`.
 
     Raises:
         RunDirectoryError: the baseline cannot be compared with.
         RecipeError: the limits file cannot be used.
         ArtefactError: a file was changed after it was written or measured.
     """
-    config = directory.recipe.gate if limits_file is None else read_limits(limits_file, directory.recipe.gate)
+    limits = limits_of(directory) if limits_file is None else read_limits(limits_file)
+    config = limits.config
     device = directory.recipe.profile.device
     validation, profile, artefacts = evidence.validation, evidence.profile, evidence.artefacts
     for artefact in artefacts.artefacts:
@@ -104,29 +113,22 @@ def gate(
         *size_checks(artefacts.find("onnx").bytes, config.max_size_mb),
         *baseline_checks(config, compared, device),
     ]
-    limits = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
+    usual = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
     report = GateReport(
         verdict=overall(checks),
         confidence=config.confidence,
         checks=tuple(checks),
-        not_limited=tuple(name for name in limits if getattr(config, name) is None),
+        limits=limits.source,
+        not_limited=tuple(name for name in usual if getattr(config, name) is None),
+        limits_accuracy=limits_accuracy(config, has_baseline=compared is not None),
         profile_sha256=directory.manifest.entry(PROFILE_NAME).sha256,
         baseline=compared,
     )
     directory.write_json(GATE_NAME, report)
     directory.write(JUNIT_NAME, junit(report.checks))
-    append_step_summary(summary_markdown(report.verdict, report.checks, compared))
+    said = report.limits.words()
+    append_step_summary(summary_markdown(report.verdict, report.checks, compared, limits=said, warning=report.warning))
     return report
-
-
-def read_limits(path: Path, recipe: GateConfig) -> GateConfig:
-    """The recipe's limits, changed by a TOML file of the same keys.
-
-    Raises:
-        RecipeError: it cannot be read, or names the key that cannot be used.
-    """
-    document = parse_toml(read_text(path, "limits", RecipeError), str(path), RecipeError)
-    return GateConfig.from_document({**recipe.model_dump(), **document}, f"{path} cannot be used", RecipeError)
 
 
 def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profile: Profile) -> None:

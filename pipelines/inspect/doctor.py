@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.record.environment import describe_environment
@@ -27,7 +28,7 @@ def diagnose(console: Console) -> None:
     table.add_row("memory", f"{environment.memory_gib} GiB")
     table.add_row("free disk here", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.1f} GiB")
     for name, found in environment.packages.items():
-        table.add_row(name, found or "[red]missing[/red]")
+        table.add_row(name, found or Text("missing", style="red"))
     missing = [name for name, found in environment.packages.items() if found is None]
     if not missing:
         table.add_row("torch device", _torch_device())

@@ -67,10 +67,12 @@ class Manifest(Record):
         return self.files[name]
 
     def stale(self, name: str) -> Stale | None:
-        """Return the first link that does not hold on the way from a file back to its sources; None if all do."""
-        for source in ORIGINS[name].made_from:
+        """Return a link that does not hold on the way from a file back to its sources, of those the earliest made."""
+        sources = ORIGINS[name].made_from
+        for source in sources:
             if source in ORIGINS and source in self.files and (found := self.stale(source)):
                 return found
+        for source in sources:
             now = self.files[source].sha256 if source in self.files else None
             if now != self.entry(name).parents.get(source):
                 return Stale(name, source)

@@ -25,11 +25,15 @@ _NO_CLASS = -1
 
 @dataclass(frozen=True)
 class StoredPredictions:
-    """Labels and choices (N,) of the test images in their order; -1 where a logit was not finite."""
+    """Labels and choices (N,) of the test images in their order; -1 where a logit was not finite.
+
+    `test_digest` is the SHA-256 of the classes, images and labels: where it is the same, the images are.
+    """
 
     labels: NDArray[np.int32]
     chosen: NDArray[np.int32]
     classes: tuple[str, ...]
+    test_digest: str
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -38,14 +42,18 @@ class StoredPredictions:
         return correct
 
 
-def write_predictions(directory: RunDirectory, predictions: Predictions, classes: tuple[str, ...]) -> StoredPredictions:
-    """Keep the choices of a model on the whole test set."""
+def choices_of(predictions: Predictions, classes: tuple[str, ...], test_digest: str) -> StoredPredictions:
+    """The choices of a model on the whole test set."""
     finite = np.isfinite(predictions.logits).all(axis=1)
     chosen = np.where(finite, predictions.logits.argmax(axis=1), _NO_CLASS).astype(np.int32)
-    stored = StoredPredictions(predictions.labels.astype(np.int32), chosen, classes)
+    return StoredPredictions(predictions.labels.astype(np.int32), chosen, classes, test_digest)
+
+
+def write_predictions(directory: RunDirectory, stored: StoredPredictions) -> None:
+    """Keep the choices of the ONNX student."""
     tensors = {"labels": stored.labels, "chosen": stored.chosen}
-    directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: json.dumps({"classes": classes})}))
-    return stored
+    described = json.dumps({"classes": stored.classes, "test_digest": stored.test_digest})
+    directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: described}))
 
 
 def read_predictions(directory: RunDirectory) -> StoredPredictions:
@@ -61,14 +69,16 @@ def read_predictions(directory: RunDirectory) -> StoredPredictions:
         tensors = load(data)
         length = int.from_bytes(data[:_HEADER_BYTES], "little")
         header = json.loads(data[_HEADER_BYTES : _HEADER_BYTES + length])
-        classes = tuple(json.loads(header["__metadata__"][_METADATA_KEY])["classes"])
-        return StoredPredictions(tensors["labels"], tensors["chosen"], classes)
+        described = json.loads(header["__metadata__"][_METADATA_KEY])
+        return StoredPredictions(
+            tensors["labels"], tensors["chosen"], tuple(described["classes"]), described["test_digest"]
+        )
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtefactError(f"{directory.root / PREDICTIONS_NAME} does not hold predictions: {error}") from error
 
 
 def lost_and_gained(own: StoredPredictions, theirs: StoredPredictions) -> tuple[int, int] | None:
-    """Images that only the others classify correctly, and only these; None where classes or labels differ."""
-    if own.classes != theirs.classes or not np.array_equal(own.labels, theirs.labels):
+    """Images that only the others classify correctly, and only these; None where the test images differ."""
+    if own.test_digest != theirs.test_digest:
         return None
     return int((theirs.correct & ~own.correct).sum()), int((own.correct & ~theirs.correct).sum())

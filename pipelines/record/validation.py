@@ -71,9 +71,11 @@ class ArtefactValidation(Record):
 class Validation(Record):
     """Written to `validation.json`."""
 
-    schema_version: int = 3
+    schema_version: int = 4
     artefacts: tuple[ArtefactValidation, ...]
     onnx_top1: PairedTop1
     """The ONNX student by onnxruntime against the PyTorch student, on the whole test set."""
+    overlapping_test_images: int
+    """Test images whose pixels are those of a training or validation image too."""
     recommended: str = "onnx"
     """Format of the artefact to ship to a host like this one: the fastest that helps, or fp32 ONNX."""

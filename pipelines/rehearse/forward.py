@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import lowered_precision, mutable_attributes
 from ecd_deploy.distill.student.locate import Watched, described, watched
-from ecd_deploy.errors import StudentError
+from ecd_deploy.errors import StudentError, reraise_machine_fault
 from ecd_deploy.split.checks.batch import batch_spread, dependence
 from ecd_deploy.split.checks.steadiness import find_unsteadiness
 
@@ -48,6 +48,7 @@ def _logits(student: nn.Module, images: Tensor, classes: int, condition: str) ->
     try:
         output = student(images)
     except Exception as error:  # what a user's forward raises, of any kind
+        reraise_machine_fault(error)
         raise StudentError(
             f"the student cannot be run {condition} on images {tuple(images.shape)}: {_first_line(error)}; its layers "
             "must fit the images of the recipe (data.image_size)"

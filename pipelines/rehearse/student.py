@@ -11,7 +11,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from ecd_deploy.compat.torch import REGISTERS, own_buffers, own_parameters
 from ecd_deploy.distill.student.locate import described
-from ecd_deploy.errors import StudentError
+from ecd_deploy.errors import StudentError, reraise_machine_fault
 from ecd_deploy.split.checks.hooks import foreign_hooks
 
 
@@ -72,6 +72,7 @@ def _check_copy(student: nn.Module) -> None:
     try:
         copy.deepcopy(student)
     except Exception as error:  # what a user's class raises when it is copied, of any kind
+        reraise_machine_fault(error)
         raise StudentError(
             f"the student cannot be copied, for {_uncopied(student)}: {type(error).__name__}: {error}; make locks, "
             "files and caches where they are used, or outside the student"

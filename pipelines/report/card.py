@@ -6,10 +6,11 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from ecd_deploy.pipelines.gate.markdown import escape
 from ecd_deploy.pipelines.record.names import CARD_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.report.results import RunResults
-from ecd_deploy.pipelines.report.words import describe_proof
+from ecd_deploy.pipelines.report.words import describe_overlap, describe_proof
 
 _TEMPLATE = "model_card.md.j2"
 
@@ -25,9 +26,15 @@ def write_model_card(directory: RunDirectory, results: RunResults) -> None:
     exported, validation = results.artefacts, results.validation
     onnx = exported.find("onnx")
     exporter = exporter_for("onnx", directory.recipe.export)
-    metadata = exporter.read_metadata(directory.read(onnx.file)).resized(directory.recipe.data.shorter_side)
-    # Markdown, not HTML: what goes in are numbers, digests and names that the recipe or the data gave.
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+    metadata = exporter.read_metadata(directory.read(onnx.file))
+    # Markdown, not HTML: every name that goes in, of the recipe's or the data's, is escaped as such.
+    environment = Environment(
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701
+        finalize=_escaped,
+    )
     text = environment.from_string(
         (files("ecd_deploy.pipelines.report") / _TEMPLATE).read_text(encoding="utf-8")
     ).render(
@@ -38,6 +45,11 @@ def write_model_card(directory: RunDirectory, results: RunResults) -> None:
         validation=validation,
         results={entry.format: entry for entry in validation.artefacts},
         gate=results.gate,
+        overlap=describe_overlap(validation),
         proof=describe_proof(results.proof),
     )
     directory.write(CARD_NAME, text.encode(), {"student": exported.student_digest})
+
+
+def _escaped(value: object) -> object:
+    return escape(value) if isinstance(value, str) else value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ecd_deploy.split import GraphResult, SplitProof
 
 if TYPE_CHECKING:
+    from ecd_deploy.pipelines.record.validation import Validation
     from ecd_deploy.training import TrainingResult
 
 NO_VALIDATION: Final = (
@@ -21,6 +22,17 @@ def describe_training(training: TrainingResult) -> str:
     if last is None or best is None or best.validation_top1 is None:
         return f"no validation top-1: {NO_VALIDATION}"
     return f"validation top-1: last {last:.2%}, best {best.validation_top1:.2%} (epoch {best.epoch})"
+
+
+def describe_overlap(validation: Validation) -> str:
+    """How many test images the run has seen before the test."""
+    count, images = validation.overlapping_test_images, validation.onnx_top1.candidate.images
+    if not count:
+        return "None of the test images is a training or validation image too, pixel by pixel"
+    return (
+        f"{count} of the {images} test images are training or validation images too, pixel by pixel: accuracy on these "
+        "says nothing about new images"
+    )
 
 
 def format_number(value: float | None, unit: str = "") -> str:

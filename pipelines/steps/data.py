@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ecd_deploy.data import DataSplits, has_validation, load_data
 from ecd_deploy.errors import RecipeError
+from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.recipe.recipe import Recipe
 
 
@@ -17,3 +18,14 @@ def load_run_data(recipe: Recipe) -> DataSplits:
     if recipe.need_of_validation is not None and not has_validation(recipe.data):
         raise RecipeError(f"recipe '{recipe.name}': {recipe.need_of_validation}")
     return load_data(recipe.data, seed=recipe.seed)
+
+
+def recorded_data(directory: RunDirectory) -> DataSplits:
+    """Read the images that a run was made from.
+
+    Raises:
+        DataError: they are not those any more, or cannot be used.
+    """
+    data = load_data(directory.recipe.data, seed=directory.recipe.seed)
+    directory.bind_data(data.digest)
+    return data

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ecd_deploy.files import read_bytes
 from ecd_deploy.measure.latency import measure_onnx
-from ecd_deploy.measure.untrusted import check_untrusted
+from ecd_deploy.measure.untrusted import Limits, check_untrusted
 from ecd_deploy.pipelines.record.artefacts import ArtefactList
 from ecd_deploy.pipelines.record.names import PROFILE_NAME
 from ecd_deploy.pipelines.record.profile import Profile, describe
@@ -32,12 +32,12 @@ def profile_file(path: Path, config: ProfileConfig) -> Profile:
     Raises:
         ArtefactError: it cannot be read or run.
     """
-    model = read_bytes(path)
-    check_untrusted(model, path.name)
-    return profile_bytes(path.name, model, config)
+    model, limits = read_bytes(path), Limits()
+    check_untrusted(model, path.name, limits)
+    return profile_bytes(path.name, model, config, limits)
 
 
-def profile_bytes(file: str, model: bytes, config: ProfileConfig) -> Profile:
-    """Measure a model in a child process on this host."""
-    measurement = measure_onnx(model, config)
+def profile_bytes(file: str, model: bytes, config: ProfileConfig, limits: Limits | None = None) -> Profile:
+    """Measure a model in a child process on this host, within limits if its origin is unknown."""
+    measurement = measure_onnx(model, config, limits=limits)
     return describe(file, model, measurement, "constrained host" if measurement.constrained else "host")

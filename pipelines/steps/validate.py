@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ecd_deploy.data import DataSplits, ImageSet, eval_batches
+from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
 from ecd_deploy.exporters.budget import ParityBudget
@@ -22,7 +23,7 @@ from ecd_deploy.measure.prediction import Predictions, Predictor, predict, torch
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import VALIDATION_NAME
-from ecd_deploy.pipelines.record.predictions import StoredPredictions, write_predictions
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_of, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
@@ -72,8 +73,14 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     onnx = next((one for one in checked if one.entry.format == "onnx"), None)
     if onnx is None or onnx.entry.top1 is None:
         raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
-    predictions = write_predictions(directory, onnx.found, data.classes)
-    result = Validation(artefacts=entries, onnx_top1=onnx.entry.top1, recommended=_recommended(entries))
+    predictions = choices_of(onnx.found, data.classes, digest_of_test(data))
+    write_predictions(directory, predictions)
+    result = Validation(
+        artefacts=entries,
+        onnx_top1=onnx.entry.top1,
+        overlapping_test_images=data.overlapping_test_images,
+        recommended=_recommended(entries),
+    )
     directory.write_json(VALIDATION_NAME, result)
     return Validated(result, predictions)
 

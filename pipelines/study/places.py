@@ -66,8 +66,13 @@ def executor(place: Place, jobs: int, out: Path, console: Console, settings: Set
         )
         try:
             yield lambda *key: pool.submit(_run_alone, *key)
-        except (Interrupted, KeyboardInterrupt) as stop:
-            _stop_children(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT, console)
+        except EcdDeployError as error:
+            if isinstance(error, Interrupted):
+                _stop_children(signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT, console)
+            raise
+        except BaseException as stop:
+            if not isinstance(stop, Exception):  # a signal
+                _stop_children(signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM, console)
             raise
         finally:
             pool.shutdown(cancel_futures=True)
@@ -92,7 +97,7 @@ def _stop_children(number: signal.Signals, console: Console) -> None:
                     with suppress(ProcessLookupError):
                         os.kill(child.pid, number)
             time.sleep(_SECONDS_BETWEEN_SIGNALS)
-    except (Interrupted, KeyboardInterrupt):
+    except BaseException:
         for child in running:
             child.kill()
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecd_deploy.errors import ArtefactError, DigestError, UsageError
+from ecd_deploy.errors import ArtefactError, DigestError, UsageError, reraise_machine_fault
 from ecd_deploy.pipelines.record.names import LOCK_NAME, SIGNATURE_NAME
 from ecd_deploy.quiet import library_quiet
 
@@ -74,6 +74,7 @@ def check_signature(root: Path, public_key: Path | None = None, chain: Sequence[
         with library_quiet():  # it warns by a method of `logging` that is deprecated
             config.verify(root, signature)
     except Exception as error:
+        reraise_machine_fault(error)
         raise DigestError(f"the signature of {root} is not valid: {error}") from error
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,23 +138,25 @@ def test_a_killed_worker_is_an_error_that_names_its_file(tmp_path: Path) -> None
         os.mkfifo(path)  # whoever opens it waits
         steps = batches.epoch(1)
         next(steps)
-        worker = reader_of(path)
-        os.kill(worker, signal.SIGKILL)
+        with reader_of(path) as worker:
+            os.kill(worker, signal.SIGKILL)
         with pytest.raises(DataError) as caught:
             list(steps)
     assert f"(process {worker}) was killed while it decoded {path}" in str(caught.value)
     assert caught.value.exit_code == 4
 
 
-def reader_of(path: Path) -> int:
-    """The worker that waits for what comes out of the pipe."""
+@contextmanager
+def reader_of(path: Path) -> Iterator[int]:
+    """The worker that waits for what comes out of the pipe, as long as it waits."""
     with path.open("wb"):  # once it is open at both ends
         for child in multiprocessing.active_children():
             deadline = time.monotonic() + 1
             while time.monotonic() < deadline:
                 if any(fd.resolve() == path for fd in Path(f"/proc/{child.pid}/fd").iterdir()):
                     assert child.pid is not None
-                    return child.pid
+                    yield child.pid
+                    return
     raise AssertionError(f"nobody reads {path}")
 
 

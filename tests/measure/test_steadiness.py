@@ -18,7 +18,7 @@ def latency(low: float = 1.0, high: float = 1.01, reference: float | None = 0.2)
         percentiles=(),
         p50_range_ms=(low, high),
         reference_ms=reference,
-        samples_ms=(),
+        samples_ms=(1.0,),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ecd_deploy.pipelines.gate.ci import baseline_lines
 from ecd_deploy.pipelines.gate.decide import Check, GateReport, Verdict
@@ -16,16 +17,18 @@ def print_gate(report: GateReport, console: Console) -> None:
     """Print each check with its value, bound, limit and verdict."""
     table = Table("check", "value", "bound", "limit", "verdict", "reason", box=None, header_style="bold")
     for check in report.checks:
-        colour = _COLOURS[check.verdict]
-        table.add_row(*_cells(check), f"[{colour}]{check.verdict.value}[/{colour}]", check.reason)
+        verdict = Text(check.verdict.value, style=_COLOURS[check.verdict])
+        table.add_row(*_cells(check), verdict, check.reason)
     console.print(table)
+    console.print(report.limits.words())
     if report.not_limited:
-        console.print(f"not limited by the recipe: {', '.join(report.not_limited)}")
+        console.print(f"not limited: {', '.join(report.not_limited)}")
     if report.baseline is not None:
         for line in baseline_lines(report.baseline):
             console.print(line)
-    colour = _COLOURS[report.verdict]
-    console.print(f"gate: [bold {colour}]{report.verdict.value}[/bold {colour}]")
+    if report.warning:
+        console.print(report.warning, style="bold yellow")
+    console.print(Text.assemble("gate: ", (report.verdict.value, f"bold {_COLOURS[report.verdict]}")))
 
 
 def _cells(check: Check) -> tuple[str, str, str, str]:

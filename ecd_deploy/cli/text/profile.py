@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ecd_deploy.measure.latency import Measurement
 from ecd_deploy.measure.steadiness import why_unsteady
@@ -30,7 +31,7 @@ def print_profile(profile: Profile, console: Console) -> None:
             table.add_row(name, f"{entry.value_ms:.4f} ms", _milliseconds(entry.upper_bound_ms))
     console.print(table)
     if unsteady := why_unsteady(latency):
-        console.print(f"[yellow]the p50 is inconclusive[/yellow]: {unsteady}")
+        console.print(Text.assemble(("the p50 is inconclusive", "yellow"), f": {unsteady}"))
     for line in _facts(measurement):
         console.print(line)
     slowest = sorted(profile.layers, key=lambda layer: -layer.median_us)[:_MOST_LAYERS]

@@ -31,7 +31,7 @@ from ecd_deploy.data.imagefolder.metadata import png_of_pixels, read_orientation
 from ecd_deploy.data.imagefolder.progress import map_files
 from ecd_deploy.data.overlap import fingerprint
 from ecd_deploy.data.resize import Framing
-from ecd_deploy.errors import DataError, EcdDeployError
+from ecd_deploy.errors import DataError, EcdDeployError, reraise_machine_fault
 
 MOST_PIXELS = 50_000_000
 
@@ -198,11 +198,12 @@ def _attempt(path: Path, file: Path | io.BytesIO, use: Callable[[Image.Image], T
     try:
         with Image.open(file) as image:
             return use(image)
-    except (MemoryError, EcdDeployError):
+    except EcdDeployError:
         raise
     # Pillow's decoders raise what their format's code happens to raise on damaged bytes (IndexError, struct.error,
     # RuntimeError, NotImplementedError and more): nothing but the file is at work here.
     except Exception as error:  # noqa: BLE001
+        reraise_machine_fault(error)
         return BadImage(path, _reason(error))
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image
 
-from ecd_deploy.errors import EcdDeployError
+from ecd_deploy.errors import EcdDeployError, reraise_machine_fault
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,9 +38,10 @@ def read_orientation(image: Image.Image) -> int | None:
         image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (MemoryError, EcdDeployError):
+    except EcdDeployError:
         raise
-    except Exception:  # noqa: BLE001  # whatever is wrong with the EXIF, the pixels are whole
+    except Exception as error:  # noqa: BLE001  # whatever is wrong with the EXIF, the pixels are whole
+        reraise_machine_fault(error)
         return None
     return orientation if isinstance(orientation, int) and orientation in _TURNS else None
 

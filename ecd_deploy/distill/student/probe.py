@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ecd_deploy.compat.torch import version_of
 from ecd_deploy.distill.student.feature_maps import feature_in
 from ecd_deploy.distill.student.randomness import check_masks
-from ecd_deploy.errors import StudentError
+from ecd_deploy.errors import StudentError, reraise_machine_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,7 @@ def probe(student: nn.Module, example: Tensor | None = None) -> Probe:
     try:
         observed = copy.deepcopy(student).eval()
     except Exception as error:
+        reraise_machine_fault(error)
         raise StudentError(f"the student cannot be copied: {type(error).__name__}: {error}") from error
     failure = ""
     for image in _images(student, example):
@@ -76,6 +77,7 @@ def probe(student: nn.Module, example: Tensor | None = None) -> Probe:
         except StudentError:
             raise
         except Exception as error:  # noqa: BLE001 (any fault of the user's code is reported below)
+            reraise_machine_fault(error)
             failure = f"{type(error).__name__}: {error}"
             shape = tuple(image.shape)
         else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.errors import StudentError
+from ecd_deploy.errors import StudentError, reraise_machine_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,7 @@ def _state_after(copied: nn.Module, images: Tensor, seed: int) -> Tensor:
     try:
         logits = copied(images)
     except Exception as error:
+        reraise_machine_fault(error)
         raise StudentError(
             f"the student cannot be run in training mode on images of shape {tuple(images.shape)}: "
             f"{type(error).__name__}: {error}"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     import onnxruntime
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported, here and in every child process
+
 SCHEMA_VERSION = 1
 FRACTIONS = (0.1, 0.5, 0.9, 0.95, 0.99)
 _CONFIDENCE = 0.99
@@ -245,7 +247,7 @@ def _sample(run: Callable[[], object], options: argparse.Namespace) -> dict[str,
         medians.append(statistics.median(part))
     host = _host(before, _readings(), settled)
     return {
-        "percentiles": _percentiles(samples),
+        "percentiles": percentiles_of(samples),
         "p50_range_ms": median_range(medians),
         "reference_ms": round(statistics.median(references), 5),
         **host,
@@ -281,7 +283,8 @@ def _reference() -> Callable[[], float]:
     return time_product
 
 
-def _percentiles(samples: list[float]) -> list[dict[str, Any]]:
+def percentiles_of(samples: Sequence[float]) -> list[dict[str, Any]]:
+    """Each percentile with its upper bound; None where the samples are too few."""
     ordered, entries = sorted(samples), []
     for fraction in FRACTIONS:
         needed = samples_needed(fraction)

@@ -1,7 +1,7 @@
 """What ssh starts on a device: checks it, receives the runner and the model, runs them, and leaves nothing behind.
 
-Standard input carries one line of JSON, then the two files, and stays open while the caller is there: when it
-ends, so does the measurement. Standard output carries one JSON object a line. Runs on Python 3.8 and newer.
+Standard input carries this program, one line of JSON, then the two files, and stays open while the caller is there:
+when it ends, so does the measurement. Standard output carries one JSON object a line. Runs on Python 3.8 and newer.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _run(paths: list[str], header: dict[str, Any]) -> Any:
             stdout=output,
             stderr=subprocess.PIPE,
             cwd=folder,
-            env={**os.environ, "TMPDIR": str(folder)},  # onnxruntime leaves a session file there
+            env={**os.environ, "TMPDIR": str(folder)},  # so that it goes with the folder
             start_new_session=True,
         )
         try:
@@ -119,7 +119,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _say(**message: Any) -> None:
-    line = (json.dumps(message) + "\n").encode()
+    line = ("\n" + json.dumps(message) + "\n").encode()  # a login shell's greeting may not have ended its line
     with contextlib.suppress(BrokenPipeError):  # the caller is gone
         while line:
             line = line[os.write(1, line) :]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.errors import SplitError
+from ecd_deploy.errors import SplitError, reraise_machine_fault
 from ecd_deploy.split.checks.perturbation import bit_difference
 from ecd_deploy.split.checks.references import everything_sought
 from ecd_deploy.split.inventory import tensor_records
@@ -39,6 +39,7 @@ def plain_copy(student: nn.Module) -> nn.Module:
     try:
         module = copy.deepcopy(student)
     except Exception as error:
+        reraise_machine_fault(error)
         raise SplitError(f"the student, {type(student).__name__}, cannot be copied: {error}") from error
     module.eval().requires_grad_(False)
     for parameter in module.parameters():

@@ -15,6 +15,7 @@ from torch import nn
 
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.errors import reraise_machine_fault
 from ecd_deploy.recipe.recipe import Recipe
 
 _logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def runs_in_channels_last(student: nn.Module, shape: tuple[int, int, int]) -> bo
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             copy.deepcopy(student).cpu().eval()(images)
     except Exception as error:  # noqa: BLE001 (any fault of the user's code means that the default layout is kept)
+        reraise_machine_fault(error)
         _logger.info("the student keeps the default memory layout: %s: %s", type(error).__name__, error)
         return False
     return True

@@ -24,8 +24,8 @@ def comparison_section(results: RunResults, others: Sequence[NamedRun]) -> Secti
         "interleaves two runs on one host, and the ratio of this run to its baseline is then below. "
         "Intervals are over images, not over seeds: ecd-deploy compare repeats a training."
     )
-    if any(run.results.data_digest != results.data_digest for run in others):
-        text += " Runs with other data are not paired: their test images may differ."
+    if any(run.results.predictions.test_digest != results.predictions.test_digest for run in others):
+        text += " Runs with other test images are not paired; gate --baseline evaluates a baseline on this run's."
     text += "".join(_doubt(results.profile.latency, run) for run in others)
     side_by_side = Table(
         "Runs side by side",
@@ -67,7 +67,7 @@ def _difference(results: RunResults, other: NamedRun) -> tuple[Cell, ...]:
     size = results.artefacts.find("onnx").bytes - other.results.artefacts.find("onnx").bytes
     rest = (Cell(f"{size / 1e3:+.1f} kB", size), _ratio(results, other))
     paired = lost_and_gained(results.predictions, other.results.predictions)
-    if paired is None or results.data_digest != other.results.data_digest:
+    if paired is None:
         return (Cell(other.name), Cell("not paired"), *(Cell("-") for _ in range(4)), *rest)
     lost, gained = paired
     images, one_sided = len(results.predictions.labels), (1 + _CONFIDENCE) / 2

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.measure.steadiness import why_unsteady
+from ecd_deploy.pipelines.gate.ci import baseline_sentences
 from ecd_deploy.pipelines.gate.decide import GateReport
 from ecd_deploy.pipelines.record.names import RECIPE_NAME
 from ecd_deploy.pipelines.record.profile import Profile
@@ -14,7 +15,7 @@ from ecd_deploy.pipelines.report.page.comparison import comparison_section
 from ecd_deploy.pipelines.report.page.samples import sample_section
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
-from ecd_deploy.pipelines.report.words import NO_VALIDATION, describe_proof, format_number
+from ecd_deploy.pipelines.report.words import NO_VALIDATION, describe_overlap, describe_proof, format_number
 from ecd_deploy.training import EpochScore
 
 _SLOWEST_LAYERS = 40
@@ -57,9 +58,14 @@ def _gate(gate: GateReport) -> Section:
         )
         for check in gate.checks
     )
-    text = f"Bounds are one-sided, at {gate.confidence:.0%} confidence (latency: 99%)."
-    if gate.not_limited:
-        text += f" Not limited by the recipe: {', '.join(gate.not_limited)}."
+    sentences = [
+        *((gate.warning,) if gate.warning else ()),
+        gate.limits.words(),
+        *((f"Not limited: {', '.join(gate.not_limited)}.",) if gate.not_limited else ()),
+        f"Bounds are one-sided, at {gate.confidence:.0%} confidence (latency: 99%).",
+        *(baseline_sentences(gate.baseline) if gate.baseline else ()),
+    ]
+    text = " ".join(sentences)
     header = ("check", "verdict", "value", "bound", "limit", "reason")
     return Section("gate", "Gate", text, (Table("Each limit and what was measured against it", header, rows),))
 
@@ -75,7 +81,7 @@ def _accuracy(results: RunResults) -> Section:
         )
     text = (
         f"On the whole test set, which took no part in any choice. {paired.lost} images are lost by the export and "
-        f"{paired.gained} gained."
+        f"{paired.gained} gained. {describe_overlap(results.validation)}."
     )
     header = ("student", "top-1", "95% interval", "correct")
     return Section("accuracy", "Accuracy", text, (Table("Accuracy on the test set", header, tuple(rows)),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ecd_deploy.pipelines.gate.markdown import escape
 from ecd_deploy.pipelines.report.page.content import lead_in, sections
 from ecd_deploy.pipelines.report.page.section import Section, Table
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
@@ -11,10 +12,10 @@ from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 
 def to_markdown(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
     """Write the results as one Markdown page; charts are left to the HTML page."""
-    title = f"# {results.recipe.name}: {results.gate.verdict.value}"
+    title = f"# {escape(results.recipe.name)}: {results.gate.verdict.value}"
     parts = [
         title,
-        lead_in(results),
+        escape(lead_in(results)),
         *(_section(section) for section in sections(results, others) if _has_words(section)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -27,7 +28,7 @@ def _has_words(section: Section) -> bool:
 def _section(section: Section) -> str:
     parts = [f"## {section.title}"]
     if section.text:
-        parts.append(section.text)
+        parts.append("\n".join(escape(line) for line in section.text.split("\n")))
     parts += [_table(table) for table in section.tables]
     if section.commands:
         parts.append(f"```sh\n{section.commands}\n```")
@@ -35,6 +36,6 @@ def _section(section: Section) -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [table.header, tuple("---" for _ in table.header)]
-    rows += [tuple(cell.text.replace("|", "\\|") for cell in row) for row in table.rows]
+    rows = [tuple(escape(name) for name in table.header), tuple("---" for _ in table.header)]
+    rows += [tuple(escape(cell.text) for cell in row) for row in table.rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -60,6 +60,17 @@ def test_without_vnni_the_weights_take_seven_bits(from_onnx: ExportInput) -> Non
     assert largest_weight(quantised(from_onnx, vnni=False)) <= 64
 
 
+@pytest.mark.parametrize("count", [1, 32, 33, 50, 61, 64])
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+def test_every_method_calibrates_on_any_count(
+    from_onnx: ExportInput, capfd: pytest.CaptureFixture[str], method: str, count: int
+) -> None:
+    exporter = Int8OnnxExporter(Int8Config.model_validate({"method": method, "count": count}))
+    record = exporter.read_metadata(exporter.export(from_onnx)).quantisation
+    assert present(record).calibration_images == count
+    assert capfd.readouterr() == ("", "")  # onnxruntime prints how far its histograms are
+
+
 @pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
 def test_every_method_keeps_the_classes(from_onnx: ExportInput, method: str) -> None:
     exporter = Int8OnnxExporter(Int8Config.model_validate({"method": method}))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import venv
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -232,18 +233,37 @@ def test_a_model_that_does_not_run_is_bad_and_not_a_failed_limit(python: Path, u
     seal(unpacked)
     ended, _ = run(python, unpacked)
     assert ended.code == 4
-    assert "onnxruntime cannot run student.onnx here" in ended.err
+    made_with = f"(it was checked with onnxruntime {version('onnxruntime')})"
+    assert f"onnxruntime {version('onnxruntime')} cannot run student.onnx here {made_with}" in ended.err
+
+
+def test_a_latency_that_takes_too_long_is_inconclusive_and_the_rest_is_told(python: Path, unpacked: Path) -> None:
+    ended, document = run(python, unpacked, "--timeout", "0.01")
+    assert ended.code == 3
+    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "pass", "inconclusive"]
+    assert "it was not measured within 0.01 s" in ended.out
+
+
+def test_the_latency_can_be_left_out(python: Path, unpacked: Path) -> None:
+    ended, document = run(python, unpacked, "--no-latency")
+    assert ended.code == 0
+    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "pass", "skipped"]
+    assert document["latency"] is None
 
 
 def test_a_python_without_the_packages_is_told(unpacked: Path) -> None:
     command = [sys.executable, "-I", "-S", str(unpacked / "run.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 4
-    assert "numpy and onnxruntime are needed here" in done.stderr
+    assert (
+        f"numpy and onnxruntime are needed here (it was checked with onnxruntime {version('onnxruntime')})"
+        in done.stderr
+    )
 
 
 def test_wrong_words_are_usage(python: Path, unpacked: Path) -> None:
     assert run(python, unpacked, "--threads", "0")[0].code == 2
+    assert run(python, unpacked, "--timeout", "nan")[0].code == 2
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,21 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from ecd_deploy.errors import ArtefactError, DigestError, EcdDeployError, RecipeError, RunDirectoryError
+from ecd_deploy.errors import ArtefactError, DigestError, EcdDeployError, RunDirectoryError
 from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
 from ecd_deploy.measure.prediction import Predictions
 from ecd_deploy.pipelines.gate.baseline import (
     BaselineComparison,
+    ClassChange,
     baseline_checks,
     compare_with_baseline,
     latency_ratio,
 )
 from ecd_deploy.pipelines.gate.check import Check, Verdict, bounded, overall
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, junit_error, summary_markdown
-from ecd_deploy.pipelines.gate.decide import read_limits
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, PREDICTIONS_NAME
-from ecd_deploy.pipelines.record.predictions import read_predictions, write_predictions
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_of, read_predictions, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
@@ -34,7 +34,7 @@ CLASSES = ("cat", "dog")
 QUICK = ("profile.min_seconds=0.05", "profile.warmup_seconds=0.0")
 
 
-def predictions(wrong: set[int], images: int = 100) -> Predictions:
+def chosen(wrong: set[int], images: int = 100) -> Predictions:
     labels = np.arange(images, dtype=np.int64) % 2
     logits = np.eye(2, dtype=np.float32)[labels]
     for index in wrong:
@@ -42,13 +42,17 @@ def predictions(wrong: set[int], images: int = 100) -> Predictions:
     return Predictions(logits, labels)
 
 
-def fill(directory: RunDirectory, wrong: set[int], images: int = 100, data: str = "data") -> None:
+def stored(predictions: Predictions, classes: tuple[str, ...] = CLASSES) -> StoredPredictions:
+    return choices_of(predictions, classes, "digest of the test images")
+
+
+def fill(directory: RunDirectory, wrong: set[int], classes: tuple[str, ...] = CLASSES, data: str = "data") -> None:
     entry = directory.write(ONNX, convolution_model())
     artefact = Artefact(format="onnx", file=ONNX, sha256=entry.sha256, bytes=entry.bytes)
     artefacts = ArtefactList(student_digest="0" * 64, image_shape=(2, 8, 8), artefacts=(artefact,))
     directory.write_json(ARTEFACTS_NAME, artefacts)
     directory.bind_data(data)
-    write_predictions(directory, predictions(wrong, images), CLASSES)
+    write_predictions(directory, stored(chosen(wrong), classes))
 
 
 @pytest.fixture
@@ -87,10 +91,20 @@ def test_a_missing_baseline_is_a_wrong_call(candidate: RunDirectory, tmp_path: P
         compare_with_baseline(candidate, tmp_path / "absent", 0.95)
 
 
-def test_a_baseline_of_other_data_is_refused(candidate: RunDirectory, tmp_path: Path, recipe: Recipe) -> None:
+def test_a_baseline_of_other_training_images_is_compared(
+    candidate: RunDirectory, tmp_path: Path, recipe: Recipe
+) -> None:
     with create_run(tmp_path / "other", recipe, resume=False) as directory:
-        fill(directory, set(), data="other")
-    with pytest.raises(RunDirectoryError, match="other data") as caught:
+        fill(directory, {0, 1}, data="with another cut")
+    found = compare_with_baseline(candidate, tmp_path / "other", 0.95)
+    assert (found.images, found.own_images, found.lost, found.gained) == (100, 100, 3, 1)
+    assert not found.evaluated_anew
+
+
+def test_a_baseline_of_other_classes_is_refused(candidate: RunDirectory, tmp_path: Path, recipe: Recipe) -> None:
+    with create_run(tmp_path / "other", recipe, resume=False) as directory:
+        fill(directory, set(), classes=("cat", "wolf"))
+    with pytest.raises(RunDirectoryError, match="only there: wolf; only here: dog") as caught:
         compare_with_baseline(candidate, tmp_path / "other", 0.95)
     assert caught.value.exit_code == 2
 
@@ -119,11 +133,11 @@ def test_changed_predictions_are_refused(candidate: RunDirectory, baseline: Path
 
 
 def test_predictions_come_back_and_a_nan_is_never_correct(candidate: RunDirectory) -> None:
-    given = predictions(set(), 10)
+    given = chosen(set(), 10)
     given.logits[3] = np.nan
-    write_predictions(candidate, given, CLASSES)
+    write_predictions(candidate, stored(given))
     found = read_predictions(candidate)
-    assert found.classes == CLASSES
+    assert (found.classes, found.test_digest) == (CLASSES, "digest of the test images")
     assert found.correct.tolist() == [index != 3 for index in range(10)]
 
 
@@ -149,6 +163,8 @@ def found(latency: Comparison, lost: int = 0, gained: int = 0, images: int = 2_0
         recipe_digest="0",
         model_sha256="0",
         images=images,
+        own_images=images,
+        evaluated_anew=False,
         lost=lost,
         gained=gained,
         mcnemar_p=1.0,
@@ -204,29 +220,6 @@ def test_nan_and_nothing_never_pass() -> None:
     assert overall([]) is Verdict.INCONCLUSIVE
 
 
-def test_limits_of_a_file_take_the_recipes_place(tmp_path: Path) -> None:
-    path = tmp_path / "gate.toml"
-    path.write_text("min_top1 = 0.5\n")
-    limits = read_limits(path, GateConfig(min_top1=0.9, max_drop=0.02))
-    assert (limits.min_top1, limits.max_drop) == (0.5, 0.02)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("min_topp = 0.5", "min_topp"),
-        ("min_top1 = nan", "min_top1"),
-        ("min_top1 = 1.5", "min_top1"),
-        ("min_top1 = 0.5\nmin_top1 = 0.6", "not valid TOML"),
-    ],
-)
-def test_limits_that_cannot_be_used_are_named(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "gate.toml"
-    path.write_text(text)
-    with pytest.raises(RecipeError, match=message):
-        read_limits(path, GateConfig())
-
-
 def check(verdict: Verdict, reason: str = "because <&\"'> \x00 x") -> Check:
     return Check(name="a | b", value=None, bound=0.5, limit=0.4, unit="ms", verdict=verdict, reason=reason)
 
@@ -242,6 +235,22 @@ def test_junit_tells_violated_from_undecided() -> None:
 def test_junit_of_an_error() -> None:
     suite = ET.fromstring(junit_error(EcdDeployError("it\nbroke <")))
     assert next(iter(suite[0])).tag == "error"
+
+
+def test_a_step_summary_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (tmp_path, tmp_path / "absent" / "summary", Path("/dev/full")):
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(name))
+        append_step_summary("words")
+        assert f"the step summary cannot be written: {caplog.messages.pop()}".endswith(f"(GITHUB_STEP_SUMMARY={name})")
+
+
+def test_names_in_the_step_summary_are_shown_as_they_are() -> None:
+    change = ClassChange(name="a|b\n<script>[x](y)", baseline_correct=2, candidate_correct=1, images=2)
+    compared = found(comparison(1.0)).model_copy(update={"regressions": (change,)})
+    text = summary_markdown(Verdict.FAIL, [check(Verdict.FAIL)], compared)
+    assert "- class a\\|b &lt;script&gt;[x\\](y): 2 to 1 of 2\n" in text
 
 
 def test_step_summary_stays_within_githubs_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from PIL import Image
 
 from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, RunDirectoryError, UsageError
+from ecd_deploy.files import sha256_file
 from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, LatencyRatio
+from ecd_deploy.pipelines.gate.limits import LimitsSource
 from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.record.run_directory import open_run
+from ecd_deploy.pipelines.report.card import write_model_card
 from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves
 from ecd_deploy.pipelines.report.page.classes import confusion_counts
 from ecd_deploy.pipelines.report.page.comparison import comparison_section
@@ -75,7 +79,7 @@ def test_a_run_without_a_teacher_has_its_picture_without_a_cut(results: RunResul
 
 def test_confusions_are_counted_by_class_and_choice(results: RunResults) -> None:
     labels, chosen = np.array([0, 0, 1, 2, 2, 2], np.int32), np.array([0, 1, 1, 0, 2, -1], np.int32)
-    counts = confusion_counts(StoredPredictions(labels, chosen, ("a", "b", "c")))
+    counts = confusion_counts(StoredPredictions(labels, chosen, ("a", "b", "c"), "d"))
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
     whole = confusion_counts(results.predictions)
     assert int(whole.diagonal().sum()) == results.validation.onnx_top1.candidate.correct
@@ -111,7 +115,7 @@ def test_a_difference_is_paired_by_image_with_its_interval(results: RunResults) 
     chosen = own.chosen.copy()
     chosen[wrong[:2]] = own.labels[wrong[:2]]  # the other run has 2 that this one loses,
     chosen[right[:9]] = (own.labels[right[:9]] + 1) % 10  # and loses 9
-    other = RunResults(**{**results.__dict__, "predictions": StoredPredictions(own.labels, chosen, own.classes)})
+    other = RunResults(**{**results.__dict__, "predictions": replace(own, chosen=chosen)})
     row, _ = compared(results, other)
     assert row[:2] == ["other", f"{100 * 7 / images:+.2f}"]
     low, _, high = row[2].partition(" to ")
@@ -132,10 +136,38 @@ def test_any_name_of_a_run_stands_in_the_legend(results: RunResults) -> None:
         assert shown in svg
 
 
-def test_other_data_are_not_paired(results: RunResults) -> None:
+def test_only_runs_with_the_same_test_images_are_paired(results: RunResults) -> None:
     row, text = compared(results, RunResults(**{**results.__dict__, "data_digest": "0" * 64}))
+    assert row[1] == "+0.00"
+    assert "not paired" not in text
+    others = replace(results.predictions, test_digest="0" * 64)
+    row, text = compared(results, RunResults(**{**results.__dict__, "predictions": others}))
     assert row[1:3] == ["not paired", "-"]
-    assert "other data are not paired" in text
+    assert "other test images are not paired" in text
+
+
+def test_the_pages_say_how_many_test_images_were_seen_before(root: Path, results: RunResults) -> None:
+    for page in (to_html(results), to_markdown(results), (root / "MODEL_CARD.md").read_text()):
+        assert "None of the test images is a training or validation image too" in page
+    validation = results.validation.model_copy(update={"overlapping_test_images": 3})
+    seen = RunResults(**{**results.__dict__, "validation": validation})
+    with open_run(root) as directory:
+        write_model_card(directory, seen)
+    for page in (to_html(seen), to_markdown(seen), (root / "MODEL_CARD.md").read_text()):
+        assert "3 of the 500 test images are training or validation images too, pixel by pixel" in page
+
+
+def test_the_pages_say_whose_limits_decided_and_what_they_leave_open(root: Path, results: RunResults) -> None:
+    assert f"Limits: recipe.toml of the run (SHA-256 {sha256_file(root / 'recipe.toml')})." in to_markdown(results)
+    assert "decides nothing about accuracy" not in to_markdown(results)
+    source = LimitsSource(file="ci.toml", sha256="0" * 64, replaces_recipe=True)
+    gate = results.gate.model_copy(update={"limits": source, "limits_accuracy": False})
+    blind = RunResults(**{**results.__dict__, "gate": gate})
+    with open_run(root) as directory:
+        write_model_card(directory, blind)
+    for page in (to_html(blind), to_markdown(blind), (root / "MODEL_CARD.md").read_text()):
+        assert "This gate decides nothing about accuracy" in page
+    assert "ci.toml, in place of the recipe" in to_markdown(blind)
 
 
 def test_a_latency_ratio_is_that_of_the_gate_or_none(results: RunResults) -> None:
@@ -153,6 +185,8 @@ def test_a_latency_ratio_is_that_of_the_gate_or_none(results: RunResults) -> Non
         recipe_digest="0",
         model_sha256=results.artefacts.find("onnx").sha256,
         images=1,
+        own_images=1,
+        evaluated_anew=False,
         lost=0,
         gained=0,
         mcnemar_p=1.0,

@@ -52,7 +52,6 @@ def test_the_artefact_says_so_and_the_script_takes_no_other_size(
     metadata = exporter_for("onnx", load_recipe("digits").export).read_metadata(content)
     assert metadata.resize == resize
     assert metadata.framing.startswith(words)
-    assert ("resize" in metadata.model_dump_json()) is (resize is not None)
     done = run_student(tmp_path, (2, *metadata.input_shape))
     assert done.code == 0, done.err
     refused = run_student(tmp_path, (2, 1, 32, 32))

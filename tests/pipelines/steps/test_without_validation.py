@@ -91,9 +91,9 @@ def test_the_model_card_claims_no_choice_and_no_watch(ended: tuple[Path, Ended])
 
 def test_each_later_step_can_be_repeated_alone(ended: tuple[Path, Ended], tmp_path: Path) -> None:
     run = shutil.copytree(ended[0], tmp_path / "run")
-    for step in ("split", "export", "validate", "report"):
+    for step in ("split", "export", "validate", "gate", "report"):
         again = run_command([step, run], cwd=tmp_path)
-        assert again.code == 0, again.err
+        assert again.code in ({0, 3} if step == "gate" else {0}), again.err  # 3: measured on a busy test machine
     resumed = run_command(["train", run, "--resume"], cwd=tmp_path)
     assert resumed.code == 0, resumed.err
     assert f"no validation top-1: {WHY}" in re.sub(r"\s+", " ", resumed.out)

@@ -22,7 +22,7 @@ from ecd_deploy.errors import StudentError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ecd_deploy.distill.student.sites import ConnectionSite
+    from ecd_deploy.distill.sites import ConnectionSite
 
 _OTHER_WAY = "a module that is left out at random cannot be connected: set method.stages or method.sites without it"
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
 
 from ecd_deploy.models import build_student
-from ecd_deploy.split.checks.writes import are_followed
 from ecd_deploy.split.exported import exported_program, first_output
+from ecd_deploy.split.writes import are_followed
 
 
 class Writing(nn.Module):

@@ -1,0 +1,52 @@
+"""A baseline's ONNX student on the test images of another run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ecd_deploy.data import Normalisation, eval_batches
+from ecd_deploy.data.digest import digest_of_test
+from ecd_deploy.errors import RunDirectoryError
+from ecd_deploy.exporters import exporter_for
+from ecd_deploy.exporters.onnx.format import open_onnx
+from ecd_deploy.measure.prediction import predict
+from ecd_deploy.pipelines.record.artefacts import Artefact
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_of
+from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.steps.data import recorded_data
+
+_BATCH_SIZE = 128
+
+
+def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory) -> StoredPredictions:
+    """What the ONNX student of `baseline` chooses for each test image of the run in `directory`.
+
+    The images are normalised as the baseline's were.
+
+    Raises:
+        DataError: the run's images are not those that it was made from.
+        RunDirectoryError: the baseline takes images of another shape.
+        ArtefactError: its artefact was changed.
+    """
+    data, content = recorded_data(directory), baseline.read(onnx.file)
+    metadata = exporter_for(onnx.format, baseline.recipe.export).read_metadata(content)
+    if metadata.input_shape != data.input_shape:
+        raise RunDirectoryError(
+            f"{baseline.root} has other test images than this run, and cannot be evaluated on these: its student takes "
+            f"{_size(metadata.input_shape)}, they are {_size(data.input_shape)} (channels x height x width)"
+        )
+    normalisation = Normalisation(metadata.mean, metadata.std)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in eval_batches(data.test, normalisation, _BATCH_SIZE):
+            yield batch.images, batch.labels
+
+    predictor = open_onnx(content, torch.get_num_threads(), onnx.format)
+    return choices_of(predict(predictor, batches()), data.classes, digest_of_test(data))
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
