@@ -87,7 +87,8 @@ def _uncopied(student: nn.Module) -> str:
                 continue
             try:
                 copy.deepcopy(value)
-            except Exception:  # noqa: BLE001 (what failed is reported by the caller)
+            except Exception as error:  # noqa: BLE001 (what failed is reported by the caller)
+                reraise_machine_fault(error)
                 return f"'{attribute}' of {described(student, name or None)}, a {type(value).__name__}"
     return "one of its modules"
 
