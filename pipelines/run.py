@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecd_deploy.errors import EcdDeployError, UsageError
-from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run, open_run, read_run
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run, holds_run, open_run, read_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ecd_deploy.pipelines.gate.decide import GateReport
     from ecd_deploy.pipelines.record.artefacts import ArtefactList
     from ecd_deploy.pipelines.record.validation import Validation
+    from ecd_deploy.pipelines.rehearse.result import Rehearsal
     from ecd_deploy.pipelines.report.results import RunResults
     from ecd_deploy.recipe.recipe import Recipe
     from ecd_deploy.split import SplitProof
@@ -29,9 +30,15 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Recipe, root: Path, *, resume: bool, console: Console, accept_changes: bool = False
+    recipe: Recipe,
+    root: Path,
+    *,
+    resume: bool,
+    console: Console,
+    accept_changes: bool = False,
+    rehearsal: bool = True,
 ) -> RunResults | None:
-    """Train, split, export, validate, measure, gate and report.
+    """Train, split, export, validate, measure, gate and report; before it, if `rehearsal`, all of it in small.
 
     Under `accelerate launch` every process trains, and only the first one continues after that: the
     others return None.
@@ -54,6 +61,8 @@ def run(
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
+    if rehearsal and not holds_run(root, resume=resume):
+        _rehearse(recipe, data, console)
     with create_run(root, recipe, resume=resume, accept_changes=accept_changes) as directory:
         environment = record_environment(directory)
         training = train(directory, data, resume=resume, console=console, accept_changes=accept_changes)
@@ -87,9 +96,15 @@ def is_main_process() -> bool:
 
 
 def run_train(
-    recipe: Recipe, root: Path, *, resume: bool, console: Console, accept_changes: bool = False
+    recipe: Recipe,
+    root: Path,
+    *,
+    resume: bool,
+    console: Console,
+    accept_changes: bool = False,
+    rehearsal: bool = True,
 ) -> TrainingResult | None:
-    """Train into a new run directory, or resume in one; None in all processes but the first."""
+    """Train into a new run directory, rehearsed as in `run`, or resume in one; None in all processes but the first."""
     from ecd_deploy.pipelines.record.environment import record_environment
     from ecd_deploy.pipelines.steps.data import load_run_data
     from ecd_deploy.pipelines.steps.train import train, train_as_worker
@@ -98,9 +113,24 @@ def run_train(
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
+    if rehearsal and not holds_run(root, resume=resume):
+        _rehearse(recipe, data, console)
     with create_run(root, recipe, resume=resume, accept_changes=accept_changes) as directory:
         record_environment(directory)
         return train(directory, data, resume=resume, console=console, accept_changes=accept_changes).result
+
+
+def run_rehearsal(recipe: Recipe) -> Rehearsal:
+    """Rehearse a recipe on its images; nothing is written.
+
+    Raises:
+        UsageError: what would fail later.
+        DataError: images that cannot be used.
+    """
+    from ecd_deploy.pipelines.rehearse.rehearsal import rehearse
+    from ecd_deploy.pipelines.steps.data import load_run_data
+
+    return rehearse(recipe, load_run_data(recipe))
 
 
 def run_split(root: Path) -> SplitProof:
@@ -180,6 +210,12 @@ def _names(root: Path, against: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(folder) for folder in folders]
+
+
+def _rehearse(recipe: Recipe, data: DataSplits, console: Console) -> None:
+    from ecd_deploy.pipelines.rehearse.rehearsal import rehearse
+
+    console.print(rehearse(recipe, data).words(), markup=False)
 
 
 def _data(directory: RunDirectory) -> DataSplits:

@@ -11,7 +11,7 @@ from ecd_deploy.cli.comparing import compare
 from ecd_deploy.cli.entry import invoke
 from ecd_deploy.cli.explaining import explain
 from ecd_deploy.cli.gating import gate
-from ecd_deploy.cli.inspecting import doctor, inspect
+from ecd_deploy.cli.inspecting import doctor, inspect, rehearse
 from ecd_deploy.cli.lists import models, recipes, schema, studies
 from ecd_deploy.cli.profiling import profile
 from ecd_deploy.cli.searching import search
@@ -40,7 +40,7 @@ cli.add_section("Run the pipeline", run)
 cli.add_section("Run one step", train, split, export, validate, report)
 cli.add_section("Measure and decide", profile, gate)
 cli.add_section("Compare and search", compare, search)
-cli.add_section("Look", inspect, explain, recipes, models, studies, schema, doctor)
+cli.add_section("Look", inspect, rehearse, explain, recipes, models, studies, schema, doctor)
 cli.add_section("Ship", bundle, verify, sign)
 
 

@@ -67,6 +67,25 @@ def inspect(
 
 
 @click.command()
+@click.argument("recipe")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value of the recipe; repeatable."
+)
+def rehearse(recipe: str, overrides: tuple[str, ...]) -> None:
+    """Take the untrained student of RECIPE the whole way on a few images.
+
+    Forward, loss and gradients, split proof, export in every format of the recipe, and parity: what would fail after
+    hours of training fails here, with exit code 2, or 4 for images. `run` and `train` do this by themselves.
+    """
+    from ecd_deploy.recipe.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    from ecd_deploy.pipelines.run import run_rehearsal
+
+    click.echo(run_rehearsal(loaded).words())
+
+
+@click.command()
 def doctor() -> None:
     """Show versions and hardware, and check that the runtimes work."""
     from ecd_deploy.pipelines.inspect.doctor import diagnose

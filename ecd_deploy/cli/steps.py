@@ -37,7 +37,12 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     skip_bad = click.option(
         "--skip-bad", is_flag=True, help="Leave out images that cannot be read, like data.skip_bad = true."
     )
-    return overrides(resume(accept_changes(skip_bad(command))))
+    rehearsal = click.option(
+        "--rehearsal/--no-rehearsal",
+        default=True,
+        help="Whether the untrained student first goes the whole way on a few images; a resumed run does not.",
+    )
+    return overrides(resume(accept_changes(skip_bad(rehearsal(command)))))
 
 
 @click.command()
@@ -53,6 +58,7 @@ def run(
     resume: bool,
     accept_changes: bool,
     skip_bad: bool,
+    rehearsal: bool,
 ) -> None:
     """Run every step for RECIPE, a built-in name or a TOML file."""
     if resume and out is None:
@@ -67,7 +73,9 @@ def run(
     if is_main_process():
         terminal.print(loaded.name, style="bold", end=" ")
         terminal.print(f"in {directory}")
-    results = run_pipeline(loaded, directory, resume=resume, console=terminal, accept_changes=accept_changes)
+    results = run_pipeline(
+        loaded, directory, resume=resume, console=terminal, accept_changes=accept_changes, rehearsal=rehearsal
+    )
     if results is not None:
         print_summary(results, directory, terminal)
         finish(results.gate, directory)
@@ -78,14 +86,22 @@ def run(
 @click.option("--recipe", help="A built-in name or a TOML file; not needed with --resume.")
 @_recipe_options
 def train(
-    run_dir: Path, recipe: str | None, overrides: tuple[str, ...], resume: bool, accept_changes: bool, skip_bad: bool
+    run_dir: Path,
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    accept_changes: bool,
+    skip_bad: bool,
+    rehearsal: bool,
 ) -> None:
     """Train into RUN_DIR, without the later steps."""
     loaded = _recipe_of(run_dir, recipe, overrides + _SKIP_BAD * skip_bad, resume=resume)
     from ecd_deploy.pipelines.report.words import describe_training
     from ecd_deploy.pipelines.run import run_train
 
-    result = run_train(loaded, run_dir, resume=resume, console=console(), accept_changes=accept_changes)
+    result = run_train(
+        loaded, run_dir, resume=resume, console=console(), accept_changes=accept_changes, rehearsal=rehearsal
+    )
     if result is not None:
         click.echo(describe_training(result))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -41,6 +43,29 @@ def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
 def own_children(module: nn.Module) -> dict[str, nn.Module | None]:
     """The modules registered with the module itself, twice where they hang twice: `Module._modules`, live."""
     return module._modules
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module without `torch.compile` and DataParallel around it or its parts: `OptimizedModule._orig_mod`.
+
+    What was compiled in place, `Module.compile`, runs as it is written again: `Module._compiled_call_impl`.
+    """
+    while (inner := _wrapped(module)) is not None:
+        module = inner
+    for part in list(module.modules()):
+        part._compiled_call_impl = None
+        for name, child in own_children(part).items():
+            if child is not None:
+                own_children(part)[name] = unwrapped(child)
+    return module
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        inner: nn.Module = module.module
+        return inner
+    # by its name: to import its class loads the compiler, which takes a second
+    return own_children(module).get("_orig_mod") if type(module).__name__ == "OptimizedModule" else None
 
 
 def hooks_of(module: nn.Module) -> Mapping[str, Mapping[int, object]]:
@@ -96,6 +121,15 @@ def accumulation_hooks(parameter: Tensor) -> object:
     return parameter._post_accumulate_grad_hooks
 
 
+def saved_tensor_hooks() -> object:
+    """The innermost hooks for saved tensors, or None: `torch._C._autograd._top_saved_tensors_default_hooks`.
+
+    Activation checkpointing sets some while the function runs that it will run again.
+    """
+    hooks: tuple[object, object] | None = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return None if hooks is None else hooks[0]
+
+
 def storage_identity(tensor: Tensor) -> int:
     """A number that all views of one memory share, also without data: `UntypedStorage._cdata`."""
     return int(tensor.untyped_storage()._cdata)
@@ -142,3 +176,60 @@ def growth_tracker(scaler: GradScaler) -> int:
 def restore_scale(scaler: GradScaler, *, scale: float, growth: int) -> None:
     """Put scale and `growth_tracker` back, and leave the scaler's settings: `GradScaler.load_state_dict`."""
     scaler.load_state_dict({**scaler.state_dict(), "scale": scale, _GROWTH_TRACKER: growth})
+
+
+@dataclass(frozen=True)
+class LoweredOperator:
+    """An operator that gave fewer bits than float32, and the module in whose forward it ran, None for the root's."""
+
+    operator: str
+    dtype: str
+    module: str | None
+
+
+def lowered_precision(module: nn.Module, images: Tensor) -> LoweredOperator | None:
+    """The first operator of a forward without gradients that gives float16, bfloat16 or less: `TorchDispatchMode`."""
+    stack: list[str] = []
+    found: list[LoweredOperator] = []
+
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            output = func(*args, **(kwargs or {}))
+            if isinstance(output, Tensor) and output.is_floating_point() and output.dtype.itemsize < 4 and not found:
+                name = str(func).split(".")[1] if str(func).startswith("aten.") else str(func)
+                found.append(LoweredOperator(name, str(output.dtype).removeprefix("torch."), stack[-1] or None))
+            return output
+
+    handles = []
+    for name, child in module.named_modules():
+        handles.append(child.register_forward_pre_hook(lambda *_, name=name: stack.append(name)))
+        handles.append(child.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
+    try:
+        with torch.no_grad(), Watch():  # type: ignore[no-untyped-call]
+            module(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
+
+
+def mutable_attributes(module: nn.Module) -> Mapping[str, object]:
+    """What a forward could keep in attributes of its modules, by path, in a form that tells whether it changed.
+
+    All in `vars(module)` but what torch itself keeps there, and the registers.
+    """
+    own = vars(nn.Module()).keys()
+    return {
+        f"{path}.{name}" if path else name: _form(value)
+        for path, child in module.named_modules()
+        for name, value in vars(child).items()
+        if name not in own
+    }
+
+
+def _form(value: object) -> object:
+    if isinstance(value, dict):
+        return {repr(key): _form(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_form(item) for item in value]
+    return value if isinstance(value, bool | int | float | str | bytes | type(None)) else id(value)

@@ -1,10 +1,12 @@
 """Reading features of the student and adding to the teacher's, without editing either.
 
-Hooks stand only inside the context managers below: neither network keeps one, also after an exception.
+Hooks stand only inside the context managers below: neither network keeps one, also after an exception; `adding` says
+where a teacher keeps them a little longer.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ecd_deploy.compat.torch import version_of
+from ecd_deploy.compat.torch import saved_tensor_hooks, version_of
 from ecd_deploy.distill.outputs import FeaturePair
 from ecd_deploy.distill.student.feature_maps import feature_in, with_feature
 from ecd_deploy.errors import StudentError
@@ -49,10 +51,8 @@ class FeatureQueue:
         """Remove and return the oldest feature.
 
         Raises:
-            StudentError: there is none, or the student has changed it in place.
+            StudentError: the student has changed it in place.
         """
-        if not self._features:
-            raise StudentError(f"the teacher calls '{self._site.name}' more often than the student did; {_OTHER_WAY}")
         feature, version = self._features.popleft()
         if version_of(feature) != version:
             raise StudentError(
@@ -88,6 +88,10 @@ def reading(student: nn.Module, sites: tuple[ConnectionSite, ...]) -> Iterator[F
 def adding(teacher: nn.Module, connect: Connect | None, queues: FeatureQueues) -> Iterator[None]:
     """Replace the teacher's features by `phi_T + T(phi_S)` while the context lasts.
 
+    A module that student or teacher left out at random (LayerDrop, stochastic depth) has no feature on one side: it is
+    connected in the steps in which both run it. Where the teacher checkpoints activations, it computes them again in
+    the backward pass; there the hooks stay until its next forward, and add the same again.
+
     Args:
         teacher: whose features they are.
         connect: (site, teacher's feature, student's) -> the teacher's new one, as `FeatureConnections` do; None
@@ -95,27 +99,75 @@ def adding(teacher: nn.Module, connect: Connect | None, queues: FeatureQueues) -
         queues: what each site of the teacher receives.
 
     Raises:
-        StudentError: a feature of the student was not used, because the teacher took another way.
+        StudentError: the features of a site do not fit each other.
     """
     if connect is None:
         yield
         return
-
-    def adder(name: str, queue: FeatureQueue) -> Callable[[nn.Module, Any, Any], object]:
-        def add(_module: nn.Module, _inputs: Any, output: Any) -> object:
-            result: Tensor = connect(name, _feature(name, output), queue.take())
-            return with_feature(output, result)
-
-        return add
-
+    if (left := _recomputing.pop(teacher, None)) is not None:
+        left.close()
+    additions = [_Addition(name, queue, connect, saved_tensor_hooks()) for name, queue in queues.items()]
     with ExitStack() as hooks:
-        for name, queue in queues.items():
-            handle = teacher.get_submodule(name).register_forward_hook(adder(name, queue))
+        for addition in additions:
+            handle = teacher.get_submodule(addition.name).register_forward_hook(addition)
             hooks.callback(handle.remove)
         yield
-    unused = [name for name, queue in queues.items() if len(queue)]
-    if unused:
-        raise StudentError(f"the teacher calls {', '.join(unused)} less often than the student did; {_OTHER_WAY}")
+        if any(addition.is_recomputed for addition in additions):
+            for addition in additions:
+                addition.begin_again()
+            _recomputing[teacher] = hooks.pop_all()
+
+
+class _Addition:
+    """The forward hook of one site of the teacher.
+
+    Args:
+        name: of the site.
+        queue: what it receives.
+        connect: see `adding`.
+        around: the hooks for saved tensors outside the teacher's forward; others within mean that it is computed again.
+    """
+
+    def __init__(self, name: str, queue: FeatureQueue, connect: Connect, around: object) -> None:
+        self.name = name
+        self.is_recomputed = False
+        self._queue = queue
+        self._connect = connect
+        self._around = around
+        self._used: list[Tensor] = []
+        self._is_again = False
+
+    def begin_again(self) -> None:
+        """From now on the module is called by the backward pass, to be computed again."""
+        self._is_again = True
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> object:
+        """Add the student's feature; nothing where the student left the module out."""
+        if self._is_again:
+            feature = self._feature_again()
+        else:
+            self.is_recomputed |= saved_tensor_hooks() is not self._around
+            feature = self._queue.take() if len(self._queue) else None
+            if feature is not None:
+                self._used.append(feature)
+        if feature is None:
+            return None
+        own = _feature(self.name, output)
+        if own.shape != feature.shape:
+            raise StudentError(f"student and teacher give features of other shapes at '{self.name}'; {_OTHER_WAY}")
+        return with_feature(output, self._connect(self.name, own, feature))
+
+    def _feature_again(self) -> Tensor | None:
+        if len(self._used) > 1:
+            raise StudentError(
+                f"'{self.name}' is called several times and its activations are checkpointed: it cannot be connected; "
+                "set method.stages or method.sites without it"
+            )
+        return self._used[0] if self._used else None
+
+
+_recomputing: weakref.WeakKeyDictionary[nn.Module, ExitStack] = weakref.WeakKeyDictionary()
+"""Hooks that a teacher needs in the backward pass, until its next forward."""
 
 
 def feature_pairs(student: FeatureQueues, teacher: FeatureQueues) -> tuple[FeaturePair, ...]:

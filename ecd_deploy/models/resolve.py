@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from ecd_deploy.compat.torch import unwrapped
 from ecd_deploy.errors import StudentError, did_you_mean, reraise_machine_fault
 from ecd_deploy.models.cifar_resnet import CifarResNet
 from ecd_deploy.models.half_resnet import HalfResNet50
@@ -37,7 +38,8 @@ def build_student(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Mo
 
     Args:
         name: a built-in name, `wrn-D-K`, `torchvision:NAME` (RGB only), `timm:NAME` (no pretrained weights
-            of either), or `package.module:factory`, called as `factory(num_classes=..., in_channels=...)`.
+            of either), or `package.module:factory`, called as `factory(num_classes=..., in_channels=...)`;
+            what it wraps in torch.compile or DataParallel is taken out of it.
         num_classes: width of the logits.
         in_channels: channels of the images.
 
@@ -83,7 +85,7 @@ def _factory_student(name: str, num_classes: int, in_channels: int) -> nn.Module
         ) from error
     if not isinstance(network, nn.Module):
         raise StudentError(f"student '{name}' returned {type(network).__name__}, not a torch.nn.Module")
-    return network
+    return unwrapped(network)
 
 
 def _find_factory(name: str) -> Callable[..., Any]:

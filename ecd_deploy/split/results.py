@@ -125,6 +125,15 @@ class PerturbationResult(CheckResult):
     logits_sha256: str
 
 
+class BatchResult(CheckResult):
+    """The student's logits of an image are the same, up to rounding, alone and in any batch."""
+
+    batches_compared: Count = Field(description="Single images, odd batches and another order.")
+    largest_difference: float | None = Field(
+        description="Of a logit, as a share of the largest; None where a batch gave other shapes or NaN."
+    )
+
+
 class CopyResult(CheckResult):
     """The module that leaves is one of its own: same tensors, same logits, no way back to the joint model."""
 
@@ -145,6 +154,7 @@ class SplitChecks(Record, strict=True):
     values: ValuesResult
     dataflow: DataflowResult
     graph: GraphResult
+    batch: BatchResult
     perturbation: PerturbationResult
     train_mode: TrainModeResult
     copied: CopyResult

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.errors import SplitError
+from ecd_deploy.split.checks.batch import check_batch
 from ecd_deploy.split.checks.construction import Factory, check_construction
 from ecd_deploy.split.checks.copying import check_copy, plain_copy
 from ecd_deploy.split.checks.dataflow import check_dataflow
@@ -15,6 +16,7 @@ from ecd_deploy.split.checks.graph import check_graph
 from ecd_deploy.split.checks.hooks import check_hooks
 from ecd_deploy.split.checks.perturbation import check_perturbation
 from ecd_deploy.split.checks.references import check_references
+from ecd_deploy.split.checks.steadiness import find_unsteadiness
 from ecd_deploy.split.checks.storage import check_storage
 from ecd_deploy.split.checks.train_mode import check_train_mode
 from ecd_deploy.split.checks.values import check_values
@@ -50,6 +52,7 @@ def split_student(
     """
     images = _checked_images(example, model.student)
     with preserved(model):
+        _refuse_unsteady(model.student, images)
         built = check_construction(model, factory, images.device)
         references = check_references(model)
         hooks = check_hooks(model, built.module)
@@ -57,6 +60,7 @@ def split_student(
         values = check_values(model)
         dataflow = check_dataflow(model, images, unused)
         graph = check_graph(model, images, built.module, unused)
+        batch = check_batch(model, images)
         perturbation = check_perturbation(model, images)
         train_mode = check_train_mode(model, images, unused)
         # A student that holds the joint model would take it along into the copy.
@@ -68,6 +72,7 @@ def split_student(
             values=values,
             dataflow=dataflow,
             graph=graph,
+            batch=batch,
             perturbation=perturbation,
             train_mode=train_mode,
         )
@@ -82,6 +87,7 @@ def split_student(
         values=values,
         dataflow=dataflow,
         graph=graph,
+        batch=batch,
         perturbation=perturbation,
         train_mode=train_mode,
         copied=copied,
@@ -94,6 +100,15 @@ def _checked_images(example: Tensor, student: nn.Module) -> Tensor:
         raise SplitError(f"the example must be images (N, C, H, W), its shape is {tuple(example.shape)}")
     parameter = next(student.parameters(), None)
     return example.detach() if parameter is None else example.detach().to(parameter.device)
+
+
+def _refuse_unsteady(student: nn.Module, images: Tensor) -> None:
+    try:
+        problem = find_unsteadiness(student, images)
+    except SplitError:
+        return  # a forward that fails is a finding of the checks that run it
+    if problem is not None:
+        raise SplitError(f"nothing can be proved of the student: {problem}")
 
 
 def _refuse(**results: CheckResult) -> None:

@@ -22,6 +22,7 @@ from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.executorch.contents import read_pte
 from ecd_deploy.exporters.executorch.layout import read_layout
 from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
 
@@ -89,7 +90,7 @@ def _written(module: nn.Module, image_shape: tuple[int, int, int], text: str) ->
             return bytes(lowered.to_executorch().buffer)
         except Exception as error:
             reraise_machine_fault(error)
-            raise ExportError(f"ExecuTorch cannot express the student: {error}") from error
+            raise ExportError(f"ExecuTorch cannot express the student: {first_cause(error)}") from error
 
 
 def _predictor(data: bytes) -> Predictor:

@@ -14,6 +14,7 @@ from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, describe
 from ecd_deploy.exporters.onnx.format import OnnxFormat, finish
 from ecd_deploy.exporters.onnx.graph import check_opset, strip_provenance
 from ecd_deploy.exporters.preprocessing import put_preprocessing_inside
+from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.quiet import library_quiet
 
 
@@ -62,7 +63,7 @@ def _translated(module: nn.Module, image_shape: tuple[int, int, int], opset: int
             )
     except Exception as error:
         reraise_machine_fault(error)
-        raise ExportError(f"ONNX cannot express the student: {error}") from error
+        raise ExportError(f"ONNX cannot express the student: {first_cause(error)}") from error
     if program is None:
         raise ExportError("torch.onnx.export returned no program")
     return program.model_proto

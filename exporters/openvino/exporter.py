@@ -22,6 +22,7 @@ from ecd_deploy.exporters.metadata import INPUT_NAME, ArtefactMetadata, parse_me
 from ecd_deploy.exporters.onnx.format import fp32_source
 from ecd_deploy.exporters.openvino.contents import GRAPH, METADATA, WEIGHTS, read_ir, read_openvino
 from ecd_deploy.exporters.preprocessing import to_pixels
+from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.exporters.zip_archive import write_archive
 from ecd_deploy.measure.prediction import Predictor
 
@@ -78,7 +79,7 @@ def _converted(source: bytes) -> tuple[bytes, bytes]:
             return _COUNTED.sub(rb"\1unnamed_\2", graph.read_bytes()), weights.read_bytes()
         except Exception as error:
             reraise_machine_fault(error)
-            raise ExportError(f"OpenVINO cannot express the student: {error}") from error
+            raise ExportError(f"OpenVINO cannot express the student: {first_cause(error)}") from error
 
 
 def _predictor(data: bytes, threads: int) -> Predictor:

@@ -17,6 +17,7 @@ from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.pytorch.archive import read_torch_archive
+from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
 from ecd_deploy.split import SplitStudent
@@ -64,7 +65,7 @@ def _exported(student: SplitStudent) -> ExportedProgram:
             )
     except Exception as error:
         reraise_machine_fault(error)
-        raise ExportError(f"torch.export cannot express the student: {error}") from error
+        raise ExportError(f"torch.export cannot express the student: {first_cause(error)}") from error
     program.example_inputs = None
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):

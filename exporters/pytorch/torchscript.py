@@ -15,6 +15,7 @@ from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.pytorch.archive import read_torch_archive
+from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.exporters.zip_archive import read_archive, write_archive
 from ecd_deploy.measure.prediction import Predictor, torch_predictor
 from ecd_deploy.quiet import library_quiet
@@ -67,7 +68,7 @@ def _traced(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> 
             traced = torch.jit.trace(module, torch.zeros(2, *image_shape), check_trace=False)  # type: ignore[no-untyped-call]
             torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={_METADATA_FILE: text})
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ExportError(f"TorchScript cannot express the student: {error}") from error
+        raise ExportError(f"TorchScript cannot express the student: {first_cause(error)}") from error
     return buffer.getvalue()
 
 

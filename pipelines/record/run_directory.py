@@ -146,17 +146,27 @@ def create_run(root: Path, recipe: Recipe, *, resume: bool, accept_changes: bool
         RunDirectoryError: it holds something, is in use, or belongs to another recipe.
         ArtefactError: it cannot be written.
     """
-    existing = (root / MANIFEST_NAME).is_file()
-    if not existing and root.is_dir() and not all(_is_ours(path) for path in root.iterdir()):
-        raise RunDirectoryError(f"{root} is not empty and is not a run directory; choose another --out")
-    if existing and not resume:
-        raise RunDirectoryError(f"{root} already holds a run; add --resume to continue it, or choose another --out")
+    existing = holds_run(root, resume=resume)
     with _hold(root):
         _sweep(root)
         if existing and RECIPE_NAME in read_manifest(root).files:
             yield _reopen(root, recipe, accept_changes=accept_changes)
         else:  # new, or killed before its recipe was recorded
             yield _make(root, Manifest(recipe_digest=recipe.digest()), recipe)
+
+
+def holds_run(root: Path, *, resume: bool) -> bool:
+    """Whether a directory holds a run that is to be resumed; nothing is written.
+
+    Raises:
+        RunDirectoryError: it holds a run that is not to be resumed, or something else.
+    """
+    existing = (root / MANIFEST_NAME).is_file()
+    if not existing and root.is_dir() and not all(_is_ours(path) for path in root.iterdir()):
+        raise RunDirectoryError(f"{root} is not empty and is not a run directory; choose another --out")
+    if existing and not resume:
+        raise RunDirectoryError(f"{root} already holds a run; add --resume to continue it, or choose another --out")
+    return existing
 
 
 @contextmanager

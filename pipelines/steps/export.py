@@ -36,7 +36,7 @@ def export(directory: RunDirectory, student: SplitStudent, data: DataSplits) -> 
     directory.record_versions({name: found for name, found in describe_environment().packages.items() if found})
     artefacts = []
     audits = []
-    sources = student_sources(student, _metadata(recipe, student, data))
+    sources = student_sources(student, artefact_metadata(recipe, student, data))
     for written in export_all(recipe, student, data):
         exporter = written.exporter
         described = exporter.read_metadata(written.data)
@@ -82,11 +82,12 @@ def export_all(recipe: Recipe, student: SplitStudent, data: DataSplits) -> Itera
     context = ExportContext(data.train, data.validation, data.normalisation, seed=recipe.seed)
     if recipe.gate.max_drop is not None:
         context = replace(context, max_drop=recipe.gate.max_drop)
-    metadata = _metadata(recipe, student, data)
+    metadata = artefact_metadata(recipe, student, data)
     return export_formats(recipe.export.formats, recipe.export, student, metadata, context)
 
 
-def _metadata(recipe: Recipe, student: SplitStudent, data: DataSplits) -> ArtefactMetadata:
+def artefact_metadata(recipe: Recipe, student: SplitStudent, data: DataSplits) -> ArtefactMetadata:
+    """What every artefact of a run says about itself, but for what its format adds."""
     return ArtefactMetadata(
         student=recipe.student.name,
         classes=data.classes,

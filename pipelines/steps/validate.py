@@ -12,13 +12,14 @@ from ecd_deploy.data import DataSplits, ImageSet, eval_batches
 from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
+from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.divergence import first_divergence
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.onnx.format import OnnxFormat
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.accuracy import paired_top1
 from ecd_deploy.measure.parity import compare_logits
-from ecd_deploy.measure.prediction import Predictions, predict, torch_predictor
+from ecd_deploy.measure.prediction import Predictions, Predictor, predict, torch_predictor
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import VALIDATION_NAME
@@ -28,10 +29,13 @@ from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validatio
 from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.split import SplitStudent
+from ecd_deploy.split.checks.batch import TOLERANCE, batch_spread
 
 _PARITY_IMAGES = 256
 _DIVERGENCE_IMAGES = 4
 _BATCH_SIZE = 128
+_COARSE = 0.05
+_BATCHED_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
     whole = exporter.runtime == "onnxruntime"
     images = data.test if whole else _first(data.test, _PARITY_IMAGES)
     found = predict(predictor, _batches(images, data))
+    _check_batches(predictor, artefact, exporter.budget, data)
     entry = ArtefactValidation(
         format=artefact.format,
         file=artefact.file,
@@ -129,6 +134,25 @@ def _divergence(
     given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
     limit = 1e-3 if entry.budget is None else entry.budget.relative
     return first_divergence(content, measured.student, given, images, limit)
+
+
+def _check_batches(predictor: Predictor, artefact: Artefact, budget: ParityBudget | None, data: DataSplits) -> None:
+    """Refuse an artefact that gives an image other logits alone, in an odd batch or in another order."""
+    images = data.normalisation.apply(data.test.images[:_BATCHED_IMAGES])
+    spread = batch_spread(lambda chosen: torch.from_numpy(predictor(chosen.numpy())), images)
+    if spread.largest > batch_limit(budget):
+        raise ArtefactError(
+            f"{artefact.file} gives an image other logits {spread.worst} than in a batch of {len(images)}, off by "
+            f"{spread.largest:.2g} of the largest: no accuracy of it would hold on the device"
+        )
+
+
+def batch_limit(budget: ParityBudget | None) -> float:
+    """How far a logit of an artefact may be off in another batch, as a share of the largest.
+
+    Where it is rounded to few bits, a last bit of a float becomes one of those.
+    """
+    return TOLERANCE if budget is None else _COARSE
 
 
 def _accuracy_problem(entry: ArtefactValidation, gate: GateConfig) -> str | None:

@@ -11,8 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
+from ecd_deploy.compat.torch import hooks_of
 from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, find_structure, training_loss
 from ecd_deploy.errors import StudentError
 
@@ -276,17 +278,47 @@ class Skipping(nn.Module):
         return output
 
 
-def test_modules_left_out_at_random_are_refused_by_name() -> None:
+def test_modules_left_out_at_random_are_connected_in_the_steps_in_which_both_run() -> None:
     model = merged(Skipping())
-    messages = set()
-    for seed in range(8):
+    transform = model.connections.transforms["1/blocks/1"].weight
+    connected = set()
+    for seed in range(12):
         torch.manual_seed(seed)
-        try:
-            model(batch())
-        except StudentError as error:
-            messages.add(str(error))
-    assert len(messages) == 2
-    assert all("1.blocks.1" in message and "left out at random" in message for message in messages)
+        draws = [bool(torch.rand(()) >= 0.5), bool(torch.rand(()) >= 0.5)]
+        torch.manual_seed(seed)
+        model.zero_grad()
+        torch.autograd.backward(training_loss(model(batch()), torch.zeros(len(batch()), dtype=torch.int64)))
+        assert (transform.grad is not None) == all(draws)
+        connected.add(all(draws))
+    assert connected == {False, True}
+
+
+class Checkpointing(nn.Module):
+    """A block whose activations are computed again in the backward pass, or the block alone."""
+
+    def __init__(self, *, active: bool) -> None:
+        super().__init__()
+        self.block = Residual()
+        self.active = active
+
+    def forward(self, features: Tensor) -> Tensor:
+        output: Tensor = checkpoint(self.block, features, use_reentrant=False) if self.active else self.block(features)
+        return output
+
+
+def test_activation_checkpointing_changes_no_gradient() -> None:
+    gradients = []
+    for active in (False, True):
+        torch.manual_seed(0)
+        model = merged(Checkpointing(active=active))
+        for _ in range(2):  # hooks that stayed for the first backward pass must be gone in the second forward
+            model.zero_grad()
+            torch.autograd.backward(training_loss(model(batch()), torch.zeros(len(batch()), dtype=torch.int64)))
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+        assert not any(hooks for module in model.student.modules() for hooks in hooks_of(module).values())
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(gradient is not None for gradient in gradients[0].values())
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_the_probe_leaves_the_random_state_and_the_student_alone() -> None:

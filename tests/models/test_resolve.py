@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from ecd_deploy.errors import StudentError
 from ecd_deploy.models import build_student, student_names
+from tests.commands import STUDENTS
 
 FACTORIES = """
 import torch
@@ -127,3 +129,14 @@ def test_the_random_state_decides_the_weights() -> None:
     second = build_student("resnet8", num_classes=10).state_dict()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert "resnet8" in student_names()
+
+
+@pytest.mark.parametrize("wrapped", ["compiled", "in_parallel", "block_compiled"])
+def test_what_a_factory_compiles_or_makes_parallel_is_unwrapped(wrapped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(STUDENTS), *sys.path])
+    plain = build_student("faulty:sound", num_classes=10, in_channels=1)
+    student = build_student(f"faulty:{wrapped}", num_classes=10, in_channels=1)
+    assert [(name, type(part)) for name, part in student.named_modules()] == [
+        (name, type(part)) for name, part in plain.named_modules()
+    ]
+    assert student.state_dict().keys() == plain.state_dict().keys()

@@ -43,6 +43,8 @@ class Ends:
     """Where the autograd graph of the student's logits ends."""
 
     findings: list[str]
+    lost: list[str]
+    """Findings of another kind: parameters that it should reach and does not."""
     reached: tuple[str, ...]
     """Names of the student's parameters."""
     nodes: int
@@ -61,10 +63,11 @@ def check_dataflow(model: TrainingModel, images: Tensor, unused: Collection[str]
         with torch.enable_grad():
             ends = graph_ends(model, joint_logits(model, images.detach()), unused)
     except SplitError as error:
-        ends = Ends([str(error)], (), 0)
+        ends = Ends([str(error)], [], (), 0)
+    findings = ends.findings + ends.lost
     return DataflowResult(
-        findings=listed(ends.findings),
-        passed=not ends.findings,
+        findings=listed(findings),
+        passed=not findings,
         nodes=ends.nodes,
         reached=ends.reached,
         auxiliary_parameters=len(_auxiliary_parameters(model)),
@@ -86,7 +89,7 @@ def graph_ends(model: TrainingModel, logits: Tensor, unused: Collection[str]) ->
             reached.add(identity)
         else:
             findings.append(shown_path(leaf.path, f"an unknown tensor of shape {tuple(leaf.variable.shape)}"))
-    findings += [
+    lost = [
         f"the student's logits do not depend on {entry.name}"
         for identity, entry in own.items()
         if entry.tensor.requires_grad
@@ -94,7 +97,7 @@ def graph_ends(model: TrainingModel, logits: Tensor, unused: Collection[str]) ->
         and identity not in foreign
         and not is_listed(entry.name.removeprefix("student."), unused)
     ]
-    return Ends(findings, tuple(sorted(own[identity].name for identity in reached)), walk.nodes)
+    return Ends(findings, lost, tuple(sorted(own[identity].name for identity in reached)), walk.nodes)
 
 
 def _auxiliary_parameters(model: TrainingModel) -> dict[int, str]:

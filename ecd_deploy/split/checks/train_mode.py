@@ -37,7 +37,8 @@ def check_train_mode(model: TrainingModel, images: Tensor, unused: Collection[st
 
     The joint model is taken as trained and with the teacher side randomised; the loss is the cross entropy of the
     student's logits alone. Dropout agrees because every forward begins with the same random state. The autograd
-    walk is repeated in train mode. Call within `preserved(model)`; values are put back here.
+    walk is repeated in train mode, where a parameter need not be reached: what is left out at random is not.
+    Call within `preserved(model)`; values are put back here.
     """
     # Batch norm needs more than one value a channel.
     images = images.detach() if len(images) > 1 else torch.cat([images, images.flip(-1)]).detach()

@@ -103,3 +103,20 @@ def test_a_rate_on_the_device_is_the_rate() -> None:
             step(model, optimizer)
     assert group["lr"] is rate
     assert torch.equal(models[0].weight, models[1].weight)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_parameter_without_gradient_in_the_first_steps_trains_later(momentum: float) -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+    reference = copy.deepcopy(model)
+    config = TrainConfig(momentum=momentum, weight_decay=0.0)
+    fused = build_optimizer(model, config)
+    plain = torch.optim.SGD(reference.parameters(), lr=config.learning_rate, momentum=momentum, fused=False)
+    for number in range(4):
+        for network, optimizer in ((model, fused), (reference, plain)):
+            optimizer.zero_grad()
+            sum(layer(torch.ones(1, 2)).sum() for layer in list(network)[: 1 if number < 2 else 2]).backward()
+            optimizer.step()
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)

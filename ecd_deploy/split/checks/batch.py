@@ -1,0 +1,121 @@
+"""Check: the logits of an image are its own, whatever else is in its batch.
+
+A batch norm without running statistics, `x - x.mean(0)` or a branch on the batch size pass every other check; on a
+device, where images come one at a time, their accuracy is another one than was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ecd_deploy.distill.student.locate import described, first_differing, watched
+from ecd_deploy.errors import SplitError
+from ecd_deploy.split.joint import student_logits
+from ecd_deploy.split.results import BatchResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import nn
+
+    from ecd_deploy.distill import TrainingModel
+
+TOLERANCE = 1e-3
+"""How far a logit may be off, as a share of the largest: for other batch sizes, other kernels round otherwise."""
+
+_ODD = 3
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far an image's logits move with its batch.
+
+    Attributes:
+        batches: that were compared with the batch of all images.
+        largest: difference of a logit, as a share of the largest absolute logit.
+        worst: the batch in which that was, in words.
+    """
+
+    batches: int
+    largest: float
+    worst: str
+
+
+def batch_spread(forward: Callable[[Tensor], Tensor], images: Tensor) -> Spread:
+    """Compare the logits of images in one batch with those of each alone, in odd batches and in another order.
+
+    Args:
+        forward: images (N, C, H, W) -> logits (N, classes).
+        images: (N, C, H, W), that differ from each other.
+    """
+    whole = forward(images)
+    scale = float(whole.abs().max()) or 1.0
+    batches, largest, worst = 0, 0.0, "no batch"
+    for chosen, words in _batches(len(images)):
+        expected, found = whole[chosen], forward(images[chosen])
+        batches += 1
+        difference = float((found - expected).abs().max()) / scale if found.shape == expected.shape else float("inf")
+        if difference != difference:  # NaN in one of them
+            difference = float("inf")
+        if difference > largest:
+            largest, worst = difference, words
+    return Spread(batches, largest, worst)
+
+
+def check_batch(model: TrainingModel, images: Tensor) -> BatchResult:
+    """Compare the student's logits of single images, odd batches and another order; call within `preserved(model)`."""
+    student = model.student
+    try:
+        with torch.no_grad():
+            spread = batch_spread(lambda chosen: student_logits(student, chosen), images)
+        problem = dependence(student, images, spread)
+    except SplitError as error:
+        spread, problem = Spread(0, 0.0, ""), str(error)
+    return BatchResult(
+        findings=() if problem is None else (problem,),
+        passed=problem is None,
+        batches_compared=spread.batches,
+        largest_difference=None if spread.largest == float("inf") else spread.largest,
+    )
+
+
+def dependence(student: nn.Module, images: Tensor, spread: Spread) -> str | None:
+    """Say by which module the logits of an image depend on the other images; None if they do not.
+
+    Args:
+        student: in evaluation mode.
+        images: that the spread is of.
+        spread: of the student's logits.
+    """
+    if spread.largest <= TOLERANCE:
+        return None
+    with torch.no_grad(), watched(student) as alone:
+        student(images[:1])
+    with torch.no_grad(), watched(student) as together:
+        student(images)
+    name = first_differing(alone, together, _differs)
+    return (
+        f"the logits of an image depend on the other images of its batch: {spread.worst} they differ by "
+        f"{spread.largest:.2g} of the largest logit, first in {described(student, name)}; compute each image by itself "
+        "(batch norm with running statistics, no mean or branch over the batch)"
+    )
+
+
+def _differs(alone: Tensor, together: Tensor) -> bool:
+    if not together.dim() or alone.shape[1:] != together.shape[1:] or len(alone) != 1:
+        return False
+    scale = float(together.abs().max()) or 1.0
+    return float((together[:1] - alone).abs().max()) > TOLERANCE * scale
+
+
+def _batches(count: int) -> Iterator[tuple[Tensor, str]]:
+    order = torch.arange(count)
+    for index in range(count):
+        yield order[index : index + 1], "alone"
+    for start in range(0, count, _ODD):
+        yield order[start : start + _ODD], f"in a batch of {min(_ODD, count - start)}"
+    yield order.flip(0), "in another order"

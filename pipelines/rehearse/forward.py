@@ -1,0 +1,148 @@
+"""What a student gives for images: logits, of their images alone, with gradients."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ecd_deploy.compat.torch import lowered_precision, mutable_attributes
+from ecd_deploy.distill.student.locate import Watched, described, watched
+from ecd_deploy.errors import StudentError, reraise_machine_fault
+from ecd_deploy.split.checks.batch import batch_spread, dependence
+from ecd_deploy.split.checks.steadiness import find_unsteadiness
+
+
+def check_forward(student: nn.Module, images: Tensor, classes: int) -> None:
+    """Run a copy of the student in both modes, and compare images alone and in batches.
+
+    Args:
+        student: not touched.
+        images: normalised, (N, C, H, W).
+        classes: of the data.
+
+    Raises:
+        StudentError: naming the module and the way out.
+    """
+    copied = copy.deepcopy(student)
+    copied.train()
+    with watched(copied) as seen:
+        logits = _logits(copied, images, classes, "in training mode")
+    _check_gradient(copied, logits, seen)
+    _fill_zeros(copied)
+    copied.eval()
+    _check_state(copied, lambda: _logits(copied, images, classes, "in evaluation mode"))
+    if unsteady := find_unsteadiness(copied, images):
+        raise StudentError(unsteady)
+    _check_precision(copied, images)
+    with torch.no_grad():
+        spread = batch_spread(lambda chosen: _logits(copied, chosen, classes, f"of {len(chosen)} images"), images)
+    if problem := dependence(copied, images, spread):
+        raise StudentError(problem)
+
+
+def _logits(student: nn.Module, images: Tensor, classes: int, condition: str) -> Tensor:
+    try:
+        output = student(images)
+    except Exception as error:  # what a user's forward raises, of any kind
+        reraise_machine_fault(error)
+        raise StudentError(
+            f"the student cannot be run {condition} on images {tuple(images.shape)}: {_first_line(error)}; its layers "
+            "must fit the images of the recipe (data.image_size)"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise StudentError(
+            f"{condition} the student returns {_shown(output)}; let it, or a module around it, return the logits alone"
+        )
+    if output.dim() != 2 or len(output) != len(images):
+        raise StudentError(
+            f"{condition} the student turns {len(images)} images {tuple(images.shape[1:])} into "
+            f"{tuple(output.shape)} instead of logits ({len(images)}, {classes}): it loses the batch size, as "
+            "view(-1, k) does where k is made for another image size; use flatten(1)"
+        )
+    if output.shape[1] != classes:
+        raise StudentError(
+            f"{condition} the student gives {output.shape[1]} logits, and the data have {classes} classes: let its "
+            "factory use num_classes"
+        )
+    if output.dtype != torch.float32:
+        dtype = str(output.dtype).removeprefix("torch.")
+        raise StudentError(f"{condition} the student gives logits of {dtype}; let it return float32")
+    if not torch.isfinite(output).all():
+        raise StudentError(f"{condition} the student gives logits that are not finite: see how its weights are made")
+    return output
+
+
+def _shown(output: object) -> str:
+    if isinstance(output, dict):
+        return f"a {type(output).__name__} with {', '.join(map(repr, output))}"
+    if is_dataclass(output):
+        return f"a {type(output).__name__} with {', '.join(repr(entry.name) for entry in fields(output))}"
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"a {type(output).__name__}"
+
+
+def _check_gradient(student: nn.Module, logits: Tensor, seen: Watched) -> None:
+    if logits.requires_grad and not logits.is_inference():
+        return
+    lost = {name for name, tensor in seen.calls if tensor.is_floating_point() and not tensor.requires_grad}
+    trained = (
+        name
+        for name, tensor in seen.calls
+        if name in lost and any(parameter.requires_grad for parameter in student.get_submodule(name).parameters())
+    )
+    # where no module that gives a tensor lost it, the student's own forward did
+    name = next(trained, None)
+    while name is not None and _all_lost(student, name.rpartition(".")[0], seen, lost):
+        name = name.rpartition(".")[0] or None
+    raise StudentError(
+        f"the student's logits have no gradient, lost in {described(student, name)}: its forward runs under no_grad or "
+        "inference_mode, or detaches; it could not be trained"
+    )
+
+
+def _all_lost(student: nn.Module, parent: str, seen: Watched, lost: set[str]) -> bool:
+    """Whether nothing below the parent kept a gradient, so that the parent is where it was lost."""
+    inside = [name for name, _ in seen.calls if not parent or f"{name}.".startswith(f"{parent}.")]
+    trained = [name for name in inside if any(p.requires_grad for p in student.get_submodule(name).parameters())]
+    return all(name in lost for name in trained)
+
+
+def _fill_zeros(student: nn.Module) -> None:
+    """Give parameters that start as zeros, as the last of a residual branch often do, values: zeros hide the rest."""
+    with torch.no_grad():
+        for parameter in student.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+
+
+def _check_state(student: nn.Module, run: Callable[[], Tensor]) -> None:
+    before = mutable_attributes(student)
+    with torch.no_grad():
+        run()
+    after = mutable_attributes(student)
+    changed = next((key for key in (*after, *before) if before.get(key) != after.get(key)), None)
+    if changed is not None:
+        owner, _, attribute = changed.rpartition(".")
+        raise StudentError(
+            f"the student keeps a state or cache of its own: a call in evaluation mode changes '{attribute}' of "
+            f"{described(student, owner or None)}; let forward assign nothing there"
+        )
+
+
+def _check_precision(student: nn.Module, images: Tensor) -> None:
+    found = lowered_precision(student, images)
+    if found is not None:
+        raise StudentError(
+            f"{described(student, found.module)} computes {found.operator} in {found.dtype} by itself: the artefacts "
+            "could not be compared with it; leave the precision to train.mixed_precision and to the formats"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,0 +1,76 @@
+"""The rehearsal: the untrained student goes the whole way on a few images, before anything is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ecd_deploy.data import DataSplits
+from ecd_deploy.distill import TrainingModel, build_objective
+from ecd_deploy.errors import SplitError, StudentError
+from ecd_deploy.pipelines.rehearse.applies import check_applies
+from ecd_deploy.pipelines.rehearse.export import rehearse_formats
+from ecd_deploy.pipelines.rehearse.forward import check_forward
+from ecd_deploy.pipelines.rehearse.gradients import check_gradients
+from ecd_deploy.pipelines.rehearse.result import Part, Rehearsal
+from ecd_deploy.pipelines.rehearse.student import check_parts
+from ecd_deploy.pipelines.steps.train import example_images, student_factory, training_model
+from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.split import SplitStudent, split_student
+
+
+def rehearse(recipe: Recipe, data: DataSplits) -> Rehearsal:
+    """Take the untrained student through forward, loss, gradients, split proof and each format of the recipe.
+
+    Nothing is written, and random state is the caller's afterwards: the training that follows is the same as without.
+
+    Args:
+        recipe: of the run.
+        data: its images, of which eight training images are used.
+
+    Raises:
+        UsageError: what would fail later, in one line that names it and says what to do.
+    """
+    clock = _Clock()
+    images = example_images(data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        with clock.part("recipe"):
+            warnings = check_applies(recipe, data)
+        with clock.part("student"):
+            student = student_factory(recipe, data)()
+            check_parts(student)
+        with clock.part("forward"):
+            check_forward(student, images, len(data.classes))
+        with clock.part("loss and gradients"):
+            model = training_model(recipe, data)
+            objective = build_objective(recipe.method, label_smoothing=recipe.train.label_smoothing)
+            warnings += check_gradients(model, objective, images, data, recipe.student.unused)
+        with clock.part("split proof"):
+            split = _split(recipe, data, model, images)
+        clock.parts.extend(rehearse_formats(recipe, split, data, images))
+    return Rehearsal(student=recipe.student.name, images=len(images), parts=tuple(clock.parts), warnings=warnings)
+
+
+def _split(recipe: Recipe, data: DataSplits, model: TrainingModel, images: Tensor) -> SplitStudent:
+    try:
+        return split_student(model, images, factory=student_factory(recipe, data), unused=recipe.student.unused)
+    except SplitError as error:
+        raise StudentError(f"the untrained student does not pass the split: {error}") from error
+
+
+class _Clock:
+    """Notes how long each part takes."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.parts.append(Part(name=name, seconds=time.perf_counter() - begun))

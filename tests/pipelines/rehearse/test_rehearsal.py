@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecd_deploy.data import DataSplits, load_data
+from ecd_deploy.errors import RecipeError, StudentError, UsageError
+from ecd_deploy.pipelines.rehearse.applies import check_applies
+from ecd_deploy.pipelines.rehearse.rehearsal import rehearse
+from ecd_deploy.recipe.recipe import Recipe, load_recipe
+from tests.commands import STUDENTS, run_command
+
+
+@pytest.fixture(scope="module")
+def digits() -> DataSplits:
+    return load_data(load_recipe("digits").data, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def _students_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(STUDENTS), *sys.path])
+
+
+def recipe_of(student: str, *overrides: str) -> Recipe:
+    return load_recipe("digits", (f"student.name=faulty:{student}", "method.stages=[2]", *overrides))
+
+
+def refusal(student: str, data: DataSplits, *overrides: str) -> str:
+    with pytest.raises(StudentError) as caught:
+        rehearse(recipe_of(student, *overrides), data)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("student", "named", "says"),
+    [
+        ("statistics_of_the_batch", "blocks.0.norm1", "depend on the other images of its batch: alone"),
+        ("mean_of_the_batch", "middle", "depend on the other images of its batch: alone"),
+        ("hidden_behind_zeros", "middle", "depend on the other images of its batch: alone"),
+        ("branch_on_the_batch_size", "middle", "depend on the other images of its batch: alone"),
+        ("random_in_evaluation", "middle", "vary by themselves in evaluation mode"),
+        ("counts_its_calls", "middle", "a call in evaluation mode changes 'calls'"),
+        ("writes_a_buffer", "middle", "keeps state in evaluation mode"),
+        ("caches", "middle", "a call in evaluation mode changes 'cache'"),
+        ("locks", "stem", "cannot be copied, for 'lock'"),
+        ("hooks_itself", "student.blocks.0", "a hook of its own"),
+        ("lazy", "head", "is not initialised, and 1 more"),
+        ("on_the_meta_device", "stem", "is on the meta device"),
+        ("double", "stem", "is float64"),
+        ("brain_float", "stem", "is bfloat16"),
+        ("frozen", "student", "no parameter of the student is trainable"),
+        ("unused_layer", "spare", 'student.unused = ["spare"]'),
+        ("rows_lost", "student", "into (32, 10) instead of logits (8, 10): it loses the batch size"),
+        ("ten_and_one", "student", "11 logits, and the data have 10 classes"),
+        ("no_gradient", "own forward (Net)", "have no gradient"),
+        ("detached_block", "own forward (Output)", "have no gradient"),
+        ("in_inference_mode", "own forward (Inference)", "have no gradient"),
+        ("gives_a_dict", "student", "returns a dict with 'logits'"),
+        ("gives_a_tuple", "student", "returns a tuple of 2"),
+        ("gives_a_dataclass", "student", "returns a Classified with 'logits'"),
+        ("made_for_other_images", "student", "must fit the images of the recipe (data.image_size)"),
+        ("half_inside", "middle", "in bfloat16 by itself"),
+    ],
+)
+def test_a_fault_is_told_in_one_line_that_names_the_module(
+    digits: DataSplits, student: str, named: str, says: str
+) -> None:
+    text = refusal(student, digits)
+    assert says in text
+    assert named in text
+    assert "\n" not in text
+    assert "teacher" not in text
+
+
+@pytest.mark.parametrize(
+    ("student", "says"),
+    [
+        ("lacks_an_operator", "format onnx cannot hold the student: it lacks the operator aten.adaptive_max_pool2d"),
+        ("branches_on_values", "format onnx cannot hold the student: a branch of its forward depends on the values"),
+    ],
+)
+def test_a_format_that_cannot_hold_the_student_is_named_in_two_lines(
+    digits: DataSplits, student: str, says: str
+) -> None:
+    first, second = refusal(student, digits, 'export.formats=["onnx"]').splitlines()
+    assert first.startswith(says)
+    assert "export.formats" in second
+    assert "\x1b" not in first + second
+
+
+def test_every_format_of_the_recipe_is_tried_and_the_random_state_kept(digits: DataSplits) -> None:
+    recipe = recipe_of("sound", 'export.formats=["safetensors", "onnx", "onnx-int8", "ort", "pt2"]')
+    state = torch.get_rng_state()
+    found = rehearse(recipe, digits)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [part.name for part in found.parts] == [
+        *("recipe", "student", "forward", "loss and gradients", "split proof"),
+        *(f"export {name}" for name in recipe.export.formats),
+    ]
+    assert found.seconds == pytest.approx(sum(part.seconds for part in found.parts))
+    assert found.words().startswith("rehearsed faulty:sound on 8 images in ")
+    assert found.warnings == ()
+
+
+def test_what_is_left_out_at_random_and_what_is_checkpointed_passes(digits: DataSplits) -> None:
+    for student, seed in (("leaves_out_at_random", 0), ("leaves_out_at_random", 1), ("checkpointed", 0)):
+        assert rehearse(recipe_of(student, f"seed={seed}", 'export.formats=["onnx"]'), digits).parts
+
+
+def test_a_processor_that_is_not_there_is_named(digits: DataSplits) -> None:
+    with pytest.raises(RecipeError, match=r"profile\.cpus names 4095, which this process may not use"):
+        rehearse(load_recipe("digits", ("profile.cpus=[4095]",)), digits)
+
+
+@pytest.mark.parametrize("limit", ["gate.min_top1=0.999", "gate.max_drop=0.001"])
+def test_a_limit_that_so_few_images_cannot_decide_is_warned_of(digits: DataSplits, limit: str) -> None:
+    key, _, value = limit.partition("=")
+    (warning,) = check_applies(load_recipe("digits", (limit,)), digits)
+    assert warning.startswith(f"{key} {value} cannot be decided: with 500 test images")
+    assert check_applies(load_recipe("digits"), digits) == ()
+
+
+def test_an_extra_that_is_not_installed_is_named(digits: DataSplits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UsageError, match=r"openvino cannot be written.*pip install 'ecd-deploy\[openvino\]'"):
+        rehearse(load_recipe("digits", ('export.formats=["onnx", "openvino"]',)), digits)
+
+
+def test_run_and_train_refuse_before_the_run_directory_is_made(tmp_path: Path) -> None:
+    fault = ("--set", "student.name=faulty:statistics_of_the_batch")
+    for words in (["run", "digits", "--out", "run"], ["train", "run", "--recipe", "digits"], ["rehearse", "digits"]):
+        ended = run_command([*words, *fault], cwd=tmp_path)
+        assert ended.code == 2
+        assert ended.err.startswith("Error: the logits of an image depend on the other images of its batch")
+        assert ended.err.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_says_what_was_rehearsed_unless_told_not_to_and_trains_the_same(tmp_path: Path) -> None:
+    words = ["train", "run", "--recipe", "digits", "--set", "data.train_limit=80", "--set", "train.warmup_epochs=0.0"]
+    first = run_command([*words, "--set", "train.epochs=1"], cwd=tmp_path)
+    assert first.code == 0, first.err
+    assert "rehearsed resnet8 on 8 images in " in first.out
+    again = run_command(["train", "run", "--resume"], cwd=tmp_path)
+    assert again.code == 0, again.err
+    assert "rehearsed" not in again.out
+    words[1] = "other"
+    without = run_command([*words, "--set", "train.epochs=1", "--no-rehearsal"], cwd=tmp_path)
+    assert without.code == 0, without.err
+    assert "rehearsed" not in without.out
+    # the rehearsal leaves the random numbers as they were: the same weights follow
+    assert weights_of(tmp_path / "run") == weights_of(tmp_path / "other")
+
+
+def weights_of(run: Path) -> list[bytes]:
+    found = [path.read_bytes() for path in sorted(run.rglob("*.safetensors"))]
+    assert found
+    return found

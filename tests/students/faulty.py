@@ -1,0 +1,314 @@
+"""Small students with one fault each, as people have met them; the tests of the rehearsal say what becomes of each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = norm(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = torch.relu(self.norm1(self.conv1(features)))
+        return torch.relu(features + self.norm2(self.conv2(inner)))
+
+
+class Net(nn.Module):
+    """Stem, two blocks, something in between, a head."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        middle: nn.Module | None = None,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, 8, 3, padding=1)
+        self.blocks = nn.Sequential(Residual(8, norm), Residual(8, norm))
+        self.middle = middle or nn.Identity()
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.middle(self.blocks(self.stem(images)))
+        logits: Tensor = self.head(features.mean((2, 3)))
+        return logits
+
+
+class Apply(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.function(features)
+
+
+class Output(nn.Module):
+    """Net with its logits changed."""
+
+    def __init__(self, inner: nn.Module, change: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.change = change
+
+    def forward(self, images: Tensor) -> object:
+        return self.change(self.inner(images))
+
+
+def sound(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels)
+
+
+# The logits of an image depend on its batch.
+
+
+def statistics_of_the_batch(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, norm=lambda channels: nn.BatchNorm2d(channels, track_running_stats=False))
+
+
+def mean_of_the_batch(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, Apply(lambda features: features - features.mean(0)))
+
+
+def hidden_behind_zeros(num_classes: int, in_channels: int) -> nn.Module:
+    """The batch enters a branch that starts at zero, as the last norm of a residual branch often does."""
+
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.zeros(1, 8, 1, 1))
+
+        def forward(self, features: Tensor) -> Tensor:
+            return features + self.scale * (features - features.mean(0))
+
+    return Net(num_classes, in_channels, Branch())
+
+
+def branch_on_the_batch_size(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, Apply(lambda features: features * 2 if len(features) > 1 else features))
+
+
+# It varies by itself.
+
+
+def random_in_evaluation(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, Apply(F.dropout))
+
+
+def counts_its_calls(num_classes: int, in_channels: int) -> nn.Module:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, features: Tensor) -> Tensor:
+            self.calls += 1
+            return features
+
+    return Net(num_classes, in_channels, Counting())
+
+
+def writes_a_buffer(num_classes: int, in_channels: int) -> nn.Module:
+    class Writing(nn.Module):
+        seen: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, features: Tensor) -> Tensor:
+            self.seen += 1
+            return features
+
+    return Net(num_classes, in_channels, Writing())
+
+
+def caches(num_classes: int, in_channels: int) -> nn.Module:
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cache: dict[int, Tensor] = {}
+
+        def forward(self, features: Tensor) -> Tensor:
+            width = features.shape[-1]
+            if not self.training and width not in self.cache:
+                self.cache[width] = torch.ones(width)
+            return features
+
+    return Net(num_classes, in_channels, Caching())
+
+
+def locks(num_classes: int, in_channels: int) -> nn.Module:
+    student = Net(num_classes, in_channels)
+    student.stem.lock = threading.Lock()  # type: ignore[assignment]
+    return student
+
+
+def hooks_itself(num_classes: int, in_channels: int) -> nn.Module:
+    student = Net(num_classes, in_channels)
+    student.blocks[0].register_forward_hook(lambda *_: None)
+    return student
+
+
+# Its parameters.
+
+
+def lazy(num_classes: int, in_channels: int) -> nn.Module:
+    student = Net(num_classes, in_channels)
+    student.head = nn.LazyLinear(num_classes)
+    return student
+
+
+def on_the_meta_device(num_classes: int, in_channels: int) -> nn.Module:
+    with torch.device("meta"):
+        return Net(num_classes, in_channels)
+
+
+def double(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels).double()
+
+
+def brain_float(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels).to(torch.bfloat16)
+
+
+def frozen(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels).requires_grad_(False)
+
+
+def unused_layer(num_classes: int, in_channels: int) -> nn.Module:
+    student = Net(num_classes, in_channels)
+    student.add_module("spare", nn.Linear(8, 8))
+    return student
+
+
+# Its logits.
+
+
+def rows_lost(num_classes: int, in_channels: int) -> nn.Module:
+    return Output(Net(num_classes * 4, in_channels), lambda logits: logits.view(-1, num_classes))
+
+
+def ten_and_one(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes + 1, in_channels)
+
+
+def no_gradient(num_classes: int, in_channels: int) -> nn.Module:
+    student = Net(num_classes, in_channels)
+    student.forward = torch.no_grad()(student.forward)  # type: ignore[method-assign]
+    return student
+
+
+def detached_block(num_classes: int, in_channels: int) -> nn.Module:
+    return Output(Net(num_classes, in_channels), Tensor.detach)
+
+
+def in_inference_mode(num_classes: int, in_channels: int) -> nn.Module:
+    class Inference(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Net(num_classes, in_channels)
+
+        @torch.inference_mode()
+        def forward(self, images: Tensor) -> object:
+            return self.inner(images)
+
+    return Inference()
+
+
+def gives_a_dict(num_classes: int, in_channels: int) -> nn.Module:
+    return Output(Net(num_classes, in_channels), lambda logits: {"logits": logits})
+
+
+def gives_a_tuple(num_classes: int, in_channels: int) -> nn.Module:
+    return Output(Net(num_classes, in_channels), lambda logits: (logits, logits))
+
+
+@dataclass
+class Classified:
+    logits: Tensor
+
+
+def gives_a_dataclass(num_classes: int, in_channels: int) -> nn.Module:
+    return Output(Net(num_classes, in_channels), Classified)
+
+
+def made_for_other_images(num_classes: int, in_channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, num_classes))
+
+
+def half_inside(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, Apply(lambda features: (features.bfloat16() * 2).float()))
+
+
+# What a format cannot hold.
+
+
+def lacks_an_operator(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, nn.AdaptiveMaxPool2d((5, 3)))
+
+
+def branches_on_values(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, Apply(lambda features: features if features.sum() > 1e9 else features * 2))
+
+
+# What must work.
+
+
+def leaves_out_at_random(num_classes: int, in_channels: int) -> nn.Module:
+    class LayerDrop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Residual(8)
+
+        def forward(self, features: Tensor) -> Tensor:
+            if self.training and torch.rand(()) < 0.8:
+                return features
+            output: Tensor = self.block(features)
+            return output
+
+    return Net(num_classes, in_channels, LayerDrop())
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, block: nn.Module, *, active: bool = True) -> None:
+        super().__init__()
+        self.block = block
+        self.active = active
+
+    def forward(self, features: Tensor) -> Tensor:
+        output: Tensor = checkpoint(self.block, features, use_reentrant=False) if self.active else self.block(features)
+        return output
+
+
+def checkpointed(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, Checkpointed(Residual(8)))
+
+
+def compiled(num_classes: int, in_channels: int) -> nn.Module:
+    module = torch.compile(Net(num_classes, in_channels))
+    assert isinstance(module, nn.Module)
+    return module
+
+
+def in_parallel(num_classes: int, in_channels: int) -> nn.Module:
+    return nn.DataParallel(Net(num_classes, in_channels))
+
+
+def block_compiled(num_classes: int, in_channels: int) -> nn.Module:
+    student = Net(num_classes, in_channels)
+    student.blocks[0] = torch.compile(student.blocks[0])  # type: ignore[assignment]
+    return student
