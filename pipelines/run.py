@@ -215,7 +215,7 @@ def _names(root: Path, against: Sequence[Path]) -> list[str]:
 def _rehearse(recipe: Recipe, data: DataSplits, console: Console) -> None:
     from ecd_deploy.pipelines.rehearse.rehearsal import rehearse
 
-    console.print(rehearse(recipe, data).words(), markup=False)
+    console.print(rehearse(recipe, data).words(), markup=False, soft_wrap=True)
 
 
 def _data(directory: RunDirectory) -> DataSplits:

@@ -142,7 +142,7 @@ def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profi
 
 def _split_check(proof: SplitProof) -> Check:
     checks = proof.checks
-    verdict, reason = Verdict.PASS, f"the student is separate from the teacher, {proof.method}"
+    verdict, reason = Verdict.PASS, f"separate from the teacher, {proof.method}"
     if not proof.passed:
         verdict, reason = Verdict.FAIL, f"the student is not separate: {', '.join(checks.failed)}"
     elif checks.not_done:
