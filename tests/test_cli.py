@@ -60,8 +60,9 @@ def test_commands_and_options_are_these() -> None:
         name: sorted(parameter.name or "" for parameter in command.params) for name, command in cli.commands.items()
     }
     assert options == {
-        "run": ["accept_changes", "device", "out", "overrides", "recipe", "resume", "skip_bad"],
-        "train": ["accept_changes", "overrides", "recipe", "resume", "run_dir", "skip_bad"],
+        "run": ["accept_changes", "device", "out", "overrides", "recipe", "rehearsal", "resume", "skip_bad"],
+        "train": ["accept_changes", "overrides", "recipe", "rehearsal", "resume", "run_dir", "skip_bad"],
+        "rehearse": ["overrides", "recipe"],
         "split": ["run_dir"],
         "export": ["run_dir"],
         "validate": ["run_dir"],

@@ -157,7 +157,11 @@ def test_report_names_the_verdict_and_the_figures(finished_run: tuple[Path, Ende
 def test_a_student_that_leans_on_its_teacher_is_not_split(tmp_path: Path) -> None:
     arguments = ["train", "run", "--recipe", "digits", "--set", "student.name=leaky_student:leaky_student"]
     arguments += ["--set", "train.epochs=1", "--set", "data.train_limit=300"]
-    trained = run_command(arguments, cwd=tmp_path)
+    rehearsed = run_command(arguments, cwd=tmp_path)
+    assert rehearsed.code == 2
+    assert "teacher.network.fc.bias" in rehearsed.err
+    assert not (tmp_path / "run").exists()
+    trained = run_command([*arguments, "--no-rehearsal"], cwd=tmp_path)
     assert trained.code == 0, trained.err
     ended = run_command(["split", "run"], cwd=tmp_path)
     assert ended.code == 4

@@ -72,10 +72,11 @@ def inspect(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value of the recipe; repeatable."
 )
 def rehearse(recipe: str, overrides: tuple[str, ...]) -> None:
-    """Take the untrained student of RECIPE the whole way on a few images.
+    """Try the whole way on a few images, before any training.
 
-    Forward, loss and gradients, split proof, export in every format of the recipe, and parity: what would fail after
-    hours of training fails here, with exit code 2, or 4 for images. `run` and `train` do this by themselves.
+    The untrained student of RECIPE is taken through forward, loss and gradients, split proof, export in every format
+    of the recipe, and parity. What would fail after hours of training fails here, with exit code 2, or 4 for images.
+    `run` and `train` do this by themselves.
     """
     from ecd_deploy.recipe.recipe import load_recipe
 

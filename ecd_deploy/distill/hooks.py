@@ -99,7 +99,7 @@ def adding(teacher: nn.Module, connect: Connect | None, queues: FeatureQueues) -
         queues: what each site of the teacher receives.
 
     Raises:
-        StudentError: the features of a site do not fit each other.
+        StudentError: the features of a site do not fit each other, or both call it, but not equally often.
     """
     if connect is None:
         yield
@@ -112,6 +112,8 @@ def adding(teacher: nn.Module, connect: Connect | None, queues: FeatureQueues) -
             handle = teacher.get_submodule(addition.name).register_forward_hook(addition)
             hooks.callback(handle.remove)
         yield
+        if less := [addition.name for addition in additions if addition.has_features_left]:
+            raise StudentError(f"the teacher calls {', '.join(less)} less often than the student did; {_OTHER_WAY}")
         if any(addition.is_recomputed for addition in additions):
             for addition in additions:
                 addition.begin_again()
@@ -137,6 +139,11 @@ class _Addition:
         self._used: list[Tensor] = []
         self._is_again = False
 
+    @property
+    def has_features_left(self) -> bool:
+        """Whether some of the student's features were used and others were not."""
+        return bool(self._used) and len(self._queue) > 0
+
     def begin_again(self) -> None:
         """From now on the module is called by the backward pass, to be computed again."""
         self._is_again = True
@@ -147,15 +154,21 @@ class _Addition:
             feature = self._feature_again()
         else:
             self.is_recomputed |= saved_tensor_hooks() is not self._around
-            feature = self._queue.take() if len(self._queue) else None
-            if feature is not None:
-                self._used.append(feature)
+            feature = self._feature()
         if feature is None:
             return None
         own = _feature(self.name, output)
         if own.shape != feature.shape:
             raise StudentError(f"student and teacher give features of other shapes at '{self.name}'; {_OTHER_WAY}")
         return with_feature(output, self._connect(self.name, own, feature))
+
+    def _feature(self) -> Tensor | None:
+        if len(self._queue):
+            self._used.append(self._queue.take())
+            return self._used[-1]
+        if self._used:
+            raise StudentError(f"the teacher calls '{self.name}' more often than the student did; {_OTHER_WAY}")
+        return None  # the student left the module out in this step
 
     def _feature_again(self) -> Tensor | None:
         if len(self._used) > 1:

@@ -199,7 +199,10 @@ def test_a_hook_left_behind_is_found_even_if_it_leads_nowhere(plain: PlainModel,
         return None
 
     classifier(plain).register_forward_hook(forgotten)
-    assert re.search(r"hooks: student\.\w+\._forward_hooks\[\d+\] is a hook .*forgotten", refusal(plain, images))
+    assert re.search(
+        r"hooks: student\.\w+\._forward_hooks\[\d+\] \(.*forgotten\) is a hook that was left behind",
+        refusal(plain, images),
+    )
 
 
 def test_a_copy_that_still_runs_through_the_original_is_found(plain: PlainModel, images: Tensor) -> None:

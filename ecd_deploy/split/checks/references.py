@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,9 @@ class Sought:
             if id(value) in self.modules:
                 return self.modules[id(value)]
             if isinstance(value, np.ndarray) and value.dtype in (np.float32, np.float64, np.float16):
-                value = torch.from_numpy(np.array(value, copy=False))
+                with warnings.catch_warnings():  # of an array that is read-only: nothing is written
+                    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                    value = torch.from_numpy(np.array(value, copy=False))
             if not isinstance(value, Tensor):
                 return None
             if names := index.sharing(value):
