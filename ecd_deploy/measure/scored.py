@@ -1,0 +1,55 @@
+"""What a classifier said of labelled images: all that accuracy, its bounds and its limits are computed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SliceColumn:
+    """A property of the images, such as the camera: one value an image, in their order."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScoredImages:
+    """Labelled images with the probabilities that a classifier gave them.
+
+    Attributes:
+        probabilities: float32, (N, classes), each row summing to 1; a row of NaN where a logit was not finite.
+        labels: int64, (N,), in [0, classes).
+        classes: names, in the order of the outputs.
+        slices: columns of values that tell the images apart.
+    """
+
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    slices: tuple[SliceColumn, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.probabilities.shape != (len(self.labels), len(self.classes)):
+            raise ValueError(
+                f"{len(self.labels)} labels and {len(self.classes)} classes do not fit probabilities of "
+                f"{self.probabilities.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def chosen(self) -> NDArray[np.int64]:
+        """The class of the largest probability of each image, (N,); -1 where they are not finite."""
+        finite = np.isfinite(self.probabilities).all(axis=1)
+        return np.where(finite, np.where(finite[:, None], self.probabilities, 0).argmax(axis=1), -1).astype(np.int64)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each image is classified correctly, (N,)."""
+        correct: NDArray[np.bool_] = self.chosen == self.labels
+        return correct
