@@ -46,7 +46,7 @@ class ScoredImages:
     def chosen(self) -> NDArray[np.int64]:
         """The class of the largest probability of each image, (N,); -1 where they are not finite."""
         finite = np.isfinite(self.probabilities).all(axis=1)
-        return np.where(finite, np.where(finite[:, None], self.probabilities, 0).argmax(axis=1), -1).astype(np.int64)
+        return np.where(finite, self.probabilities.argmax(axis=1), -1).astype(np.int64)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
