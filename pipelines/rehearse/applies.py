@@ -39,7 +39,7 @@ def _obstacles(recipe: Recipe, data: DataSplits) -> Iterator[str]:
     gate, profile, images = recipe.gate, recipe.profile, len(data.test)
     if not images and (gate.min_top1 is not None or gate.max_drop is not None):
         yield "gate.min_top1 and gate.max_drop are of the test images, and there are none"
-    if profile.cpus is not None and (missing := set(profile.cpus) - os.sched_getaffinity(0)):
+    if profile.cpus is not None and (missing := set(profile.cpus) - set(usable_cpus())):
         yield f"profile.cpus names {', '.join(map(str, sorted(missing)))}, which this process may not use"
 
 
