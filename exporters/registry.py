@@ -31,7 +31,9 @@ class _Home:
 _BUILTIN = {
     "safetensors": _Home("ecd_deploy.exporters.pytorch.safetensors_file", "SafetensorsExporter"),
     "torchscript": _Home("ecd_deploy.exporters.pytorch.torchscript", "TorchScriptExporter"),
-    "onnx": _Home("ecd_deploy.exporters.onnx.fp32", "OnnxExporter", lambda config: (config.opset, config.preprocessing)),
+    "onnx": _Home(
+        "ecd_deploy.exporters.onnx.fp32", "OnnxExporter", lambda config: (config.opset, config.preprocessing)
+    ),
     "onnx-static": _Home("ecd_deploy.exporters.onnx.static", "StaticOnnxExporter"),
     "onnx-int8": _Home("ecd_deploy.exporters.onnx.int8", "Int8OnnxExporter", lambda config: (config.int8,)),
     "onnx-fp16": _Home("ecd_deploy.exporters.onnx.fp16", "HalfOnnxExporter"),

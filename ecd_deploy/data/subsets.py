@@ -46,7 +46,7 @@ def stratified_cut(
         )
     ranks, sizes = _class_ranks(labels, seed, Purpose.VALIDATION)
     # in float32: in more digits, other classes would win where quotients tie, and the split of old runs change
-    quotient = (ranks.astype(np.float32) + np.float32(0.5)) / sizes.astype(np.float32)
+    quotient: NDArray[np.float32] = np.divide(ranks + 0.5, sizes, dtype=np.float32, casting="same_kind")
     cut = _first(quotient, labels, count, seed, Purpose.VALIDATION)
     kept = np.setdiff1d(np.arange(total), cut, assume_unique=True)
     lost = sorted(set(labels.tolist()) - set(labels[kept].tolist()))
@@ -58,9 +58,7 @@ def stratified_cut(
     return kept, cut
 
 
-def _class_ranks(
-    labels: NDArray[np.int64], seed: int, purpose: Purpose
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _class_ranks(labels: NDArray[np.int64], seed: int, purpose: Purpose) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Each sample's place in a random order of its class, and the size of its class; both (N,)."""
     draws = draw_bits(stream_key(seed, purpose), np.arange(len(labels)))
     by_draw = draws.argsort(stable=True)

@@ -27,9 +27,7 @@ class Predictions:
         return correct
 
 
-def predict(
-    predictor: Predictor, batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]
-) -> Predictions:
+def predict(predictor: Predictor, batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> Predictions:
     """Run a predictor over batches of (images (N, C, H, W), labels (N,))."""
     logits: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.int64]] = []

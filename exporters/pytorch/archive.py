@@ -21,8 +21,10 @@ def read_text(data: bytes, name: str, format_name: str) -> str | None:
     Raises:
         ExportError: the bytes are no archive.
     """
-    entries = read_archive(data, format_name).entries
-    return next((entry.content.decode(errors="replace") for entry in entries if entry.name.endswith(f"/extra/{name}")), None)
+    for entry in read_archive(data, format_name).entries:
+        if entry.name.endswith(f"/extra/{name}"):
+            return entry.content.decode(errors="replace")
+    return None
 
 
 def read_torch_archive(data: bytes, format_name: str) -> Contents:

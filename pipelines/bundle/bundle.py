@@ -214,9 +214,7 @@ def bundle(directory: RunDirectory, proof: SplitProof, data: DataSplits, format_
         "samples/labels.npy": _npy(labels),
         "samples/logits.npy": _npy(samples.logits),
         "LICENSE": _licence(),
-        "README.txt": _README.format(
-            images=len(labels), framing=metadata.framing, **description.model_dump()
-        ).encode(),
+        "README.txt": _README.format(images=len(labels), framing=metadata.framing, **description.model_dump()).encode(),
     }
     sums = "".join(f"{sha256_bytes(contents[name])}  {name}\n" for name in sorted(contents))
     archive = _archive(name, {**contents, _SUMS_NAME: sums.encode()})

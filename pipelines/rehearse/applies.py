@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -10,6 +9,7 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import RecipeError, UsageError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.system import usable_cpus
 
 _EXTRAS = ("executorch", "openvino")  # formats that have the name of the package, and of the extra, that they need
 

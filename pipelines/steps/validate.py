@@ -169,4 +169,3 @@ def _recommended(entries: tuple[ArtefactValidation, ...]) -> str:
 
 def _helps(entry: ArtefactValidation) -> bool:
     return entry.help is not None and entry.help.helps is True
-
