@@ -15,7 +15,7 @@ from ecd_deploy.data.images import ImageSet
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.source import NamedImages, SourceImages
 from ecd_deploy.data.subsets import balanced_subset
-from ecd_deploy.errors import DataError
+from ecd_deploy.errors import DataError, UsageError
 
 _DIGITS_TEST_IMAGES = 500
 _DIGITS_LEVELS = 16
@@ -70,7 +70,7 @@ def _digits_table() -> NDArray[np.float64]:
     """
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
-        raise DataError("the digits come with scikit-learn, which is not installed")
+        raise UsageError("the digits come with scikit-learn, which is not installed: pip install 'ecd-deploy[train]'")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     try:
         with gzip.open(file, "rt", encoding="ascii") as lines:
@@ -85,8 +85,12 @@ def open_cifar(name: Literal["cifar10", "cifar100"], path: str | None, framing: 
     Raises:
         DataError: it cannot be downloaded, or the files are damaged.
     """
-    from torchvision.datasets import CIFAR10, CIFAR100
-
+    try:
+        from torchvision.datasets import CIFAR10, CIFAR100
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"CIFAR comes through torchvision, which is not installed: pip install 'ecd-deploy[train]' ({error})"
+        ) from error
     dataset = CIFAR10 if name == "cifar10" else CIFAR100
     folder = Path(path or _CIFAR_DEFAULT_FOLDER)
     try:

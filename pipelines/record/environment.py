@@ -24,6 +24,8 @@ PACKAGES = (
     "onnxruntime",
     "numpy",
 )
+TRAINING_PACKAGES = frozenset({"torch", "torchvision", "accelerate", "onnxscript"})
+"""Those of `PACKAGES` that the extra [train] brings."""
 
 
 class Environment(Record):
