@@ -471,7 +471,8 @@ def _peak_mb() -> float | None:
     if resource is None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 2)
+    most: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most * unit / 1e6, 2)
 
 
 def _cpus() -> list[int]:
