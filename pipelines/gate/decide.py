@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.pipelines.gate.accuracy import accuracy_checks
-from ecd_deploy.pipelines.gate.baseline import BaselineComparison, baseline_checks, compare_with_baseline
+from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
+from ecd_deploy.pipelines.gate.baseline import BaselineComparison, compare_with_baseline, ratio_checks
 from ecd_deploy.pipelines.gate.check import Check, Verdict, overall, size_checks
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
-from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, LimitsSource, limits_accuracy, limits_of, read_limits
+from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, LimitsSource, limits_of, read_limits
 from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, split_check
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport, read_artefacts
 from ecd_deploy.pipelines.record.names import (
@@ -22,6 +22,7 @@ from ecd_deploy.pipelines.record.names import (
     SPLIT_NAME,
     VALIDATION_NAME,
 )
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, read_predictions
 from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import Validation
@@ -34,7 +35,7 @@ __all__ = ["Check", "Evidence", "GateReport", "Verdict", "gate", "read_evidence"
 class GateReport(Record):
     """Written to `gate.json`."""
 
-    schema_version: int = 3
+    schema_version: int = 4
     verdict: Verdict
     confidence: float
     checks: tuple[Check, ...]
@@ -62,6 +63,7 @@ class Evidence:
     audit: AuditReport
     validation: Validation
     profile: Profile
+    predictions: StoredPredictions
 
 
 def read_evidence(directory: RunDirectory) -> Evidence:
@@ -77,6 +79,7 @@ def read_evidence(directory: RunDirectory) -> Evidence:
         artefacts=read_artefacts(directory),
         audit=directory.read_json(AUDIT_NAME, AuditReport),
         proof=directory.read_json(SPLIT_NAME, SplitProof),
+        predictions=read_predictions(directory),
     )
 
 
@@ -93,7 +96,7 @@ def gate(
 
     Raises:
         RunDirectoryError: the baseline cannot be compared with.
-        RecipeError: the limits file cannot be used.
+        RecipeError: the limits file cannot be used, or a limit is for a class or a slice that there is none of.
         ArtefactError: a file was changed after it was written or measured.
     """
     limits = limits_of(directory) if limits_file is None else read_limits(limits_file)
@@ -104,14 +107,16 @@ def gate(
         directory.read(artefact.file)
     _check_measured_bytes(artefacts, validation, profile)
     compared = None if baseline is None else compare_with_baseline(directory, baseline, config.confidence)
+    found = None if compared is None else compared.found
     checks = [
         split_check(evidence.proof),
         audit_check(artefacts, evidence.audit),
         *parity_checks(config, validation),
-        *accuracy_checks(config, validation),
+        *accuracy_checks(config, Scores(evidence.predictions, None if compared is None else compared.images)),
+        *drop_checks(config, validation),
         *latency_checks(config, profile, device),
         *size_checks(artefacts.find("onnx").bytes, config.max_size_mb),
-        *baseline_checks(config, compared, device),
+        *ratio_checks(config, found, device),
     ]
     usual = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
     report = GateReport(
@@ -120,14 +125,14 @@ def gate(
         checks=tuple(checks),
         limits=limits.source,
         not_limited=tuple(name for name in usual if getattr(config, name) is None),
-        limits_accuracy=limits_accuracy(config, has_baseline=compared is not None),
+        limits_accuracy=compared is not None or config.limits_accuracy(),
         profile_sha256=directory.manifest.entry(PROFILE_NAME).sha256,
-        baseline=compared,
+        baseline=found,
     )
     directory.write_json(GATE_NAME, report)
     directory.write(JUNIT_NAME, junit(report.checks))
     said = report.limits.words()
-    append_step_summary(summary_markdown(report.verdict, report.checks, compared, limits=said, warning=report.warning))
+    append_step_summary(summary_markdown(report.verdict, report.checks, found, limits=said, warning=report.warning))
     return report
 
 
