@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import Figure
-from ecd_deploy.measure import estimates
+from ecd_deploy.measure import drops, estimates
 from ecd_deploy.measure.classification import (
     brier_scores,
     calibration_error,
@@ -23,7 +23,8 @@ from ecd_deploy.measure.classification import (
     macro_f1,
     macro_f1_interval,
 )
-from ecd_deploy.measure.estimates import Estimate, Pair
+from ecd_deploy.measure.drops import Pair
+from ecd_deploy.measure.estimates import Estimate
 from ecd_deploy.measure.scored import ScoredImages, softmax
 from ecd_deploy.pipelines.gate.check import Verdict, verdict_of
 
@@ -44,8 +45,8 @@ class _Score:
 
 
 SCORES = (
-    _Score("Brier score", brier_scores, estimates.brier, estimates.brier_rise),
-    _Score("log loss", log_losses, estimates.log_loss, estimates.log_loss_rise),
+    _Score("Brier score", brier_scores, estimates.brier, drops.brier_rise),
+    _Score("log loss", log_losses, estimates.log_loss, drops.log_loss_rise),
 )
 
 
@@ -65,11 +66,11 @@ class _Classes:
     def other(self, generator: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         return (labels + generator.integers(1, len(self.images), size=len(labels))) % len(self.images)
 
-    def pair(self, generator: np.random.Generator, drops: Sequence[float]) -> Pair:
+    def pair(self, generator: np.random.Generator, lower: Sequence[float]) -> Pair:
         """A baseline with these recalls, and a candidate that loses and gains, 2 % of the images more than it must."""
         labels = np.repeat(np.arange(len(self.images)), self.images)
         before = generator.random(len(labels)) < np.array(self.recalls)[labels]
-        recalls, lowered = np.array(self.recalls)[labels], np.array(drops)[labels]
+        recalls, lowered = np.array(self.recalls)[labels], np.array(lower)[labels]
         gain = np.minimum(0.02, 1 - recalls)
         chance = np.where(
             before, (lowered + gain) / recalls, np.divide(gain, 1 - recalls, out=np.zeros_like(gain), where=recalls < 1)
@@ -139,7 +140,7 @@ def figures(generator: np.random.Generator) -> Iterator[Figure]:
 
 
 def _balanced(generator: np.random.Generator, group: _Classes) -> Iterator[Figure]:
-    truth, drops = float(np.mean(group.recalls)), [0.02] * len(group.images)
+    truth, lower = float(np.mean(group.recalls)), [0.02] * len(group.images)
     yield from _rates(
         f"balanced accuracy, {group.name}",
         lambda: estimates.balanced_accuracy(group.draw(generator), CONFIDENCE),
@@ -149,7 +150,7 @@ def _balanced(generator: np.random.Generator, group: _Classes) -> Iterator[Figur
     )
     yield from _rates(
         f"balanced accuracy drop, {group.name}",
-        lambda: estimates.balanced_accuracy_drop(group.pair(generator, drops), CONFIDENCE),
+        lambda: drops.balanced_accuracy_drop(group.pair(generator, lower), CONFIDENCE),
         0.02,
         0.05,
         at_least=False,
@@ -170,10 +171,10 @@ def _worst(generator: np.random.Generator, count: int, images: int) -> Iterator[
     drawn = [estimates.worst_recall(alike.draw(generator), CONFIDENCE) for _ in range(TRIALS)]
     failed = [verdict_of(each, 0.8, at_least=True) is Verdict.FAIL for each in drawn]
     yield rate_figure(f"worst class recall, {name}: false failure, all 3 points above", failed, 1 - CONFIDENCE)
-    before, drops = _Classes(name, (0.9,) * count, sizes), [0.1] + [-0.02] * (count - 1)
+    before, lower = _Classes(name, (0.9,) * count, sizes), [0.1] + [-0.02] * (count - 1)
     yield from _rates(
         f"worst class drop, {name}",
-        lambda: estimates.worst_recall_drop(before.pair(generator, drops), CONFIDENCE),
+        lambda: drops.worst_recall_drop(before.pair(generator, lower), CONFIDENCE),
         0.1,
         0.2,
         at_least=False,
@@ -191,7 +192,7 @@ def _precision(generator: np.random.Generator, group: _Classes) -> Iterator[Figu
     )
     yield from _rates(
         f"precision drop of a class, {group.name}",
-        lambda: estimates.class_precision_drop(group.pair(generator, [0.05] * 10), 0, CONFIDENCE),
+        lambda: drops.class_precision_drop(group.pair(generator, [0.05] * 10), 0, CONFIDENCE),
         0.05,
         0.15,
         at_least=False,

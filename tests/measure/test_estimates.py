@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ecd_deploy.measure import estimates
+from ecd_deploy.measure import drops, estimates
 from ecd_deploy.measure.classification import (
     LARGEST_LOG_LOSS,
     brier_scores,
@@ -15,7 +15,8 @@ from ecd_deploy.measure.classification import (
     log_losses,
     macro_f1_interval,
 )
-from ecd_deploy.measure.estimates import Estimate, Pair
+from ecd_deploy.measure.drops import Pair
+from ecd_deploy.measure.estimates import Estimate
 from ecd_deploy.measure.scored import ScoredImages, softmax
 from tests.measure.scores import scored, with_right
 
@@ -94,22 +95,22 @@ def test_drops_are_paired_by_class() -> None:
     before = scored(labels, labels, classes)
     after = scored(labels, [1] * 10 + [0] * 90 + [1] * 100, classes)
     pair = Pair(after, before)
-    assert estimates.top1_drop(pair, 0.95).value == pytest.approx(0.05)
-    assert estimates.balanced_accuracy_drop(pair, 0.95).value == pytest.approx(0.05)
-    worst = estimates.worst_recall_drop(pair, 0.95)
+    assert drops.top1_drop(pair, 0.95).value == pytest.approx(0.05)
+    assert drops.balanced_accuracy_drop(pair, 0.95).value == pytest.approx(0.05)
+    worst = drops.worst_recall_drop(pair, 0.95)
     assert worst.value == pytest.approx(0.1)
-    assert worst.bound == estimates.class_recall_drop(pair, 0, 0.95).bound
+    assert worst.bound == drops.class_recall_drop(pair, 0, 0.95).bound
     assert "a, 10 lost and 0 gained of 100" in worst.note
-    assert estimates.class_precision_drop(pair, 1, 0.95).value == pytest.approx(10 / 110)
-    assert estimates.brier_rise(pair, 0.95).value > 0
-    assert estimates.log_loss_rise(Pair(before, before), 0.95).value == 0.0
+    assert drops.class_precision_drop(pair, 1, 0.95).value == pytest.approx(10 / 110)
+    assert drops.brier_rise(pair, 0.95).value > 0
+    assert drops.log_loss_rise(Pair(before, before), 0.95).value == 0.0
 
 
 @pytest.mark.parametrize(
     ("estimate", "limit", "at_least"),
     [
         (estimates.share(480, 500, 0.95), 0.955, True),
-        (estimates.paired_drop(3, 2, 500, 0.95), 0.005, False),
+        (drops.paired_drop(3, 2, 500, 0.95), 0.005, False),
         (estimates.balanced_accuracy(random_images(), 0.95), 0.76, True),
         (estimates.worst_recall(random_images(), 0.95), 0.65, True),
         (estimates.brier(random_images(), 0.95), 0.41, False),

@@ -188,6 +188,16 @@ def test_the_gate_of_a_run_computes_from_the_kept_probabilities(
     assert "there is no such class (did you mean '3'?); there are 0, 1, 2" in " ".join(ended.err.split())
 
 
+def test_power_is_shown_and_decides_nothing(finished_run: tuple[Path, Ended], tmp_path: Path) -> None:
+    before = (finished_run[0] / "gate.json").read_bytes()
+    for more in ([], ["--baseline", str(finished_run[0])]):
+        ended = run_command(["gate", finished_run[0], "--power", *more], cwd=tmp_path)
+        assert ended.code == 0, ended.err
+        assert "max_baseline_drop" in ended.out
+    assert "0.0% of them judged differently as by this student and the baseline" in " ".join(ended.out.split())
+    assert (finished_run[0] / "gate.json").read_bytes() == before
+
+
 def test_an_older_run_without_probabilities_says_which_step_to_run_again(
     finished_run: tuple[Path, Ended], tmp_path: Path
 ) -> None:
