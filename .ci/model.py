@@ -1,4 +1,4 @@
-"""Writes a small ONNX classifier, so that an installed core has something to measure: python .ci/model.py FILE"""
+"""Writes a small ONNX classifier, so that an installed core has something to measure: python .ci/model.py FILE."""
 
 from __future__ import annotations
 
