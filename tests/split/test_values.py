@@ -84,3 +84,14 @@ def test_numbers_spelled_out_are_bounded_in_all(
     spelled(joint, change, count)
     with pytest.raises(SplitError, match=r"graph: the student's forward spells out \d+ different numbers"):
         split_student(joint, images)
+
+
+def test_few_numbers_that_change_all_the_time_are_bounded(joint: ECDModel, images: Tensor) -> None:
+    digits = (weight_of(joint).flatten()[:200].abs() * 1e4).long() % 16
+
+    def add(_: list[float]) -> Callable[[Tensor], Tensor]:
+        return one_at_a_time([0.001 * digit for digit in digits.tolist()])
+
+    spelled(joint, add, 1)
+    with pytest.raises(SplitError, match=r"graph: the numbers .* change \d+ times from operation to operation"):
+        split_student(joint, images)
