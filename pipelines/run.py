@@ -192,12 +192,12 @@ def run_bundle(root: Path, *, format_name: str, output: Path | None = None) -> B
     """Pack an artefact of a validated run for a device without a network."""
     with open_run(root) as directory:
         from ecd_deploy.pipelines.bundle.bundle import bundle, bundle_path, find_artefact
-        from ecd_deploy.pipelines.steps.split import open_student, read_proof
+        from ecd_deploy.pipelines.record.names import SPLIT_NAME
+        from ecd_deploy.split import SplitProof
 
         path = bundle_path(directory, format_name, output)
         find_artefact(directory, format_name)
-        proof, data = read_proof(directory), _data(directory)
-        return bundle(directory, open_student(directory, data, proof), data, format_name, path)
+        return bundle(directory, directory.read_json(SPLIT_NAME, SplitProof), _data(directory), format_name, path)
 
 
 def _names(root: Path, against: Sequence[Path]) -> list[str]:

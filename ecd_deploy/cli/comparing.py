@@ -8,9 +8,10 @@ import click
 
 from ecd_deploy.cli.ending import console
 from ecd_deploy.errors import UsageError
+from ecd_deploy.cli.training import TrainingCommand
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("study")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME.")
 @click.option("--resume", is_flag=True, help="Keep finished runs and resume the others.")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from ecd_deploy.cli.training import TrainingCommand
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option(
     "--against",

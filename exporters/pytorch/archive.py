@@ -20,6 +20,18 @@ _PROGRAM = re.compile(
 )
 
 
+def read_text(data: bytes, name: str, format_name: str) -> str | None:
+    """Read an extra file of an archive of torch; None where there is none of that name.
+
+    Raises:
+        ExportError: the bytes are no archive.
+    """
+    for entry in read_archive(data, format_name).entries:
+        if entry.name.endswith(f"/extra/{name}"):
+            return entry.content.decode(errors="replace")
+    return None
+
+
 def read_torch_archive(data: bytes, format_name: str) -> Contents:
     """Read an archive of torch; what is neither a tensor's storage nor the program is a problem.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.records import Record
+from ecd_deploy.system import usable_cpus
 
 PACKAGES = (
     "ecd-deploy",
@@ -23,6 +24,8 @@ PACKAGES = (
     "onnxruntime",
     "numpy",
 )
+TRAINING_PACKAGES = frozenset({"torch", "torchvision", "accelerate", "onnxscript"})
+"""Those of `PACKAGES` that the extra [train] brings."""
 
 
 class Environment(Record):
@@ -46,7 +49,7 @@ def describe_environment() -> Environment:
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         processor=_cpu_field("model name") or platform.machine(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=len(usable_cpus()),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         cpu_flags=_relevant_flags(),
         packages={name: _version(name) for name in PACKAGES},
