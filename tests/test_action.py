@@ -93,7 +93,8 @@ def test_the_environment_is_known_by_python_and_by_every_file_that_is_installed(
 
 def test_the_gate_is_installed_beside_the_jobs_own_packages(tmp_path: Path) -> None:
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\necho "$0 $@" >> {tmp_path}/calls\nmkdir -p "$3/bin" && cp "$0" "$3/bin/python"\n')
+    lines = ("#!/bin/sh", f'echo "$0 $@" >> {tmp_path}/calls', '[ "$2" = pip ] || install -D "$0" "$3/bin/python"')
+    python.write_text("\n".join(lines) + "\n")
     python.chmod(0o755)
     folder = tmp_path / "environment"
     done = shell("Install", {"PYTHON": str(python), "FOLDER": str(folder), "GITHUB_ACTION_PATH": str(ROOT)})
