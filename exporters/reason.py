@@ -7,6 +7,11 @@ import re
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _OPERATOR = re.compile(r"OpOverload\(op='([\w.:]+)'")
 _UNSUPPORTED = re.compile(r"(?:No ONNX function found for|No decompositions registered for|Unsupported)\b")
+DATA_DEPENDENT = (
+    "a branch of its forward depends on the values of the images, and a graph takes one way for all: torch.where or "
+    "torch.cond hold both"
+)
+
 _DATA_DEPENDENT = re.compile(
     r"data-dependent|Could not guard on|symbolically traced variables as inputs to control flow"
 )
@@ -23,6 +28,6 @@ def first_cause(error: BaseException) -> str:
         if _UNSUPPORTED.search(text) and (operator := _OPERATOR.search(text)):
             return f"it lacks the operator {operator[1]}"
     if any(_DATA_DEPENDENT.search(text) for text in texts):
-        return "a branch of its forward depends on the values of the images, and a graph takes one way for all"
+        return DATA_DEPENDENT
     lines = [line.strip() for text in reversed(texts) for line in text.splitlines() if line.strip()]
     return lines[0][:_LONGEST] if lines else type(chain[-1]).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -179,25 +180,53 @@ def restore_scale(scaler: GradScaler, *, scale: float, growth: int) -> None:
 
 
 @dataclass(frozen=True)
-class LoweredOperator:
-    """An operator that gave fewer bits than float32, and the module in whose forward it ran, None for the root's."""
+class FoundOperator:
+    """An operator of a forward, the type that it gave, and the module in whose forward it ran, None for the root's."""
 
     operator: str
     dtype: str
     module: str | None
 
 
-def lowered_precision(module: nn.Module, images: Tensor) -> LoweredOperator | None:
+def lowered_precision(module: nn.Module, images: Tensor) -> FoundOperator | None:
     """The first operator of a forward without gradients that gives float16, bfloat16 or less: `TorchDispatchMode`."""
+
+    def lowers(_operator: str, _given: Sequence[object], output: object) -> bool:
+        return isinstance(output, Tensor) and output.is_floating_point() and output.dtype.itemsize < 4
+
+    return _first_operator(module, images, lowers)
+
+
+def value_read(module: nn.Module, images: Tensor) -> FoundOperator | None:
+    """Where a forward first makes a number of Python of what it computed from the images, as an `if` does.
+
+    By `TorchDispatchMode`: `aten._local_scalar_dense` is what `bool`, `float` and `item` of a tensor call.
+    """
+    computed: dict[int, object] = {id(images): images}  # kept, so that no other tensor gets the same identity
+
+    def reads(operator: str, given: Sequence[object], output: object) -> bool:
+        if not any(id(entry) in computed for entry in given):
+            return False
+        computed.update((id(entry), entry) for entry in tree_leaves(output))
+        return operator == "_local_scalar_dense"
+
+    return _first_operator(module, images, reads)
+
+
+def _first_operator(
+    module: nn.Module, images: Tensor, found_by: Callable[[str, Sequence[object], object], bool]
+) -> FoundOperator | None:
+    """The first operator of a forward of which that holds, given its name, what it was given and what it gave."""
     stack: list[str] = []
-    found: list[LoweredOperator] = []
+    found: list[FoundOperator] = []
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = func(*args, **(kwargs or {}))
-            if isinstance(output, Tensor) and output.is_floating_point() and output.dtype.itemsize < 4 and not found:
-                name = str(func).split(".")[1] if str(func).startswith("aten.") else str(func)
-                found.append(LoweredOperator(name, str(output.dtype).removeprefix("torch."), stack[-1] or None))
+            name = str(func).split(".")[1] if str(func).startswith("aten.") else str(func)
+            if not found and found_by(name, tree_leaves((args, kwargs)), output):
+                dtype = str(output.dtype).removeprefix("torch.") if isinstance(output, Tensor) else "a number"
+                found.append(FoundOperator(name, dtype, stack[-1] or None))
             return output
 
     handles = []

@@ -18,13 +18,11 @@ from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_o
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.steps.data import recorded_data
 
-_BATCH_SIZE = 128
-
 
 def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory) -> StoredPredictions:
     """What the ONNX student of `baseline` chooses for each test image of the run in `directory`.
 
-    The images are normalised as the baseline's were.
+    The images are normalised as the baseline's were, and come in batches of the run.
 
     Raises:
         DataError: the run's images are not those that it was made from.
@@ -41,7 +39,7 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
     normalisation = Normalisation(metadata.mean, metadata.std)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in eval_batches(data.test, normalisation, _BATCH_SIZE):
+        for batch in eval_batches(data.test, normalisation, directory.recipe.profile.batch_size):
             yield batch.images, batch.labels
 
     predictor = open_onnx(content, torch.get_num_threads(), onnx.format)

@@ -45,17 +45,18 @@ class Spread:
     worst: str
 
 
-def batch_spread(forward: Callable[[Tensor], Tensor], images: Tensor) -> Spread:
+def batch_spread(forward: Callable[[Tensor], Tensor], images: Tensor, measured: Tensor | None = None) -> Spread:
     """Compare the logits of images in one batch with those of each alone, in odd batches and in another order.
 
     Args:
         forward: images (N, C, H, W) -> logits (N, classes).
         images: (N, C, H, W), that differ from each other.
+        measured: logits (N, classes) that the same images had in other batches, to compare with instead.
     """
-    whole = forward(images)
+    whole = forward(images) if measured is None else measured
     scale = float(whole.abs().max()) or 1.0
     batches, largest, worst = 0, 0.0, "no batch"
-    for chosen, words in _batches(len(images)):
+    for chosen, words in _batches(len(images), whole=measured is not None):
         expected, found = whole[chosen], forward(images[chosen])
         batches += 1
         difference = float((found - expected).abs().max()) / scale if found.shape == expected.shape else float("inf")
@@ -112,8 +113,10 @@ def _differs(alone: Tensor, together: Tensor) -> bool:
     return float((together[:1] - alone).abs().max()) > TOLERANCE * scale
 
 
-def _batches(count: int) -> Iterator[tuple[Tensor, str]]:
+def _batches(count: int, *, whole: bool) -> Iterator[tuple[Tensor, str]]:
     order = torch.arange(count)
+    if whole:
+        yield order, f"in a batch of {count}"
     for index in range(count):
         yield order[index : index + 1], "alone"
     for start in range(0, count, _ODD):
