@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
@@ -49,12 +50,15 @@ def own_children(module: nn.Module) -> dict[str, nn.Module | None]:
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module without `torch.compile` and DataParallel around it or its parts: `OptimizedModule._orig_mod`.
 
-    What was compiled in place, `Module.compile`, runs as it is written again: `Module._compiled_call_impl`.
+    What was compiled in place, `Module.compile` or an own `forward`, runs as it is written again:
+    `Module._compiled_call_impl`, and `_torchdynamo_orig_callable` of a compiled function.
     """
     while (inner := _wrapped(module)) is not None:
         module = inner
     for part in list(module.modules()):
-        part._compiled_call_impl = None
+        vars(part).pop("_compiled_call_impl", None)  # not None: TorchScript cannot read the type of such an attribute
+        if hasattr(vars(part).get("forward"), "_torchdynamo_orig_callable"):
+            del part.forward
         for name, child in own_children(part).items():
             if child is not None:
                 own_children(part)[name] = unwrapped(child)
@@ -221,6 +225,8 @@ def _first_operator(
     found: list[FoundOperator] = []
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        supports_higher_order_operators = True
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = func(*args, **(kwargs or {}))
             name = str(func).split(".")[1] if str(func).startswith("aten.") else str(func)
@@ -249,16 +255,22 @@ def mutable_attributes(module: nn.Module) -> Mapping[str, object]:
     """
     own = vars(nn.Module()).keys()
     return {
-        f"{path}.{name}" if path else name: _form(value)
+        f"{path}.{name}" if path else name: _form(value, type(child).__module__.partition(".")[0])
         for path, child in module.named_modules()
         for name, value in vars(child).items()
         if name not in own
     }
 
 
-def _form(value: object) -> object:
+def _form(value: object, home: str) -> object:
     if isinstance(value, dict):
-        return {repr(key): _form(item) for key, item in value.items()}
+        return {repr(key): _form(item, home) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_form(item) for item in value]
-    return value if isinstance(value, bool | int | float | str | bytes | type(None)) else id(value)
+        return [_form(item, home) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.shape, value.tobytes()
+    if isinstance(value, bool | int | float | str | bytes | type(None)):
+        return value
+    # an object of the user's own keeps its state in attributes; those of others are not looked into
+    own = type(value).__module__.partition(".")[0] == home and hasattr(value, "__dict__")
+    return [_form(item, "") for item in vars(value).values()] if own else id(value)

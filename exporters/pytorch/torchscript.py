@@ -11,7 +11,7 @@ from torch import nn
 
 from ecd_deploy.compat.torch import value_read
 from ecd_deploy.distill.student.locate import described
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
@@ -72,12 +72,13 @@ def _frozen(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> 
         with library_quiet(), torch.no_grad():
             program = torch.jit.script(module) if reads else torch.jit.trace(module, images, check_trace=False)  # type: ignore[no-untyped-call]
             torch.jit.save(torch.jit.freeze(program), buffer, _extra_files={_METADATA_FILE: text})
-    except (RuntimeError, TypeError, ValueError, OSError) as error:
+    except Exception as error:  # the compiler raises anything
+        reraise_machine_fault(error)
         if reads is not None:
             raise ExportError(
                 f"{described(module, reads.module)} looks at the values of the images, and TorchScript cannot compile "
                 f"the student from its source: {first_cause(error)}"
-            ) from error
+            ) from None
         raise ExportError(f"TorchScript cannot express the student: {first_cause(error)}") from error
     return buffer.getvalue()
 

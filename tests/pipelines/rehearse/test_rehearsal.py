@@ -41,10 +41,18 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
         ("mean_of_the_batch", "middle", "depend on the other images of its batch: alone"),
         ("hidden_behind_zeros", "middle", "depend on the other images of its batch: alone"),
         ("branch_on_the_batch_size", "middle", "depend on the other images of its batch: alone"),
+        ("branch_on_a_large_batch", "middle", "depend on the other images of its batch: in a batch of 16"),
+        ("deviation_of_the_batch", "own forward (Net)", "depend on the other images of its batch: alone they are not"),
+        ("attention_over_the_batch", "middle", "depend on the other images of its batch: they have a gradient by them"),
         ("random_in_evaluation", "middle", "vary by themselves in evaluation mode"),
         ("counts_its_calls", "middle", "a call in evaluation mode changes 'calls'"),
         ("writes_a_buffer", "middle", "keeps state in evaluation mode"),
         ("caches", "middle", "a call in evaluation mode changes 'cache'"),
+        ("counts_in_an_array", "middle", "a call in evaluation mode changes 'calls'"),
+        ("counts_in_an_object", "middle", "a call in evaluation mode changes 'tally'"),
+        ("registers_when_called", "middle", "a call in evaluation mode changes 'grid'"),
+        ("hooks_a_gradient", "stem.weight", "a hook of its own, on the gradient"),
+        ("scripted", "student", "is a TorchScript program"),
         ("locks", "stem", "cannot be copied, for 'lock'"),
         ("hooks_itself", "student.blocks.0", "a hook of its own"),
         ("lazy", "head", "is not initialised, and 1 more"),
@@ -54,6 +62,13 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
         ("frozen", "student", "no parameter of the student is trainable"),
         ("unused_layer", "spare", 'student.unused = ["spare"]'),
         ("rows_lost", "student", "into (32, 10) instead of logits (8, 10): it loses the batch size"),
+        ("squeezed", "student", "gives (10,) for an image alone instead of logits (1, 10)"),
+        ("not_flattened", "student", "gives (8, 10, 1, 1) instead of logits (8, 10): let it end with flatten(1)"),
+        ("takes_eight_images", "student", "cannot be run on an image alone: RuntimeError: shape '[8, 10]' is invalid"),
+        ("detached_inside", "middle", "without a gradient: it is lost in"),
+        ("leaves_torch", "middle", "without a gradient: it is lost in"),
+        ("checkpointed_reentrantly", "use_reentrant=False", "the gradient of the logits by the images cannot be"),
+        ("asserts_values", "middle", "looks at the values of the images"),
         ("ten_and_one", "student", "11 logits, and the data have 10 classes"),
         ("no_gradient", "own forward (Net)", "have no gradient"),
         ("detached_block", "own forward (Output)", "have no gradient"),
@@ -190,3 +205,8 @@ def test_inspect_rehearses_a_recipe_on_noise_unless_told_not_to(tmp_path: Path) 
     for words in (["digits", *fault, "--no-rehearsal"], ["faulty:mean_of_the_batch"]):
         shown = run_command(["inspect", *words], cwd=tmp_path)
         assert (shown.code, "rehearsed" in shown.out) == (0, False), shown.err
+
+
+@pytest.mark.parametrize("student", ["branches_in_the_graph", "expert_by_chance", "forward_compiled"])
+def test_what_a_graph_can_hold_passes(digits: DataSplits, student: str) -> None:
+    assert rehearse(recipe_of(student, 'export.formats=["onnx"]'), digits).parts
