@@ -21,7 +21,7 @@ _LONGEST = 300
 def first_cause(error: BaseException) -> str:
     """The first line of the innermost error that says anything, without colours; a lacking operator by name."""
     chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+    while (cause := _behind(chain[-1])) is not None and cause not in chain:
         chain.append(cause)
     texts = [_COLOURS.sub("", str(entry)) for entry in chain]
     for text in reversed(texts):
@@ -31,3 +31,7 @@ def first_cause(error: BaseException) -> str:
         return DATA_DEPENDENT
     lines = [line.strip() for text in reversed(texts) for line in text.splitlines() if line.strip()]
     return lines[0][:_LONGEST] if lines else type(chain[-1]).__name__
+
+
+def _behind(error: BaseException) -> BaseException | None:
+    return error.__cause__ if error.__suppress_context__ else error.__context__

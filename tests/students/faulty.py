@@ -268,7 +268,9 @@ def unused_layer(num_classes: int, in_channels: int) -> nn.Module:
 
 
 def scripted(num_classes: int, in_channels: int) -> nn.Module:
-    module: nn.Module = torch.jit.script(nn.Sequential(nn.Conv2d(in_channels, 8, 8), nn.Flatten(), nn.Linear(8, 10)))
+    module: nn.Module = torch.jit.script(
+        nn.Sequential(nn.Conv2d(in_channels, 8, 8), nn.Flatten(), nn.Linear(8, num_classes))
+    )
     return module
 
 

@@ -112,10 +112,13 @@ def dependence(student: nn.Module, images: Tensor, spread: Spread) -> str | None
     with torch.no_grad(), watched(student) as alone:
         student(images[:1])
     with torch.no_grad(), watched(student) as together:
-        student(images)
+        student(torch.cat([images, images]))
     name = first_differing(alone, together, _differs)
     how = "are not finite" if math.isinf(spread.largest) else f"differ by {spread.largest:.2g} of the largest logit"
-    return f"the logits of an image depend on the other images of its batch: {spread.worst} they {how}, first in {described(student, name)}; {_WAY_OUT}"
+    return (
+        f"the logits of an image depend on the other images of its batch: {spread.worst} they {how}, first in "
+        f"{described(student, name)}; {_WAY_OUT}"
+    )
 
 
 def _first_mixing(student: nn.Module, images: Tensor) -> tuple[str | None, bool]:

@@ -34,6 +34,7 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch, for what the student does
 @pytest.mark.parametrize(
     ("student", "named", "says"),
     [
@@ -207,6 +208,7 @@ def test_inspect_rehearses_a_recipe_on_noise_unless_told_not_to(tmp_path: Path) 
         assert (shown.code, "rehearsed" in shown.out) == (0, False), shown.err
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("student", ["branches_in_the_graph", "expert_by_chance", "forward_compiled"])
 def test_what_a_graph_can_hold_passes(digits: DataSplits, student: str) -> None:
     assert rehearse(recipe_of(student, 'export.formats=["onnx"]'), digits).parts
