@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from ecd_deploy.cli.ending import console
+from ecd_deploy.cli.training import TrainingCommand
 from ecd_deploy.errors import UsageError
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("subject", metavar="MODEL|RECIPE")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Set one value of the recipe; repeatable."
@@ -80,7 +81,7 @@ def inspect(
         click.echo(rehearse_on_noise(subject, inspection.structure.image_shape, found.classes).words())
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("recipe")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value of the recipe; repeatable."

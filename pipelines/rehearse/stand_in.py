@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
 from ecd_deploy.data import DataSplits, ImageSet, Normalisation
 from ecd_deploy.pipelines.rehearse.rehearsal import rehearse
@@ -24,9 +24,8 @@ def rehearse_on_noise(recipe: Recipe, input_shape: tuple[int, int, int], classes
     Raises:
         UsageError: what would fail later.
     """
-    generator = torch.Generator().manual_seed(recipe.seed)
-    pixels = torch.randint(256, (_IMAGES, *input_shape), dtype=torch.uint8, generator=generator)
-    noise = ImageSet(pixels, torch.arange(_IMAGES) % classes)
+    pixels = np.random.default_rng(recipe.seed).integers(256, size=(_IMAGES, *input_shape), dtype=np.uint8)
+    noise = ImageSet(pixels, np.arange(_IMAGES) % classes)
     channels = input_shape[0]
     normalisation = Normalisation(recipe.data.mean or (_HALF,) * channels, recipe.data.std or (_HALF,) * channels)
     data = DataSplits(noise, None, noise, tuple(map(str, range(classes))), normalisation, digest="")
