@@ -17,7 +17,7 @@ from tests.small import digit_images
 from tests.students.faulty import checkpointed, expert_by_chance, leaves_out_at_random
 from tests.variants import VARIANTS
 
-METHODS = ("ecd", "dense conv1x1_bn", "stage features", "block features", "ed")
+METHODS = ("ecd", "dense conv1x1_bn", "stage features")
 
 
 def stochastic_depth(num_classes: int, in_channels: int) -> nn.Module:
