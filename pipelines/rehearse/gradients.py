@@ -92,8 +92,8 @@ def _where_lost(student: nn.Module, images: Tensor, names: list[str]) -> str | N
             return None
     with watched(student) as seen:
         student(images)
-    name = next((name for name, output in seen.calls if output.is_floating_point() and not output.requires_grad), None)
-    return described(student, name)
+    lost = (name for name, output in seen.calls if output.is_floating_point() and not output.requires_grad)
+    return described(student, next(lost, None))
 
 
 def _is_listed(name: str, listed: tuple[str, ...]) -> bool:
