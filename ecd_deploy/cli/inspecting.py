@@ -77,8 +77,8 @@ def inspect(
         from ecd_deploy.pipelines.rehearse.stand_in import rehearse_on_noise
 
         # the recipe's method, but for what is in the directory of another run
-        subject = found.recipe.model_copy(update={"method": inspection.method})
-        click.echo(rehearse_on_noise(subject, inspection.structure.image_shape, found.classes).words())
+        rehearsed = found.recipe.model_copy(update={"method": inspection.method})
+        click.echo(rehearse_on_noise(rehearsed, inspection.structure.image_shape, found.classes).words())
 
 
 @click.command(cls=TrainingCommand)

@@ -67,7 +67,6 @@ def _frozen(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> 
     import torch
 
     from ecd_deploy.compat.torch import value_read
-    from ecd_deploy.distill.student.locate import described
 
     buffer = io.BytesIO()
     images = torch.zeros(2, *image_shape)
@@ -79,9 +78,11 @@ def _frozen(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> 
     except Exception as error:  # the compiler raises anything
         reraise_machine_fault(error)
         if reads is not None:
+            where = f"module '{reads.module}'" if reads.module else "the student's own forward"
+            kind = type(module.get_submodule(reads.module or "")).__name__
             raise ExportError(
-                f"{described(module, reads.module)} looks at the values of the images, and TorchScript cannot compile "
-                f"the student from its source: {first_cause(error)}"
+                f"{where} ({kind}) looks at the values of the images, and TorchScript cannot compile the student from "
+                f"its source: {first_cause(error)}"
             ) from None
         raise ExportError(f"TorchScript cannot express the student: {first_cause(error)}") from error
     return buffer.getvalue()

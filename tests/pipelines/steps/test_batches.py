@@ -27,7 +27,8 @@ CHANGES = (
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("batches") / "run"
     changes = [word for change in CHANGES for word in ("--set", change)]
-    for words in (["train", root, "--recipe", "digits", "--no-rehearsal", *changes], ["split", root], ["export", root]):
+    train: list[str | Path] = ["train", root, "--recipe", "digits", "--no-rehearsal", *changes]
+    for words in (train, ["split", root], ["export", root]):
         ended = run_command(words, cwd=root.parent)
         assert ended.code == 0, ended.err
     return root
