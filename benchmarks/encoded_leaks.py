@@ -107,7 +107,7 @@ def _state_hook(joint: ECDModel, _images: Tensor) -> None:
     def add(_module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: object) -> None:
         state[prefix + "statistics"] = stolen
 
-    joint.student.register_state_dict_post_hook(add)
+    joint.student.register_state_dict_post_hook(add)  # type: ignore[no-untyped-call]
 
 
 def _extra_state(joint: ECDModel, _images: Tensor) -> None:

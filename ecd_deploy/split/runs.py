@@ -143,8 +143,7 @@ def _words(tensor: Tensor) -> _Words:
     scaled = magnitudes.float() * 256
     bits = magnitudes.view(torch.int32 if tensor.element_size() == 4 else torch.int16)
     bits[(scaled == scaled.round()) | (scaled < _TINY) | ~scaled.isfinite()] = 0
-    words: _Words = bits.numpy().view(np.uint32 if tensor.element_size() == 4 else np.uint16)
-    return words
+    return bits.numpy().view(np.uint32) if tensor.element_size() == 4 else bits.numpy().view(np.uint16)
 
 
 def _hashes(words: _Words, length: int, wanted: NDArray[np.bool_] | None = None) -> NDArray[np.uint64]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 
 from benchmarks.artefact_leaks import ARTEFACT_LEAKS, ArtefactLeak
 from ecd_deploy.distill import PlainModel
@@ -170,7 +171,7 @@ class OnlyTranslated(nn.Module):
         ),
         (
             "torchscript",
-            torch.jit.is_tracing,
+            is_tracing,
             20,
             NOT_THERE,
         ),
