@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from ecd_deploy.cli.ending import console
-from ecd_deploy.errors import UsageError
 from ecd_deploy.cli.training import TrainingCommand
+from ecd_deploy.errors import UsageError
 
 
 @click.command(cls=TrainingCommand)

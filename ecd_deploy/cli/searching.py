@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console
-from ecd_deploy.errors import GateFailed, Inconclusive
 from ecd_deploy.cli.training import TrainingCommand
+from ecd_deploy.errors import GateFailed, Inconclusive
 
 _LADDER = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "wrn-16-2", "wrn-22-2")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecd_deploy.cli.ending import console, finish
-from ecd_deploy.errors import GateFailed, RunDirectoryError, UsageError
 from ecd_deploy.cli.training import TrainingCommand
+from ecd_deploy.errors import GateFailed, RunDirectoryError, UsageError
 
 if TYPE_CHECKING:
     from ecd_deploy.recipe.recipe import Recipe

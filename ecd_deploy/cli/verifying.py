@@ -21,8 +21,8 @@ _run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
 def verify(run_dir: Path, reproduce: bool, public_key: Path | None, chain: tuple[Path, ...]) -> None:
     """Check that RUN_DIR is what its manifest records."""
     from ecd_deploy.pipelines.verify.sign import check_signature
-    from ecd_deploy.pipelines.verify.verify import reproduce as export_again
     from ecd_deploy.pipelines.verify.verify import builds_students
+    from ecd_deploy.pipelines.verify.verify import reproduce as export_again
     from ecd_deploy.pipelines.verify.verify import verify as compare_with_manifest
 
     if reproduce:

@@ -28,7 +28,7 @@ def diagnose(console: Console) -> None:
     table.add_row("platform", environment.platform)
     table.add_row("processor", f"{environment.processor}, {environment.cores} cores")
     table.add_row("vector extensions", ", ".join(environment.cpu_flags) or "none that onnxruntime uses")
-    table.add_row("memory", f"{environment.memory_gib} GiB")
+    table.add_row("memory", "unknown" if environment.memory_gib is None else f"{environment.memory_gib} GiB")
     table.add_row("free disk here", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.1f} GiB")
     for name, found in environment.packages.items():
         absent = _WITHOUT_TRAINING if name in TRAINING_PACKAGES else Text("missing", style="red")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +10,7 @@ from pathlib import Path
 from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.records import Record
-from ecd_deploy.system import usable_cpus
+from ecd_deploy.system import memory_gib, usable_cpus
 
 PACKAGES = (
     "ecd-deploy",
@@ -35,7 +34,8 @@ class Environment(Record):
     platform: str
     processor: str
     cores: int
-    memory_gib: float
+    memory_gib: float | None
+    """None where the system does not say."""
     cpu_flags: tuple[str, ...]
     packages: dict[str, str | None]
     """Version by package; None where it is not installed."""
@@ -50,7 +50,7 @@ def describe_environment() -> Environment:
         platform=f"{platform.system()} {platform.machine()}",
         processor=_cpu_field("model name") or platform.machine(),
         cores=len(usable_cpus()),
-        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        memory_gib=memory_gib(),
         cpu_flags=_relevant_flags(),
         packages={name: _version(name) for name in PACKAGES},
         accelerator=_accelerator(),

@@ -22,7 +22,7 @@ from ecd_deploy.measure.torch_predictor import torch_predictor
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import VALIDATION_NAME
-from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_of, write_predictions
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
@@ -74,7 +74,7 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     if onnx is None or onnx.entry.top1 is None:
         raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
     samples = choose_samples(data.test, reference, directory.recipe.gate)
-    predictions = choices_of(onnx.found, data.classes, digest_of_test(data), samples)
+    predictions = scores_of(onnx.found, data.classes, digest_of_test(data), samples)
     write_predictions(directory, predictions)
     result = Validation(
         artefacts=entries,
