@@ -72,5 +72,5 @@ def test_accuracy_is_of_the_batch_that_latency_is_measured_with(exported: Path, 
         if step == "validate":
             assert f"in batches of {BATCH}\n" in ended.out
     validation, profile = (json.loads((root / f"{name}.json").read_text()) for name in ("validation", "profile"))
-    assert validation["batch_size"] == profile["latency"]["batch_size"] == BATCH
+    assert validation["batch_size"] == profile["measurement"]["latency"]["batch_size"] == BATCH
     assert validation["onnx_top1"]["candidate"]["images"] == 50
