@@ -12,7 +12,7 @@ from importlib.metadata import files as distribution_files
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class LatencyConditions(Record, allow_inf_nan=False):
 class BundleDescription(Record, allow_inf_nan=False):
     """`bundle.json`: what `run.py` compares with."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     name: str
     student: str
     format: str

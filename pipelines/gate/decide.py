@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
@@ -34,7 +35,7 @@ __all__ = ["Check", "Evidence", "GateReport", "Verdict", "gate", "read_evidence"
 class GateReport(Record):
     """Written to `gate.json`."""
 
-    schema_version: int = 3
+    schema_version: Literal[3] = 3
     verdict: Verdict
     confidence: float
     checks: tuple[Check, ...]

@@ -195,6 +195,26 @@ def unused_layer(num_classes: int, in_channels: int) -> nn.Module:
     return student
 
 
+def layer_in_a_closure(num_classes: int, in_channels: int) -> nn.Module:
+    layers = {"first": nn.Conv2d(8, 8, 1)}
+    return Net(num_classes, in_channels, Apply(lambda features: layers["first"](features) * 2))
+
+
+def layer_in_an_attribute(num_classes: int, in_channels: int) -> nn.Module:
+    """A plain list that is copied with its module."""
+
+    class Holding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [nn.Conv2d(8, 8, 1)]
+
+        def forward(self, features: Tensor) -> Tensor:
+            output: Tensor = self.layers[0](features)
+            return output
+
+    return Net(num_classes, in_channels, Holding())
+
+
 # Its logits.
 
 
