@@ -66,7 +66,7 @@ def run_forked(
         environment: of the process, in place of this one's.
         path: folders from which it may import besides.
         timeout: seconds after which it is killed.
-        stop_when: as soon as this holds, the command gets SIGTERM.
+        stop_when: asked from when the process has started; as soon as it holds, the command gets SIGTERM.
 
     Raises:
         subprocess.TimeoutExpired: it was killed.
@@ -77,7 +77,10 @@ def run_forked(
         started = time.monotonic()
         process.start()
         if stop_when is not None:
-            while process.exitcode is None and not stop_when() and time.monotonic() - started < timeout:
+            begun = written / "err"
+            while process.exitcode is None and time.monotonic() - started < timeout:
+                if begun.exists() and stop_when():
+                    break
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
             started = time.monotonic()
             if process.exitcode is None and process.pid is not None:

@@ -1,7 +1,9 @@
 """Plants hostile inputs and sees what the real commands make of each: never a traceback, never exit code 70.
 
 Students, image folders, recipes and limits, run directories, devices, foreign ONNX files and signals; each case stands
-beside others of its kind, with the exit codes that it may end with and what its message must say.
+beside others of its kind, with the exit codes that it may end with and what its message must say. The table is written
+after each case, and one that met its expectation is not tried again for the same versions: an interrupted
+`make hostile` continues where it was. Delete the file to start over.
 """
 
 from __future__ import annotations
@@ -9,59 +11,61 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from benchmarks.figures import Figure, Report
+from benchmarks.families import package_versions
+from benchmarks.figures import Figure, Report, rows_so_far, write
 from benchmarks.hostile import devices, images, recipes, runs, students
-from benchmarks.hostile.case import Case, Outcome, Place, as_row, attempt
+from benchmarks.hostile.case import Case, Place, attempt
 
+NAME = "hostile"
 _AT_A_TIME = 2
+
+
+def all_cases() -> tuple[Case, ...]:
+    """Every case; no two have one name."""
+    return (*students.cases(), *images.cases(), *recipes.cases(), *runs.cases(), *devices.cases())
 
 
 def measure() -> Report:
     """Try every case, two at a time, from two short runs that are made first."""
-    cases = [*students.cases(), *images.cases(), *recipes.cases(), *runs.cases(), *devices.cases()]
+    cases = all_cases()
+    rows = {name: row for name, row in rows_so_far(NAME, _setting(), "name").items() if not row["missed"]}
+    open_cases = [case for case in cases if case.full_name not in rows]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         finished = runs.prepare(root)
-        places = (Place(root / str(number), finished) for number in range(len(cases)))
+        places = [Place(root / str(number), finished) for number in range(len(open_cases))]
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            outcomes = list(_told(pool.map(attempt, cases, places), cases))
-    missed = [outcome for outcome in outcomes if outcome.missed]
-    return Report(
-        benchmark="hostile",
-        figures=(
-            Figure(name="hostile inputs", value=len(outcomes), better="higher", must=250, unit=""),
-            Figure(
-                name="of them, those that missed an expectation", value=len(missed), better="lower", must=0, unit=""
-            ),
-            Figure(
-                name="longest time to an answer",
-                value=max(outcome.seconds for outcome in outcomes),
-                better="lower",
-                unit="s",
-            ),
-            Figure(
-                name="largest memory", value=max(outcome.peak_mb for outcome in outcomes), better="lower", unit="MB"
-            ),
+            for outcome in pool.map(attempt, open_cases, places):
+                verdict = f"MISSED: {'; '.join(outcome.missed)}" if outcome.missed else outcome.code
+                print(f"{outcome.name}: {verdict} ({outcome.seconds} s)", file=sys.stderr)
+                rows[outcome.name] = asdict(outcome)
+                write(_report([rows[case.full_name] for case in cases if case.full_name in rows]))
+    return _report([rows[case.full_name] for case in cases])
+
+
+def _setting() -> dict[str, Any]:
+    return {**package_versions(), "at_a_time": _AT_A_TIME}
+
+
+def _report(rows: Sequence[dict[str, Any]]) -> Report:
+    figures = (
+        Figure(name="hostile inputs", value=len(rows), better="higher", must=300, unit=""),
+        Figure(
+            name="of them, those that missed an expectation",
+            value=sum(bool(row["missed"]) for row in rows),
+            better="lower",
+            must=0,
+            unit="",
         ),
-        setting={"at_a_time": _AT_A_TIME, "cases": dict(Counter(case.kind for case in cases))},
-        raw={
-            "codes": {kind: _codes(outcomes, kind) for kind in dict.fromkeys(case.kind for case in cases)},
-            "cases": [as_row(outcome) for outcome in outcomes],
-        },
+        Figure(name="longest time to an answer", value=max(row["seconds"] for row in rows), better="lower", unit="s"),
+        Figure(name="largest memory", value=max(row["peak_mb"] for row in rows), better="lower", unit="MB"),
     )
-
-
-def _told(outcomes: Iterator[Outcome], cases: list[Case]) -> Iterator[Outcome]:
-    for number, outcome in enumerate(outcomes, 1):
-        verdict = f"MISSED: {'; '.join(outcome.missed)}" if outcome.missed else f"{outcome.code}"
-        print(f"{number}/{len(cases)} {outcome.kind}: {outcome.name}: {verdict}", file=sys.stderr)
-        yield outcome
-
-
-def _codes(outcomes: list[Outcome], kind: str) -> dict[str, int]:
-    """How often each exit code ended a case of a kind."""
-    return dict(sorted(Counter(str(outcome.code) for outcome in outcomes if outcome.kind == kind).items()))
+    kinds = dict.fromkeys(row["kind"] for row in rows)
+    codes = {kind: dict(Counter(str(row["code"]) for row in rows if row["kind"] == kind)) for kind in kinds}
+    return Report(benchmark=NAME, figures=figures, setting=_setting(), raw={"codes": codes, "rows": rows})

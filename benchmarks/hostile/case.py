@@ -96,13 +96,19 @@ class Case:
     check: Callable[[Path, Ended], str | None] | None = None
     afterwards: tuple[str, ...] | None = None
 
+    @property
+    def full_name(self) -> str:
+        """Of its kind and its name."""
+        return f"{self.kind}: {self.name}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of a case; a row of the table.
 
     Attributes:
-        kind, name: of the case.
+        kind: of the case.
+        name: its kind and name, which no other case has.
         code: the exit code; None if the command had to be killed.
         seconds: that it took.
         peak_mb: of its memory.
@@ -131,7 +137,7 @@ def attempt(case: Case, place: Place) -> Outcome:
     except subprocess.TimeoutExpired:
         ended = None
     left = tuple(sorted(_changed(before, _contents(place.folder), case.writes)))
-    row = {"kind": case.kind, "name": case.name, "left": left}
+    row: dict[str, Any] = {"kind": case.kind, "name": case.full_name, "left": left}
     if ended is None:
         missed = (f"not ended within {case.seconds:g} s",)
         return Outcome(**row, code=None, seconds=case.seconds, peak_mb=0, says="", missed=missed)
@@ -231,8 +237,3 @@ def _changed(before: Mapping[str, str], after: Mapping[str, str], allowed: tuple
 def settings(*values: str) -> tuple[str, ...]:
     """`--set` for each value."""
     return tuple(word for value in values for word in ("--set", value))
-
-
-def as_row(outcome: Outcome) -> dict[str, Any]:
-    """The outcome in plain values."""
-    return {**vars(outcome), "left": list(outcome.left), "missed": list(outcome.missed)}

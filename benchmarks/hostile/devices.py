@@ -84,7 +84,7 @@ def cases() -> list[Case]:
         *(_device(f"answers {title}", script) for title, script in _ANSWERS.items()),
         *(_device(f"answers with {title}", None, change=change) for title, change in _CONTRADICTIONS.items()),
         _device("no ssh", "", path="", says="no ssh on this machine"),
-        _device("ssh that may not be run", "", mode=0o644, says="ssh"),
+        _device("ssh that may not be run", "", path="", mode=0o644, says="ssh"),
         *(_foreign(title, model) for title, model in _models().items()),
         *(_foreign(title, lambda content=content: content) for title, content in _NO_MODELS.items()),
     ]
@@ -118,7 +118,7 @@ def _device(
         return Call(words=words, environment={"PATH": os.pathsep.join(filter(None, (str(folder), path)))})
 
     writes = ("run/profile*", "run/MANIFEST.json") if codes == _MEASURED else ()
-    return Case(kind="device", name=name, plant=plant, codes=codes, says=says, lines=3, writes=writes, seconds=90.0)
+    return Case(kind="device", name=name, plant=plant, codes=codes, says=says, lines=14, writes=writes, seconds=90.0)
 
 
 @cache

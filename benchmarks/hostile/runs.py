@@ -211,16 +211,11 @@ def _signal(command: str, forwards: int, *words: str) -> Case:
     def plant(place: Place) -> Call:
         place.write("my_students.py", SOURCE.read_bytes())
         if command != "train":
-            shutil.copytree(_signalled(place), place.folder / "run")
-        counted, started = place.write("forwards", b""), time.monotonic()
-        return Call(
-            words=(command, "run", *words),
-            stop_when=lambda: (
-                counted.stat().st_size >= forwards if forwards else time.monotonic() > started + _SECONDS_TO_VERIFY
-            ),
-        )
+            shutil.copytree(place.finished.with_name("signalled"), place.folder / "run")
+        counted = place.write("forwards", b"")
+        stop_when = (lambda: counted.stat().st_size >= forwards) if forwards else _after(_SECONDS_TO_VERIFY)
+        return Call(words=(command, "run", *words), stop_when=stop_when)
 
-    writes = ("forwards", "run", "run/*") if command in {"train", "split", "export"} else ("forwards",)
     student = settings("student.name=my_students:signalled") if command == "train" else ()
     words = (*words, *student)
     return Case(
@@ -229,20 +224,26 @@ def _signal(command: str, forwards: int, *words: str) -> Case:
         plant=plant,
         codes=_STOPPED,
         says="Stopped: SIGTERM",
-        writes=writes,
-        seconds=20.0,
-        afterwards=("verify", "run"),
+        writes=("forwards", "run", "run/*") if command in {"train", "split", "export"} else ("forwards",),
+        seconds=60.0,
+        afterwards=("train", "run", "--resume") if command == "train" else ("verify", "run"),
         check=_whole,
     )
 
 
+def _after(seconds: float) -> Callable[[], bool]:
+    """Holds so long after it is first asked."""
+    asked: list[float] = []
+
+    def passed() -> bool:
+        asked.append(time.monotonic())
+        return asked[-1] > asked[0] + seconds
+
+    return passed
+
+
 def _whole(folder: Path, _ended: Ended) -> str | None:
     return "half-written files are left" if list(folder.rglob("*.partial")) else None
-
-
-def _signalled(place: Place) -> Path:
-    """A finished run of the student that takes its time."""
-    return place.finished.with_name("signalled")
 
 
 def _telemetry(command: str) -> Case:
