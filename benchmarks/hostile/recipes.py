@@ -69,6 +69,9 @@ def cases() -> list[Case]:
         *(_recipe(f"recipe: {title}", f"x = {value}\n{_MINIMAL}".encode()) for title, value in _VALUES.items()),
         *(_recipe(f"recipe: {title}", (text + _MINIMAL).encode()) for title, text in _KEYS.items()),
         *(_recipe(f"recipe: {title}", content) for title, content in _FILES.items()),
+        _recipe("study: brackets", b"x = " + b"[" * 10_000, "compare"),
+        _recipe("study: an integer of 5,000 digits", b"seeds = [" + b"9" * 5_000 + b"]", "compare"),
+        _recipe("recipe of a search: brackets", b"x = " + b"[" * 10_000, "search"),
         *(_override(f"--set: {title}", f"data.path={value}") for title, value in _VALUES.items()),
         _override("--set: a key of 5,000 parts", ".".join("a" * 5_000) + "=1"),
         _override("--set: a terminal escape", "data.\x1b[2J=1"),
@@ -94,12 +97,12 @@ def cases() -> list[Case]:
     ]
 
 
-def _recipe(title: str, content: bytes) -> Case:
+def _recipe(title: str, content: bytes, command: str = "inspect") -> Case:
     def plant(place: Place) -> Call:
         place.write("mine.toml", content)
-        return Call(words=("inspect", "mine.toml"))
+        return Call(words=(command, "mine.toml"))
 
-    return Case(kind="recipe", name=title, plant=plant, codes=_REFUSED, lines=22, seconds=30.0, check=_short)
+    return Case(kind="recipe", name=title, plant=plant, codes=_REFUSED, lines=22, seconds=60.0, check=_short)
 
 
 def _short(_folder: Path, ended: Ended) -> str | None:
@@ -113,7 +116,7 @@ def _override(title: str, value: str) -> Case:
         plant=lambda _: Call(words=("inspect", "digits", *settings(value))),
         codes=_REFUSED,
         lines=2,
-        seconds=30.0,
+        seconds=60.0,
         check=_short,
     )
 

@@ -48,6 +48,7 @@ def cases() -> list[Case]:
         _case("gate: a manifest that is not UTF-8", "gate", lambda run: (run / "MANIFEST.json").write_bytes(b"\xff{}")),
         _case("gate: a folder", "gate", _only_a_folder, codes=_WRONG),
         _case("gate: the manifest is a folder", "gate", _folder_for_manifest, codes=_REFUSED),
+        *(_baseline(title, change) for title, change in _BASELINES.items()),
         Case(
             kind="run",
             name="gate: half-written files of a killed run",
@@ -180,6 +181,29 @@ _FORGED: dict[str, Change] = {
     "recipe.toml that is not UTF-8": _content("recipe.toml", b'name = "\xff"\n'),
     "recipe.toml of brackets": _content("recipe.toml", b"x = " + b"[" * 10_000),
 }
+
+
+_BASELINES: dict[str, Change] = {
+    "is no run": _only_a_folder,
+    "is a file": lambda run: (shutil.rmtree(run), run.write_text("mine")),
+    "is not there": shutil.rmtree,
+    "has links": _link("exports"),
+    "leads out of its folder": _outside,
+    "has predictions that are none": _content("predictions.safetensors", b"nothing of the kind"),
+    "has predictions whose header has no end": _content("predictions.safetensors", b"\xff" * 7 + b"\x7f{}"),
+    "has a student that is none": _content("exports/student.onnx", b"\x08\x0a" + bytes(range(256)) * 4),
+    "has documents of another version": _changed("artefacts.json", lambda found: found.update(schema_version=99)),
+}
+
+
+def _baseline(title: str, change: Change) -> Case:
+    def plant(place: Place) -> Call:
+        place.run()
+        change(place.run("old"))
+        return Call(words=("gate", "run", "--baseline", "old"))
+
+    writes = ("run/junit.xml", "run/MANIFEST.json")
+    return Case(kind="gate", name=f"--baseline {title}", plant=plant, codes=_REFUSED, lines=4, writes=writes)
 
 
 def _partial(place: Place) -> Call:
