@@ -135,6 +135,12 @@ def reraise_machine_fault(error: Exception) -> None:
         raise error
 
 
+def first_line(error: Exception) -> str:
+    """What others raised, in one line: its class, and the first line of its text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
 def did_you_mean(word: str, choices: tuple[str, ...]) -> str:
     """Return what an error appends to a wrong name: the most similar choice, or nothing."""
     close = difflib.get_close_matches(word, choices, n=1)

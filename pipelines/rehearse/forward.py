@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import lowered_precision, mutable_attributes
 from ecd_deploy.distill.student.locate import Watched, described, watched
-from ecd_deploy.errors import StudentError, reraise_machine_fault
+from ecd_deploy.errors import StudentError, first_line, reraise_machine_fault
 from ecd_deploy.split.checks.batch import batch_spread, dependence
 from ecd_deploy.split.checks.dataflow import leaves
 from ecd_deploy.split.checks.steadiness import find_unsteadiness
@@ -52,7 +52,7 @@ def _logits(student: nn.Module, images: Tensor, classes: int, condition: str) ->
     except Exception as error:  # what a user's forward raises, of any kind
         reraise_machine_fault(error)
         raise StudentError(
-            f"the student cannot be run {condition} on images {tuple(images.shape)}: {_first_line(error)}; its layers "
+            f"the student cannot be run {condition} on images {tuple(images.shape)}: {first_line(error)}; its layers "
             "must fit the images of the recipe (data.image_size)"
         ) from error
     if not isinstance(output, Tensor):
@@ -155,8 +155,3 @@ def _check_precision(student: nn.Module, images: Tensor) -> None:
             f"{described(student, found.module)} computes {found.operator} in {found.dtype} by itself: the artefacts "
             "could not be compared with it; leave the precision to train.mixed_precision and to the formats"
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

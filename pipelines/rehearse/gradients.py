@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import Objective, TrainingModel
-from ecd_deploy.errors import StudentError
+from ecd_deploy.errors import StudentError, first_line
 
 _STEPS = 4
 _SHOWN = 3
@@ -43,10 +43,7 @@ def check_gradients(
             loss = objective(model(*arguments), labels).total
             loss.backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise StudentError(
-                f"a step of the training fails: {type(error).__name__}: {lines[0] if lines else 'no message'}"
-            ) from error
+            raise StudentError(f"a step of the training fails: {first_line(error)}") from error
         if not torch.isfinite(loss):
             raise StudentError(f"the first loss is {loss.item()}: see how the student's weights are initialised")
         reached |= {name for name, parameter in model.student.named_parameters() if parameter.grad is not None}
