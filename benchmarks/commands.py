@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import resource
@@ -89,12 +88,14 @@ def run_forked(
         if process.exitcode is None:
             process.kill()
             raise subprocess.TimeoutExpired(arguments, timeout)
+        out, err = ((written / name).read_text(encoding="utf-8", errors="replace") for name in ("out", "err"))
         peak = written / "peak"
         return Ended(
             process.exitcode,
-            *((written / name).read_text(encoding="utf-8", errors="replace") for name in ("out", "err")),
+            out,
+            err,
             seconds=time.monotonic() - started,
-            peak_bytes=json.loads(peak.read_text()) if peak.exists() else 0,
+            peak_bytes=int(peak.read_text()) if peak.exists() else 0,
         )
 
 

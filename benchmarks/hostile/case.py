@@ -139,8 +139,8 @@ def attempt(case: Case, place: Place) -> Outcome:
     left = tuple(sorted(_changed(before, _contents(place.folder), case.writes)))
     row: dict[str, Any] = {"kind": case.kind, "name": case.full_name, "left": left}
     if ended is None:
-        missed = (f"not ended within {case.seconds:g} s",)
-        return Outcome(**row, code=None, seconds=case.seconds, peak_mb=0, says="", missed=missed)
+        late = f"not ended within {case.seconds:g} s"
+        return Outcome(**row, code=None, seconds=case.seconds, peak_mb=0, says="", missed=(late,))
     missed = tuple(_missed(case, place.folder, ended, left))
     errors = " ".join(ended.err.split())
     return Outcome(

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ def cases() -> list[Case]:
         _device("no ssh", "", path="", says="no ssh on this machine"),
         _device("ssh that may not be run", "", path="", mode=0o644, says="ssh"),
         *(_foreign(title, model) for title, model in _models().items()),
-        *(_foreign(title, lambda content=content: content) for title, content in _NO_MODELS.items()),
+        *(_foreign(title, partial(bytes, content)) for title, content in _NO_MODELS.items()),
     ]
 
 

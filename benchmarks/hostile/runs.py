@@ -125,6 +125,11 @@ def _only_a_folder(run: Path) -> None:
     run.mkdir()
 
 
+def _a_file(run: Path) -> None:
+    shutil.rmtree(run)
+    run.write_text("mine")
+
+
 def _folder_for_manifest(run: Path) -> None:
     (run / "MANIFEST.json").unlink()
     (run / "MANIFEST.json").mkdir()
@@ -185,7 +190,7 @@ _FORGED: dict[str, Change] = {
 
 _BASELINES: dict[str, Change] = {
     "is no run": _only_a_folder,
-    "is a file": lambda run: (shutil.rmtree(run), run.write_text("mine")),
+    "is a file": _a_file,
     "is not there": shutil.rmtree,
     "has links": _link("exports"),
     "leads out of its folder": _outside,
