@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.commands import Ended
-from benchmarks.hostile.case import Call, Case, Place, settings
+from benchmarks.hostile.case import SECONDS_OF_A_RUN, Call, Case, Place, settings
 
 _REFUSED = frozenset({2})
 _DECIDED = frozenset({0, 1, 3})
@@ -177,6 +177,7 @@ def _quantised(method: str, count: int | None) -> Case:
         plant=lambda _: Call(words=("run", "digits", "--no-rehearsal", "--out", "run", *settings(*values))),
         codes=frozenset({0, 1, 3}),
         says="student.int8.onnx",
+        seconds=SECONDS_OF_A_RUN,
         writes=("run", "run/*"),
         check=lambda _, ended: None if ended.out.startswith("digits in run\n") else "others print to stdout",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.hostile.case import Call, Case, Place, settings
+from benchmarks.hostile.case import SECONDS_OF_A_RUN, Call, Case, Place, settings
 
 SOURCE = Path(__file__).with_name("planted_students.py")
 _MODULE = "my_students"
@@ -92,6 +92,7 @@ def _run(name: str) -> Case:
         plant=lambda place: _call(place, name, ("run", "digits", "--out", "run", *settings(*_ENDINGS))),
         codes=_WORKS,
         says="validation top-1",
+        seconds=SECONDS_OF_A_RUN,
         lines=3,
         writes=("run", "run/*"),
     )
