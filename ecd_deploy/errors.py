@@ -31,6 +31,7 @@ from typing import ClassVar
 _OF_THE_MACHINE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 )
+_LONGEST = 300
 
 
 class EcdDeployError(Exception):
@@ -138,7 +139,7 @@ def reraise_machine_fault(error: Exception) -> None:
 def first_line(error: Exception) -> str:
     """What others raised, in one line: its class, and the first line of its text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return f"{type(error).__name__}: {lines[0][:_LONGEST] if lines else 'no message'}"
 
 
 def did_you_mean(word: str, choices: tuple[str, ...]) -> str:
