@@ -12,7 +12,7 @@ from importlib.metadata import files as distribution_files
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class LatencyConditions(Record, allow_inf_nan=False):
 class BundleDescription(Record, allow_inf_nan=False):
     """`bundle.json`: what `run.py` compares with."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     name: str
     student: str
     format: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
@@ -35,7 +36,7 @@ __all__ = ["Check", "Evidence", "GateReport", "Verdict", "gate", "read_evidence"
 class GateReport(Record):
     """Written to `gate.json`."""
 
-    schema_version: int = 4
+    schema_version: Literal[4] = 4
     verdict: Verdict
     confidence: float
     checks: tuple[Check, ...]
