@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.pipelines.evaluate.alternatives import better_alternatives
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, open_classifier
 from ecd_deploy.pipelines.evaluate.files import check_output, probabilities_file, write_evaluation
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles, list_images, match_classes
@@ -81,6 +82,7 @@ def evaluate_files(file: OnnxFile, files: LabelledFiles, config: InputConfig, *,
     found = score(classifier, matched, skip_bad=skip_bad)
     probabilities, kind = to_probabilities(found.scores, expectation.scores, file.path.name)
     scored = ScoredImages(probabilities, found.files.labels, found.files.classes, found.files.slices)
+    given = expectation.source == "[input]"
     chosen_by = {True: "the model's metadata", False: "input.classes"}[file.metadata is not None]
     evaluation = Evaluation(
         model=EvaluatedModel(
@@ -104,5 +106,6 @@ def evaluate_files(file: OnnxFile, files: LabelledFiles, config: InputConfig, *,
         correct_top5=count_top5(scored),
         classes=class_accuracies(scored),
         mean_confidence=float(np.mean(scored.probabilities.max(axis=1))),
+        warnings=better_alternatives(classifier, found.files, scored.correct) if given else (),
     )
     return Evaluated(evaluation, scored, found.files, classifier)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +111,24 @@ def _batches(files: LabelledFiles, preprocessing: Preprocessing, size: int, thre
                 future.cancel()
 
 
-def _prepare(files: LabelledFiles, places: range, preprocessing: Preprocessing) -> _Batch:
+@dataclass(frozen=True)
+class Pixels:
+    """Decoded images (n, C, H, W) of those places whose files can be used, and the places and faults of the others."""
+
+    pixels: NDArray[np.uint8]
+    places: tuple[int, ...]
+    bad: tuple[tuple[int, str], ...]
+
+
+def read_pixels(files: LabelledFiles, places: Sequence[int], preprocessing: Preprocessing) -> Pixels:
+    """Decode the files at these places and bring them to size.
+
+    Raises:
+        DataError: one has another size than the model, and is not to be resized.
+    """
     shape = (preprocessing.decoded_channels, preprocessing.height, preprocessing.width)
     pixels = np.empty((len(places), *shape), dtype=np.uint8)
-    described: list[bytes] = []
+    good: list[int] = []
     bad: list[tuple[int, str]] = []
     for place in places:
         found = read_image(files.paths[place], shape[0], preprocessing.fit)
@@ -123,9 +137,15 @@ def _prepare(files: LabelledFiles, places: range, preprocessing: Preprocessing) 
         elif found.shape != shape:
             raise DataError(_other_size(files.paths[place], found.shape, preprocessing))
         else:
-            pixels[len(described)] = found
-            described.append(_described(files, place))
-    return _Batch(preprocessing.apply(pixels[: len(described)]), tuple(described), tuple(bad))
+            pixels[len(good)] = found
+            good.append(place)
+    return Pixels(pixels[: len(good)], tuple(good), tuple(bad))
+
+
+def _prepare(files: LabelledFiles, places: range, preprocessing: Preprocessing) -> _Batch:
+    found = read_pixels(files, places, preprocessing)
+    described = tuple(_described(files, place) for place in found.places)
+    return _Batch(preprocessing.apply(found.pixels), described, found.bad)
 
 
 def _described(files: LabelledFiles, place: int) -> bytes:

@@ -30,22 +30,28 @@ def write_model(
     outputs: int = 3,
     softmax: bool = False,
     factor: float = 1.0,
+    bias: tuple[float, float, float] = (0.0, 0.0, 0.0),
     second_input: bool = False,
     second_output: bool = False,
     flat: bool = True,
 ) -> Path:
-    """Write it; `factor` multiplies the pixels first, and without `flat` the output is no row of scores."""
+    """Write it; `factor` multiplies the pixels first, and without `flat` the output is no row of scores.
+
+    `bias` is added to the logits.
+    """
     colour = 3
     shape = [batch, colour, *sides] if layout == "nchw" else [batch, *sides, colour]
     axes = [2, 3] if layout == "nchw" else [1, 2]
     weights = np.zeros((3, outputs), dtype=np.float32)
     weights[:, :3] = _WEIGHTS[:, : min(outputs, 3)]
-    constants = {"axes": np.array(axes), "w": weights, "factor": np.array(factor, dtype=np.float32)}
+    biases = np.zeros(outputs, dtype=np.float32)
+    biases[:3] = bias[: min(outputs, 3)]
+    constants = {"bias": biases, "axes": np.array(axes), "w": weights, "factor": np.array(factor, dtype=np.float32)}
     nodes = [
         helper.make_node("Cast", ["pixels"], ["cast"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["cast", "factor"], ["scaled"]),
         helper.make_node("ReduceMean", ["scaled", "axes"], ["colour"], keepdims=0),
-        helper.make_node("MatMul", ["colour", "w"], ["logits"]),
+        helper.make_node("Gemm", ["colour", "w", "bias"], ["logits"]),
         helper.make_node("Softmax" if softmax else "Identity", ["logits"], ["scores"]),
     ]
     inputs = [helper.make_tensor_value_info("pixels", _ELEMENTS[dtype], shape)]
