@@ -96,7 +96,15 @@ def read_onnx_file(path: Path) -> OnnxFile:
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
-    data = read_bytes(path)
+    return parse_onnx(path, read_bytes(path))
+
+
+def parse_onnx(path: Path, data: bytes) -> OnnxFile:
+    """Parse a model that was read from `path`; nothing of it is run.
+
+    Raises:
+        ArtefactError: it is no ONNX model, is cut off, or keeps tensors in another file.
+    """
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
