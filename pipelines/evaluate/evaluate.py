@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.pipelines.evaluate.alternatives import better_alternatives
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, open_classifier
-from ecd_deploy.pipelines.evaluate.files import check_output, probabilities_file, write_evaluation
+from ecd_deploy.pipelines.evaluate.files import check_output, probabilities_file, read_evaluation, write_evaluation
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles, list_images, match_classes
 from ecd_deploy.pipelines.evaluate.model import OnnxFile, expect, read_onnx_file
 from ecd_deploy.pipelines.evaluate.result import (
@@ -24,8 +25,10 @@ from ecd_deploy.pipelines.evaluate.result import (
     count_top5,
     to_probabilities,
 )
-from ecd_deploy.pipelines.evaluate.stream import score, usable_files
+from ecd_deploy.pipelines.evaluate.stream import images_sha256, score, usable_files
 from ecd_deploy.recipe.input import InputConfig
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,33 +74,70 @@ def evaluate(
     return found
 
 
-def evaluate_files(file: OnnxFile, files: LabelledFiles, config: InputConfig, *, skip_bad: bool = False) -> Evaluated:
-    """Evaluate a model that was read on images that were listed; see `evaluate`."""
+def evaluate_files(
+    file: OnnxFile, files: LabelledFiles, config: InputConfig, *, skip_bad: bool = False, reuse: Path | None = None
+) -> Evaluated:
+    """Evaluate a model that was read on images that were listed; see `evaluate`.
+
+    What the folder `reuse` holds is taken instead if it is of the same model, images, preprocessing and onnxruntime, by
+    their digests, and of the same batch size.
+    """
     expectation = expect(file, config)
     with ThreadPoolExecutor(max_workers=1) as pool:  # the model is tried in another process meanwhile
         opening = pool.submit(open_classifier, file, expectation)
         usable = usable_files(files, skip_bad=skip_bad)
         classifier = opening.result()
     matched = match_classes(usable, expectation.classes, classifier.outputs, file.path.name)
+    if reuse is not None and (found := _stored(reuse, classifier, matched)) is not None:
+        return found
+    return _evaluated(classifier, matched, files, skip_bad=skip_bad)
+
+
+def _stored(folder: Path, classifier: Classifier, files: LabelledFiles) -> Evaluated | None:
+    if (stored := read_evaluation(folder)) is None:
+        return None
+    evaluation, probabilities = stored
+    given = classifier.expectation
+    same = (
+        evaluation.model.sha256 == classifier.file.sha256
+        and evaluation.model.output == given.output
+        and given.scores in (None, evaluation.model.scores)
+        and evaluation.preprocessing == given.preprocessing
+        and evaluation.onnxruntime == ort.__version__
+        and evaluation.provider == classifier.session.get_providers()[0]
+        and evaluation.batch_size == classifier.batch_size
+        and evaluation.images.sha256 == images_sha256(files)
+    )
+    if not same:
+        return None
+    _logger.warning("the evaluation in %s is of the same model, images and preprocessing: it is used again", folder)
+    return Evaluated(
+        evaluation, ScoredImages(probabilities, files.labels, files.classes, files.slices), files, classifier
+    )
+
+
+def _evaluated(classifier: Classifier, matched: LabelledFiles, listed: LabelledFiles, *, skip_bad: bool) -> Evaluated:
+    file, expectation = classifier.file, classifier.expectation
     found = score(classifier, matched, skip_bad=skip_bad)
     probabilities, kind = to_probabilities(found.scores, expectation.scores, file.path.name)
     scored = ScoredImages(probabilities, found.files.labels, found.files.classes, found.files.slices)
-    given = expectation.source == "[input]"
-    chosen_by = {True: "the model's metadata", False: "input.classes"}[file.metadata is not None]
+    warnings: tuple[str, ...] = ()
+    if expectation.source == "[input]":
+        warnings = better_alternatives(classifier, found.files, scored.correct)
     evaluation = Evaluation(
         model=EvaluatedModel(
             file=file.path.name, sha256=file.sha256, bytes=len(file.data), output=expectation.output, scores=kind
         ),
         images=EvaluatedImages(
-            source=files.source.name,
+            source=listed.source.name,
             sha256=found.images_sha256,
             images=len(scored),
-            skipped=len(files) - len(scored),
+            skipped=len(listed) - len(scored),
         ),
         preprocessing=expectation.preprocessing,
         preprocessing_from=expectation.source,
         preprocessing_sha256=expectation.preprocessing.sha256,
-        classes_from="the images" if expectation.classes is None else chosen_by,
+        classes_from=expectation.classes_from,
         onnxruntime=ort.__version__,
         provider=classifier.session.get_providers()[0],
         batch_size=classifier.batch_size,
@@ -106,6 +146,6 @@ def evaluate_files(file: OnnxFile, files: LabelledFiles, config: InputConfig, *,
         correct_top5=count_top5(scored),
         classes=class_accuracies(scored),
         mean_confidence=float(np.mean(scored.probabilities.max(axis=1))),
-        warnings=better_alternatives(classifier, found.files, scored.correct) if given else (),
+        warnings=warnings,
     )
     return Evaluated(evaluation, scored, found.files, classifier)

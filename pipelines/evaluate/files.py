@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
-from ecd_deploy.errors import UsageError
-from ecd_deploy.files import is_partial, write_atomic
+from ecd_deploy.errors import ArtefactError, UsageError
+from ecd_deploy.files import is_partial, read_verified, write_atomic
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.pipelines.evaluate.result import Evaluation, confusion
 
@@ -85,3 +86,13 @@ def _csv(header: Iterable[object], rows: Iterable[Iterable[object]]) -> bytes:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue().encode()
+
+
+def read_evaluation(folder: Path) -> tuple[Evaluation, NDArray[np.float32]] | None:
+    """What an evaluation left, with its probabilities (N, classes); None where there is none, or it was changed."""
+    try:
+        evaluation = Evaluation.from_json((folder / EVALUATION_NAME).read_bytes(), "no evaluation")
+        data = read_verified(folder / PROBABILITIES_NAME, evaluation.probabilities_sha256)
+        return evaluation, load(data)["probabilities"]
+    except (OSError, ArtefactError, SafetensorError, KeyError):
+        return None

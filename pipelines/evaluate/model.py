@@ -86,6 +86,13 @@ class Expectation:
     scores: Literal["logits", "probabilities"] | None
     source: Literal["the model's metadata", "[input]"]
 
+    @property
+    def classes_from(self) -> Literal["the model's metadata", "input.classes", "the images"]:
+        """Where the names of the outputs are known from."""
+        if self.classes is None:
+            return "the images"
+        return "the model's metadata" if self.source == "the model's metadata" else "input.classes"
+
 
 def read_onnx_file(path: Path) -> OnnxFile:
     """Read and parse a file; nothing of it is run.
@@ -160,6 +167,12 @@ def expect(file: OnnxFile, config: InputConfig) -> Expectation:
     (port,) = file.inputs
     if port.dtype not in _DTYPES.values() or len(port.shape) != 4:
         raise ArtefactError(f"images are float32, float16 or uint8 with four sides; {file.words()}")
+    said = config.model_fields_set - {"output"}
+    if file.metadata is not None and said:
+        raise UsageError(
+            f"{file.path.name} was written by this project and says itself what it expects: remove "
+            f"{', '.join(f'input.{key}' for key in sorted(said))}"
+        )
     if config.dtype is not None and config.dtype != port.dtype:
         raise UsageError(f"input.dtype is {config.dtype}; {file.words()}")
     batch = port.shape[0]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ecd_deploy.data.imagefolder.decode import BadImage, ImageHeader, read_headers, read_image
 from ecd_deploy.data.imagefolder.preflight import Findings
+from ecd_deploy.data.imagefolder.progress import map_files
 from ecd_deploy.errors import ArtefactError, DataError
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, Input
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
@@ -61,7 +62,7 @@ def score(classifier: Classifier, files: LabelledFiles, *, skip_bad: bool = Fals
         ArtefactError: the model fails, or gives numbers that are not finite.
     """
     scores = np.empty((len(files), classifier.outputs), dtype=np.float32)
-    digest = hashlib.sha256(json.dumps(files.classes).encode())
+    digest = hashlib.sha256(_head(files))
     bad: list[tuple[int, str]] = []
     done = 0
     with warnings.catch_warnings():
@@ -146,6 +147,18 @@ def _prepare(files: LabelledFiles, places: range, preprocessing: Preprocessing) 
     found = read_pixels(files, places, preprocessing)
     described = tuple(_described(files, place) for place in found.places)
     return _Batch(preprocessing.apply(found.pixels), described, found.bad)
+
+
+def images_sha256(files: LabelledFiles) -> str:
+    """The digest that `score` gives where all files can be used, without decoding them."""
+    digest = hashlib.sha256(_head(files))
+    for line in map_files(lambda place: _described(files, place), len(files), "reading images"):
+        digest.update(line)
+    return digest.hexdigest()
+
+
+def _head(files: LabelledFiles) -> bytes:
+    return json.dumps(files.classes).encode()
 
 
 def _described(files: LabelledFiles, place: int) -> bytes:

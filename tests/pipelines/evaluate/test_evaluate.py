@@ -22,9 +22,12 @@ from sklearn.metrics import (
 from ecd_deploy.data.imagefolder.decode import read_image
 from ecd_deploy.files import sha256_file
 from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.pipelines.evaluate import evaluate as evaluating
 from ecd_deploy.pipelines.evaluate import stream
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, Input
-from ecd_deploy.pipelines.evaluate.evaluate import evaluate
+from ecd_deploy.pipelines.evaluate.evaluate import evaluate, evaluate_files
+from ecd_deploy.pipelines.evaluate.images import list_images
+from ecd_deploy.pipelines.evaluate.model import read_onnx_file
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.evaluate.result import Evaluation, class_accuracies, count_top5
 from ecd_deploy.recipe.input import InputConfig
@@ -223,3 +226,36 @@ def test_an_artefact_of_this_project_needs_no_configuration(finished_run: tuple[
     found = json.loads((tmp_path / "out/evaluation.json").read_text())
     assert found["preprocessing_from"] == found["classes_from"] == "the model's metadata"
     assert found["correct"] >= 0.9 * 200
+
+
+def test_only_what_is_the_same_by_its_digest_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, model = save_images(tmp_path / "images"), write_model(tmp_path / "model.onnx")
+    files = list_images(images)
+    first = evaluate(model, images, EXPECTS, out=tmp_path / "out")
+    again = evaluate_files(read_onnx_file(model), files, EXPECTS, reuse=tmp_path / "out")
+    assert again.evaluation == first.evaluation
+    np.testing.assert_array_equal(again.scored.probabilities, first.scored.probabilities)
+
+    def score_anew(*_: object, **__: object) -> None:
+        raise LookupError("scored anew")
+
+    monkeypatch.setattr(evaluating, "score", score_anew)
+    same = read_onnx_file(model)
+    evaluate_files(same, files, EXPECTS, reuse=tmp_path / "out")
+    with pytest.raises(LookupError):
+        evaluate_files(same, files, EXPECTS.model_copy(update={"scale": 2.0}), reuse=tmp_path / "out")
+    other = read_onnx_file(write_model(tmp_path / "other.onnx", factor=2.0))
+    with pytest.raises(LookupError):
+        evaluate_files(other, files, EXPECTS, reuse=tmp_path / "out")
+    Image.fromarray(draw("red", 77)).save(images / "red/3.png")
+    with pytest.raises(LookupError):
+        evaluate_files(same, files, EXPECTS, reuse=tmp_path / "out")
+
+
+def test_changed_probabilities_are_not_used_again(tmp_path: Path) -> None:
+    images, model = save_images(tmp_path / "images"), write_model(tmp_path / "model.onnx")
+    first = evaluate(model, images, EXPECTS, out=tmp_path / "out")
+    stored = tmp_path / "out/probabilities.safetensors"
+    stored.write_bytes(stored.read_bytes()[:-4] + bytes(4))
+    again = evaluate_files(read_onnx_file(model), list_images(images), EXPECTS, reuse=tmp_path / "out")
+    np.testing.assert_array_equal(again.scored.probabilities, first.scored.probabilities)
