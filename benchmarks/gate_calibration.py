@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import Figure, Report
+from ecd_deploy.measure.estimates import paired_drop, share
 from ecd_deploy.measure.series import median_bounds
-from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound, percentile_upper_bound
-from ecd_deploy.pipelines.gate.check import Verdict, bounded
+from ecd_deploy.measure.statistics import percentile_upper_bound
+from ecd_deploy.pipelines.gate.check import Verdict, verdict_of
 
 _TRIALS = 20_000
 _LATENCY_TRIALS = 2_000
@@ -48,16 +49,7 @@ def _accuracy(generator: np.random.Generator) -> list[Figure]:
     figures = []
     for images in (500, 2_000, 10_000):
         verdict = _cached(
-            lambda correct, images=images: (
-                bounded(
-                    "x",
-                    correct / images,
-                    accuracy_lower_bound(correct, images, _CONFIDENCE),
-                    _LIMIT,
-                    images,
-                    at_least=True,
-                ).verdict
-            )
+            lambda correct, images=images: verdict_of(share(correct, images, _CONFIDENCE), _LIMIT, at_least=True)
         )
         for truth, name, wrong in ((_LIMIT, "false pass at the limit", True), (0.93, "pass 3 points above", False)):
             draws = generator.binomial(images, truth, _TRIALS)
@@ -73,16 +65,7 @@ def _drop(generator: np.random.Generator) -> list[Figure]:
     figures = []
     for images in (500, 2_000, 10_000):
         verdict = _cached(
-            lambda key, images=images: (
-                bounded(
-                    "x",
-                    (key[0] - key[1]) / images,
-                    drop_upper_bound(key[0], key[1], images, _CONFIDENCE),
-                    _MARGIN,
-                    images,
-                    at_least=False,
-                ).verdict
-            )
+            lambda key, images=images: verdict_of(paired_drop(*key, images, _CONFIDENCE), _MARGIN, at_least=False)
         )
         for truth, name, wrong in (
             (_MARGIN, "false pass at the limit", True),

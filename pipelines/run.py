@@ -71,7 +71,17 @@ def run(
         exported = export(directory, student, data)
         validated = validate(directory, student, data, exported.artefacts)
         profile = measure(directory, exported.artefacts)
-        report = gate(directory, Evidence(proof, exported.artefacts, exported.audit, validated.validation, profile))
+        report = gate(
+            directory,
+            Evidence(
+                proof=proof,
+                artefacts=exported.artefacts,
+                audit=exported.audit,
+                validation=validated.validation,
+                profile=profile,
+                predictions=validated.predictions,
+            ),
+        )
         results = RunResults(
             recipe=recipe,
             data_digest=data.digest,

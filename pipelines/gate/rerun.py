@@ -14,7 +14,7 @@ from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.onnx.format import open_onnx
 from ecd_deploy.measure.prediction import predict
 from ecd_deploy.pipelines.record.artefacts import Artefact
-from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_of
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.steps.data import recorded_data
 
@@ -45,7 +45,7 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
             yield batch.images, batch.labels
 
     predictor = open_onnx(content, torch.get_num_threads(), onnx.format)
-    return choices_of(predict(predictor, batches()), data.classes, digest_of_test(data))
+    return scores_of(predict(predictor, batches()), data.classes, digest_of_test(data))
 
 
 def _size(shape: tuple[int, ...]) -> str:

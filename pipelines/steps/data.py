@@ -12,12 +12,15 @@ def load_run_data(recipe: Recipe) -> DataSplits:
     """Read the images that the recipe names.
 
     Raises:
-        RecipeError: the recipe needs validation images, and neither a cut nor a folder gives any.
+        RecipeError: the recipe needs validation images, and neither a cut nor a folder gives any; or it has a limit for
+            a class or a slice that there is none of.
         DataError: images that cannot be used.
     """
     if recipe.need_of_validation is not None and not has_validation(recipe.data):
         raise RecipeError(f"recipe '{recipe.name}': {recipe.need_of_validation}")
-    return load_data(recipe.data, seed=recipe.seed)
+    data = load_data(recipe.data, seed=recipe.seed)
+    recipe.gate.check_names(data.classes, {})
+    return data
 
 
 def recorded_data(directory: RunDirectory) -> DataSplits:

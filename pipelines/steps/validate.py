@@ -23,7 +23,7 @@ from ecd_deploy.measure.prediction import Predictions, Predictor, predict, torch
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import VALIDATION_NAME
-from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_of, write_predictions
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
@@ -73,7 +73,7 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     onnx = next((one for one in checked if one.entry.format == "onnx"), None)
     if onnx is None or onnx.entry.top1 is None:
         raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
-    predictions = choices_of(onnx.found, data.classes, digest_of_test(data))
+    predictions = scores_of(onnx.found, data.classes, digest_of_test(data))
     write_predictions(directory, predictions)
     result = Validation(
         artefacts=entries,

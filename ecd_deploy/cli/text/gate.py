@@ -10,7 +10,7 @@ from ecd_deploy.pipelines.gate.ci import baseline_lines
 from ecd_deploy.pipelines.gate.decide import Check, GateReport, Verdict
 from ecd_deploy.pipelines.report.words import format_number
 
-_COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
+_COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow", Verdict.WARNING: "yellow"}
 
 
 def print_gate(report: GateReport, console: Console) -> None:
