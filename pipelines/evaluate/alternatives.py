@@ -76,7 +76,7 @@ def _alternatives(given: Preprocessing) -> tuple[_Alternative, ...]:
         ways.append(("mean and std of 0.5 (pixels of -1..1)", {"mean": half, "std": half, "scale": 1.0}))
         if channels == len(_IMAGENET_MEAN):
             order = slice(None, None, -1 if given.channels == "bgr" else 1)
-            imagenet = {"mean": _IMAGENET_MEAN[order], "std": _IMAGENET_STD[order], "scale": 1.0}
+            imagenet: dict[str, object] = {"mean": _IMAGENET_MEAN[order], "std": _IMAGENET_STD[order], "scale": 1.0}
             ways.append(("ImageNet's mean and std (0.485, ... and 0.229, ...)", imagenet))
     made = (_Alternative(keys, given.model_copy(update=changes)) for keys, changes in ways)
     return tuple(entry for entry in made if entry.preprocessing != given)
