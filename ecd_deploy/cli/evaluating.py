@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console
-from ecd_deploy.errors import UsageError
+from ecd_deploy.cli.model_options import DATA_HELP, size_override
 
 
 @click.command()
@@ -18,7 +18,7 @@ from ecd_deploy.errors import UsageError
     type=click.Path(path_type=Path),
     required=True,
     metavar="FOLDER|CSV",
-    help="Images as FOLDER/CLASS/*, or a CSV file with the columns path and label; other columns are slices.",
+    help=DATA_HELP,
 )
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="TOML", help="What the model expects, below [input]."
@@ -84,17 +84,3 @@ def predict(
     for entry in found:
         ranked = ", ".join(f"{choice.name} {choice.probability:.1%}" for choice in entry.classes)
         click.echo(f"{printable(entry.image)}: {printable(ranked)}")
-
-
-def size_override(shape: str | None) -> tuple[str, ...]:
-    """`--shape` as the value of `input.size`.
-
-    Raises:
-        UsageError: it is no height and width.
-    """
-    if shape is None:
-        return ()
-    height, separator, width = shape.lower().partition("x")
-    if not (separator and height.isdecimal() and width.isdecimal()):
-        raise UsageError(f"--shape {shape}: expected HEIGHTxWIDTH in pixels, for example 224x224")
-    return (f"input.size=[{int(height)}, {int(width)}]",)

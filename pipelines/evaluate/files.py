@@ -16,8 +16,9 @@ from safetensors.numpy import load, save
 
 from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.files import is_partial, read_verified, write_atomic
+from ecd_deploy.measure.classification import confusion_counts
 from ecd_deploy.measure.scored import ScoredImages
-from ecd_deploy.pipelines.evaluate.result import Evaluation, confusion
+from ecd_deploy.pipelines.evaluate.result import Evaluation
 
 EVALUATION_NAME: Final = "evaluation.json"
 PROBABILITIES_NAME: Final = "probabilities.safetensors"
@@ -56,7 +57,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, names: Sequence[str],
     """
     write_atomic(folder / PROBABILITIES_NAME, probabilities_file(scored))
     write_atomic(folder / PREDICTIONS_NAME, _predictions(names, scored))
-    write_atomic(folder / CONFUSION_NAME, _confusion(scored.classes, confusion(scored)))
+    write_atomic(folder / CONFUSION_NAME, _confusion(scored.classes, confusion_counts(scored)))
     write_atomic(folder / EVALUATION_NAME, evaluation.to_json())
 
 

@@ -6,16 +6,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.measure.classification import TOP, chosen_by_class, correct_by_class, images_by_class, in_top
+from ecd_deploy.measure.scored import ScoredImages, softmax
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.records import Record
 
-_TOP = 5
 _SUM_TOLERANCE = 0.01  # of probabilities that a model rounded to half precision
-_NO_CLASS = -1
 
 
 class EvaluatedModel(Record):
@@ -117,42 +115,21 @@ def to_probabilities(
             f"input.scores is 'probabilities', and {model} gives values that are negative or do not sum to 1"
         )
     if given == "logits" or not are:
-        return special.softmax(scores, axis=1), "logits"
+        return softmax(scores), "logits"
     return scores / scores.sum(axis=1, keepdims=True), "probabilities"
 
 
 def count_top5(scored: ScoredImages) -> int | None:
-    """Images whose class is among the five with the largest probability; None for five classes or fewer.
-
-    Of classes with the same probability those of the smaller number come first.
-    """
-    if len(scored.classes) <= _TOP:
-        return None
-    own = np.take_along_axis(scored.probabilities, scored.labels[:, None], axis=1)
-    before = np.arange(len(scored.classes)) < scored.labels[:, None]
-    ahead = (scored.probabilities > own) | ((scored.probabilities == own) & before)
-    return int((ahead.sum(axis=1) < _TOP).sum())
-
-
-def confusion(scored: ScoredImages) -> NDArray[np.int64]:
-    """Images by class (rows) and choice (columns)."""
-    size = len(scored.classes)
-    counts = np.zeros((size, size), dtype=np.int64)
-    decided = scored.chosen != _NO_CLASS
-    np.add.at(counts, (scored.labels[decided], scored.chosen[decided]), 1)
-    return counts
+    """Images whose class is among the five with the largest probability; None for five classes or fewer."""
+    return int(in_top(scored).sum()) if len(scored.classes) > TOP else None
 
 
 def class_accuracies(scored: ScoredImages) -> tuple[ClassAccuracy, ...]:
     """Each class, in the order of the outputs."""
-    counts = confusion(scored)
-    of_class = np.bincount(scored.labels, minlength=len(scored.classes))
+    counted = zip(
+        scored.classes, images_by_class(scored), chosen_by_class(scored), correct_by_class(scored), strict=True
+    )
     return tuple(
-        ClassAccuracy(
-            name=name,
-            images=int(of_class[place]),
-            chosen=int(counts[:, place].sum()),
-            correct=int(counts[place, place]),
-        )
-        for place, name in enumerate(scored.classes)
+        ClassAccuracy(name=name, images=int(images), chosen=int(chosen), correct=int(correct))
+        for name, images, chosen, correct in counted
     )

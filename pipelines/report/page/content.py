@@ -66,7 +66,7 @@ def gate_section(gate: GateReport) -> Section:
     )
     sentences = [
         *((gate.warning,) if gate.warning else ()),
-        gate.limits.words(),
+        gate.basis,
         *((f"Not limited: {', '.join(gate.not_limited)}.",) if gate.not_limited else ()),
         f"Bounds are one-sided, at {gate.confidence:.0%} confidence (latency: 99%).",
         *(baseline_sentences(gate.baseline) if gate.baseline else ()),

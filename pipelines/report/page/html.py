@@ -8,6 +8,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from ecd_deploy.measure.latency import Latency
 from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves, latency_distribution, training_curves
 from ecd_deploy.pipelines.report.page.comparison import THIS_RUN
 from ecd_deploy.pipelines.report.page.content import run_page
@@ -56,28 +57,30 @@ def _tiles(results: RunResults) -> tuple[Tile, ...]:
 
 
 def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:
-    latency = results.profile.latency
-    marks = [
-        (f"p{entry.fraction * 100:.0f}", entry.value_ms)
-        for entry in latency.percentiles
-        if entry.value_ms and entry.fraction in _MARKED
-    ]
     return {
         **_compared(results, others),
         "training": Chart(
             training_curves(results.epochs),
             f"{_drawn(results)} over {results.training.epochs} epochs; the student {_end(results)}",
         ),
-        "latency": Chart(
-            latency_distribution(latency.samples_ms, marks),
-            f"Distribution of {len(latency.samples_ms)} latencies; the percentiles are in the table below",
-        ),
+        "latency": latency_chart(results.profile.latency),
         "split": Chart(
             split_picture(results.proof),
             "Images go into student and teacher; connections lead from the student to the teacher only; "
             "teacher and connections are cut off and discarded",
         ),
     }
+
+
+def latency_chart(latency: Latency) -> Chart:
+    """How the latencies are distributed."""
+    marks = [
+        (f"p{entry.fraction * 100:.0f}", entry.value_ms)
+        for entry in latency.percentiles
+        if entry.value_ms and entry.fraction in _MARKED
+    ]
+    said = f"Distribution of {len(latency.samples_ms)} latencies; the percentiles are in the table below"
+    return Chart(latency_distribution(latency.samples_ms, marks), said)
 
 
 def _compared(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:

@@ -187,11 +187,6 @@ def test_top5_is_that_of_scikit_learn() -> None:
     assert sum(entry.correct for entry in class_accuracies(scored)) == scored.correct.sum()
 
 
-def test_equal_probabilities_do_not_make_more_than_five_right() -> None:
-    uniform = ScoredImages(np.full((9, 9), 1 / 9, dtype=np.float32), np.arange(9), tuple("abcdefghi"))
-    assert count_top5(uniform) == 5
-
-
 def test_batches_are_decoded_a_few_ahead_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, model = save_images(tmp_path / "images", each=40), write_model(tmp_path / "model.onnx", batch=2)
     decoded = 0
