@@ -17,6 +17,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if TYPE_CHECKING:
     from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, TrainingOutputs, build_teacher
     from ecd_deploy.models import build_student
+    from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate
+    from ecd_deploy.pipelines.evaluate.predict import Prediction, predict
+    from ecd_deploy.recipe.input import InputConfig
     from ecd_deploy.split import SplitStudent, split_student
 
     __version__: str
@@ -24,23 +27,33 @@ if TYPE_CHECKING:
 __all__ = [
     "DynamicConv2d",
     "ECDModel",
+    "Evaluated",
+    "InputConfig",
+    "Prediction",
     "SplitStudent",
     "TeacherOptions",
     "TrainingOutputs",
     "__version__",
     "build_student",
     "build_teacher",
+    "evaluate",
+    "predict",
     "split_student",
 ]
 
 _HOMES = {
     "DynamicConv2d": "ecd_deploy.distill",
     "ECDModel": "ecd_deploy.distill",
+    "Evaluated": "ecd_deploy.pipelines.evaluate.evaluate",
+    "InputConfig": "ecd_deploy.recipe.input",
+    "Prediction": "ecd_deploy.pipelines.evaluate.predict",
     "SplitStudent": "ecd_deploy.split",
     "TeacherOptions": "ecd_deploy.distill",
     "TrainingOutputs": "ecd_deploy.distill",
     "build_student": "ecd_deploy.models",
     "build_teacher": "ecd_deploy.distill",
+    "evaluate": "ecd_deploy.pipelines.evaluate.evaluate",
+    "predict": "ecd_deploy.pipelines.evaluate.predict",
     "split_student": "ecd_deploy.split",
 }
 

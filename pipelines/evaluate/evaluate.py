@@ -49,7 +49,12 @@ class Evaluated:
 
 
 def evaluate(
-    model: Path, data: Path, config: InputConfig, *, out: Path | None = None, skip_bad: bool = False
+    model: Path,
+    data: Path,
+    config: InputConfig | None = None,
+    *,
+    out: Path | None = None,
+    skip_bad: bool = False,
 ) -> Evaluated:
     """Evaluate an ONNX classifier of any origin on labelled images, with onnxruntime on all cores.
 
@@ -68,7 +73,7 @@ def evaluate(
         check_output(out)
     file = read_onnx_file(model)
     files = list_images(data)
-    found = evaluate_files(file, files, config, skip_bad=skip_bad)
+    found = evaluate_files(file, files, config or InputConfig(), skip_bad=skip_bad)
     if out is not None:
         write_evaluation(out, found.evaluation, found.files.names, found.scored)
     return found
