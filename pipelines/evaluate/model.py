@@ -10,7 +10,7 @@ from typing import Final, Literal, NoReturn
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from ecd_deploy.errors import ArtefactError, ExportError, UsageError
+from ecd_deploy.errors import ArtefactError, ExportError, UsageError, reraise_machine_fault
 from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata
 from ecd_deploy.files import read_bytes, sha256_bytes
@@ -44,8 +44,8 @@ class OnnxFile:
 
     Attributes:
         path: where it lies.
-        data: its bytes.
-        sha256: of the bytes.
+        data: its bytes, with all weights inside.
+        sha256: of these bytes.
         inputs: without those that have a value in the file.
         outputs: in their order.
         metadata: where this project wrote the file.
@@ -95,15 +95,21 @@ class Expectation:
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
-    """Read and parse a file; nothing of it is run.
+    """Read and parse a file, with the weights that it keeps in other files of its folder; nothing of it is run.
 
     Raises:
         UsageError: there is no such file.
-        ArtefactError: it is no ONNX model, is cut off, or keeps tensors in another file.
+        ArtefactError: it is no ONNX model, is cut off, or its weights cannot be read or lie outside of its folder.
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
-    return parse_onnx(path, read_bytes(path))
+    data = read_bytes(path)
+    model = _parsed(path, data)
+    try:
+        check_embedded(model)
+    except ExportError:
+        data = _with_weights(path, model)
+    return _described(path, data, model)
 
 
 def parse_onnx(path: Path, data: bytes) -> OnnxFile:
@@ -112,16 +118,37 @@ def parse_onnx(path: Path, data: bytes) -> OnnxFile:
     Raises:
         ArtefactError: it is no ONNX model, is cut off, or keeps tensors in another file.
     """
+    model = _parsed(path, data)
+    try:
+        check_embedded(model)
+    except ExportError as error:
+        raise ArtefactError(f"{path}: {error}") from error
+    return _described(path, data, model)
+
+
+def _parsed(path: Path, data: bytes) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
         raise ArtefactError(f"{path} is not an ONNX model, or is cut off: it cannot be parsed") from error
     if not model.graph.node or not model.graph.output:
         raise ArtefactError(f"{path} is not an ONNX model: it has no operators or no outputs")
+    return model
+
+
+def _with_weights(path: Path, model: onnx.ModelProto) -> bytes:
+    """The bytes of the model with the weights inside that it keeps in other files."""
     try:
-        check_embedded(model)
-    except ExportError as error:
-        raise ArtefactError(f"{path}: {error}: save the model with its weights inside") from error
+        onnx.load_external_data_for_model(model, str(path.parent))
+        data: bytes = model.SerializeToString(deterministic=True)
+    except Exception as error:
+        reraise_machine_fault(error)
+        cause = " ".join(str(error).split())
+        raise ArtefactError(f"{path}: weights that it keeps in another file cannot be read: {cause}") from error
+    return data
+
+
+def _described(path: Path, data: bytes, model: onnx.ModelProto) -> OnnxFile:
     text = get_metadata(model)
     inside = {tensor.name for tensor in model.graph.initializer}
     return OnnxFile(

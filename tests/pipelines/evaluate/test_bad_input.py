@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 from tests.commands import run_command
 from tests.pipelines.evaluate.colours import INPUT, save_images, write_model
@@ -33,11 +31,19 @@ def cut_off(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def outside_weights(folder: Path) -> None:
+def weights_that_are_absent(folder: Path) -> None:
     model = onnx.load(folder / "model.onnx")
-    big = numpy_helper.from_array(np.ones((3, 3), dtype=np.float32), "w")
-    model.graph.initializer.append(big)
     onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    (folder / "w.bin").unlink()
+
+
+def weights_outside_of_the_folder(folder: Path) -> None:
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(model, folder / "images/model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    data = (folder / "images/model.onnx").read_bytes()
+    (folder / "images/w.bin").rename(folder.parent / "w.bi")
+    (folder / "images/model.onnx").unlink()
+    (folder / "model.onnx").write_bytes(data.replace(b"\x05w.bin", b"\x07../w.bi"))
 
 
 def eighty_outputs(folder: Path) -> None:
@@ -148,7 +154,8 @@ CASES: list[tuple[Callable[[Path], None], int, str]] = [
     (another_type, 4, "not an ONNX model"),
     (empty_model, 4, "not an ONNX model"),
     (cut_off, 4, "is not an ONNX model, or is cut off"),
-    (outside_weights, 4, "in another file"),
+    (weights_that_are_absent, 4, "weights that it keeps in another file cannot be read"),
+    (weights_outside_of_the_folder, 4, "model.onnx"),
     (eighty_outputs, 4, "80 outputs, and images has images of 3 classes"),
     (too_few_names, 4, "3 outputs, and 2 classes are named"),
     (other_names, 4, "only in the model: yellow; only in images: red"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -116,6 +117,13 @@ def test_every_way_to_take_the_same_images_gives_the_same(
     tolerance = 2e-2 if "dtype" in variant else 1e-5
     np.testing.assert_allclose(found.scored.probabilities, expected_probabilities(10), atol=tolerance)
     assert found.evaluation.model.scores == ("probabilities" if "softmax" in variant else "logits")
+
+
+def test_weights_in_another_file_of_the_folder_are_read(tmp_path: Path) -> None:
+    images, model = save_images(tmp_path / "images"), write_model(tmp_path / "model.onnx")
+    onnx.save(onnx.load(model), model, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    found = evaluate(model, images, EXPECTS)
+    np.testing.assert_allclose(found.scored.probabilities, expected_probabilities(10), atol=1e-5)
 
 
 def test_pixels_of_uint8_are_given_as_they_are(tmp_path: Path) -> None:
