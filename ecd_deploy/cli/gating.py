@@ -27,6 +27,7 @@ from ecd_deploy.errors import UsageError
 @click.option("--shape", metavar="HEIGHTxWIDTH", help="With --data: size of the input where the model leaves it free.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="With --data: set one value of TOML.")
 @click.option("--skip-bad", is_flag=True, help="With --data: leave out images that cannot be read.")
+@click.option("--power", is_flag=True, help="Decide nothing; show what the test images of a run can decide at best.")
 def gate(
     target: Path,
     data: Path | None,
@@ -36,6 +37,7 @@ def gate(
     shape: str | None,
     overrides: tuple[str, ...],
     skip_bad: bool,
+    power: bool,
 ) -> None:
     """Pass or fail a run by the limits of its recipe, or any model on labelled images.
 
@@ -43,10 +45,18 @@ def gate(
     """
     if data is None:
         _check_run(target, out=out, shape=shape, overrides=overrides, skip_bad=skip_bad)
+        if power:
+            from ecd_deploy.cli.text.gate import print_power
+            from ecd_deploy.pipelines.run import run_power
+
+            print_power(run_power(target, baseline=baseline, limits_file=config), console())
+            return
         from ecd_deploy.pipelines.run import run_gate
 
         report, folder = run_gate(target, baseline=baseline, limits_file=config), target
     else:
+        if power:
+            raise UsageError("--power: of a run directory only, without --data")
         from ecd_deploy.pipelines.run import run_model_gate
 
         folder = out or Path(f"{target.stem}-gate")

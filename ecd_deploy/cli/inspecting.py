@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from ecd_deploy.cli.ending import console
+from ecd_deploy.cli.training import TrainingCommand
 from ecd_deploy.errors import UsageError
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("subject", metavar="MODEL|RECIPE")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Set one value of the recipe; repeatable."
@@ -66,7 +67,7 @@ def inspect(
     print_inspection(inspect_student(found), console(), every_convolution=every_convolution)
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("recipe")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value of the recipe; repeatable."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,7 @@ LEAST_PROBABILITY: Final = 1e-6
 LARGEST_LOG_LOSS: Final = -math.log(LEAST_PROBABILITY)
 TOP: Final = 5
 _BINS = 15
+_RESAMPLES = 500
 
 
 def confusion_counts(images: ScoredImages) -> NDArray[np.int64]:
@@ -72,32 +75,68 @@ def log_losses(images: ScoredImages) -> NDArray[np.float64]:
     return losses
 
 
-def macro_f1(confusion: NDArray[np.int64], images: NDArray[np.int64]) -> float:
+@dataclass(frozen=True)
+class Interval:
+    """A figure between its two-sided confidence bounds."""
+
+    value: float
+    low: float
+    high: float
+
+
+def macro_f1(labels: NDArray[np.int64], chosen: NDArray[np.int64], classes: int) -> float:
     """The average over classes of 2 correct / (images + choices); 0 for a class with neither.
 
     Args:
-        confusion: as from `confusion_counts`.
-        images: of each class, as from `images_by_class`.
+        labels: (N,).
+        chosen: (N,); -1 where there is no choice.
+        classes: how many there are.
     """
-    both = images + confusion.sum(axis=0)
-    return float((2 * np.diagonal(confusion) / np.maximum(both, 1)).mean())
+    correct = np.bincount(labels[labels == chosen], minlength=classes)
+    both = np.bincount(labels, minlength=classes) + np.bincount(chosen[chosen >= 0], minlength=classes)
+    return float((2 * correct / np.maximum(both, 1)).mean())
 
 
-def reliability(images: ScoredImages) -> NDArray[np.float64]:
+def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Images, mean confidence and accuracy in 15 equal bins of confidence, (15, 3); 0 in an empty bin.
 
-    Confidence is the largest probability; images without a choice are left out.
+    Args:
+        confidence: the largest probability of each image, (N,).
+        correct: whether its class is the label, (N,).
     """
-    decided = images.chosen >= 0
-    confidence = images.probabilities[decided].max(axis=1).astype(np.float64)
-    correct = images.correct[decided].astype(np.float64)
     which = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     counts = np.bincount(which, minlength=_BINS)
     sums = (np.bincount(which, weights=values, minlength=_BINS) for values in (confidence, correct))
     return np.stack([counts, *(total / np.maximum(counts, 1) for total in sums)], axis=1)
 
 
-def calibration_error(images: ScoredImages) -> float:
+def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
     """Expected calibration error: the mean over images of |accuracy - confidence| of their bin (Guo et al. 2017)."""
-    counts, confidence, accuracy = reliability(images).T
-    return float((counts * np.abs(accuracy - confidence)).sum() / max(counts.sum(), 1.0))
+    counts, mean_confidence, accuracy = reliability(confidence, correct).T
+    return float((counts * np.abs(accuracy - mean_confidence)).sum() / max(counts.sum(), 1.0))
+
+
+def macro_f1_interval(images: ScoredImages, confidence: float) -> Interval:
+    """Macro-F1 with a bootstrap interval, which errs more often than it says where images are few: no limit."""
+    labels, chosen, classes = images.labels, images.chosen, len(images.classes)
+    return _bootstrapped(lambda rows: macro_f1(labels[rows], chosen[rows], classes), len(images), confidence)
+
+
+def calibration_error_interval(images: ScoredImages, confidence: float) -> Interval:
+    """The expected calibration error with a bootstrap interval; images without a choice are left out.
+
+    Both lie too high where images are few, since chance alone parts confidence and accuracy in a bin: no limit.
+    """
+    decided = images.chosen >= 0
+    largest, correct = images.probabilities[decided].max(axis=1).astype(np.float64), images.correct[decided]
+    return _bootstrapped(lambda rows: calibration_error(largest[rows], correct[rows]), len(largest), confidence)
+
+
+def _bootstrapped(figure: Callable[[NDArray[np.int64]], float], images: int, confidence: float) -> Interval:
+    """The percentile interval of Efron (1979); the same images give the same one."""
+    if not images:
+        return Interval(math.nan, math.nan, math.nan)
+    generator = np.random.default_rng(0)
+    found = [figure(generator.integers(images, size=images)) for _ in range(_RESAMPLES)]
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(figure(np.arange(images)), float(low), float(high))

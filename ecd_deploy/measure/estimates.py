@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +22,10 @@ from ecd_deploy.measure.classification import (
 )
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.measure.statistics import (
-    Count,
     accuracy_lower_bound,
-    average_drop_upper_bound,
     average_lower_bound,
-    drop_upper_bound,
     mean_upper_bound,
-    shown_above,
     shown_below,
-    unpaired_drop_upper_bound,
 )
 
 _MOST_TIMES = 2.0**16
@@ -80,31 +76,12 @@ class Estimate:
         return math.ceil(high * self.images)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A candidate and a baseline on the same images, in the same order."""
-
-    candidate: ScoredImages
-    baseline: ScoredImages
-
-
 def share(correct: int, images: int, confidence: float) -> Estimate:
     """A proportion, such as top-1, with its exact lower bound (Clopper and Pearson 1934)."""
     if not images:
-        return _none("there are no such images")
+        return nothing("there are no such images")
     return Estimate(
         correct / images, images, lambda times: accuracy_lower_bound(times * correct, times * images, confidence)
-    )
-
-
-def paired_drop(lost: int, gained: int, images: int, confidence: float) -> Estimate:
-    """The drop of a proportion on the same images, with its score bound (Tango 1998)."""
-    if not images:
-        return _none("there are no such images")
-    return Estimate(
-        (lost - gained) / images,
-        images,
-        lambda times: drop_upper_bound(times * lost, times * gained, times * images, confidence),
     )
 
 
@@ -121,8 +98,8 @@ def top5(images: ScoredImages, confidence: float) -> Estimate:
 def balanced_accuracy(images: ScoredImages, confidence: float) -> Estimate:
     """The average recall of the classes, with the bound of Zou, Huang and Zhang (2009)."""
     correct, of_class = correct_by_class(images), images_by_class(images)
-    if problem := _empty(images):
-        return _none(problem)
+    if problem := empty_classes(images):
+        return nothing(problem)
     return Estimate(
         float((correct / of_class).mean()),
         len(images),
@@ -137,8 +114,8 @@ def worst_recall(images: ScoredImages, confidence: float) -> Estimate:
     least of many observed recalls is low by chance alone, so a miss must be shown, by Holm's procedure.
     """
     correct, of_class = correct_by_class(images), images_by_class(images)
-    if problem := _empty(images):
-        return _none(problem)
+    if problem := empty_classes(images):
+        return nothing(problem)
 
     def bound(times: float) -> float:
         pairs = zip((times * correct).tolist(), (times * of_class).tolist(), strict=True)
@@ -166,135 +143,43 @@ def class_precision(images: ScoredImages, index: int, confidence: float) -> Esti
 
 def brier(images: ScoredImages, confidence: float) -> Estimate:
     """The mean Brier score, in [0, 2], with the bound of Gaffke (2005)."""
-    return _mean(brier_scores(images), LARGEST_BRIER, confidence)
+    return mean_below(brier_scores(images), LARGEST_BRIER, confidence)
 
 
 def log_loss(images: ScoredImages, confidence: float) -> Estimate:
     """The mean log loss, of probabilities no less than 1e-6, with the bound of Gaffke (2005)."""
-    return _mean(log_losses(images), LARGEST_LOG_LOSS, confidence)
+    return mean_below(log_losses(images), LARGEST_LOG_LOSS, confidence)
 
 
-def top1_drop(pair: Pair, confidence: float) -> Estimate:
-    """How much lower top-1 is than the baseline's."""
-    return _flag_drop(pair.candidate.correct, pair.baseline.correct, confidence)
-
-
-def top5_drop(pair: Pair, confidence: float) -> Estimate:
-    """How much lower top-5 is than the baseline's."""
-    return _flag_drop(in_top(pair.candidate), in_top(pair.baseline), confidence)
-
-
-def balanced_accuracy_drop(pair: Pair, confidence: float) -> Estimate:
-    """How much lower balanced accuracy is than the baseline's, as its own bound from the score bounds of Tango."""
-    if problem := _empty(pair.candidate):
-        return _none(problem)
-    changes = _changes_by_class(pair)
-    return Estimate(
-        float(changes.drops.mean()),
-        len(pair.candidate),
-        lambda times: average_drop_upper_bound(*changes.times(times), confidence),
-    )
-
-
-def worst_recall_drop(pair: Pair, confidence: float) -> Estimate:
-    """The largest drop of the recall of any class against the baseline; as `worst_recall`."""
-    if problem := _empty(pair.candidate):
-        return _none(problem)
-    changes = _changes_by_class(pair)
-    lost, gained, of_class = changes.lost.tolist(), changes.gained.tolist(), changes.images.tolist()
-    worst = int(changes.drops.argmax())
-    return Estimate(
-        float(changes.drops[worst]),
-        len(pair.candidate),
-        lambda times: max(drop_upper_bound(*group, confidence) for group in zip(*changes.times(times), strict=True)),
-        lambda limit: bool(shown_above(lost, gained, of_class, limit, confidence)),
-        f"{pair.candidate.classes[worst]}, {lost[worst]} lost and {gained[worst]} gained of {of_class[worst]}",
-    )
-
-
-def class_recall_drop(pair: Pair, index: int, confidence: float) -> Estimate:
-    """How much lower the recall of a class is than the baseline's."""
-    changes = _changes_by_class(pair)
-    lost, gained, images = (int(counts[index]) for counts in (changes.lost, changes.gained, changes.images))
-    return paired_drop(lost, gained, images, confidence)
-
-
-def class_precision_drop(pair: Pair, index: int, confidence: float) -> Estimate:
-    """How much lower the precision of a class is than the baseline's; they are of different images."""
-    counts = [
-        (int(correct_by_class(side)[index]), int(chosen_by_class(side)[index]))
-        for side in (pair.baseline, pair.candidate)
-    ]
-    if not all(chosen for _, chosen in counts):
-        return _none("one of the two never chooses this class")
-    drop = counts[0][0] / counts[0][1] - counts[1][0] / counts[1][1]
-
-    def bound(times: float) -> float:
-        reference, candidate = (Count(times * correct, times * chosen) for correct, chosen in counts)
-        return unpaired_drop_upper_bound(reference, candidate, confidence)
-
-    return Estimate(drop, counts[1][1], bound)
-
-
-def brier_rise(pair: Pair, confidence: float) -> Estimate:
-    """How much higher the Brier score is than the baseline's, paired by image."""
-    return _mean(brier_scores(pair.candidate) - brier_scores(pair.baseline), LARGEST_BRIER, confidence)
-
-
-def log_loss_rise(pair: Pair, confidence: float) -> Estimate:
-    """How much higher the log loss is than the baseline's, paired by image."""
-    return _mean(log_losses(pair.candidate) - log_losses(pair.baseline), LARGEST_LOG_LOSS, confidence)
-
-
-def _mean(values: NDArray[np.float64], largest: float, confidence: float) -> Estimate:
+def mean_below(values: NDArray[np.float64], largest: float, confidence: float) -> Estimate:
+    """The mean of values that are at most `largest`, with its bound (Gaffke 2005)."""
     if not len(values):
-        return _none("there are no such images")
+        return nothing("there are no such images")
     return Estimate(
         float(values.mean()), len(values), lambda times: mean_upper_bound(values, largest, confidence, times)
     )
 
 
-def _flag_drop(
-    candidate: NDArray[np.bool_],
-    baseline: NDArray[np.bool_],
-    confidence: float,
-) -> Estimate:
-    lost, gained = int((baseline & ~candidate).sum()), int((candidate & ~baseline).sum())
-    return paired_drop(lost, gained, len(candidate), confidence)
-
-
-@dataclass(frozen=True)
-class _Changes:
-    """Images lost, gained and in all of each class, (classes,) each."""
-
-    lost: NDArray[np.int64]
-    gained: NDArray[np.int64]
-    images: NDArray[np.int64]
-
-    @property
-    def drops(self) -> NDArray[np.float64]:
-        drops: NDArray[np.float64] = (self.lost - self.gained) / self.images
-        return drops
-
-    def times(self, times: float) -> tuple[list[float], list[float], list[float]]:
-        """The three, if there were this many times as many images."""
-        return (times * self.lost).tolist(), (times * self.gained).tolist(), (times * self.images).tolist()
-
-
-def _changes_by_class(pair: Pair) -> _Changes:
-    labels, size = pair.candidate.labels, len(pair.candidate.classes)
-    ours, theirs = pair.candidate.correct, pair.baseline.correct
-    return _Changes(
-        np.bincount(labels[theirs & ~ours], minlength=size),
-        np.bincount(labels[ours & ~theirs], minlength=size),
-        images_by_class(pair.candidate),
-    )
-
-
-def _empty(images: ScoredImages) -> str | None:
+def empty_classes(images: ScoredImages) -> str | None:
+    """Which classes have no images, in words; None if each has some."""
     without = [name for name, count in zip(images.classes, images_by_class(images), strict=True) if not count]
     return f"there are no images of {', '.join(without[:10])}" if without else None
 
 
-def _none(problem: str) -> Estimate:
+def nothing(problem: str) -> Estimate:
+    """A figure that there is none of, and why."""
     return Estimate(math.nan, 0, lambda _: math.nan, note=problem)
+
+
+OWN: Final[Mapping[str, Callable[[ScoredImages, float], Estimate]]] = {
+    "min_top1": top1,
+    "min_balanced_accuracy": balanced_accuracy,
+    "min_class_recall": worst_recall,
+    "min_top5": top5,
+    "max_brier": brier,
+    "max_log_loss": log_loss,
+}
+OWN_OF_CLASS: Final[Mapping[str, Callable[[ScoredImages, int, float], Estimate]]] = {
+    "min_recall": class_recall,
+    "min_precision": class_precision,
+}

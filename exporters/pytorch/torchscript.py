@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Final
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Final
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.pytorch.archive import read_torch_archive
+from ecd_deploy.exporters.pytorch.archive import read_text, read_torch_archive
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.exporters.zip_archive import read_archive, write_archive
-from ecd_deploy.measure.prediction import Predictor, torch_predictor
+from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 _METADATA_FILE = "metadata.json"
 
@@ -54,7 +55,7 @@ class TorchScriptExporter:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return parse_metadata(_loaded(data)[1] or None, self.format)
+        return parse_metadata(read_text(data, _METADATA_FILE, self.format), self.format)
 
     def contents(self, data: bytes) -> Contents:
         """Read the archive; see `Exporter`."""
@@ -62,6 +63,8 @@ class TorchScriptExporter:
 
 
 def _traced(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
+    import torch
+
     buffer = io.BytesIO()
     try:
         with library_quiet(), torch.no_grad():
@@ -87,15 +90,13 @@ def _cleaned(data: bytes, format_name: str) -> bytes:
 
 
 def _predictor(data: bytes) -> Predictor:
-    return torch_predictor(_loaded(data)[0])
+    import torch
 
+    from ecd_deploy.measure.torch_predictor import torch_predictor
 
-def _loaded(data: bytes) -> tuple[torch.jit.ScriptModule, str]:
-    files: dict[str, str | bytes] = {_METADATA_FILE: ""}
     try:
         with library_quiet():
-            program = torch.jit.load(io.BytesIO(data), map_location="cpu", _extra_files=files)  # type: ignore[no-untyped-call]
+            program: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"not a TorchScript artefact: {error}") from error
-    text = files[_METADATA_FILE]
-    return program, text.decode() if isinstance(text, bytes) else text
+    return torch_predictor(program)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
-from ecd_deploy.measure import estimates
 from ecd_deploy.measure.classification import correct_by_class, images_by_class
-from ecd_deploy.measure.estimates import Estimate, Pair
+from ecd_deploy.measure.drops import PAIRED, PAIRED_OF_CLASS, Pair, paired_drop
+from ecd_deploy.measure.estimates import OWN, OWN_OF_CLASS, Estimate
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.pipelines.gate.check import Check, Verdict, judge, undecided
 from ecd_deploy.pipelines.record.validation import Validation
@@ -19,31 +18,6 @@ from ecd_deploy.recipe.gate import GateConfig
 _NAMES_SHOWN = 10
 _DEFAULT_DROP = 0.01
 _NO_BASELINE = "no baseline was given"
-
-_OWN: Final[Mapping[str, Callable[[ScoredImages, float], Estimate]]] = {
-    "min_top1": estimates.top1,
-    "min_balanced_accuracy": estimates.balanced_accuracy,
-    "min_class_recall": estimates.worst_recall,
-    "min_top5": estimates.top5,
-    "max_brier": estimates.brier,
-    "max_log_loss": estimates.log_loss,
-}
-_PAIRED: Final[Mapping[str, Callable[[Pair, float], Estimate]]] = {
-    "max_baseline_drop": estimates.top1_drop,
-    "max_balanced_accuracy_drop": estimates.balanced_accuracy_drop,
-    "max_class_recall_drop": estimates.worst_recall_drop,
-    "max_top5_drop": estimates.top5_drop,
-    "max_brier_rise": estimates.brier_rise,
-    "max_log_loss_rise": estimates.log_loss_rise,
-}
-_OWN_OF_CLASS: Final[Mapping[str, Callable[[ScoredImages, int, float], Estimate]]] = {
-    "min_recall": estimates.class_recall,
-    "min_precision": estimates.class_precision,
-}
-_PAIRED_OF_CLASS: Final[Mapping[str, Callable[[Pair, int, float], Estimate]]] = {
-    "max_recall_drop": estimates.class_recall_drop,
-    "max_precision_drop": estimates.class_precision_drop,
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +65,7 @@ def drop_checks(config: GateConfig, validation: Validation) -> list[Check]:
     return [
         judge(
             name,
-            estimates.paired_drop(pair.lost, pair.gained, pair.reference.images, config.confidence),
+            paired_drop(pair.lost, pair.gained, pair.reference.images, config.confidence),
             config.max_drop,
             at_least=False,
         )
@@ -101,12 +75,12 @@ def drop_checks(config: GateConfig, validation: Validation) -> list[Check]:
 
 def _checks(path: str, limits: Mapping[str, float], scores: Scores, confidence: float) -> Iterator[Check]:
     for name, limit in limits.items():
-        if name in _OWN:
-            yield _judged(path + name, _OWN[name](scores.images, confidence), limit)
+        if name in OWN:
+            yield _judged(path + name, OWN[name](scores.images, confidence), limit)
         elif scores.baseline is None:
             yield undecided(path + name, limit, "", _NO_BASELINE)
         else:
-            yield _judged(path + name, _PAIRED[name](Pair(scores.images, scores.baseline), confidence), limit)
+            yield _judged(path + name, PAIRED[name](Pair(scores.images, scores.baseline), confidence), limit)
 
 
 def _class_checks(config: GateConfig, scores: Scores) -> Iterator[Check]:
@@ -116,13 +90,13 @@ def _class_checks(config: GateConfig, scores: Scores) -> Iterator[Check]:
             path = f"classes.{name}.{key}"
             if limit is None:
                 continue
-            if key in _OWN_OF_CLASS:
-                yield _judged(path, _OWN_OF_CLASS[key](scores.images, index, config.confidence), limit)
+            if key in OWN_OF_CLASS:
+                yield _judged(path, OWN_OF_CLASS[key](scores.images, index, config.confidence), limit)
             elif scores.baseline is None:
                 yield undecided(path, limit, "", _NO_BASELINE)
             else:
                 pair = Pair(scores.images, scores.baseline)
-                yield _judged(path, _PAIRED_OF_CLASS[key](pair, index, config.confidence), limit)
+                yield _judged(path, PAIRED_OF_CLASS[key](pair, index, config.confidence), limit)
 
 
 def _slice_checks(config: GateConfig, scores: Scores) -> Iterator[Check]:

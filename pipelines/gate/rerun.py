@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
-from torch import Tensor
-
-from ecd_deploy.data import Normalisation, eval_batches
+from ecd_deploy.data import Normalisation
 from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.exporters import exporter_for
@@ -17,6 +12,7 @@ from ecd_deploy.pipelines.record.artefacts import Artefact
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.steps.data import recorded_data
+from ecd_deploy.system import usable_cpus
 
 _BATCH_SIZE = 128
 
@@ -38,14 +34,9 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
             f"{baseline.root} has other test images than this run, and cannot be evaluated on these: its student takes "
             f"{_size(metadata.input_shape)}, they are {_size(data.input_shape)} (channels x height x width)"
         )
-    normalisation = Normalisation(metadata.mean, metadata.std)
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in eval_batches(data.test, normalisation, _BATCH_SIZE):
-            yield batch.images, batch.labels
-
-    predictor = open_onnx(content, torch.get_num_threads(), onnx.format)
-    return scores_of(predict(predictor, batches()), data.classes, digest_of_test(data))
+    batches = Normalisation(metadata.mean, metadata.std).batches(data.test, _BATCH_SIZE)
+    predictor = open_onnx(content, len(usable_cpus()), onnx.format)
+    return scores_of(predict(predictor, batches), data.classes, digest_of_test(data))
 
 
 def _size(shape: tuple[int, ...]) -> str:

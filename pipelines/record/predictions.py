@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 _METADATA_KEY = "ecd_deploy"
 _HEADER_BYTES = 8
+_SAMPLES = "samples"
+_SAMPLE_LOGITS = "sample_logits"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Test images that a bundle will hold: their indices (n,) and the PyTorch student's logits (n, classes)."""
+
+    indices: NDArray[np.int64]
+    logits: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -28,19 +38,26 @@ class StoredPredictions(ScoredImages):
     """The test images of a run in their order, with the probabilities that its ONNX student gave them.
 
     `test_digest` is the SHA-256 of the classes, images and labels: where it is the same, the images are.
+    `samples` is None in runs of versions that kept none.
     """
 
     test_digest: str = field(kw_only=True)
+    samples: Samples | None = field(default=None, kw_only=True)
 
 
-def scores_of(predictions: Predictions, classes: tuple[str, ...], test_digest: str) -> StoredPredictions:
+def scores_of(
+    predictions: Predictions, classes: tuple[str, ...], test_digest: str, samples: Samples | None = None
+) -> StoredPredictions:
     """What a model says of the whole test set."""
-    return StoredPredictions(softmax(predictions.logits), predictions.labels, classes, test_digest=test_digest)
+    probabilities = softmax(predictions.logits)
+    return StoredPredictions(probabilities, predictions.labels, classes, test_digest=test_digest, samples=samples)
 
 
 def write_predictions(directory: RunDirectory, stored: StoredPredictions) -> None:
-    """Keep what the ONNX student says."""
+    """Keep what the ONNX student says, and the samples."""
     tensors: dict[str, NDArray[Any]] = {"labels": stored.labels, "probabilities": stored.probabilities}
+    if stored.samples is not None:
+        tensors |= {_SAMPLES: stored.samples.indices, _SAMPLE_LOGITS: stored.samples.logits}
     described = json.dumps({"classes": stored.classes, "test_digest": stored.test_digest})
     directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: described}))
 
@@ -64,8 +81,14 @@ def read_predictions(directory: RunDirectory) -> StoredPredictions:
                 f"{directory.root / PREDICTIONS_NAME} holds no probabilities, as an older version wrote it: run "
                 f"`ecd-deploy validate {directory.root}` again"
             )
-        labels, classes = tensors["labels"].astype(np.int64), tuple(described["classes"])
-        return StoredPredictions(tensors["probabilities"], labels, classes, test_digest=described["test_digest"])
+        samples = Samples(tensors[_SAMPLES], tensors[_SAMPLE_LOGITS]) if _SAMPLES in tensors else None
+        return StoredPredictions(
+            tensors["probabilities"],
+            tensors["labels"].astype(np.int64),
+            tuple(described["classes"]),
+            test_digest=described["test_digest"],
+            samples=samples,
+        )
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtefactError(f"{directory.root / PREDICTIONS_NAME} does not hold predictions: {error}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -10,6 +9,7 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import RecipeError, UsageError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.system import usable_cpus
 
 _EXTRAS = ("executorch", "openvino")  # formats that have the name of the package, and of the extra, that they need
 
@@ -39,7 +39,7 @@ def _obstacles(recipe: Recipe, data: DataSplits) -> Iterator[str]:
     gate, profile, images = recipe.gate, recipe.profile, len(data.test)
     if not images and (gate.min_top1 is not None or gate.max_drop is not None):
         yield "gate.min_top1 and gate.max_drop are of the test images, and there are none"
-    if profile.cpus is not None and (missing := set(profile.cpus) - os.sched_getaffinity(0)):
+    if profile.cpus is not None and (missing := set(profile.cpus) - set(usable_cpus())):
         yield f"profile.cpus names {', '.join(map(str, sorted(missing)))}, which this process may not use"
 
 

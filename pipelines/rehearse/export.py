@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ecd_deploy.data import DataSplits, ImageSet
+from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import ExportError, StudentError
 from ecd_deploy.exporters import ExportContext, Written, export_formats
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.measure.parity import compare_logits
-from ecd_deploy.measure.prediction import torch_predictor
+from ecd_deploy.measure.torch_predictor import torch_predictor
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.rehearse.result import Part
 from ecd_deploy.pipelines.steps.export import artefact_metadata
@@ -41,7 +41,7 @@ def rehearse_formats(recipe: Recipe, student: SplitStudent, data: DataSplits, im
         StudentError: naming the format that cannot hold the student, or that gives other logits.
     """
     count = len(images)
-    few = ImageSet(data.train.images[:count], data.train.labels[:count])
+    few = data.train.first(count)
     context = ExportContext(few, None, data.normalisation, seed=recipe.seed)
     int8 = recipe.export.int8.model_copy(update={"count": count, "max_drop": None})
     config = recipe.export.model_copy(update={"int8": int8})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from ecd_deploy.data import DataSplits, ImageSet, eval_batches
+from ecd_deploy.data import DataSplits
 from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
@@ -19,7 +17,8 @@ from ecd_deploy.exporters.onnx.format import OnnxFormat
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.accuracy import paired_top1
 from ecd_deploy.measure.parity import compare_logits
-from ecd_deploy.measure.prediction import Predictions, Predictor, predict, torch_predictor
+from ecd_deploy.measure.prediction import Predictions, Predictor, predict
+from ecd_deploy.measure.torch_predictor import torch_predictor
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import VALIDATION_NAME
@@ -27,6 +26,7 @@ from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
+from ecd_deploy.pipelines.steps.samples import choose_samples
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.split import SplitStudent
 from ecd_deploy.split.checks.batch import TOLERANCE, batch_spread
@@ -65,7 +65,7 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     """
     if exported.student_digest != student.proof.student_digest:
         raise ArtefactError("the student was split again after `export`: run `export` again")
-    reference = predict(torch_predictor(student.module), _batches(data.test, data))
+    reference = predict(torch_predictor(student.module), data.normalisation.batches(data.test, _BATCH_SIZE))
     fp32 = directory.read(exported.find("onnx").file)
     measured = _Measured(directory, student, data, reference, fp32)
     checked = [_validate_one(measured, artefact) for artefact in exported.artefacts]
@@ -73,7 +73,8 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     onnx = next((one for one in checked if one.entry.format == "onnx"), None)
     if onnx is None or onnx.entry.top1 is None:
         raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
-    predictions = scores_of(onnx.found, data.classes, digest_of_test(data))
+    samples = choose_samples(data.test, reference, directory.recipe.gate)
+    predictions = scores_of(onnx.found, data.classes, digest_of_test(data), samples)
     write_predictions(directory, predictions)
     result = Validation(
         artefacts=entries,
@@ -104,8 +105,8 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
         threads=torch.get_num_threads(),
     )
     whole = exporter.runtime == "onnxruntime"
-    images = data.test if whole else _first(data.test, _PARITY_IMAGES)
-    found = predict(predictor, _batches(images, data))
+    images = data.test if whole else data.test.first(_PARITY_IMAGES)
+    found = predict(predictor, data.normalisation.batches(images, _BATCH_SIZE))
     _check_batches(predictor, artefact, exporter.budget, data)
     entry = ArtefactValidation(
         format=artefact.format,
@@ -130,7 +131,7 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
 def _divergence(
     measured: _Measured, entry: ArtefactValidation, content: bytes, metadata: ArtefactMetadata
 ) -> Divergence | None:
-    images = measured.data.normalisation.apply(measured.data.test.images[:_DIVERGENCE_IMAGES]).numpy()
+    images = measured.data.normalisation.apply(measured.data.test.images[:_DIVERGENCE_IMAGES])
     given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
     limit = 1e-3 if entry.budget is None else entry.budget.relative
     return first_divergence(content, measured.student, given, images, limit)
@@ -138,7 +139,7 @@ def _divergence(
 
 def _check_batches(predictor: Predictor, artefact: Artefact, budget: ParityBudget | None, data: DataSplits) -> None:
     """Refuse an artefact that gives an image other logits alone, in an odd batch or in another order."""
-    images = data.normalisation.apply(data.test.images[:_BATCHED_IMAGES])
+    images = torch.from_numpy(data.normalisation.apply(data.test.images[:_BATCHED_IMAGES]))
     spread = batch_spread(lambda chosen: torch.from_numpy(predictor(chosen.numpy())), images)
     if spread.largest > batch_limit(budget):
         raise ArtefactError(
@@ -168,12 +169,3 @@ def _recommended(entries: tuple[ArtefactValidation, ...]) -> str:
 
 def _helps(entry: ArtefactValidation) -> bool:
     return entry.help is not None and entry.help.helps is True
-
-
-def _first(images: ImageSet, count: int) -> ImageSet:
-    return ImageSet(images.images[:count], images.labels[:count])
-
-
-def _batches(images: ImageSet, data: DataSplits) -> Iterator[tuple[Tensor, Tensor]]:
-    for batch in eval_batches(images, data.normalisation, _BATCH_SIZE):
-        yield batch.images, batch.labels

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ecd_deploy.measure import estimates
+from ecd_deploy.measure import drops, estimates
 from ecd_deploy.measure.classification import (
     LARGEST_LOG_LOSS,
     brier_scores,
-    calibration_error,
-    confusion_counts,
-    images_by_class,
+    calibration_error_interval,
     in_top,
     log_losses,
-    macro_f1,
+    macro_f1_interval,
 )
-from ecd_deploy.measure.estimates import Estimate, Pair
+from ecd_deploy.measure.drops import Pair
+from ecd_deploy.measure.estimates import Estimate
 from ecd_deploy.measure.scored import ScoredImages, softmax
 from tests.measure.scores import scored, with_right
 
@@ -41,8 +40,9 @@ def test_scores_are_those_of_scikit_learn() -> None:
     assert log_losses(images).mean() == pytest.approx(
         metrics.log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True)), abs=1e-6
     )
-    found = macro_f1(confusion_counts(images), images_by_class(images))
-    assert found == pytest.approx(metrics.f1_score(labels, chosen, average="macro"))
+    found = macro_f1_interval(images, 0.95)
+    assert found.low < found.value < found.high
+    assert found.value == pytest.approx(metrics.f1_score(labels, chosen, average="macro"))
     recalls = metrics.recall_score(labels, chosen, average=None)
     precisions = metrics.precision_score(labels, chosen, average=None)
     assert estimates.worst_recall(images, 0.95).value == pytest.approx(min(recalls))
@@ -54,7 +54,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
 def test_brier_and_calibration_error_of_a_hand_s_breadth() -> None:
     images = scored([0, 1, 1], [0, 1, 0], ("a", "b"), confidence=0.8)
     assert brier_scores(images) == pytest.approx([0.08, 0.08, 1.28], abs=1e-6)
-    assert calibration_error(images) == pytest.approx(0.8 - 2 / 3, abs=1e-6)
+    assert calibration_error_interval(images, 0.95).value == pytest.approx(0.8 - 2 / 3, abs=1e-6)
 
 
 def test_what_is_not_a_number_is_the_worst_that_there_is() -> None:
@@ -74,7 +74,8 @@ def test_the_worst_class_has_the_least_of_the_exact_bounds() -> None:
     images = with_right([18, 45, 30], [20, 50, 40])
     found = estimates.worst_recall(images, 0.95)
     bounds = [stats.beta.ppf(0.05, right, of - right + 1) for right, of in ((18, 20), (45, 50), (30, 40))]
-    assert (found.value, found.bound) == (0.75, pytest.approx(min(bounds)))
+    assert found.value == 0.75
+    assert found.bound == pytest.approx(min(bounds))
     assert "class 2, 30 of 40" in found.note
 
 
@@ -94,22 +95,22 @@ def test_drops_are_paired_by_class() -> None:
     before = scored(labels, labels, classes)
     after = scored(labels, [1] * 10 + [0] * 90 + [1] * 100, classes)
     pair = Pair(after, before)
-    assert estimates.top1_drop(pair, 0.95).value == pytest.approx(0.05)
-    assert estimates.balanced_accuracy_drop(pair, 0.95).value == pytest.approx(0.05)
-    worst = estimates.worst_recall_drop(pair, 0.95)
+    assert drops.top1_drop(pair, 0.95).value == pytest.approx(0.05)
+    assert drops.balanced_accuracy_drop(pair, 0.95).value == pytest.approx(0.05)
+    worst = drops.worst_recall_drop(pair, 0.95)
     assert worst.value == pytest.approx(0.1)
-    assert worst.bound == estimates.class_recall_drop(pair, 0, 0.95).bound
+    assert worst.bound == drops.class_recall_drop(pair, 0, 0.95).bound
     assert "a, 10 lost and 0 gained of 100" in worst.note
-    assert estimates.class_precision_drop(pair, 1, 0.95).value == pytest.approx(10 / 110)
-    assert estimates.brier_rise(pair, 0.95).value > 0
-    assert estimates.log_loss_rise(Pair(before, before), 0.95).value == 0.0
+    assert drops.class_precision_drop(pair, 1, 0.95).value == pytest.approx(10 / 110)
+    assert drops.brier_rise(pair, 0.95).value > 0
+    assert drops.log_loss_rise(Pair(before, before), 0.95).value == 0.0
 
 
 @pytest.mark.parametrize(
     ("estimate", "limit", "at_least"),
     [
         (estimates.share(480, 500, 0.95), 0.955, True),
-        (estimates.paired_drop(3, 2, 500, 0.95), 0.005, False),
+        (drops.paired_drop(3, 2, 500, 0.95), 0.005, False),
         (estimates.balanced_accuracy(random_images(), 0.95), 0.76, True),
         (estimates.worst_recall(random_images(), 0.95), 0.65, True),
         (estimates.brier(random_images(), 0.95), 0.41, False),

@@ -158,11 +158,13 @@ def latency_section(profile: Profile) -> Section:
         )
         for entry in latency.percentiles
     )
+    memory = measurement.cold_start.peak_memory_mb
+    peak = "unknown" if memory is None else f"{memory:.0f} MB"
     text = (
         f"{profile.file} by onnxruntime on the CPU of the {profile.place}: {latency.threads} thread(s), batch "
         f"{latency.batch_size}, {len(latency.samples_ms)} samples, none removed. Cold start "
         f"{measurement.cold_start.process_to_result_ms:.0f} ms from process to result, load {latency.load_ms:.1f} ms, "
-        f"first run {latency.first_run_ms:.2f} ms, peak memory {measurement.cold_start.peak_memory_mb:.0f} MB. "
+        f"first run {latency.first_run_ms:.2f} ms, peak memory {peak}. "
         f"CPU time over wall time {latency.cpu_over_wall:.2f}."
     )
     if latency.contended:
@@ -205,8 +207,9 @@ def _split(results: RunResults) -> Section:
 def _environment(results: RunResults) -> Section:
     environment = results.environment
     versions = ", ".join(f"{name} {found}" for name, found in environment.packages.items() if found)
+    memory = "memory unknown" if environment.memory_gib is None else f"{environment.memory_gib} GiB"
     text = (
-        f"{environment.processor}, {environment.cores} cores, {environment.memory_gib} GiB, {environment.platform}, "
+        f"{environment.processor}, {environment.cores} cores, {memory}, {environment.platform}, "
         f"Python {environment.python}; {versions}. Recipe digest {results.recipe.digest()}, data digest "
         f"{results.data_digest}. To reproduce, from this folder:"
     )

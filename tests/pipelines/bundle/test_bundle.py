@@ -19,13 +19,16 @@ import pytest
 import torch
 
 from ecd_deploy.data import load_data
-from ecd_deploy.errors import ArtefactError, DigestError, EcdDeployError, RunDirectoryError, UsageError
+from ecd_deploy.errors import DigestError, EcdDeployError, RunDirectoryError, UsageError
 from ecd_deploy.files import sha256_file
 from ecd_deploy.measure.device.bundle_check import latency_rows
-from ecd_deploy.pipelines.bundle.samples import choose_samples
+from ecd_deploy.measure.prediction import predict
+from ecd_deploy.measure.torch_predictor import torch_predictor
 from ecd_deploy.pipelines.record.run_directory import open_run, read_run
 from ecd_deploy.pipelines.run import run_bundle
+from ecd_deploy.pipelines.steps.samples import choose_samples
 from ecd_deploy.pipelines.steps.split import open_student, read_proof
+from ecd_deploy.recipe.gate import GateConfig
 from tests.commands import Ended, run_command
 
 FILES = (
@@ -138,26 +141,25 @@ def test_samples_are_images_of_the_test_split_with_the_students_logits(
     directory = read_run(finished_run[0])
     data = load_data(directory.recipe.data, seed=directory.recipe.seed)
     images, labels, logits = (np.load(unpacked / f"samples/{name}.npy") for name in ("images", "labels", "logits"))
-    test = {
-        image.tobytes(): int(label) for image, label in zip(data.test.images.numpy(), data.test.labels, strict=True)
-    }
+    test = {image.tobytes(): int(label) for image, label in zip(data.test.images, data.test.labels, strict=True)}
     assert [test[image.transpose(2, 0, 1).tobytes()] for image in images] == labels.tolist()
     assert np.bincount(labels, minlength=10).min() >= 20
     student = open_student(directory, data, read_proof(directory)).module
     with torch.inference_mode():
-        again = student(data.normalisation.apply(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())))
+        again = student(torch.from_numpy(data.normalisation.apply(images.transpose(0, 3, 1, 2))))
     assert np.abs(again.numpy() - logits).max() < 1e-5
 
 
 def test_an_image_whose_class_hangs_on_rounding_is_no_sample(finished_run: tuple[Path, Ended]) -> None:
     directory = read_run(finished_run[0])
     data = load_data(directory.recipe.data, seed=directory.recipe.seed)
-    student = open_student(directory, data, read_proof(directory))
-    margin = 3.0
-    ordered = np.sort(choose_samples(student, data, margin=margin).logits, axis=1)
-    assert (ordered[:, -1] - ordered[:, -2] > margin).all()
-    with pytest.raises(ArtefactError, match="two largest logits"):
-        choose_samples(student, data, margin=1e9)
+    student = open_student(directory, data, read_proof(directory)).module
+    found = predict(torch_predictor(student), data.normalisation.batches(data.test, 128))
+    chosen = choose_samples(data.test, found, GateConfig(max_abs_diff=1.5))
+    ordered = np.sort(chosen.logits, axis=1)
+    assert len(chosen.indices) > 20
+    assert (ordered[:, -1] - ordered[:, -2] > 3).all()
+    assert not len(choose_samples(data.test, found, GateConfig(max_abs_diff=1e9)).indices)
 
 
 def test_the_same_run_gives_the_same_bytes(archive: Path, finished_run: tuple[Path, Ended], tmp_path: Path) -> None:

@@ -132,14 +132,14 @@ class MeasuredRun:
         self.directory.write_json(SPLIT_NAME, self.proof)
         self.directory.write_json(AUDIT_NAME, audited(*exported))
         self.directory.write_json(ARTEFACTS_NAME, artefacts)
-        self.directory.write_json(
-            VALIDATION_NAME, Validation(artefacts=(validated, *others), onnx_top1=paired, overlapping_test_images=0)
-        )
         right, images = paired.candidate.correct, paired.candidate.images
         of_class = [len(range(index, images, 10)) for index in range(10)]
         scores = with_right([len(range(index, right, 10)) for index in range(10)], of_class)
         write_predictions(
             self.directory, StoredPredictions(scores.probabilities, scores.labels, scores.classes, test_digest="d")
+        )
+        self.directory.write_json(
+            VALIDATION_NAME, Validation(artefacts=(validated, *others), onnx_top1=paired, overlapping_test_images=0)
         )
         self.directory.write_json(PROFILE_NAME, profiled(ONNX, entry.sha256, latency))
         return gate(self.directory, read_evidence(self.directory))

@@ -33,10 +33,10 @@ def test_limits_are_read_with_and_without_a_header(tmp_path: Path, text: str) ->
     ("text", "message"),
     [
         (
-            "min_topp = 0.5",
-            r"min_topp: unknown key \(did you mean 'min_top1'\?\); known keys are min_top1, ",
+            "min_topq = 0.5",
+            r"min_topq: unknown key \(did you mean 'min_top5'\?\); known keys are min_top1, ",
         ),
-        ("[gate]\nmin_topp = 0.5", r"gate\.min_topp: unknown key \(did you mean 'min_top1'\?\)"),
+        ("[gate]\nmin_topq = 0.5", r"gate\.min_topq: unknown key \(did you mean 'min_top5'\?\)"),
         ("[gates]\nmin_top1 = 0.5", r"gates: unknown key \(did you mean 'gate'\?\); known keys are gate"),
         ("[gate]\nmin_top1 = 0.5\n[profile]\nthreads = 2", "profile: unknown key; known keys are gate"),
         ("min_top1 = 0.5\n[gate]\nmax_drop = 0.1", "min_top1: unknown key; known keys are gate"),
