@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from ecd_deploy.errors import ArtefactError, reraise_machine_fault
 from ecd_deploy.exporters.onnx.session import session_options
 from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.evaluate.model import Expectation, OnnxFile, with_size
+from ecd_deploy.system import usable_cpus
 
 _MOST_IMAGES = 256
 _MOST_BYTES = 64_000_000
@@ -80,7 +80,7 @@ def open_classifier(file: OnnxFile, expectation: Expectation, *, trusted: bool =
     data, preprocessing = with_size(file, expectation.preprocessing), expectation.preprocessing
     if not trusted:
         check_untrusted(data, file.path.name)
-    threads = available_cores()
+    threads = len(usable_cpus())
     options = session_options(threads)
     # Threads that wait by spinning would take the cores from those that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -98,11 +98,6 @@ def open_classifier(file: OnnxFile, expectation: Expectation, *, trusted: bool =
     if outputs < 2:
         raise ArtefactError(f"a classifier tells two classes or more apart, and {file.path.name} gives {outputs} score")
     return Classifier(file, expectation, data, session, threads, batch_size, outputs)
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _first_line(error: Exception) -> str:
