@@ -44,7 +44,7 @@ def evaluate(
     from ecd_deploy.cli.text.evaluation import print_evaluation
     from ecd_deploy.pipelines.evaluate.evaluate import evaluate as evaluate_model
 
-    found = evaluate_model(model, data, settings.input, out=out, skip_bad=skip_bad)
+    found = evaluate_model(model, data, settings.input, out=out, skip_bad=skip_bad, provider=settings.profile.provider)
     print_evaluation(found.evaluation, console())
     if out is not None:
         click.echo(f"results: {out}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ecd_deploy.errors import ArtefactError, reraise_machine_fault
+from ecd_deploy.errors import ArtefactError, UsageError, reraise_machine_fault
 from ecd_deploy.exporters.onnx.session import session_options
+from ecd_deploy.measure.device.device_runner import providers_of
 from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.evaluate.model import Expectation, OnnxFile, with_size
 from ecd_deploy.system import usable_cpus
@@ -66,26 +70,31 @@ class Classifier:
         return rows.reshape(len(images), -1)[:count]
 
 
-def open_classifier(file: OnnxFile, expectation: Expectation, *, trusted: bool = False) -> Classifier:
-    """Open a model and run it once.
+def open_classifier(file: OnnxFile, expectation: Expectation, provider: str | None = None) -> Classifier:
+    """Open a model of any origin and run it once, after it was tried in another process, within limits.
 
     Args:
-        file: of any origin.
+        file: the model.
         expectation: how it is used.
-        trusted: whether it is left to this process without being tried in another one first, within limits.
+        provider: onnxruntime's, `NAME` or `NAME:key=value,...`; None for the CPU.
 
     Raises:
-        ArtefactError: it cannot be opened or run, takes too much time or memory, or is no classifier.
+        UsageError: there is no such provider here.
+        ArtefactError: it cannot be opened or run, takes too much time or memory, is no classifier, or is left to the
+            CPU by the provider.
     """
     data, preprocessing = with_size(file, expectation.preprocessing), expectation.preprocessing
-    if not trusted:
-        check_untrusted(data, file.path.name)
+    try:
+        providers = providers_of(provider)
+    except ValueError as error:
+        raise UsageError(f"provider {provider}: {error}") from error
+    check_untrusted(data, file.path.name)
     threads = len(usable_cpus())
     options = session_options(threads)
     # Threads that wait by spinning would take the cores from those that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(data, options, providers=providers)
     except Exception as error:
         reraise_machine_fault(error)
         raise ArtefactError(f"onnxruntime cannot open {file.path}: {_first_line(error)}") from error
@@ -95,9 +104,25 @@ def open_classifier(file: OnnxFile, expectation: Expectation, *, trusted: bool =
     batch_size = expectation.batch or max(1, min(_MOST_IMAGES, _MOST_BYTES // (4 * one.size)))
     opened = Classifier(file, expectation, data, session, threads, batch_size, outputs=0)
     outputs = opened.scores(one).shape[1]
+    if provider is not None:
+        _check_provider(opened, providers, one)
     if outputs < 2:
         raise ArtefactError(f"a classifier tells two classes or more apart, and {file.path.name} gives {outputs} score")
     return Classifier(file, expectation, data, session, threads, batch_size, outputs)
+
+
+def _check_provider(classifier: Classifier, providers: list[tuple[str, dict[str, str]]], image: Input) -> None:
+    """Refuse a provider that onnxruntime loads and gives nothing to do, which it says to nobody."""
+    name, count = providers[0][0], classifier.expectation.batch or 1
+    with tempfile.TemporaryDirectory() as folder:
+        options = session_options(classifier.threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(classifier.data, options, providers=providers)
+        session.run(None, {classifier.expectation.input: np.repeat(image, count, axis=0)})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    if name not in {event.get("args", {}).get("provider") for event in events}:
+        raise ArtefactError(f"{name} runs no operator of {classifier.file.path.name}: onnxruntime gives all to the CPU")
 
 
 def _first_line(error: Exception) -> str:

@@ -55,6 +55,7 @@ def evaluate(
     *,
     out: Path | None = None,
     skip_bad: bool = False,
+    provider: str | None = None,
 ) -> Evaluated:
     """Evaluate an ONNX classifier of any origin on labelled images, with onnxruntime on all cores.
 
@@ -64,6 +65,7 @@ def evaluate(
         config: what the model expects, where its own metadata do not say so.
         out: folder for the results; None writes nothing.
         skip_bad: leave out images that cannot be read, instead of refusing them.
+        provider: onnxruntime's, `NAME` or `NAME:key=value,...`; None for the CPU.
 
     Raises:
         UsageError: a file is absent, or what the model expects is not known.
@@ -73,14 +75,20 @@ def evaluate(
         check_output(out)
     file = read_onnx_file(model)
     files = list_images(data)
-    found = evaluate_files(file, files, config or InputConfig(), skip_bad=skip_bad)
+    found = evaluate_files(file, files, config or InputConfig(), skip_bad=skip_bad, provider=provider)
     if out is not None:
         write_evaluation(out, found.evaluation, found.files.names, found.scored)
     return found
 
 
 def evaluate_files(
-    file: OnnxFile, files: LabelledFiles, config: InputConfig, *, skip_bad: bool = False, reuse: Path | None = None
+    file: OnnxFile,
+    files: LabelledFiles,
+    config: InputConfig,
+    *,
+    skip_bad: bool = False,
+    provider: str | None = None,
+    reuse: Path | None = None,
 ) -> Evaluated:
     """Evaluate a model that was read on images that were listed; see `evaluate`.
 
@@ -89,7 +97,7 @@ def evaluate_files(
     """
     expectation = expect(file, config)
     with ThreadPoolExecutor(max_workers=1) as pool:  # the model is tried in another process meanwhile
-        opening = pool.submit(open_classifier, file, expectation)
+        opening = pool.submit(open_classifier, file, expectation, provider)
         usable = usable_files(files, skip_bad=skip_bad)
         classifier = opening.result()
     matched = match_classes(usable, expectation.classes, classifier.outputs, file.path.name)

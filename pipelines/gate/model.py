@@ -128,11 +128,16 @@ def gate_model(
     file, files = read_target(target), list_images(data)
     other = None if baseline is None else read_target(baseline)
     given = settings.input if other is None else _input_of(file, settings)
-    found = evaluate_files(file, files, given, skip_bad=skip_bad, reuse=out)
+    found = evaluate_files(file, files, given, skip_bad=skip_bad, provider=settings.profile.provider, reuse=out)
     theirs = None
     if other is not None:
         theirs = evaluate_files(
-            other, files, _input_of(other, settings), skip_bad=skip_bad, reuse=out / BASELINE_FOLDER
+            other,
+            files,
+            _input_of(other, settings),
+            skip_bad=skip_bad,
+            provider=settings.profile.provider,
+            reuse=out / BASELINE_FOLDER,
         )
     profiling = _profiling(settings.profile, found)
     model = found.classifier.data
