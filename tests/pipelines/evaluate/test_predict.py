@@ -19,11 +19,11 @@ from tests.pipelines.evaluate.colours import INPUT, MEAN, STD, draw, expected_pr
 
 @pytest.fixture
 def digit(tmp_path: Path) -> Path:
-    """The picture of a zero, four times as large as the students of the digits take it."""
-    digits = load_digits()
-    pixels = np.rint(digits.images[0] * 255 / 16).astype(np.uint8)
-    Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC).save(tmp_path / "zero.jpg", quality=95)
-    return tmp_path / "zero.jpg"
+    """The picture of a zero, as large as the students of the digits take it; `large.jpg` is of another size."""
+    picture = Image.fromarray(np.rint(load_digits().images[0] * 255 / 16).astype(np.uint8))
+    picture.resize((40, 32)).save(tmp_path / "large.jpg")
+    picture.save(tmp_path / "zero.png")
+    return tmp_path / "zero.png"
 
 
 def packed(run: Path, folder: Path, *, damaged: bool = False) -> Path:
@@ -48,13 +48,15 @@ def test_a_model_a_run_and_a_bundle_give_the_same_classes(
     run = finished_run[0]
     bundle = packed(run, tmp_path)
     targets = (run, run / "exports/student.onnx", bundle, bundle.with_suffix(".tar.gz"))
-    ended = [run_command(["predict", target, digit, "--top", "3", "--json"], cwd=tmp_path) for target in targets]
+    ended = [
+        run_command(["predict", target, digit, "large.jpg", "--top", "3", "--json"], cwd=tmp_path) for target in targets
+    ]
     assert {entry.code for entry in ended} == {0}, [entry.err for entry in ended]
     assert len({entry.out for entry in ended}) == 1
-    (found,) = json.loads(ended[0].out)
+    found, large = json.loads(ended[0].out)
     assert found["image"] == str(digit)
     assert found["classes"][0]["name"] == "0"
-    assert len(found["classes"]) == 3
+    assert len(found["classes"]) == len(large["classes"]) == 3
     assert "brought to the model's" in ended[0].err
 
 
