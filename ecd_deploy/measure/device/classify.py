@@ -82,7 +82,7 @@ def read_pixels(path: str, height: int, width: int, channels: int, resize: int |
         shorter = resize or height
         wide, high = image.size
         size = (shorter, shorter * high // wide) if wide <= high else (shorter * wide // high, shorter)
-        image = image.resize(size, Image.BILINEAR) if size != image.size else image
+        image = image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image
         left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
         image = image.crop((left, top, left + width, top + height))
     pixels: NDArray[np.uint8] = np.asarray(image).reshape(1, height, width, channels)
