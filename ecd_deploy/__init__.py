@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
+    from ecd_deploy.core import gate, profile
     from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, TrainingOutputs, build_teacher
     from ecd_deploy.models import build_student
     from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate
@@ -37,7 +38,9 @@ __all__ = [
     "build_student",
     "build_teacher",
     "evaluate",
+    "gate",
     "predict",
+    "profile",
     "split_student",
 ]
 
@@ -53,7 +56,9 @@ _HOMES = {
     "build_student": "ecd_deploy.models",
     "build_teacher": "ecd_deploy.distill",
     "evaluate": "ecd_deploy.pipelines.evaluate.evaluate",
+    "gate": "ecd_deploy.core",
     "predict": "ecd_deploy.pipelines.evaluate.predict",
+    "profile": "ecd_deploy.core",
     "split_student": "ecd_deploy.split",
 }
 

@@ -157,3 +157,24 @@ def test_any_model_is_evaluated_asked_and_gated_without_torch(tmp_path: Path) ->
     ):
         ended = core(*words, cwd=tmp_path)
         assert ended.code in ({0, 3} if words[0] == "gate" else {0}), ended.err
+
+
+def test_the_functions_for_python_need_no_torch(copy: Path) -> None:
+    code = """
+import ecd_deploy
+report = ecd_deploy.gate("run", baseline="run", config="gate.toml")
+print(report.verdict, report.baseline.images)
+found = ecd_deploy.profile("run/exports/student.onnx", threads=1, cpus=[0])
+print(found.file, found.measurement.cpus, found.latency.threads)
+try:
+    ecd_deploy.gate("nowhere")
+except ecd_deploy.errors.UsageError as error:
+    print(error)
+"""
+    (copy.parent / "gate.toml").write_text("min_top1 = 1.0\n")
+    ended = run_without(TRAINING, "import ecd_deploy.errors\n" + code, [], cwd=copy.parent)
+    assert ended.out.splitlines() == [
+        "fail 100",
+        "student.onnx (0,) 1",
+        "nowhere is not a run directory: it has no MANIFEST.json",
+    ], ended.err

@@ -41,7 +41,16 @@ def test_the_wheel_gates_in_a_bare_environment(finished_run: tuple[Path, Ended],
     assert run(sys.executable, "-m", "build", "--wheel", "--no-isolation", source, cwd=tmp_path).returncode == 0
     (wheel,) = (source / "dist").glob("*.whl")
     assert run(sys.executable, "-m", "venv", tmp_path / "core", cwd=tmp_path).returncode == 0
-    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--constraint", ROOT / "constraints.txt"]
+    install: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        "--constraint",
+        ROOT / "constraints.txt",
+    ]
     installed = run(*install, wheel, cwd=tmp_path)
     assert installed.returncode == 0, installed.stderr
     shutil.copytree(finished_run[0], tmp_path / "run")

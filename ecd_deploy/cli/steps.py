@@ -135,7 +135,8 @@ def export(run_dir: Path) -> None:
 def validate(run_dir: Path) -> None:
     """Compare every artefact with the student, and measure accuracy.
 
-    The reference is the student in PyTorch; accuracy is measured with onnxruntime on the test images.
+    The reference is the student in PyTorch; accuracy is measured with onnxruntime on the test images, in batches of
+    profile.batch_size, as latency is.
     """
     from ecd_deploy.pipelines.run import run_validate
 
@@ -147,7 +148,8 @@ def validate(run_dir: Path) -> None:
             click.echo(f"  {entry.help.words()}: {entry.help.reason}")
     click.echo(f"recommended on a host like this one: {validation.recommended}")
     paired = validation.onnx_top1
-    click.echo(f"top-1: PyTorch {paired.reference.accuracy:.2%}, ONNX {paired.candidate.accuracy:.2%}")
+    top1 = f"PyTorch {paired.reference.accuracy:.2%}, ONNX {paired.candidate.accuracy:.2%}"
+    click.echo(f"top-1: {top1} {validation.batches()}")
     if any(entry.parity.problem() for entry in validation.artefacts):
         raise GateFailed(f"an artefact's logits cannot be compared with the student's; see {run_dir}/validation.json")
 

@@ -1,4 +1,4 @@
-"""TorchScript: traced, frozen, and cleaned of what changes from one export to the next."""
+"""TorchScript: traced or scripted, frozen, and cleaned of what changes from one export to the next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import re
 from typing import TYPE_CHECKING, Final
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
@@ -34,7 +34,8 @@ _MANGLE_NAME = re.compile(rb"\.___torch_mangle_\d+(?=[.\n])")
 class TorchScriptExporter:
     """Writes a program that needs no Python class; deprecated by PyTorch, kept for those who run it.
 
-    Freezing folds constants and batch normalisation into the convolutions.
+    Freezing folds constants and batch normalisation into the convolutions. A student that looks at values, as an `if`
+    does, is compiled from its source: a trace would take the same way for all images.
     """
 
     format = "torchscript"
@@ -46,7 +47,7 @@ class TorchScriptExporter:
     def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
         student, described = given.student, describe(given.student, given.metadata)
-        data = _cleaned(_traced(student.module, student.example_shape, described.model_dump_json()), self.format)
+        data = _cleaned(_frozen(student.module, student.example_shape, described.model_dump_json()), self.format)
         return checked(data, _predictor, described, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
@@ -62,15 +63,27 @@ class TorchScriptExporter:
         return read_torch_archive(data, self.format)
 
 
-def _traced(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
+def _frozen(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
     import torch
 
+    from ecd_deploy.compat.torch import value_read
+
     buffer = io.BytesIO()
+    images = torch.zeros(2, *image_shape)
+    reads = value_read(module, images)
     try:
         with library_quiet(), torch.no_grad():
-            traced = torch.jit.trace(module, torch.zeros(2, *image_shape), check_trace=False)  # type: ignore[no-untyped-call]
-            torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={_METADATA_FILE: text})
-    except (RuntimeError, TypeError, ValueError) as error:
+            program = torch.jit.script(module) if reads else torch.jit.trace(module, images, check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(torch.jit.freeze(program), buffer, _extra_files={_METADATA_FILE: text})
+    except Exception as error:  # the compiler raises anything
+        reraise_machine_fault(error)
+        if reads is not None:
+            where = f"module '{reads.module}'" if reads.module else "the student's own forward"
+            kind = type(module.get_submodule(reads.module or "")).__name__
+            raise ExportError(
+                f"{where} ({kind}) looks at the values of the images, and TorchScript cannot compile the student from "
+                f"its source: {first_cause(error)}"
+            ) from None
         raise ExportError(f"TorchScript cannot express the student: {first_cause(error)}") from error
     return buffer.getvalue()
 

@@ -51,8 +51,8 @@ _README = """{name}: {student} in {model}, which is right on {test_top1:.2%} of 
 The last names the classes of photos of any size, which needs Pillow besides. run.py needs Python 3.8 or newer with
 numpy and onnxruntime, and no network; the model was checked with onnxruntime {onnxruntime}. It compares files, logits,
 accuracy and latency with where the bundle was made. --no-latency leaves the latency out, --timeout SECONDS limits how
-long it is measured. Exit codes: 0 pass, 1 a limit is violated, 3 inconclusive (a busy machine, too few samples, no time,
-another machine than the limits are for), 4 a damaged file or a model that does not run here.
+long it is measured. Exit codes: 0 pass, 1 a limit is violated, 3 inconclusive (a busy machine, too few samples, no
+time, another machine than the limits are for), 4 a damaged file or a model that does not run here.
 
 labels.json has the names of the logits in order; samples/ has the images (uint8, N x H x W x C) with their labels
 and logits. The samples have the model's size already, and run.py resizes nothing. What the model takes of an image:

@@ -14,13 +14,11 @@ from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.steps.data import recorded_data
 from ecd_deploy.system import usable_cpus
 
-_BATCH_SIZE = 128
-
 
 def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory) -> StoredPredictions:
     """What the ONNX student of `baseline` chooses for each test image of the run in `directory`.
 
-    The images are normalised as the baseline's were.
+    The images are normalised as the baseline's were, and come in batches of the run.
 
     Raises:
         DataError: the run's images are not those that it was made from.
@@ -34,7 +32,8 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
             f"{baseline.root} has other test images than this run, and cannot be evaluated on these: its student takes "
             f"{_size(metadata.input_shape)}, they are {_size(data.input_shape)} (channels x height x width)"
         )
-    batches = Normalisation(metadata.mean, metadata.std).batches(data.test, _BATCH_SIZE)
+    normalisation = Normalisation(metadata.mean, metadata.std)
+    batches = normalisation.batches(data.test, directory.recipe.profile.batch_size)
     predictor = open_onnx(content, len(usable_cpus()), onnx.format)
     return scores_of(predict(predictor, batches), data.classes, digest_of_test(data))
 

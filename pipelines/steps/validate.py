@@ -32,10 +32,10 @@ from ecd_deploy.split import SplitStudent
 from ecd_deploy.split.checks.batch import TOLERANCE, batch_spread
 
 _PARITY_IMAGES = 256
+_REFERENCE_BATCH = 128
 _DIVERGENCE_IMAGES = 4
-_BATCH_SIZE = 128
 _COARSE = 0.05
-_BATCHED_IMAGES = 8
+_BATCHED_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,14 @@ class Validated:
 def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, exported: ArtefactList) -> Validated:
     """Compare every artefact with the student on real test images; count what onnxruntime runs on the whole test set.
 
+    Artefacts run in batches of `profile.batch_size`, as latency is measured. The student runs in large ones.
+
     Raises:
         ArtefactError: an artefact was changed, belongs to another student or does not run.
     """
     if exported.student_digest != student.proof.student_digest:
         raise ArtefactError("the student was split again after `export`: run `export` again")
-    reference = predict(torch_predictor(student.module), data.normalisation.batches(data.test, _BATCH_SIZE))
+    reference = predict(torch_predictor(student.module), data.normalisation.batches(data.test, _REFERENCE_BATCH))
     fp32 = directory.read(exported.find("onnx").file)
     measured = _Measured(directory, student, data, reference, fp32)
     checked = [_validate_one(measured, artefact) for artefact in exported.artefacts]
@@ -79,6 +81,7 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     result = Validation(
         artefacts=entries,
         onnx_top1=onnx.entry.top1,
+        batch_size=directory.recipe.profile.batch_size,
         overlapping_test_images=data.overlapping_test_images,
         recommended=_recommended(entries),
     )
@@ -106,8 +109,9 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
     )
     whole = exporter.runtime == "onnxruntime"
     images = data.test if whole else data.test.first(_PARITY_IMAGES)
-    found = predict(predictor, data.normalisation.batches(images, _BATCH_SIZE))
-    _check_batches(predictor, artefact, exporter.budget, data)
+    batch_size = directory.recipe.profile.batch_size
+    found = predict(predictor, data.normalisation.batches(images, batch_size))
+    _check_batches(predictor, artefact, exporter.budget, data, found, batch_size)
     entry = ArtefactValidation(
         format=artefact.format,
         file=artefact.file,
@@ -137,14 +141,23 @@ def _divergence(
     return first_divergence(content, measured.student, given, images, limit)
 
 
-def _check_batches(predictor: Predictor, artefact: Artefact, budget: ParityBudget | None, data: DataSplits) -> None:
-    """Refuse an artefact that gives an image other logits alone, in an odd batch or in another order."""
+def _check_batches(
+    predictor: Predictor,
+    artefact: Artefact,
+    budget: ParityBudget | None,
+    data: DataSplits,
+    found: Predictions,
+    batch_size: int,
+) -> None:
+    """Refuse an artefact that gives an image other logits than it had in its batch of the accuracy measurement."""
     images = torch.from_numpy(data.normalisation.apply(data.test.images[:_BATCHED_IMAGES]))
-    spread = batch_spread(lambda chosen: torch.from_numpy(predictor(chosen.numpy())), images)
+    measured = torch.from_numpy(found.logits[: len(images)])
+    spread = batch_spread(lambda chosen: torch.from_numpy(predictor(chosen.numpy())), images, measured)
     if spread.largest > batch_limit(budget):
+        usual = "alone" if batch_size == 1 else f"in a batch of {min(batch_size, len(found.labels))}"
         raise ArtefactError(
-            f"{artefact.file} gives an image other logits {spread.worst} than in a batch of {len(images)}, off by "
-            f"{spread.largest:.2g} of the largest: no accuracy of it would hold on the device"
+            f"{artefact.file} gives an image other logits {spread.worst} than {usual}, off by {spread.largest:.2g} of "
+            "the largest: no accuracy of it would hold on the device"
         )
 
 

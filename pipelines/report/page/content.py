@@ -86,7 +86,8 @@ def _accuracy(results: RunResults) -> Section:
             (Cell(name), _percent(top1.accuracy), Cell(interval, low), Cell(f"{top1.correct} of {top1.images}"))
         )
     text = (
-        f"On the whole test set, which took no part in any choice. {paired.lost} images are lost by the export and "
+        f"On the whole test set, which took no part in any choice; the ONNX student was given it "
+        f"{results.validation.batches()}, as for its latency. {paired.lost} images are lost by the export and "
         f"{paired.gained} gained. {describe_overlap(results.validation)}."
     )
     header = ("student", "top-1", "95% interval", "correct")

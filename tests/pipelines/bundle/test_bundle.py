@@ -30,6 +30,7 @@ from ecd_deploy.pipelines.run import run_bundle
 from ecd_deploy.pipelines.steps.samples import choose_samples
 from ecd_deploy.pipelines.steps.split import open_student, read_proof
 from ecd_deploy.recipe.gate import GateConfig
+from tests.batch_dependent import other_in_a_batch_of, plant
 from tests.commands import Ended, run_command
 
 FILES = (
@@ -113,7 +114,8 @@ def test_it_runs_where_nothing_of_the_project_is(
     ended, document = run(python, unpacked, "--json", str(unpacked.parent / "result.json"))
     assert ended.code == {"pass": 0, "inconclusive": 3}[document["verdict"]], ended.err
     verdicts = {row["name"]: row["verdict"] for row in document["checks"]}
-    assert [verdicts[name] for name in ("files", "parity", "accuracy")] == ["pass"] * 3
+    assert [verdicts[name] for name in ("files", "parity", "batch 1", "accuracy")] == ["pass"] * 4
+    assert "samples, one at a time" in ended.out
     assert verdicts["latency"] == verdicts["p90_ms_max"]  # inconclusive on a busy test machine
     assert "verdict: " + document["verdict"] in ended.out
     assert "samples_ms" not in document["latency"]
@@ -225,6 +227,18 @@ def test_other_logits_fail_parity_and_are_not_timed(python: Path, unpacked: Path
     assert document["latency"] is None
 
 
+def test_a_model_that_gives_an_image_other_logits_alone_fails_at_batch_1(python: Path, unpacked: Path) -> None:
+    plant(unpacked / "student.onnx", other_in_a_batch_of(1))
+    seal(unpacked)
+    ended, document = run(python, unpacked)
+    assert ended.code == 1
+    assert [(row["name"], row["verdict"]) for row in document["checks"][1:]] == [
+        ("parity", "pass"),
+        ("batch 1", "fail"),
+    ]
+    assert document["latency"] is None
+
+
 def test_a_logit_that_is_not_finite_fails_and_names_the_sample(python: Path, unpacked: Path) -> None:
     model = onnx.load(unpacked / "student.onnx")
     bias = next(tensor for tensor in model.graph.initializer if list(tensor.dims) == [10])
@@ -244,7 +258,7 @@ def test_fewer_right_samples_fail(python: Path, unpacked: Path) -> None:
     seal(unpacked)
     ended, document = run(python, unpacked)
     assert ended.code == 1
-    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "fail"]
+    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "pass", "fail"]
 
 
 def test_a_model_that_does_not_run_is_bad_and_not_a_failed_limit(python: Path, unpacked: Path) -> None:
@@ -259,14 +273,14 @@ def test_a_model_that_does_not_run_is_bad_and_not_a_failed_limit(python: Path, u
 def test_a_latency_that_takes_too_long_is_inconclusive_and_the_rest_is_told(python: Path, unpacked: Path) -> None:
     ended, document = run(python, unpacked, "--timeout", "0.01")
     assert ended.code == 3
-    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "pass", "inconclusive"]
+    assert [row["verdict"] for row in document["checks"]] == ["pass"] * 4 + ["inconclusive"]
     assert "it was not measured within 0.01 s" in ended.out
 
 
 def test_the_latency_can_be_left_out(python: Path, unpacked: Path) -> None:
     ended, document = run(python, unpacked, "--no-latency")
     assert ended.code == 0
-    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "pass", "skipped"]
+    assert [row["verdict"] for row in document["checks"]] == ["pass"] * 4 + ["skipped"]
     assert document["latency"] is None
 
 
