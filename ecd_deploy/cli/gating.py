@@ -39,7 +39,7 @@ def gate(
     skip_bad: bool,
     power: bool,
 ) -> None:
-    """Pass or fail a run by the limits of its recipe, or any model on labelled images.
+    """Pass or fail a run by its limits, or any model on labelled images.
 
     With --data the model, an ONNX file or that of a run, is evaluated on these images and timed first.
     """

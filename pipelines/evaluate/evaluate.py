@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,11 @@ class Evaluated:
 
 
 def evaluate(
-    model: Path,
-    data: Path,
+    model: str | PathLike[str],
+    data: str | PathLike[str],
     config: InputConfig | None = None,
     *,
-    out: Path | None = None,
+    out: str | PathLike[str] | None = None,
     skip_bad: bool = False,
     provider: str | None = None,
 ) -> Evaluated:
@@ -71,13 +72,13 @@ def evaluate(
         UsageError: a file is absent, or what the model expects is not known.
         ArtefactError: the model or an image cannot be used.
     """
-    if out is not None:
-        check_output(out)
-    file = read_onnx_file(model)
-    files = list_images(data)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_output(folder)
+    file, files = read_onnx_file(Path(model)), list_images(Path(data))
     found = evaluate_files(file, files, config or InputConfig(), skip_bad=skip_bad, provider=provider)
-    if out is not None:
-        write_evaluation(out, found.evaluation, found.files.names, found.scored)
+    if folder is not None:
+        write_evaluation(folder, found.evaluation, found.files.names, found.scored)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,11 @@ class Prediction(Record):
 
 
 def predict(
-    model: Path, images: Sequence[Path], config: InputConfig | None = None, *, top: int = 5
+    model: str | PathLike[str],
+    images: Sequence[str | PathLike[str]],
+    config: InputConfig | None = None,
+    *,
+    top: int = 5,
 ) -> tuple[Prediction, ...]:
     """Classify images of any size.
 
@@ -56,12 +61,12 @@ def predict(
         UsageError: a file is absent, or what the model expects is not known.
         ArtefactError: the model or an image cannot be used.
     """
-    file = read_target(model)
+    file = read_target(Path(model))
     expectation = expect(file, config or InputConfig())
     listed = LabelledFiles(
         source=Path(),
-        names=tuple(map(str, images)),
-        paths=tuple(images),
+        names=tuple(str(image) for image in images),
+        paths=tuple(map(Path, images)),
         classes=(),
         labels=np.zeros(len(images), dtype=np.int64),
     )
