@@ -12,15 +12,15 @@ from rich.live import Live
 from rich.table import Table
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
-from ecd_deploy.files import read_bytes, sha256_bytes, write_atomic
-from ecd_deploy.measure.untrusted import check_untrusted
+from ecd_deploy.files import sha256_bytes, write_atomic
+from ecd_deploy.measure.untrusted import Limits, check_untrusted
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
 from ecd_deploy.pipelines.record.names import PROFILE_NAME, PROFILES_FOLDER
 from ecd_deploy.pipelines.record.profile import Profile, describe
 from ecd_deploy.pipelines.record.run_directory import open_run
-from ecd_deploy.pipelines.steps.measure import measure, profile_file
+from ecd_deploy.pipelines.steps.measure import measure, profile_bytes
 from ecd_deploy.recipe.profile import ProfileConfig
 
 
@@ -32,9 +32,18 @@ class Conditions:
     threads: int | None
     cpus: tuple[int, ...] | None
     memory_mb: int | None
+    provider: str | None = None
 
     @classmethod
-    def read(cls, *, device: str | None, threads: int | None, cpus: str | None, memory_mb: int | None) -> Self:
+    def read(
+        cls,
+        *,
+        device: str | None,
+        threads: int | None,
+        cpus: str | None,
+        memory_mb: int | None,
+        provider: str | None = None,
+    ) -> Self:
         """Check the words of the command line.
 
         Raises:
@@ -43,7 +52,7 @@ class Conditions:
         found = None if device is None else load_device(device)
         if threads is None and found is not None:
             threads = found.threads
-        return cls(found, threads, _parse_cpus(cpus), memory_mb)
+        return cls(found, threads, _parse_cpus(cpus), memory_mb, provider)
 
     def apply(self, config: ProfileConfig) -> ProfileConfig:
         """A `[profile]` section under these conditions.
@@ -52,6 +61,7 @@ class Conditions:
             UsageError: a value cannot be used.
         """
         given: dict[str, Any] = {"threads": self.threads, "cpus": self.cpus, "memory_mb": self.memory_mb}
+        given |= {"provider": self.provider}
         given = {name: value for name, value in given.items() if value is not None}
         return ProfileConfig.from_document(
             {**config.model_dump(), **given}, "these conditions cannot be used", UsageError
@@ -66,7 +76,7 @@ def profile_target(target: Path, conditions: Conditions, *, output: Path | None 
         ArtefactError: the model cannot be read or run.
     """
     if target.suffix == ".onnx":
-        found = profile_file(target, conditions.apply(ProfileConfig()))
+        found = profile_bytes(target.name, _foreign(target), conditions.apply(ProfileConfig()), Limits())
     else:
         with open_run(target) as directory:
             found = measure(directory, read_artefacts(directory), conditions.apply(directory.recipe.profile))
@@ -94,8 +104,7 @@ def profile_hosts(
         ArtefactError: a device failed; the results of the others are kept.
     """
     if target.suffix == ".onnx":
-        model = read_bytes(target)
-        check_untrusted(model, target.name)
+        model = _foreign(target)
         found, errors = _measure_all(target.name, model, conditions, ProfileConfig(), hosts, console, python, timeout)
     else:
         with open_run(target) as directory:
@@ -112,6 +121,15 @@ def profile_hosts(
     if errors:
         raise ArtefactError("\n".join(str(error) for error in errors))
     return list(found.values())
+
+
+def _foreign(path: Path) -> bytes:
+    """An ONNX file with all its weights inside, which was tried where it can do no harm."""
+    from ecd_deploy.pipelines.evaluate.model import read_onnx_file
+
+    model = read_onnx_file(path).data
+    check_untrusted(model, path.name)
+    return model
 
 
 def _measure_all(

@@ -80,8 +80,8 @@ def undecided(name: str, limit: float, unit: str, reason: str) -> Check:
     return Check(name=name, value=None, bound=None, limit=limit, unit=unit, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
-def size_checks(size: int, limit_mb: float | None) -> list[Check]:
-    """Check the ONNX student's size in bytes against the limit, if there is one."""
+def size_checks(size: int, limit_mb: float | None, file: str = "student.onnx") -> list[Check]:
+    """Check the size of the ONNX file in bytes against the limit, if there is one."""
     if limit_mb is None:
         return []
     verdict = Verdict.PASS if size / 1e6 <= limit_mb else Verdict.FAIL
@@ -93,6 +93,6 @@ def size_checks(size: int, limit_mb: float | None) -> list[Check]:
             limit=limit_mb,
             unit="MB",
             verdict=verdict,
-            reason="student.onnx",
+            reason=file,
         )
     ]

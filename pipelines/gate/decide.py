@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from ecd_deploy.pipelines.gate.baseline import BaselineComparison, compare_with_
 from ecd_deploy.pipelines.gate.check import Check, Verdict, overall, size_checks
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
-from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, LimitsSource, limits_of, read_limits
+from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, Limits, LimitsSource, limits_of, read_limits
 from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, split_check
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport, read_artefacts
 from ecd_deploy.pipelines.record.names import (
@@ -48,6 +49,13 @@ class GateReport(Record):
     profile_sha256: str | None = None
     """Of the `profile.json` that holds the raw latencies."""
     baseline: BaselineComparison | None = None
+    not_proved: str | None = None
+    """What a run made here proves besides, and this gate does not; None if nothing."""
+
+    @property
+    def basis(self) -> str:
+        """What the verdict rests on: whose limits, and what was not proved."""
+        return " ".join(filter(None, (self.limits.words(), self.not_proved)))
 
     @property
     def warning(self) -> str | None:
@@ -119,22 +127,46 @@ def gate(
         *size_checks(artefacts.find("onnx").bytes, config.max_size_mb),
         *ratio_checks(config, found, device),
     ]
-    usual = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
-    report = GateReport(
-        verdict=overall(checks),
-        confidence=config.confidence,
-        checks=tuple(checks),
-        limits=limits.source,
-        not_limited=tuple(name for name in usual if getattr(config, name) is None),
-        limits_accuracy=compared is not None or config.limits_accuracy(),
-        profile_sha256=directory.manifest.entry(PROFILE_NAME).sha256,
-        baseline=found,
-    )
+    report = make_report(checks, limits, profile_sha256=directory.manifest.entry(PROFILE_NAME).sha256, baseline=found)
     directory.write_json(GATE_NAME, report)
     directory.write(JUNIT_NAME, junit(report.checks))
-    said = report.limits.words()
-    append_step_summary(summary_markdown(report.verdict, report.checks, found, limits=said, warning=report.warning))
+    summarise(report)
     return report
+
+
+def make_report(
+    checks: Sequence[Check],
+    limits: Limits,
+    *,
+    profile_sha256: str,
+    baseline: BaselineComparison | None,
+    not_proved: str | None = None,
+) -> GateReport:
+    """Put the checks together with the limits that they are of, and with the verdict over all."""
+    usual = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
+    against_student = ("max_drop", "max_abs_diff")
+    return GateReport(
+        verdict=overall(checks),
+        confidence=limits.config.confidence,
+        checks=tuple(checks),
+        limits=limits.source,
+        not_limited=tuple(
+            name
+            for name in usual
+            if getattr(limits.config, name) is None and (not_proved is None or name not in against_student)
+        ),
+        limits_accuracy=baseline is not None or limits.config.limits_accuracy(),
+        profile_sha256=profile_sha256,
+        baseline=baseline,
+        not_proved=not_proved,
+    )
+
+
+def summarise(report: GateReport) -> None:
+    """Add the verdict to the summary of the CI step, if there is one."""
+    append_step_summary(
+        summary_markdown(report.verdict, report.checks, report.baseline, limits=report.basis, warning=report.warning)
+    )
 
 
 def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profile: Profile) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ecd_deploy.files import read_bytes
 from ecd_deploy.measure.latency import measure_onnx
-from ecd_deploy.measure.untrusted import Limits, check_untrusted
+from ecd_deploy.measure.untrusted import Limits
 from ecd_deploy.pipelines.record.artefacts import ArtefactList
 from ecd_deploy.pipelines.record.names import PROFILE_NAME
 from ecd_deploy.pipelines.record.profile import Profile, describe
@@ -24,17 +21,6 @@ def measure(directory: RunDirectory, exported: ArtefactList, config: ProfileConf
     result = profile_bytes(file, directory.read(file), config or directory.recipe.profile)
     directory.write_json(PROFILE_NAME, result)
     return result
-
-
-def profile_file(path: Path, config: ProfileConfig) -> Profile:
-    """Measure an ONNX file that belongs to no run.
-
-    Raises:
-        ArtefactError: it cannot be read or run.
-    """
-    model, limits = read_bytes(path), Limits()
-    check_untrusted(model, path.name, limits)
-    return profile_bytes(path.name, model, config, limits)
 
 
 def profile_bytes(file: str, model: bytes, config: ProfileConfig, limits: Limits | None = None) -> Profile:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from ecd_deploy.measure.classification import confusion_counts
+from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.measure.statistics import accuracy_interval
-from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 
 _MOST_CONFUSIONS = 20
 _LARGEST_MATRIX = 20
 
 
-def class_section(predictions: StoredPredictions) -> Section:
+def class_section(predictions: ScoredImages, model: str = "The ONNX student") -> Section:
     """Accuracy of each class, the most frequent confusions and, for few classes, the whole confusion matrix."""
     tables = [_accuracies(predictions), _confusions(predictions)]
     if len(predictions.classes) <= _LARGEST_MATRIX:
         tables.append(_matrix(predictions))
-    text = "The ONNX student on the whole test set."
+    text = f"{model} on all test images."
     return Section("classes", "Classes", text, tuple(tables))
 
 
-def _accuracies(predictions: StoredPredictions) -> Table:
+def _accuracies(predictions: ScoredImages) -> Table:
     rows = []
     for index, name in enumerate(predictions.classes):
         of_class = predictions.labels == index
@@ -42,7 +42,7 @@ def _accuracies(predictions: StoredPredictions) -> Table:
     return Table("Accuracy by class", ("class", "top-1", "95% interval", "images"), tuple(rows))
 
 
-def _confusions(predictions: StoredPredictions) -> Table:
+def _confusions(predictions: ScoredImages) -> Table:
     counts = confusion_counts(predictions)
     np.fill_diagonal(counts, 0)
     order = np.argsort(counts, axis=None, kind="stable")[::-1][:_MOST_CONFUSIONS]
@@ -59,7 +59,7 @@ def _confusions(predictions: StoredPredictions) -> Table:
     return Table("Most frequent confusions", ("class", "taken for", "images"), rows)
 
 
-def _matrix(predictions: StoredPredictions) -> Table:
+def _matrix(predictions: ScoredImages) -> Table:
     counts = confusion_counts(predictions)
     rows = tuple(
         (Cell(name), *(Cell(str(count) if count else ".", int(count)) for count in row))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from ecd_deploy.measure.latency import Latency
 from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves, latency_distribution, training_curves
 from ecd_deploy.pipelines.report.page.comparison import THIS_RUN
-from ecd_deploy.pipelines.report.page.content import lead_in, sections
+from ecd_deploy.pipelines.report.page.content import run_page
+from ecd_deploy.pipelines.report.page.page import Chart, Page, Tile
 from ecd_deploy.pipelines.report.page.split_picture import split_picture
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.words import format_number
@@ -18,34 +20,25 @@ from ecd_deploy.pipelines.report.words import format_number
 _MARKED = (0.5, 0.9, 0.99)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A figure at the head of the page."""
-
-    label: str
-    value: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """An SVG and what it shows, in words."""
-
-    svg: str
-    label: str
-
-
 def to_html(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
     """Write the results as one HTML page with charts, sortable tables and a dark theme."""
+    page = replace(
+        run_page(results, others),
+        tiles=_tiles(results),
+        charts=_charts(results, others),
+        package_version=results.environment.packages["ecd-deploy"] or "",
+    )
+    return page_html(page)
+
+
+def page_html(page: Page) -> str:
+    """Write a page as one HTML file."""
     folder = files("ecd_deploy.pipelines.report.page")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        title=f"{results.recipe.name}: {results.gate.verdict.value}",
-        lead_in=lead_in(results).replace("`", ""),
-        results=results,
-        tiles=_tiles(results),
-        sections=sections(results, others),
-        charts=_charts(results, others),
+        page=page,
+        lead_in=page.lead_in.replace("`", ""),
         style=(folder / "page.css").read_text(encoding="utf-8"),
         script=(folder / "page.js").read_text(encoding="utf-8"),
     )
@@ -64,28 +57,30 @@ def _tiles(results: RunResults) -> tuple[Tile, ...]:
 
 
 def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:
-    latency = results.profile.latency
-    marks = [
-        (f"p{entry.fraction * 100:.0f}", entry.value_ms)
-        for entry in latency.percentiles
-        if entry.value_ms and entry.fraction in _MARKED
-    ]
     return {
         **_compared(results, others),
         "training": Chart(
             training_curves(results.epochs),
             f"{_drawn(results)} over {results.training.epochs} epochs; the student {_end(results)}",
         ),
-        "latency": Chart(
-            latency_distribution(latency.samples_ms, marks),
-            f"Distribution of {len(latency.samples_ms)} latencies; the percentiles are in the table below",
-        ),
+        "latency": latency_chart(results.profile.latency),
         "split": Chart(
             split_picture(results.proof),
             "Images go into student and teacher; connections lead from the student to the teacher only; "
             "teacher and connections are cut off and discarded",
         ),
     }
+
+
+def latency_chart(latency: Latency) -> Chart:
+    """How the latencies are distributed."""
+    marks = [
+        (f"p{entry.fraction * 100:.0f}", entry.value_ms)
+        for entry in latency.percentiles
+        if entry.value_ms and entry.fraction in _MARKED
+    ]
+    said = f"Distribution of {len(latency.samples_ms)} latencies; the percentiles are in the table below"
+    return Chart(latency_distribution(latency.samples_ms, marks), said)
 
 
 def _compared(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:
