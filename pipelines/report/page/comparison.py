@@ -37,7 +37,7 @@ def comparison_section(results: RunResults, others: Sequence[NamedRun]) -> Secti
         ("other run", "top-1, points", "95% interval", "gained", "lost", "McNemar p", "ONNX", "p50 ratio, interleaved"),
         tuple(_difference(results, other) for other in others),
     )
-    return Section("compared", "Compared runs", text, (side_by_side, differences))
+    return Section("compared", "Compared runs", text, tables=(side_by_side, differences))
 
 
 def _doubt(latency: Latency, other: NamedRun) -> str:
