@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,10 +51,10 @@ class _Measured:
 
 @dataclass(frozen=True)
 class Validated:
-    """What was found of each artefact, and what the ONNX student chose for each test image."""
+    """What was found of each artefact, and what those that onnxruntime runs say of each test image, by format."""
 
     validation: Validation
-    predictions: StoredPredictions
+    predictions: Mapping[str, StoredPredictions]
 
 
 def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, exported: ArtefactList) -> Validated:
@@ -73,14 +73,20 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     onnx = next((one for one in checked if one.entry.format == "onnx"), None)
     if onnx is None or onnx.entry.top1 is None:
         raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
-    predictions = scores_of(onnx.found, data.classes, digest_of_test(data))
+    digest = digest_of_test(data)
+    predictions = {
+        one.entry.format: scores_of(one.found, data.classes, digest) for one in checked if one.entry.top1 is not None
+    }
     write_predictions(directory, predictions)
+    recommended = _recommended(entries)
     result = Validation(
         artefacts=entries,
         onnx_top1=onnx.entry.top1,
         overlapping_test_images=data.overlapping_test_images,
-        recommended=_recommended(entries),
+        recommended=recommended,
+        recommended_sha256=exported.find(recommended).sha256,
     )
+    result.shipping(directory.recipe.gate.artefact)
     directory.write_json(VALIDATION_NAME, result)
     return Validated(result, predictions)
 

@@ -33,13 +33,13 @@ class ClassRow:
     f1: Interval | None
 
 
-def class_section(images: ScoredImages) -> Section:
+def class_section(images: ScoredImages, file: str) -> Section:
     """Scores of each class, the most frequent confusions and, for few classes, the whole confusion matrix."""
     tables = [_scores(class_rows(images)), _confusions(images)]
     if len(images.classes) <= _LARGEST_MATRIX:
         tables.append(_matrix(images))
     text = (
-        "The ONNX student on the whole test set. Recall is the share of a class's images that are recognised, "
+        f"{file} on the whole test set. Recall is the share of a class's images that are recognised, "
         "precision the share of the images taken for it that are of it, F1 their harmonic mean, each with its exact "
         "95% interval."
     )

@@ -38,7 +38,7 @@ def sections(results: RunResults, others: Sequence[NamedRun] = ()) -> tuple[Sect
         _gate(results.gate),
         *((comparison_section(results, others),) if others else ()),
         _accuracy(results),
-        class_section(results.predictions),
+        class_section(results.predictions, results.shipped.file),
         calibration_section(results.predictions),
         *samples,
         _training(results),

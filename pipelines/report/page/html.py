@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import PurePosixPath
 
 from jinja2 import Environment, StrictUndefined
 
@@ -61,8 +62,7 @@ def to_html(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
 
 
 def _tiles(results: RunResults) -> tuple[Tile, ...]:
-    top1 = results.validation.onnx_top1.candidate
-    onnx = results.artefacts.find("onnx")
+    top1, shipped = results.top1, results.shipped
     latency = results.profile.latency
     p90, place = format_number(latency.at(0.9).value_ms, "ms"), results.profile.place
     if latency.contended:
@@ -70,7 +70,7 @@ def _tiles(results: RunResults) -> tuple[Tile, ...]:
     return (
         Tile(f"top-1 of {top1.images} test images", f"{top1.accuracy:.2%}"),
         Tile(f"p90 latency on the {place}", p90),
-        Tile("student.onnx", f"{onnx.bytes / 1e3:.0f} kB"),
+        Tile(PurePosixPath(shipped.file).name, f"{shipped.bytes / 1e3:.0f} kB"),
         Tile("parameters", f"{results.proof.parameters:,}"),
     )
 
