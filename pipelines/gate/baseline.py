@@ -85,10 +85,11 @@ def compare_with_baseline(
         ArtefactError: a file of either was changed.
     """
     baseline = read_run(root)
+    kept = read_predictions(baseline)
     _check_schema(baseline)
     validation = baseline.read_json(VALIDATION_NAME, Validation)
     artefact = _artefact(baseline, validation.shipping(baseline.recipe.gate.artefact)[0].format)
-    own, theirs = read_predictions(directory)[shipped.format], read_predictions(baseline)[artefact.format]
+    own, theirs = read_predictions(directory)[shipped.format], kept[artefact.format]
     _check_classes(root, own.classes, theirs.classes)
     own_images = len(theirs.labels)
     paired = lost_and_gained(own, theirs)

@@ -88,9 +88,9 @@ def read_evidence(directory: RunDirectory) -> Evidence:
         RunDirectoryError: naming the step that has not been run.
         ArtefactError: a file was changed.
     """
-    artefacts = read_artefacts(directory)
+    validation, artefacts = directory.read_json(VALIDATION_NAME, Validation), read_artefacts(directory)
     return Evidence(
-        validation=directory.read_json(VALIDATION_NAME, Validation),
+        validation=validation,
         profiles=_read_profiles(directory, artefacts),
         artefacts=artefacts,
         audit=directory.read_json(AUDIT_NAME, AuditReport),

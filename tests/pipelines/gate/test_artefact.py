@@ -100,9 +100,8 @@ def test_an_artefact_that_is_not_there_is_a_wrong_call(root: Path, words: tuple[
 def test_a_recipe_that_names_a_format_it_does_not_export_is_refused_at_once(tmp_path: Path) -> None:
     ended = run(tmp_path, "gate.artefact=onnx-fp16")
     assert ended.code == 2
-    assert "gate.artefact is 'onnx-fp16', and is one of recommended, all, onnx, onnx-int8" in " ".join(
-        ended.err.split()
-    )
+    said = "gate.artefact is 'onnx-fp16', and is one of recommended, all, onnx, onnx-int8"
+    assert said in " ".join(ended.err.split())
     assert not (tmp_path / "run").exists()
 
 

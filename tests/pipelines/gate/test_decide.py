@@ -166,8 +166,8 @@ def test_all_limits_met_is_a_pass_and_is_written(measured: MeasuredRun) -> None:
         "split proof",
         "artefact audit",
         "max_abs_diff onnx",
-        "min_top1",
         "max_drop",
+        "min_top1",
         "p90_ms_max",
         "max_size_mb",
     ]
