@@ -100,9 +100,15 @@ def read_evidence(directory: RunDirectory) -> Evidence:
 
 
 def _read_profiles(directory: RunDirectory, artefacts: ArtefactList) -> dict[str, Profile]:
-    others = (f"{PROFILES_FOLDER}/{artefact.format}.json" for artefact in artefacts.artefacts)
-    names = [PROFILE_NAME, *(name for name in others if name in directory.manifest.files)]
-    return {profile.file: profile for profile in (directory.read_json(name, Profile) for name in names)}
+    names = (f"{PROFILES_FOLDER}/{artefact.format}.json" for artefact in artefacts.artefacts)
+    others = (
+        Profile.from_json(directory.read(name), f"{directory.root / name} is not a profile")
+        for name in names
+        if name in directory.manifest.files
+    )
+    found = {profile.file: profile for profile in others}
+    first = directory.read_json(PROFILE_NAME, Profile)
+    return {**found, first.file: first}
 
 
 def gate(
