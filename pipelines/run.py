@@ -218,13 +218,13 @@ def run_bundle(root: Path, *, format_name: str | None = None, output: Path | Non
     """Pack an artefact of a validated run for a device without a network."""
     with open_run(root) as directory:
         from ecd_deploy.pipelines.bundle.bundle import bundle, bundle_path, find_artefact
-        from ecd_deploy.pipelines.steps.split import open_student, read_proof
+        from ecd_deploy.pipelines.record.names import SPLIT_NAME
+        from ecd_deploy.split import SplitProof
 
         format_name = format_name or _shipped_format(directory)
         path = bundle_path(directory, format_name, output)
         find_artefact(directory, format_name)
-        proof, data = read_proof(directory), _data(directory)
-        return bundle(directory, open_student(directory, data, proof), data, format_name, path)
+        return bundle(directory, directory.read_json(SPLIT_NAME, SplitProof), _data(directory), format_name, path)
 
 
 def _shipped_format(directory: RunDirectory, choice: str | None = None) -> str:

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from ecd_deploy.exporters.contents import Affine, Contents, FileTensor
+from ecd_deploy.exporters.contents import Affine, Contents, FileTensor, telling
 from ecd_deploy.exporters.metadata import METADATA_KEY
 
 _MOST_NUMBERS = 16
@@ -50,7 +50,7 @@ def read_onnx(model: onnx.ModelProto, data: bytes) -> Contents:
             tensor.ClearField(part)
     del model.metadata_props[:]
     limit = 2048 + 512 * (len(model.graph.node) + len(tensors))
-    return Contents(tensors, model.SerializeToString(), limit, tuple(problems))
+    return Contents(tensors, model.SerializeToString(), limit, tuple(problems), tuple(_numbers(model.graph)))
 
 
 def _oddities(model: onnx.ModelProto, data: bytes) -> Iterator[str]:
@@ -67,7 +67,8 @@ def _oddities(model: onnx.ModelProto, data: bytes) -> Iterator[str]:
     if len(model.graph.sparse_initializer) or len(model.graph.quantization_annotation):
         yield "the graph has sparse tensors or annotations of quantisation"
     yield from (f"the file has an entry of metadata '{e.key}'" for e in model.metadata_props if e.key != METADATA_KEY)
-    entries = (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info)
+    values = (*model.graph.input, *model.graph.output, *model.graph.value_info)
+    entries = (model, model.graph, *model.graph.node, *model.graph.initializer, *values)
     for entry in entries:
         if entry.doc_string or (entry is not model and len(entry.metadata_props)):
             yield f"{entry.name if entry is not model else 'the model'} has a text beside what it does"
@@ -81,6 +82,12 @@ def _long_attributes(node: onnx.NodeProto) -> Iterator[str]:
             yield f"attribute {attribute.name} of {node.name} holds {numbers} numbers and {text} characters"
         if attribute.HasField("g") or attribute.graphs:
             yield f"{node.name} has a graph of its own"
+
+
+def _numbers(graph: onnx.GraphProto) -> Iterator[float]:
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        given = [attribute.f] if attribute.type == onnx.AttributeProto.FLOAT else []
+        yield from telling((*given, *attribute.floats, attribute.i, *attribute.ints))
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:

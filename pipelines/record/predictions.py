@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 _METADATA_KEY = "ecd_deploy"
 _PROBABILITIES = "probabilities of "
 _HEADER_BYTES = 8
+_SAMPLES = "samples"
+_SAMPLE_LOGITS = "sample_logits"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Test images that a bundle will hold: their indices (n,) and the PyTorch student's logits (n, classes)."""
+
+    indices: NDArray[np.int64]
+    logits: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -30,21 +40,28 @@ class StoredPredictions(ScoredImages):
     """The test images of a run in their order, with the probabilities that one of its artefacts gave them.
 
     `test_digest` is the SHA-256 of the classes, images and labels: where it is the same, the images are.
+    `samples` is None in runs of versions that kept none.
     """
 
     test_digest: str = field(kw_only=True)
+    samples: Samples | None = field(default=None, kw_only=True)
 
 
-def scores_of(predictions: Predictions, classes: tuple[str, ...], test_digest: str) -> StoredPredictions:
+def scores_of(
+    predictions: Predictions, classes: tuple[str, ...], test_digest: str, samples: Samples | None = None
+) -> StoredPredictions:
     """What a model says of the whole test set."""
-    return StoredPredictions(softmax(predictions.logits), predictions.labels, classes, test_digest=test_digest)
+    probabilities = softmax(predictions.logits)
+    return StoredPredictions(probabilities, predictions.labels, classes, test_digest=test_digest, samples=samples)
 
 
 def write_predictions(directory: RunDirectory, found: Mapping[str, StoredPredictions]) -> None:
-    """Keep what each artefact says, by format; at least one, all of the same images."""
+    """Keep what each artefact says, by format, and the samples; at least one, all of the same images."""
     stored = next(iter(found.values()))
     tensors: dict[str, NDArray[Any]] = {"labels": stored.labels}
     tensors |= {f"{_PROBABILITIES}{name}": one.probabilities for name, one in found.items()}
+    if stored.samples is not None:
+        tensors |= {_SAMPLES: stored.samples.indices, _SAMPLE_LOGITS: stored.samples.logits}
     described = json.dumps({"classes": stored.classes, "test_digest": stored.test_digest})
     directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: described}))
 
@@ -69,9 +86,10 @@ def read_predictions(directory: RunDirectory) -> dict[str, StoredPredictions]:
                 f"`ecd-deploy validate {directory.root}` again"
             )
         labels, classes = tensors["labels"].astype(np.int64), tuple(described["classes"])
+        samples = Samples(tensors[_SAMPLES], tensors[_SAMPLE_LOGITS]) if _SAMPLES in tensors else None
         return {
             name.removeprefix(_PROBABILITIES): StoredPredictions(
-                tensor, labels, classes, test_digest=described["test_digest"]
+                tensor, labels, classes, test_digest=described["test_digest"], samples=samples
             )
             for name, tensor in tensors.items()
             if name.startswith(_PROBABILITIES)

@@ -76,6 +76,8 @@ class Validation(Record):
     artefacts: tuple[ArtefactValidation, ...]
     onnx_top1: PairedTop1
     """The ONNX student by onnxruntime against the PyTorch student, on the whole test set."""
+    batch_size: int
+    """Images that an artefact is given at a time: accuracy and latency are of the same."""
     overlapping_test_images: int
     """Test images whose pixels are those of a training or validation image too."""
     recommended: str = "onnx"
@@ -99,3 +101,7 @@ class Validation(Record):
         if choice == "recommended" and self.recommended_sha256 not in (None, found[0].sha256):
             raise ArtefactError(f"{found[0].file} is not the file that `validate` recommended: run `validate` again")
         return found
+
+    def batches(self) -> str:
+        """How the artefacts were given the images, for people."""
+        return "one image at a time" if self.batch_size == 1 else f"in batches of {self.batch_size}"

@@ -118,9 +118,9 @@ def _trained_teacher(root: Path, data: DataSplits) -> TrainedTeacher:
         )
     model = training_model(directory.recipe, data)
     load_weights(root, directory.recipe.train.select, model)
-    return TrainedTeacher(model.student, (data.train_files or data.train).labels)
+    return TrainedTeacher(model.student, torch.from_numpy((data.train_files or data.train).labels))
 
 
 def example_images(data: DataSplits) -> Tensor:
     """A few normalised training images, (N, C, H, W)."""
-    return data.normalisation.apply(data.train.images[:_EXAMPLE_IMAGES])
+    return torch.from_numpy(data.normalisation.apply(data.train.images[:_EXAMPLE_IMAGES]))

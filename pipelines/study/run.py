@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ecd_deploy.data import DataSplits
-from ecd_deploy.data.batches import eval_batches
+from ecd_deploy.data import DataSplits, ImageTensors, eval_batches
 from ecd_deploy.distill import TrainingModel, TrainingOutputs
 from ecd_deploy.pipelines.record.environment import record_environment
 from ecd_deploy.pipelines.record.names import ARM_NAME, CHECKPOINTS_FOLDER
@@ -134,7 +133,8 @@ def _test(model: TrainingModel, data: DataSplits, recipe: Recipe) -> HeadTop1:
     correct: Counter[str] = Counter()
     model.eval()
     with torch.no_grad():
-        for batch in eval_batches(data.test, data.normalisation, recipe.train.batch_size, device=device):
+        test = ImageTensors.of(data.test)
+        for batch in eval_batches(test, data.normalisation, recipe.train.batch_size, device=device):
             outputs: TrainingOutputs = model(batch.images)
             for head, logits in outputs.heads().items():
                 correct[head] += int((logits.argmax(dim=1) == batch.labels).sum())

@@ -64,7 +64,7 @@ def fill(directory: RunDirectory, wrong: set[int], classes: tuple[str, ...] = CL
     write_predictions(directory, {"onnx": stored(chosen(wrong), classes)})
     top1 = PairedTop1(reference=TOP1, candidate=TOP1, lost=0, gained=0)
     validated = ArtefactValidation(format="onnx", file=ONNX, sha256=entry.sha256, parity=PARITY, top1=top1)
-    validation = Validation(artefacts=(validated,), onnx_top1=top1, overlapping_test_images=0)
+    validation = Validation(artefacts=(validated,), onnx_top1=top1, batch_size=1, overlapping_test_images=0)
     directory.write_json(VALIDATION_NAME, validation)
 
 

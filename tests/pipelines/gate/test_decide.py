@@ -138,7 +138,8 @@ class MeasuredRun:
         stored = StoredPredictions(scores.probabilities, scores.labels, scores.classes, test_digest="d")
         write_predictions(self.directory, {"onnx": stored})
         self.directory.write_json(
-            VALIDATION_NAME, Validation(artefacts=(validated, *others), onnx_top1=paired, overlapping_test_images=0)
+            VALIDATION_NAME,
+            Validation(artefacts=(validated, *others), onnx_top1=paired, batch_size=1, overlapping_test_images=0),
         )
         self.directory.write_json(PROFILE_NAME, profiled(ONNX, entry.sha256, latency))
         return gate(self.directory, read_evidence(self.directory))

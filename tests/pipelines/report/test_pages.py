@@ -99,7 +99,7 @@ def test_samples_show_the_surest_mistake_first_and_its_very_pixels(results: RunR
     )
     picture = Image.open(io.BytesIO(base64.b64decode(sample.address.partition(",")[2])))
     assert picture.size == (64, 64)
-    assert np.array_equal(np.asarray(picture)[::8, ::8], images.images[first, 0].numpy())
+    assert np.array_equal(np.asarray(picture)[::8, ::8], images.images[first, 0])
     assert section.samples[-1].correct
 
 
