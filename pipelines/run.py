@@ -188,6 +188,26 @@ def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | No
             raise
 
 
+def run_model_gate(
+    target: Path,
+    data: Path,
+    *,
+    config: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    baseline: Path | None = None,
+    out: Path,
+    skip_bad: bool = False,
+) -> GateReport:
+    """Evaluate, profile and decide about a model of any origin on labelled images, and write its report."""
+    from ecd_deploy.pipelines.gate.model import gate_model, read_settings
+    from ecd_deploy.pipelines.report.model import write_model_report
+
+    settings = read_settings(target, config, overrides, has_baseline=baseline is not None)
+    gated = gate_model(target, data, settings, out, baseline=baseline, skip_bad=skip_bad)
+    write_model_report(out, gated)
+    return gated.report
+
+
 def run_power(root: Path, *, baseline: Path | None = None, limits_file: Path | None = None) -> Power:
     """What the test images of a validated run can show, against a baseline of the same ones if there is one."""
     from ecd_deploy.measure.power import power

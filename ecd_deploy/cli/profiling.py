@@ -20,6 +20,11 @@ from ecd_deploy.errors import Inconclusive, UsageError
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime; default: the recipe's, or 1.")
 @click.option("--cpus", metavar="0,1", help="Pin the measurement to these CPUs (constrained host).")
 @click.option("--memory", type=click.IntRange(min=1), metavar="MB", help="Limit its data memory (constrained host).")
+@click.option(
+    "--provider",
+    metavar="NAME[:KEY=VALUE,...]",
+    help="onnxruntime's execution provider there, such as XNNPACK; default: the recipe's, or the CPU.",
+)
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Also write the whole result to this file.")
 def profile(
     target: Path,
@@ -31,6 +36,7 @@ def profile(
     threads: int | None,
     cpus: str | None,
     memory: int | None,
+    provider: str | None,
     output: Path | None,
 ) -> None:
     """Measure latency, memory, throughput and time by layer.
@@ -42,7 +48,7 @@ def profile(
 
     if len(hosts) > 1 and output is not None:
         raise UsageError("--json takes one result: give one --host, or a run directory, which keeps all results")
-    conditions = Conditions.read(device=device, threads=threads, cpus=cpus, memory_mb=memory)
+    conditions = Conditions.read(device=device, threads=threads, cpus=cpus, memory_mb=memory, provider=provider)
     terminal = console()
     if hosts:
         found = profile_hosts(

@@ -121,11 +121,16 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
     """
     document = parse_toml(text, where, RecipeError)
     for override in overrides:
-        _apply_override(document, override)
+        apply_override(document, override)
     return Recipe.from_document(document, f"{where} cannot be used", RecipeError)
 
 
-def _apply_override(document: dict[str, Any], override: str) -> None:
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Set one value of a document, `key.path=value`.
+
+    Raises:
+        RecipeError: it is not of this form, or the value cannot be used.
+    """
     key_path, separator, raw = override.partition("=")
     keys = key_path.strip().split(".")
     if not separator or not all(keys):

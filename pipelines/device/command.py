@@ -12,15 +12,15 @@ from rich.live import Live
 from rich.table import Table
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
-from ecd_deploy.files import read_bytes, sha256_bytes, write_atomic
-from ecd_deploy.measure.untrusted import check_untrusted
+from ecd_deploy.files import sha256_bytes, write_atomic
+from ecd_deploy.measure.untrusted import Limits, check_untrusted
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.record.names import PROFILES_FOLDER, VALIDATION_NAME
 from ecd_deploy.pipelines.record.profile import Profile, describe
 from ecd_deploy.pipelines.record.run_directory import open_run
 from ecd_deploy.pipelines.record.validation import Validation
-from ecd_deploy.pipelines.steps.measure import measure, profile_file, profile_name
+from ecd_deploy.pipelines.steps.measure import measure, profile_bytes, profile_name
 from ecd_deploy.recipe.profile import ProfileConfig
 
 
@@ -32,9 +32,18 @@ class Conditions:
     threads: int | None
     cpus: tuple[int, ...] | None
     memory_mb: int | None
+    provider: str | None = None
 
     @classmethod
-    def read(cls, *, device: str | None, threads: int | None, cpus: str | None, memory_mb: int | None) -> Self:
+    def read(
+        cls,
+        *,
+        device: str | None,
+        threads: int | None,
+        cpus: str | None,
+        memory_mb: int | None,
+        provider: str | None = None,
+    ) -> Self:
         """Check the words of the command line.
 
         Raises:
@@ -43,7 +52,7 @@ class Conditions:
         found = None if device is None else load_device(device)
         if threads is None and found is not None:
             threads = found.threads
-        return cls(found, threads, _parse_cpus(cpus), memory_mb)
+        return cls(found, threads, _parse_cpus(cpus), memory_mb, provider)
 
     def apply(self, config: ProfileConfig) -> ProfileConfig:
         """A `[profile]` section under these conditions.
@@ -52,6 +61,7 @@ class Conditions:
             UsageError: a value cannot be used.
         """
         given: dict[str, Any] = {"threads": self.threads, "cpus": self.cpus, "memory_mb": self.memory_mb}
+        given |= {"provider": self.provider}
         given = {name: value for name, value in given.items() if value is not None}
         return ProfileConfig.from_document(
             {**config.model_dump(), **given}, "these conditions cannot be used", UsageError
@@ -69,7 +79,7 @@ def profile_target(
     """
     if target.suffix == ".onnx":
         _check_choice(target, choice)
-        found = [profile_file(target, conditions.apply(ProfileConfig()))]
+        found = [profile_bytes(target.name, _foreign(target), conditions.apply(ProfileConfig()), Limits())]
     else:
         with open_run(target) as directory:
             validation = directory.read_json(VALIDATION_NAME, Validation)
@@ -103,8 +113,7 @@ def profile_hosts(
     """
     if target.suffix == ".onnx":
         _check_choice(target, choice)
-        model = read_bytes(target)
-        check_untrusted(model, target.name)
+        model = _foreign(target)
         found, errors = _measure_all(target.name, model, conditions, ProfileConfig(), hosts, console, python, timeout)
     else:
         with open_run(target) as directory:
@@ -130,6 +139,15 @@ def profile_hosts(
 def _check_choice(target: Path, choice: str | None) -> None:
     if choice is not None:
         raise UsageError(f"--format {choice}: {target} is one file; formats are those of a run directory")
+
+
+def _foreign(path: Path) -> bytes:
+    """An ONNX file with all its weights inside, which was tried where it can do no harm."""
+    from ecd_deploy.pipelines.evaluate.model import read_onnx_file
+
+    model = read_onnx_file(path).data
+    check_untrusted(model, path.name)
+    return model
 
 
 def _measure_all(

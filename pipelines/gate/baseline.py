@@ -10,6 +10,7 @@ import numpy as np
 
 from ecd_deploy.errors import ArtefactError, RunDirectoryError
 from ecd_deploy.measure.latency import Comparison, compare_onnx
+from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.measure.series import median_bounds
 from ecd_deploy.measure.statistics import mcnemar_p_value, percentile
 from ecd_deploy.pipelines.gate.check import Check, Verdict, undecided
@@ -47,7 +48,8 @@ class LatencyRatio(Record):
 class BaselineComparison(Record):
     """Everything that was found against the baseline; part of `gate.json`."""
 
-    recipe_digest: str
+    recipe_digest: str | None
+    """Of the baseline's run; None where it is a file."""
     model_sha256: str
     images: int
     """Test images of the candidate, on which both are compared."""
@@ -111,7 +113,7 @@ def compare_with_baseline(
         lost=lost,
         gained=gained,
         mcnemar_p=mcnemar_p_value(lost, gained),
-        regressions=tuple(_regressions(own, theirs)),
+        regressions=class_changes(own, theirs),
         latency=latency_ratio(comparison, confidence),
     )
     return Compared(found, theirs)
@@ -163,7 +165,8 @@ def _ratio_check(limit: float, found: LatencyRatio, device: str | None) -> Check
     return Check(name=name, value=found.ratio, bound=upper, limit=limit, unit="", verdict=verdict, reason=reason)
 
 
-def _regressions(own: StoredPredictions, theirs: StoredPredictions) -> list[ClassChange]:
+def class_changes(own: ScoredImages, theirs: ScoredImages) -> tuple[ClassChange, ...]:
+    """The classes of which fewer of the same images are right than with the baseline, the worst first."""
     changes = []
     for index, name in enumerate(own.classes):
         members = own.labels == index
@@ -172,7 +175,7 @@ def _regressions(own: StoredPredictions, theirs: StoredPredictions) -> list[Clas
             changes.append(
                 ClassChange(name=name, images=int(members.sum()), baseline_correct=before, candidate_correct=now)
             )
-    return sorted(changes, key=lambda change: change.candidate_correct - change.baseline_correct)
+    return tuple(sorted(changes, key=lambda change: change.candidate_correct - change.baseline_correct))
 
 
 def _check_classes(root: Path, own: tuple[str, ...], theirs: tuple[str, ...]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
@@ -12,7 +13,7 @@ from ecd_deploy.pipelines.gate.baseline import BaselineComparison, Compared, com
 from ecd_deploy.pipelines.gate.check import Check, Verdict, overall, size_checks
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
-from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, LimitsSource, limits_of, read_limits
+from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, Limits, LimitsSource, limits_of, read_limits
 from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, split_check
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport, read_artefacts
 from ecd_deploy.pipelines.record.names import (
@@ -46,13 +47,13 @@ class Shipped(Record):
 class GateReport(Record):
     """Written to `gate.json`."""
 
-    schema_version: int = 4
+    schema_version: Literal[4] = 4
     verdict: Verdict
     confidence: float
     checks: tuple[Check, ...]
     limits: LimitsSource
-    artefacts: tuple[Shipped, ...]
-    """Those that the limits on accuracy, latency, memory and size are of."""
+    artefacts: tuple[Shipped, ...] = ()
+    """Of a run: those that the limits on accuracy, latency, memory and size are of."""
     not_limited: tuple[str, ...]
     """Limits that are not set."""
     limits_accuracy: bool
@@ -60,6 +61,13 @@ class GateReport(Record):
     profile_sha256: str | None = None
     """Of the `profile.json` that holds the raw latencies."""
     baseline: BaselineComparison | None = None
+    not_proved: str | None = None
+    """What a run made here proves besides, and this gate does not; None if nothing."""
+
+    @property
+    def basis(self) -> str:
+        """What the verdict rests on: whose limits, and what was not proved."""
+        return " ".join(filter(None, (self.limits.words(), self.not_proved)))
 
     @property
     def warning(self) -> str | None:
@@ -145,22 +153,16 @@ def gate(
         *(check for entry in shipped for check in _checks_of(entry, config, evidence, compared, device)),
         *ratio_checks(config, found, device),
     ]
-    usual = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
-    report = GateReport(
-        verdict=overall(checks),
-        confidence=config.confidence,
-        checks=tuple(checks),
-        limits=limits.source,
-        not_limited=tuple(name for name in usual if getattr(config, name) is None),
+    report = make_report(
+        checks,
+        limits,
         artefacts=tuple(Shipped(format=entry.format, file=entry.file, sha256=entry.sha256) for entry in shipped),
-        limits_accuracy=compared is not None or config.limits_accuracy(),
         profile_sha256=directory.manifest.entry(PROFILE_NAME).sha256,
         baseline=found,
     )
     directory.write_json(GATE_NAME, report)
     directory.write(JUNIT_NAME, junit(report.checks))
-    said = report.limits.words()
-    append_step_summary(summary_markdown(report.verdict, report.checks, found, limits=said, warning=report.warning))
+    summarise(report)
     return report
 
 
@@ -186,6 +188,43 @@ def _checks_of(
     if config.artefact != "all":
         return checks
     return [check.model_copy(update={"name": f"{check.name} {entry.format}"}) for check in checks]
+
+
+def make_report(
+    checks: Sequence[Check],
+    limits: Limits,
+    *,
+    profile_sha256: str,
+    baseline: BaselineComparison | None,
+    artefacts: tuple[Shipped, ...] = (),
+    not_proved: str | None = None,
+) -> GateReport:
+    """Put the checks together with the limits that they are of, and with the verdict over all."""
+    usual = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
+    against_student = ("max_drop", "max_abs_diff")
+    return GateReport(
+        verdict=overall(checks),
+        confidence=limits.config.confidence,
+        checks=tuple(checks),
+        limits=limits.source,
+        artefacts=artefacts,
+        not_limited=tuple(
+            name
+            for name in usual
+            if getattr(limits.config, name) is None and (not_proved is None or name not in against_student)
+        ),
+        limits_accuracy=baseline is not None or limits.config.limits_accuracy(),
+        profile_sha256=profile_sha256,
+        baseline=baseline,
+        not_proved=not_proved,
+    )
+
+
+def summarise(report: GateReport) -> None:
+    """Add the verdict to the summary of the CI step, if there is one."""
+    append_step_summary(
+        summary_markdown(report.verdict, report.checks, report.baseline, limits=report.basis, warning=report.warning)
+    )
 
 
 def _check_measured_bytes(artefacts: ArtefactList, validation: Validation) -> None:

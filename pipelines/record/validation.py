@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.divergence_result import Divergence
@@ -72,7 +74,7 @@ class ArtefactValidation(Record):
 class Validation(Record):
     """Written to `validation.json`."""
 
-    schema_version: int = 5
+    schema_version: Literal[5] = 5
     artefacts: tuple[ArtefactValidation, ...]
     onnx_top1: PairedTop1
     """The ONNX student by onnxruntime against the PyTorch student, on the whole test set."""

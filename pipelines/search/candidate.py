@@ -9,7 +9,7 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -101,7 +101,7 @@ class Candidate(Record):
         epochs: done.
     """
 
-    schema_version: int = 2
+    schema_version: Literal[2] = 2
     cost: Cost
     state: State
     reason: str

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ecd_deploy.files import read_bytes
 from ecd_deploy.measure.latency import measure_onnx
-from ecd_deploy.measure.untrusted import Limits, check_untrusted
+from ecd_deploy.measure.untrusted import Limits
 from ecd_deploy.pipelines.record.names import PROFILE_NAME, PROFILES_FOLDER
 from ecd_deploy.pipelines.record.profile import Profile, describe
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
@@ -43,17 +40,6 @@ def profile_name(directory: RunDirectory, validation: Validation, format_name: s
     """Where the profile of an artefact is kept."""
     first = validation.shipping(directory.recipe.gate.artefact)[0].format
     return PROFILE_NAME if format_name == first else f"{PROFILES_FOLDER}/{format_name}.json"
-
-
-def profile_file(path: Path, config: ProfileConfig) -> Profile:
-    """Measure an ONNX file that belongs to no run.
-
-    Raises:
-        ArtefactError: it cannot be read or run.
-    """
-    model, limits = read_bytes(path), Limits()
-    check_untrusted(model, path.name, limits)
-    return profile_bytes(path.name, model, config, limits)
 
 
 def profile_bytes(file: str, model: bytes, config: ProfileConfig, limits: Limits | None = None) -> Profile:

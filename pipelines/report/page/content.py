@@ -14,6 +14,7 @@ from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.report.page.calibration import calibration_section
 from ecd_deploy.pipelines.report.page.classes import class_section
 from ecd_deploy.pipelines.report.page.comparison import comparison_section
+from ecd_deploy.pipelines.report.page.page import Page
 from ecd_deploy.pipelines.report.page.samples import sample_section
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
@@ -23,19 +24,23 @@ from ecd_deploy.training import EpochScore
 _SLOWEST_LAYERS = 40
 
 
-def lead_in(results: RunResults) -> str:
-    """What was trained, in a sentence."""
+def run_page(results: RunResults, others: Sequence[NamedRun] = ()) -> Page:
+    """What is said of a run, without the figures of the HTML page; other runs are set beside this one."""
     recipe = results.recipe
     trained = f"{recipe.student.name}, trained with `{recipe.method.name}` for {results.training.epochs} epochs."
-    return f"{trained} {recipe.description}".strip()
+    return Page(
+        name=recipe.name,
+        verdict=results.gate.verdict.value,
+        lead_in=f"{trained} {recipe.description}".strip(),
+        sections=_sections(results, others),
+    )
 
 
-def sections(results: RunResults, others: Sequence[NamedRun] = ()) -> tuple[Section, ...]:
-    """All sections, in the order of the page; other runs are set beside this one."""
+def _sections(results: RunResults, others: Sequence[NamedRun]) -> tuple[Section, ...]:
     samples = () if results.test_images is None else (sample_section(results.test_images, results.predictions),)
     return (
-        *_why(results.gate),
-        _gate(results.gate),
+        *why_sections(results.gate),
+        gate_section(results.gate),
         *((comparison_section(results, others),) if others else ()),
         _accuracy(results),
         class_section(results.predictions, results.shipped.file),
@@ -43,14 +48,14 @@ def sections(results: RunResults, others: Sequence[NamedRun] = ()) -> tuple[Sect
         *samples,
         _training(results),
         _artefacts(results),
-        _latency(results.profile),
-        _layers(results.profile),
+        latency_section(results.profile),
+        layer_section(results.profile),
         _split(results),
         _environment(results),
     )
 
 
-def _why(gate: GateReport) -> tuple[Section, ...]:
+def why_sections(gate: GateReport) -> tuple[Section, ...]:
     """What kept the gate from passing; nothing where it passed."""
     titles = {Verdict.FAIL: "Why it fails", Verdict.INCONCLUSIVE: "Why it is inconclusive"}
     if gate.verdict not in titles:
@@ -67,7 +72,8 @@ def _said(check: Check) -> str:
     return f"{check.name}: {format_number(check.value, check.unit)}{bound} misses the limit of {limit}: {check.reason}."
 
 
-def _gate(gate: GateReport) -> Section:
+def gate_section(gate: GateReport) -> Section:
+    """Each limit, and what was measured against it."""
     rows = tuple(
         (
             Cell(check.name),
@@ -81,7 +87,7 @@ def _gate(gate: GateReport) -> Section:
     )
     sentences = [
         *((gate.warning,) if gate.warning else ()),
-        gate.limits.words(),
+        gate.basis,
         *((f"Not limited: {', '.join(gate.not_limited)}.",) if gate.not_limited else ()),
         f"Bounds are one-sided, at {gate.confidence:.0%} confidence (latency: 99%).",
         *(baseline_sentences(gate.baseline) if gate.baseline else ()),
@@ -163,7 +169,8 @@ def _artefacts(results: RunResults) -> Section:
     return Section("artefacts", "Artefacts", text, tables=(Table("Exported files", header, tuple(rows)),))
 
 
-def _latency(profile: Profile) -> Section:
+def latency_section(profile: Profile) -> Section:
+    """Percentiles, and whether they are valid."""
     measurement, latency = profile.measurement, profile.latency
     rows = tuple(
         (
@@ -190,7 +197,8 @@ def _latency(profile: Profile) -> Section:
     return Section("latency", "Latency", text, tables=(Table("Latency of one inference", header, rows),))
 
 
-def _layers(profile: Profile) -> Section:
+def layer_section(profile: Profile) -> Section:
+    """The slowest layers."""
     slowest = sorted(profile.layers, key=lambda layer: -layer.median_us)[:_SLOWEST_LAYERS]
     total = sum(layer.median_us for layer in profile.layers) or 1.0
     rows = tuple(

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ecd_deploy.pipelines.gate.markdown import escape
-from ecd_deploy.pipelines.report.page.content import lead_in, sections
+from ecd_deploy.pipelines.report.page.content import run_page
+from ecd_deploy.pipelines.report.page.page import Page
 from ecd_deploy.pipelines.report.page.section import Section, Table
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 
 
 def to_markdown(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
     """Write the results as one Markdown page; charts are left to the HTML page."""
-    title = f"# {escape(results.recipe.name)}: {results.gate.verdict.value}"
+    return page_markdown(run_page(results, others))
+
+
+def page_markdown(page: Page) -> str:
+    """Write a page as Markdown, without its charts."""
+    title = f"# {escape(page.name)}: {page.verdict}"
     parts = [
         title,
-        escape(lead_in(results)),
-        *(_section(section) for section in sections(results, others) if _has_words(section)),
+        escape(page.lead_in),
+        *(_section(section) for section in page.sections if _has_words(section)),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -57,7 +57,7 @@ class Section:
     anchor: str
     title: str
     text: str = ""
-    points: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     commands: str = ""
     samples: tuple[Sample, ...] = ()
+    points: tuple[str, ...] = ()

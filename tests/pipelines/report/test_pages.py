@@ -176,6 +176,16 @@ def test_the_pages_say_whose_limits_decided_and_what_they_leave_open(root: Path,
     assert "ci.toml, in place of the recipe" in to_markdown(blind)
 
 
+def test_where_the_student_s_file_is_bad_no_page_is_written(root: Path) -> None:
+    pages = {path: path.read_bytes() for path in (root / "report.html", root / "report.md", root / "MODEL_CARD.md")}
+    (root / "report.md").write_bytes(b"as it was")
+    (root / "exports" / "student.onnx").write_bytes(b"another")
+    with pytest.raises(DigestError):
+        run_report(root)
+    assert (root / "report.md").read_bytes() == b"as it was"
+    assert all(path.read_bytes() == content for path, content in pages.items() if path.name != "report.md")
+
+
 def test_a_latency_ratio_is_that_of_the_gate_or_none(results: RunResults) -> None:
     assert compared(results, results)[0][-1] == "not measured"
     host = Host(cpu_over_wall=1.0, involuntary_switches=0, contended=False)
