@@ -53,6 +53,7 @@ def gate(
 def profile(
     target: AnyPath,
     *,
+    artefact: str | None = None,
     device: str | None = None,
     threads: int | None = None,
     cpus: Sequence[int] | None = None,
@@ -62,7 +63,8 @@ def profile(
     """Measure latency, memory and throughput on this host, as `ecd-deploy profile` does.
 
     Args:
-        target: a run directory, whose `profile.json` is written, or an ONNX file.
+        target: a run directory, in which the profile is kept, or an ONNX file.
+        artefact: format of one of the run's; by default what ships.
         device: whose number of threads is taken.
         threads: of onnxruntime; by default the recipe's, or 1.
         cpus: numbers of the CPUs that the measurement is pinned to.
@@ -70,7 +72,8 @@ def profile(
         provider: onnxruntime's, `NAME` or `NAME:key=value,...`; by default the recipe's, or the CPU.
 
     Returns:
-        What was measured. A measurement on a busy host raises nothing: see `latency.reasons`.
+        What was measured, of the first artefact where several ship. A measurement on a busy host raises nothing: see
+        `latency.reasons`.
 
     Raises:
         UsageError: the target or a condition cannot be used.
@@ -80,4 +83,4 @@ def profile(
 
     given = None if cpus is None else ",".join(map(str, cpus))
     conditions = Conditions.read(device=device, threads=threads, cpus=given, memory_mb=memory_mb, provider=provider)
-    return profile_target(Path(target), conditions)
+    return profile_target(Path(target), conditions, choice=artefact)[0]

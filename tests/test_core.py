@@ -88,8 +88,8 @@ from ecd_deploy.pipelines.record.predictions import read_predictions
 from ecd_deploy.pipelines.record.run_directory import read_run
 run = read_run(Path("run"))
 found = predict_anew(run, run.read_json("artefacts.json", ArtefactList).find("onnx"), run)
-assert found.test_digest == read_predictions(run).test_digest
-assert found.chosen.tolist() == read_predictions(run).chosen.tolist()
+assert found.test_digest == read_predictions(run)["onnx"].test_digest
+assert found.chosen.tolist() == read_predictions(run)["onnx"].chosen.tolist()
 print("same")
 """
     assert run_without(TRAINING, code, [], cwd=copy.parent).out == "same\n"

@@ -12,6 +12,7 @@ from ecd_deploy.errors import Inconclusive, UsageError
 
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path), metavar="RUN_DIR|MODEL.onnx")
+@click.option("--format", "choice", metavar="NAME|all", help="Measure this artefact of the run; default: what ships.")
 @click.option("--device", metavar="NAME", help="Use this device's number of threads, and compare with its budget.")
 @click.option("--host", "hosts", multiple=True, metavar="USER@HOST", help="Measure on this host, over ssh; repeatable.")
 @click.option("--python", default="python3", show_default=True, help="The hosts' Python.")
@@ -27,6 +28,7 @@ from ecd_deploy.errors import Inconclusive, UsageError
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Also write the whole result to this file.")
 def profile(
     target: Path,
+    choice: str | None,
     device: str | None,
     hosts: tuple[str, ...],
     python: str,
@@ -39,7 +41,7 @@ def profile(
 ) -> None:
     """Measure latency, memory, throughput and time by layer.
 
-    What is measured is the ONNX student of RUN_DIR, or MODEL.onnx, with its cold start.
+    What is measured is the artefact of RUN_DIR that ships, or MODEL.onnx, with its cold start.
     """
     from ecd_deploy.cli.text.profile import print_budget, print_profile
     from ecd_deploy.pipelines.device.command import Conditions, profile_hosts, profile_target
@@ -49,9 +51,11 @@ def profile(
     conditions = Conditions.read(device=device, threads=threads, cpus=cpus, memory_mb=memory, provider=provider)
     terminal = console()
     if hosts:
-        found = profile_hosts(target, conditions, hosts, terminal, python=python, timeout=timeout, output=output)
+        found = profile_hosts(
+            target, conditions, hosts, terminal, python=python, timeout=timeout, choice=choice, output=output
+        )
     else:
-        found = [profile_target(target, conditions, output=output)]
+        found = profile_target(target, conditions, choice=choice, output=output)
     for entry in found:
         print_profile(entry, terminal)
         if conditions.device is not None:

@@ -238,7 +238,7 @@ def _latency_conditions(recipe: Recipe) -> LatencyConditions:
 
 
 def _samples(directory: RunDirectory) -> Samples:
-    samples = read_predictions(directory).samples
+    samples = next(iter(read_predictions(directory).values())).samples  # alike for every artefact
     if samples is None:
         raise RunDirectoryError(f"{directory.root} was validated by an older version: run `validate` again")
     if not len(samples.indices):

@@ -15,9 +15,10 @@ from ecd_deploy.measure.series import median_bounds
 from ecd_deploy.measure.statistics import mcnemar_p_value, percentile
 from ecd_deploy.pipelines.gate.check import Check, Verdict, undecided
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
-from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME
+from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, lost_and_gained, read_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.records import Record
 
@@ -73,10 +74,12 @@ class Compared:
     images: StoredPredictions
 
 
-def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float) -> Compared:
-    """Compare a run with a baseline run, whose folder is only read.
+def compare_with_baseline(
+    directory: RunDirectory, shipped: ArtefactValidation, root: Path, confidence: float
+) -> Compared:
+    """Compare what a run ships with what a baseline run ships, whose folder is only read.
 
-    If their test images differ, the baseline's ONNX student is evaluated anew on those of the run.
+    If their test images differ, the baseline's artefact is evaluated anew on those of the run.
 
     Raises:
         RunDirectoryError: the baseline is missing, of another schema, or of other classes or shapes of images.
@@ -84,10 +87,13 @@ def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float
         ArtefactError: a file of either was changed.
     """
     baseline = read_run(root)
-    own, theirs = read_predictions(directory), read_predictions(baseline)
-    _check_classes(root, own.classes, theirs.classes)
+    kept = read_predictions(baseline)
     _check_schema(baseline)
-    artefact, own_images = _onnx(baseline), len(theirs.labels)
+    validation = baseline.read_json(VALIDATION_NAME, Validation)
+    artefact = _artefact(baseline, validation.shipping(baseline.recipe.gate.artefact)[0].format)
+    own, theirs = read_predictions(directory)[shipped.format], kept[artefact.format]
+    _check_classes(root, own.classes, theirs.classes)
+    own_images = len(theirs.labels)
     paired = lost_and_gained(own, theirs)
     evaluated_anew = paired is None
     if paired is None:
@@ -96,7 +102,7 @@ def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float
     if paired is None:
         raise ArtefactError(f"{directory.root}: its predictions are not of its test images: run `validate` again")
     lost, gained = paired
-    candidate = directory.read(_onnx(directory).file)
+    candidate = directory.read(shipped.file)
     comparison = compare_onnx(candidate, baseline.read(artefact.file), directory.recipe.profile)
     found = BaselineComparison(
         recipe_digest=baseline.manifest.recipe_digest,
@@ -189,8 +195,8 @@ def _predict_anew(baseline: RunDirectory, artefact: Artefact, directory: RunDire
     return predict_anew(baseline, artefact, directory)
 
 
-def _onnx(directory: RunDirectory) -> Artefact:
-    return directory.read_json(ARTEFACTS_NAME, ArtefactList).find("onnx")
+def _artefact(directory: RunDirectory, format_name: str) -> Artefact:
+    return directory.read_json(ARTEFACTS_NAME, ArtefactList).find(format_name)
 
 
 def _check_schema(baseline: RunDirectory) -> None:

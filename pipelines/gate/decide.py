@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
-from ecd_deploy.pipelines.gate.baseline import BaselineComparison, compare_with_baseline, ratio_checks
+from ecd_deploy.pipelines.gate.baseline import BaselineComparison, Compared, compare_with_baseline, ratio_checks
 from ecd_deploy.pipelines.gate.check import Check, Verdict, overall, size_checks
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
@@ -21,17 +21,27 @@ from ecd_deploy.pipelines.record.names import (
     GATE_NAME,
     JUNIT_NAME,
     PROFILE_NAME,
+    PROFILES_FOLDER,
     SPLIT_NAME,
     VALIDATION_NAME,
 )
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, read_predictions
 from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
-from ecd_deploy.pipelines.record.validation import Validation
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
+from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.records import Record
 from ecd_deploy.split import SplitProof
 
 __all__ = ["Check", "Evidence", "GateReport", "Verdict", "gate", "read_evidence"]
+
+
+class Shipped(Record):
+    """An artefact that is decided about."""
+
+    format: str
+    file: str
+    sha256: str
 
 
 class GateReport(Record):
@@ -42,6 +52,8 @@ class GateReport(Record):
     confidence: float
     checks: tuple[Check, ...]
     limits: LimitsSource
+    artefacts: tuple[Shipped, ...] = ()
+    """Of a run: those that the limits on accuracy, latency, memory and size are of."""
     not_limited: tuple[str, ...]
     """Limits that are not set."""
     limits_accuracy: bool
@@ -71,8 +83,10 @@ class Evidence:
     artefacts: ArtefactList
     audit: AuditReport
     validation: Validation
-    profile: Profile
-    predictions: StoredPredictions
+    profiles: Mapping[str, Profile]
+    """By the file that was measured."""
+    predictions: Mapping[str, StoredPredictions]
+    """By the format of the artefact."""
 
 
 def read_evidence(directory: RunDirectory) -> Evidence:
@@ -82,14 +96,27 @@ def read_evidence(directory: RunDirectory) -> Evidence:
         RunDirectoryError: naming the step that has not been run.
         ArtefactError: a file was changed.
     """
+    validation, artefacts = directory.read_json(VALIDATION_NAME, Validation), read_artefacts(directory)
     return Evidence(
-        validation=directory.read_json(VALIDATION_NAME, Validation),
-        profile=directory.read_json(PROFILE_NAME, Profile),
-        artefacts=read_artefacts(directory),
+        validation=validation,
+        profiles=_read_profiles(directory, artefacts),
+        artefacts=artefacts,
         audit=directory.read_json(AUDIT_NAME, AuditReport),
         proof=directory.read_json(SPLIT_NAME, SplitProof),
         predictions=read_predictions(directory),
     )
+
+
+def _read_profiles(directory: RunDirectory, artefacts: ArtefactList) -> dict[str, Profile]:
+    names = (f"{PROFILES_FOLDER}/{artefact.format}.json" for artefact in artefacts.artefacts)
+    others = (
+        Profile.from_json(directory.read(name), f"{directory.root / name} is not a profile")
+        for name in names
+        if name in directory.manifest.files
+    )
+    found = {profile.file: profile for profile in others}
+    first = directory.read_json(PROFILE_NAME, Profile)
+    return {**found, first.file: first}
 
 
 def gate(
@@ -111,27 +138,56 @@ def gate(
     limits = limits_of(directory) if limits_file is None else read_limits(limits_file)
     config = limits.config
     device = directory.recipe.profile.device
-    validation, profile, artefacts = evidence.validation, evidence.profile, evidence.artefacts
+    validation, artefacts = evidence.validation, evidence.artefacts
     for artefact in artefacts.artefacts:
         directory.read(artefact.file)
-    _check_measured_bytes(artefacts, validation, profile)
-    compared = None if baseline is None else compare_with_baseline(directory, baseline, config.confidence)
+    _check_measured_bytes(artefacts, validation)
+    shipped = validation.shipping(config.artefact)
+    compared = None if baseline is None else compare_with_baseline(directory, shipped[0], baseline, config.confidence)
     found = None if compared is None else compared.found
     checks = [
         split_check(evidence.proof),
         audit_check(artefacts, evidence.audit),
         *parity_checks(config, validation),
-        *accuracy_checks(config, Scores(evidence.predictions, None if compared is None else compared.images)),
         *drop_checks(config, validation),
-        *latency_checks(config, profile, device),
-        *size_checks(artefacts.find("onnx").bytes, config.max_size_mb),
+        *(check for entry in shipped for check in _checks_of(entry, config, evidence, compared, device)),
         *ratio_checks(config, found, device),
     ]
-    report = make_report(checks, limits, profile_sha256=directory.manifest.entry(PROFILE_NAME).sha256, baseline=found)
+    report = make_report(
+        checks,
+        limits,
+        artefacts=tuple(Shipped(format=entry.format, file=entry.file, sha256=entry.sha256) for entry in shipped),
+        profile_sha256=directory.manifest.entry(PROFILE_NAME).sha256,
+        baseline=found,
+    )
     directory.write_json(GATE_NAME, report)
     directory.write(JUNIT_NAME, junit(report.checks))
     summarise(report)
     return report
+
+
+def _checks_of(
+    entry: ArtefactValidation, config: GateConfig, evidence: Evidence, compared: Compared | None, device: str | None
+) -> list[Check]:
+    """The checks of one artefact, with its format in their names where all are decided about.
+
+    Raises:
+        ArtefactError: it was exported again after it was profiled, or was not profiled.
+    """
+    profile = evidence.profiles.get(entry.file)
+    if profile is None or profile.sha256 != entry.sha256:
+        before = "was not profiled" if profile is None else "was exported again after `profile`"
+        raise ArtefactError(f"{entry.file} {before}: run `profile` again, with --format {entry.format}")
+    checks = [
+        *accuracy_checks(
+            config, Scores(evidence.predictions[entry.format], None if compared is None else compared.images)
+        ),
+        *latency_checks(config, profile, device),
+        *size_checks(entry.file, evidence.artefacts.find(entry.format).bytes, config.max_size_mb),
+    ]
+    if config.artefact != "all":
+        return checks
+    return [check.model_copy(update={"name": f"{check.name} {entry.format}"}) for check in checks]
 
 
 def make_report(
@@ -140,6 +196,7 @@ def make_report(
     *,
     profile_sha256: str,
     baseline: BaselineComparison | None,
+    artefacts: tuple[Shipped, ...] = (),
     not_proved: str | None = None,
 ) -> GateReport:
     """Put the checks together with the limits that they are of, and with the verdict over all."""
@@ -150,6 +207,7 @@ def make_report(
         confidence=limits.config.confidence,
         checks=tuple(checks),
         limits=limits.source,
+        artefacts=artefacts,
         not_limited=tuple(
             name
             for name in usual
@@ -169,10 +227,8 @@ def summarise(report: GateReport) -> None:
     )
 
 
-def _check_measured_bytes(artefacts: ArtefactList, validation: Validation, profile: Profile) -> None:
+def _check_measured_bytes(artefacts: ArtefactList, validation: Validation) -> None:
     exported = {artefact.file: artefact.sha256 for artefact in artefacts.artefacts}
     measured = {entry.file: entry.sha256 for entry in validation.artefacts}
     if exported != measured:
         raise ArtefactError("the artefacts were exported again after `validate`: run `validate` again")
-    if exported.get(profile.file) != profile.sha256:
-        raise ArtefactError(f"{profile.file} was exported again after `profile`: run `profile` again")

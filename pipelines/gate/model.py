@@ -151,7 +151,7 @@ def gate_model(
         *accuracy_checks(config, scores),
         *_preprocessing_checks(found),
         *latency_checks(config, profile, profiling.device),
-        *size_checks(len(file.data), config.max_size_mb, file.path.name),
+        *size_checks(file.path.name, len(file.data), config.max_size_mb),
         *ratio_checks(config, compared, profiling.device),
     ]
     report = make_report(

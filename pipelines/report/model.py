@@ -8,9 +8,10 @@ from ecd_deploy.files import write_atomic
 from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.pipelines.gate.model import GatedModel
 from ecd_deploy.pipelines.record.names import HTML_NAME, MARKDOWN_NAME
+from ecd_deploy.pipelines.report.page.calibration import calibration_section
 from ecd_deploy.pipelines.report.page.classes import class_section
-from ecd_deploy.pipelines.report.page.content import gate_section, latency_section, layer_section
-from ecd_deploy.pipelines.report.page.html import latency_chart, page_html
+from ecd_deploy.pipelines.report.page.content import gate_section, latency_section, layer_section, why_sections
+from ecd_deploy.pipelines.report.page.html import latency_chart, page_html, score_charts
 from ecd_deploy.pipelines.report.page.markdown import page_markdown
 from ecd_deploy.pipelines.report.page.page import Page, Tile
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
@@ -39,9 +40,11 @@ def model_page(gated: GatedModel) -> Page:
         verdict=report.verdict.value,
         lead_in=f"Evaluated on {evaluation.images.images} images of {evaluation.images.source}.",
         sections=(
+            *why_sections(report),
             gate_section(report),
             _accuracy(gated),
             class_section(gated.evaluated.scored, evaluation.model.file),
+            calibration_section(gated.evaluated.scored),
             latency_section(profile),
             layer_section(profile),
             _model(gated),
@@ -52,7 +55,7 @@ def model_page(gated: GatedModel) -> Page:
             Tile(f"p90 latency on the {profile.place}", format_number(p90.value_ms, "ms") if valid else "invalid"),
             Tile(evaluation.model.file, f"{evaluation.model.bytes / 1e3:.0f} kB"),
         ),
-        charts={"latency": latency_chart(profile.latency)},
+        charts={**score_charts(gated.evaluated.scored), "latency": latency_chart(profile.latency)},
     )
 
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.measure.steadiness import why_unsteady
+from ecd_deploy.pipelines.gate.check import Check, Verdict
 from ecd_deploy.pipelines.gate.ci import baseline_sentences
 from ecd_deploy.pipelines.gate.decide import GateReport
 from ecd_deploy.pipelines.record.names import RECIPE_NAME
 from ecd_deploy.pipelines.record.profile import Profile
+from ecd_deploy.pipelines.report.page.calibration import calibration_section
 from ecd_deploy.pipelines.report.page.classes import class_section
 from ecd_deploy.pipelines.report.page.comparison import comparison_section
 from ecd_deploy.pipelines.report.page.page import Page
@@ -37,10 +39,12 @@ def run_page(results: RunResults, others: Sequence[NamedRun] = ()) -> Page:
 def _sections(results: RunResults, others: Sequence[NamedRun]) -> tuple[Section, ...]:
     samples = () if results.test_images is None else (sample_section(results.test_images, results.predictions),)
     return (
+        *why_sections(results.gate),
         gate_section(results.gate),
         *((comparison_section(results, others),) if others else ()),
         _accuracy(results),
-        class_section(results.predictions),
+        class_section(results.predictions, results.shipped.file),
+        calibration_section(results.predictions),
         *samples,
         _training(results),
         _artefacts(results),
@@ -49,6 +53,23 @@ def _sections(results: RunResults, others: Sequence[NamedRun]) -> tuple[Section,
         _split(results),
         _environment(results),
     )
+
+
+def why_sections(gate: GateReport) -> tuple[Section, ...]:
+    """What kept the gate from passing; nothing where it passed."""
+    titles = {Verdict.FAIL: "Why it fails", Verdict.INCONCLUSIVE: "Why it is inconclusive"}
+    if gate.verdict not in titles:
+        return ()
+    points = tuple(_said(check) for kind in titles for check in gate.checks if check.verdict is kind)
+    return (Section("why", titles[gate.verdict], points=points),)
+
+
+def _said(check: Check) -> str:
+    limit = format_number(check.limit, check.unit)
+    if check.verdict is not Verdict.FAIL:
+        return f"{check.name}: the limit of {limit} is undecided: {check.reason}."
+    bound = "" if check.bound is None else f" (bound {format_number(check.bound, check.unit)})"
+    return f"{check.name}: {format_number(check.value, check.unit)}{bound} misses the limit of {limit}: {check.reason}."
 
 
 def gate_section(gate: GateReport) -> Section:
@@ -73,7 +94,7 @@ def gate_section(gate: GateReport) -> Section:
     ]
     text = " ".join(sentences)
     header = ("check", "verdict", "value", "bound", "limit", "reason")
-    return Section("gate", "Gate", text, (Table("Each limit and what was measured against it", header, rows),))
+    return Section("gate", "Gate", text, tables=(Table("Each limit and what was measured against it", header, rows),))
 
 
 def _accuracy(results: RunResults) -> Section:
@@ -91,7 +112,7 @@ def _accuracy(results: RunResults) -> Section:
         f"{paired.gained} gained. {describe_overlap(results.validation)}."
     )
     header = ("student", "top-1", "95% interval", "correct")
-    return Section("accuracy", "Accuracy", text, (Table("Accuracy on the test set", header, tuple(rows)),))
+    return Section("accuracy", "Accuracy", text, tables=(Table("Accuracy on the test set", header, tuple(rows)),))
 
 
 def _training(results: RunResults) -> Section:
@@ -107,7 +128,7 @@ def _training(results: RunResults) -> Section:
     table = Table(
         "Accuracy on the validation split", ("weights", "epoch", "student top-1", "teacher top-1"), tuple(rows)
     )
-    return Section("training", "Training", text, (table,))
+    return Section("training", "Training", text, tables=(table,))
 
 
 def _score(name: str, score: EpochScore) -> tuple[Cell, ...]:
@@ -145,7 +166,7 @@ def _artefacts(results: RunResults) -> Section:
         "Logits of each file against those of the PyTorch student, on real test images; speed is that of the fp32 "
         "ONNX file, timed in interleaved blocks on this host, over its own."
     )
-    return Section("artefacts", "Artefacts", text, (Table("Exported files", header, tuple(rows)),))
+    return Section("artefacts", "Artefacts", text, tables=(Table("Exported files", header, tuple(rows)),))
 
 
 def latency_section(profile: Profile) -> Section:
@@ -173,7 +194,7 @@ def latency_section(profile: Profile) -> Section:
     if unsteady := why_unsteady(latency):
         text += f" The p50 is inconclusive: {unsteady}."
     header = ("percentile", "latency", "99% upper bound")
-    return Section("latency", "Latency", text, (Table("Latency of one inference", header, rows),))
+    return Section("latency", "Latency", text, tables=(Table("Latency of one inference", header, rows),))
 
 
 def layer_section(profile: Profile) -> Section:
@@ -196,13 +217,13 @@ def layer_section(profile: Profile) -> Section:
         f"{measurement.peak_gflops:.0f} GFLOP/s here."
     )
     caption = "Median time by layer, the slowest first"
-    return Section("layers", "Time by layer", text, (Table(caption, ("layer", "time", "share", "MACs"), rows),))
+    return Section("layers", "Time by layer", text, tables=(Table(caption, ("layer", "time", "share", "MACs"), rows),))
 
 
 def _split(results: RunResults) -> Section:
     rows = tuple((Cell(name), Cell(found)) for name, found in describe_proof(results.proof))
     text = "What ships is the student, whole, and nothing else: each row is an independent check."
-    return Section("split", "Split proof", text, (Table("Checks of the split", ("check", "found"), rows),))
+    return Section("split", "Split proof", text, tables=(Table("Checks of the split", ("check", "found"), rows),))
 
 
 def _environment(results: RunResults) -> Section:

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import PurePosixPath
 
 from jinja2 import Environment, StrictUndefined
 
 from ecd_deploy.measure.latency import Latency
-from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves, latency_distribution, training_curves
+from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.pipelines.report.page.calibration import bins
+from ecd_deploy.pipelines.report.page.charts import (
+    Curve,
+    class_scores,
+    compared_curves,
+    latency_distribution,
+    reliability_diagram,
+    training_curves,
+)
+from ecd_deploy.pipelines.report.page.classes import class_rows
 from ecd_deploy.pipelines.report.page.comparison import THIS_RUN
 from ecd_deploy.pipelines.report.page.content import run_page
 from ecd_deploy.pipelines.report.page.page import Chart, Page, Tile
@@ -45,13 +56,15 @@ def page_html(page: Page) -> str:
 
 
 def _tiles(results: RunResults) -> tuple[Tile, ...]:
-    top1 = results.validation.onnx_top1.candidate
-    onnx = results.artefacts.find("onnx")
-    p90 = results.profile.latency.at(0.9)
+    top1, shipped = results.top1, results.shipped
+    latency = results.profile.latency
+    p90, place = format_number(latency.at(0.9).value_ms, "ms"), results.profile.place
+    if latency.contended:
+        p90, place = "invalid", f"{place}, which was busy"
     return (
         Tile(f"top-1 of {top1.images} test images", f"{top1.accuracy:.2%}"),
-        Tile(f"p90 latency on the {results.profile.place}", format_number(p90.value_ms, "ms")),
-        Tile("student.onnx", f"{onnx.bytes / 1e3:.0f} kB"),
+        Tile(f"p90 latency on the {place}", p90),
+        Tile(PurePosixPath(shipped.file).name, f"{shipped.bytes / 1e3:.0f} kB"),
         Tile("parameters", f"{results.proof.parameters:,}"),
     )
 
@@ -63,11 +76,25 @@ def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]
             training_curves(results.epochs),
             f"{_drawn(results)} over {results.training.epochs} epochs; the student {_end(results)}",
         ),
+        **score_charts(results.predictions),
         "latency": latency_chart(results.profile.latency),
         "split": Chart(
             split_picture(results.proof),
             "Images go into student and teacher; connections lead from the student to the teacher only; "
             "teacher and connections are cut off and discarded",
+        ),
+    }
+
+
+def score_charts(images: ScoredImages) -> dict[str, Chart]:
+    """How well each class is told from the others, and how far probabilities can be believed."""
+    return {
+        "classes": Chart(
+            class_scores(class_rows(images)),
+            "Recall, precision and F1 of each class with 95% intervals; all are in the table below",
+        ),
+        "calibration": Chart(
+            reliability_diagram(bins(images)), "Accuracy by confidence; the bins are in the table below"
         ),
     }
 

@@ -28,13 +28,15 @@ def page_markdown(page: Page) -> str:
 
 
 def _has_words(section: Section) -> bool:
-    return bool(section.text or section.tables or section.commands)
+    return bool(section.text or section.points or section.tables or section.commands)
 
 
 def _section(section: Section) -> str:
     parts = [f"## {section.title}"]
     if section.text:
         parts.append("\n".join(escape(line) for line in section.text.split("\n")))
+    if section.points:
+        parts.append("\n".join(f"- {escape(point)}" for point in section.points))
     parts += [_table(table) for table in section.tables]
     if section.commands:
         parts.append(f"```sh\n{section.commands}\n```")
@@ -42,6 +44,9 @@ def _section(section: Section) -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [tuple(escape(name) for name in table.header), tuple("---" for _ in table.header)]
+    rows = [
+        tuple(escape(name) for name in table.header),
+        tuple("--:" if table.is_numeric(column) else "---" for column in range(len(table.header))),
+    ]
     rows += [tuple(escape(cell.text) for cell in row) for row in table.rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -87,10 +87,11 @@ def test_confusions_are_counted_by_class_and_choice(results: RunResults) -> None
     assert int(whole.sum()) == results.validation.onnx_top1.candidate.images
 
 
-def test_samples_show_what_is_wrong_first_and_the_very_pixels(results: RunResults) -> None:
+def test_samples_show_the_surest_mistake_first_and_its_very_pixels(results: RunResults) -> None:
     images = load_data(results.recipe.data, seed=results.recipe.seed).test
     section = sample_section(images, results.predictions)
-    first = int(np.flatnonzero(~results.predictions.correct)[0])
+    wrong = np.flatnonzero(~results.predictions.correct)
+    first = int(wrong[results.predictions.probabilities[wrong].max(axis=1).argmax()])
     sample = section.samples[0]
     assert (sample.true, sample.chosen) == (
         results.predictions.classes[results.predictions.labels[first]],
