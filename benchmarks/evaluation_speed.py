@@ -1,9 +1,9 @@
 """What decoding beside onnxruntime costs: `evaluate` on 10,000 image files against onnxruntime alone.
 
 An untrained ResNet-20 on the test images of CIFAR-100, which ECD_DEPLOY_CIFAR100 names. onnxruntime alone runs a
-session of its default settings, all cores, over as many batches of the same size that lie in memory. Both in turns; a ratio is
-of a pair that follow each other. The evaluation is that of the command: from listing the files to its figures, with the
-trial of the model in another process.
+session of its default settings, all cores, over as many batches of the same size that lie in memory. Both in turns; a
+ratio is of a pair that follow each other. The evaluation is that of the command: from listing the files to its figures,
+with the trial of the model in another process.
 """
 
 from __future__ import annotations
