@@ -47,7 +47,7 @@ class Shipped(Record):
 class GateReport(Record):
     """Written to `gate.json`."""
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     verdict: Verdict
     confidence: float
     checks: tuple[Check, ...]
