@@ -59,7 +59,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     written = checkpoint(0.5, 0.25)
     found = store.read(store.save(written))
     assert found.state == written.state
-    for expected, tensors in ((written.weights, found.weights), (written.momentum, found.momentum)):
+    for expected, tensors in ((written.weights, found.weights), (written.optimizer, found.optimizer)):
         assert expected.keys() == tensors.keys()
         assert all(torch.equal(expected[name], tensors[name]) for name in expected)
     assert names(store.path_of(20)) == sorted(FILES)
@@ -171,7 +171,7 @@ def test_the_end_of_an_epoch_is_newer_than_its_last_step(tmp_path: Path) -> None
     ended = checkpoint(0.5, 0.5)
     running = RunningEpoch(losses=(LossSums(names=("student",), sums=(1 / 3, 1e-17), images=7),), seconds=0.1)
     before = ended.state.model_copy(update={"running": running, "history": ended.state.history[:1]})
-    store.save(Checkpoint(before, ended.weights, ended.momentum))
+    store.save(Checkpoint(before, ended.weights, ended.optimizer))
     newest = store.newest()
     assert newest is not None
     assert newest.state.running == running

@@ -32,7 +32,7 @@ from tests.training.tape import TapeRecorder
 def rate_on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives CPUs, too, the rate as a tensor."""
 
-    def build(model: nn.Module, config: TrainConfig, device: torch.device | None = None) -> torch.optim.SGD:
+    def build(model: nn.Module, config: TrainConfig, device: torch.device | None = None) -> torch.optim.Optimizer:
         optimizer = build_optimizer(model, config, device)
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(group["lr"])
