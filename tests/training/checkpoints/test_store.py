@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert expected.keys() == tensors.keys()
         assert all(torch.equal(expected[name], tensors[name]) for name in expected)
     assert names(store.path_of(20)) == sorted(FILES)
+
+
+def test_the_average_is_there_where_there_is_one(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    written = replace(checkpoint(0.5), average={"weight": torch.rand(3)})
+    path = store.save(written)
+    assert torch.equal(store.read(path).average["weight"], written.average["weight"])
+    assert names(path) == sorted((*FILES, "average.safetensors"))
+    (path / "average.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"average.safetensors"):
+        store.read(path)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import CheckpointError
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.steps.optimizer import build_optimizer, optimizer_state, restore_state, set_rate
@@ -106,6 +107,37 @@ def test_a_rate_on_the_device_is_the_rate() -> None:
             step(model, optimizer)
     assert group["lr"] is rate
     assert torch.equal(models[0].weight, models[1].weight)
+
+
+def test_adamw_is_torch_s() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 4)
+    reference = copy.deepcopy(model)
+    config = TrainConfig(optimizer="adamw", learning_rate=0.01, momentum=0.8, weight_decay=0.1)
+    fused = build_optimizer(model, config)
+    plain = torch.optim.AdamW(reference.parameters(), lr=0.01, betas=(0.8, 0.999), weight_decay=0.1, foreach=False)
+    for _ in range(5):
+        step(model, fused)
+        step(reference, plain)
+    torch.testing.assert_close(model.state_dict(), reference.state_dict())
+    kept = optimizer_state(model, fused)
+    assert {name.partition("/")[0] for name in kept} == {"step", "exp_avg", "exp_avg_sq"}
+    assert kept["step/weight"] == 5
+
+
+def test_parameters_with_a_rate_of_their_own_have_their_share_of_it() -> None:
+    torch.manual_seed(0)
+    slow, usual = nn.Linear(3, 4), nn.Linear(3, 4)
+    usual.load_state_dict(slow.state_dict())
+    model = PlainModel(slow)
+    model.rates = {"student.weight": 0.25}
+    weight = usual.weight.detach().clone()
+    config = TrainConfig(momentum=0.0, weight_decay=0.0)
+    for layer, optimizer in ((slow, build_optimizer(model, config)), (usual, build_optimizer(usual, config))):
+        set_rate(optimizer, 0.5)
+        step(layer, optimizer)
+    torch.testing.assert_close(slow.weight - weight, (usual.weight - weight) / 4)
+    torch.testing.assert_close(slow.bias, usual.bias)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
