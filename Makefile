@@ -102,7 +102,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable .
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[train]'
 	touch $@
 
 $(INSTALLED_DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/python

@@ -15,6 +15,7 @@ BENCHMARKS = (
     "epoch_overhead",
     "artefact_speed",
     "after_training",
+    "rehearsal",
     "reproducibility",
 )
 """Modules of this package, each with `measure() -> Report`; the order is that of the table."""

@@ -102,7 +102,8 @@ def _export(name: str, classes: int, side: int, images: int) -> tuple[bytes, byt
     student: SplitStudent = split_student(
         PlainModel(build_student(name, num_classes=classes)), torch.randn(2, 3, side, side)
     )
-    pixels = ImageSet(torch.randint(0, 256, (images, 3, side, side), dtype=torch.uint8), torch.arange(images) % classes)
+    noise = np.random.default_rng(0).integers(0, 256, (images, 3, side, side), dtype=np.uint8)
+    pixels = ImageSet(noise, np.arange(images) % classes)
     normalisation = Normalisation((0.5,) * 3, (0.25,) * 3)
     # Random weights have no accuracy to keep: with any margin below 1 layers could go back to float by chance.
     context = ExportContext(pixels, pixels, normalisation, max_drop=1.0)

@@ -1,7 +1,7 @@
 """Splits, exports and audits students of many families that have no leak: none may be refused.
 
 Weights are drawn, and running statistics taken from a batch of noise; nothing is trained. The table is written after
-each student, and a student that it holds is not treated again for the same versions and formats: an interrupted
+each student, and a student that it holds is not treated again for the same proof, versions and formats: an interrupted
 `make false-alarms` continues where it was. Delete the file to start over.
 """
 
@@ -26,7 +26,7 @@ from ecd_deploy.exporters.audit.audit import audit_artefact
 from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.models import build_student, student_names
 from ecd_deploy.recipe.export import ExportConfig
-from ecd_deploy.split import split_student
+from ecd_deploy.split import SplitProof, split_student
 
 NAME = "false_alarms"
 CLASSES = 10
@@ -85,7 +85,14 @@ def _report(rows: list[dict[str, Any]]) -> Report:
 
 
 def _setting() -> dict[str, Any]:
-    return {**package_versions(), "formats": list(FORMATS), "classes": CLASSES, "kernels": KERNELS}
+    proof = SplitProof.model_fields["schema_version"].default
+    return {
+        **package_versions(),
+        "formats": list(FORMATS),
+        "classes": CLASSES,
+        "kernels": KERNELS,
+        "proof": f"by construction, version {proof}",
+    }
 
 
 def check(name: str, size: int) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import gate_calibration_scores
 from benchmarks.figures import Figure, Report
+from ecd_deploy.measure.drops import paired_drop
+from ecd_deploy.measure.estimates import share
 from ecd_deploy.measure.series import median_bounds
-from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound, percentile_upper_bound
-from ecd_deploy.pipelines.gate.check import Verdict, bounded
+from ecd_deploy.measure.statistics import percentile_upper_bound
+from ecd_deploy.pipelines.gate.check import Verdict, verdict_of
 
 _TRIALS = 20_000
 _LATENCY_TRIALS = 2_000
@@ -31,10 +34,13 @@ def measure() -> Report:
     """Simulate every bound."""
     generator = np.random.default_rng(0)
     figures = [*_accuracy(generator), *_drop(generator), *_tails(generator), *_medians(generator)]
+    figures += gate_calibration_scores.figures(generator)
     setting = {
         "seed": 0,
         "trials": _TRIALS,
         "latency_trials": _LATENCY_TRIALS,
+        "trials_of_scores": gate_calibration_scores.TRIALS,
+        "trials_of_bootstraps": gate_calibration_scores.BOOTSTRAP_TRIALS,
         "confidence": _CONFIDENCE,
         "tail_confidence": _TAIL_CONFIDENCE,
         "least_accuracy": _LIMIT,
@@ -48,16 +54,7 @@ def _accuracy(generator: np.random.Generator) -> list[Figure]:
     figures = []
     for images in (500, 2_000, 10_000):
         verdict = _cached(
-            lambda correct, images=images: (
-                bounded(
-                    "x",
-                    correct / images,
-                    accuracy_lower_bound(correct, images, _CONFIDENCE),
-                    _LIMIT,
-                    images,
-                    at_least=True,
-                ).verdict
-            )
+            lambda correct, images=images: verdict_of(share(correct, images, _CONFIDENCE), _LIMIT, at_least=True)
         )
         for truth, name, wrong in ((_LIMIT, "false pass at the limit", True), (0.93, "pass 3 points above", False)):
             draws = generator.binomial(images, truth, _TRIALS)
@@ -73,15 +70,8 @@ def _drop(generator: np.random.Generator) -> list[Figure]:
     figures = []
     for images in (500, 2_000, 10_000):
         verdict = _cached(
-            lambda key, images=images: (
-                bounded(
-                    "x",
-                    (key[0] - key[1]) / images,
-                    drop_upper_bound(key[0], key[1], images, _CONFIDENCE),
-                    _MARGIN,
-                    images,
-                    at_least=False,
-                ).verdict
+            lambda key, images=images: verdict_of(
+                paired_drop(key[0], key[1], images, _CONFIDENCE), _MARGIN, at_least=False
             )
         )
         for truth, name, wrong in (

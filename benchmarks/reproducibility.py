@@ -11,6 +11,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
@@ -50,10 +51,10 @@ def digests() -> dict[str, str]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     digits = load_digits()
-    images = torch.tensor(digits.images).mul(15.9375).round().to(torch.uint8).unsqueeze(1)
-    labels = torch.tensor(digits.target, dtype=torch.int64)
+    images = np.rint(digits.images * 15.9375).astype(np.uint8)[:, np.newaxis]
+    labels = digits.target.astype(np.int64)
     normalisation = Normalisation((0.5,), (0.5,))
-    example = normalisation.apply(images[:4])
+    example = torch.from_numpy(normalisation.apply(images[:4]))
     student = split_student(PlainModel(build_student("resnet8", num_classes=10, in_channels=1)), example)
     train, validation = (ImageSet(images[part], labels[part]) for part in (slice(0, 256), slice(256, 512)))
     context = ExportContext(train, validation, normalisation)

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks.figures import RESULTS, Figure, Report
 from benchmarks.studies import STUDIES
-from ecd_deploy.data import DataSplits, load_data
-from ecd_deploy.data.batches import eval_batches
+from ecd_deploy.data import DataSplits, ImageTensors, eval_batches, load_data
 from ecd_deploy.distill import ECDModel
 from ecd_deploy.distill.convolution.dynamic_conv import DynamicConv2d
 from ecd_deploy.pipelines.record.environment import describe_environment
@@ -134,7 +133,7 @@ def _look(model: ECDModel, data: DataSplits) -> dict[str, Any]:
     """Gradients of both losses in the student, summed over batches, and what the hooks saw."""
     model.train()
     drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[: _BATCHES * _BATCH_SIZE]
-    images = data.train.select(drawn)
+    images = ImageTensors.of(data.train.select(drawn.numpy()))
     own: list[Tensor] = [torch.zeros_like(parameter) for parameter in model.student.parameters()]
     teachers = [torch.zeros_like(parameter) for parameter in own]
     names = [name for name, _ in model.student.named_parameters()]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
+    from ecd_deploy.core import gate, profile
     from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, TrainingOutputs, build_teacher
     from ecd_deploy.models import build_student
     from ecd_deploy.split import SplitStudent, split_student
@@ -30,6 +31,8 @@ __all__ = [
     "__version__",
     "build_student",
     "build_teacher",
+    "gate",
+    "profile",
     "split_student",
 ]
 
@@ -41,6 +44,8 @@ _HOMES = {
     "TrainingOutputs": "ecd_deploy.distill",
     "build_student": "ecd_deploy.models",
     "build_teacher": "ecd_deploy.distill",
+    "gate": "ecd_deploy.core",
+    "profile": "ecd_deploy.core",
     "split_student": "ecd_deploy.split",
 }
 

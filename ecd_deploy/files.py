@@ -36,7 +36,9 @@ def sha256_file(path: Path) -> str:
 
 
 def sync_directory(path: Path) -> None:
-    """Flush a directory's entries to disk, so that a rename survives a power cut."""
+    """Flush a directory's entries to disk, so that a rename survives a power cut; Windows opens no directories."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FLOAT_BYTES = 4
+_LARGE, _END = 2**16, 2**63 - 1
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
 
 
@@ -50,12 +52,19 @@ class Contents:
         overhead: what is no tensor, as it stands in the file.
         overhead_limit: how many bytes of overhead are expected at most, besides the text of the metadata.
         problems: what should not be in such a file, each as a sentence; any of them fails the audit.
+        numbers: that its operators are given beside tensors: every float, and integers too large for a size or a place.
     """
 
     tensors: tuple[FileTensor, ...]
     overhead: bytes
     overhead_limit: int
     problems: tuple[str, ...] = ()
+    numbers: tuple[float, ...] = ()
+
+
+def telling(values: Iterable[float]) -> Iterator[float]:
+    """Those of an operator's numbers that may say more than a size, a place or an open end does."""
+    return (float(value) for value in values if isinstance(value, float) or _LARGE <= abs(value) < _END)
 
 
 def raw_tensor(name: str, content: bytes, dtype: str) -> FileTensor:

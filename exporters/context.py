@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ecd_deploy.data import ImageSet, Normalisation, eval_batches
+from ecd_deploy.data import ImageSet, Normalisation
 
 
 @dataclass(frozen=True)
@@ -28,8 +24,3 @@ class ExportContext:
     normalisation: Normalisation
     seed: int = 0
     max_drop: float = 0.01
-
-    def batches(self, images: ImageSet, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Normalised images (n, C, H, W) and their labels (n,), as the student takes them."""
-        for batch in eval_batches(images, self.normalisation, size):
-            yield batch.images.numpy(), batch.labels.numpy()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-from torch import nn
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.measure.prediction import Predictor
-from ecd_deploy.split import SplitStudent
 
-StudentBuilder = Callable[[], nn.Module]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ecd_deploy.split import SplitStudent
+
+StudentBuilder = Callable[[], "nn.Module"]
 """Builds the plain student anew, with weights of no matter."""
 
 
@@ -54,6 +56,7 @@ class Exporter(Protocol):
     - the same student and metadata give the same bytes, in any process, directory or hash seed;
     - warnings of the libraries used do not leave it, and their errors leave it as `ExportError`.
 
+    Its module is imported, and `read_metadata` and `contents` run, where torch is not installed.
     `open` runs code or parsers on what it is given: the caller checks the digest of untrusted bytes first.
     """
 

@@ -1,35 +1,46 @@
-"""Which formats there are: those of this package, and those that other packages announce."""
+"""Which formats there are: those of this package, and those that other packages announce.
+
+A format's module is imported when the format is asked for, so that who reads an ONNX file loads nothing of the others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.contract import Exporter
-from ecd_deploy.exporters.executorch.exporter import ExecuTorchExporter
-from ecd_deploy.exporters.onnx.fp16 import HalfOnnxExporter
-from ecd_deploy.exporters.onnx.fp32 import OnnxExporter
-from ecd_deploy.exporters.onnx.int8 import Int8OnnxExporter
-from ecd_deploy.exporters.onnx.static import StaticOnnxExporter
-from ecd_deploy.exporters.openvino.exporter import OpenVinoExporter
-from ecd_deploy.exporters.ort.exporter import OrtExporter
-from ecd_deploy.exporters.pytorch.pt2 import Pt2Exporter
-from ecd_deploy.exporters.pytorch.safetensors_file import SafetensorsExporter
-from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
 from ecd_deploy.recipe.export import BUILTIN_FORMATS, ENTRY_POINT_GROUP, ExportConfig, format_names
 
-_BUILTIN: dict[str, Callable[[ExportConfig], Exporter]] = {
-    "safetensors": lambda _: SafetensorsExporter(),
-    "torchscript": lambda _: TorchScriptExporter(),
-    "onnx": lambda config: OnnxExporter(config.opset, config.preprocessing),
-    "onnx-static": lambda _: StaticOnnxExporter(),
-    "onnx-int8": lambda config: Int8OnnxExporter(config.int8),
-    "onnx-fp16": lambda _: HalfOnnxExporter(),
-    "ort": lambda _: OrtExporter(),
-    "pt2": lambda _: Pt2Exporter(),
-    "openvino": lambda _: OpenVinoExporter(),
-    "executorch": lambda _: ExecuTorchExporter(),
+
+@dataclass(frozen=True)
+class _Home:
+    """The module of a format, its class, and what that is called with."""
+
+    module: str
+    name: str
+    arguments: Callable[[ExportConfig], tuple[object, ...]] = lambda _: ()
+
+    def make(self, config: ExportConfig) -> Exporter:
+        exporter: Exporter = getattr(import_module(self.module), self.name)(*self.arguments(config))
+        return exporter
+
+
+_BUILTIN = {
+    "safetensors": _Home("ecd_deploy.exporters.pytorch.safetensors_file", "SafetensorsExporter"),
+    "torchscript": _Home("ecd_deploy.exporters.pytorch.torchscript", "TorchScriptExporter"),
+    "onnx": _Home(
+        "ecd_deploy.exporters.onnx.fp32", "OnnxExporter", lambda config: (config.opset, config.preprocessing)
+    ),
+    "onnx-static": _Home("ecd_deploy.exporters.onnx.static", "StaticOnnxExporter"),
+    "onnx-int8": _Home("ecd_deploy.exporters.onnx.int8", "Int8OnnxExporter", lambda config: (config.int8,)),
+    "onnx-fp16": _Home("ecd_deploy.exporters.onnx.fp16", "HalfOnnxExporter"),
+    "ort": _Home("ecd_deploy.exporters.ort.exporter", "OrtExporter"),
+    "pt2": _Home("ecd_deploy.exporters.pytorch.pt2", "Pt2Exporter"),
+    "openvino": _Home("ecd_deploy.exporters.openvino.exporter", "OpenVinoExporter"),
+    "executorch": _Home("ecd_deploy.exporters.executorch.exporter", "ExecuTorchExporter"),
 }
 
 
@@ -40,7 +51,7 @@ def exporter_for(format_name: str, config: ExportConfig) -> Exporter:
         ExportError: there is no such format, or its package cannot be imported.
     """
     if format_name in _BUILTIN:
-        return _BUILTIN[format_name](config)
+        return _BUILTIN[format_name].make(config)
     found = [entry for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name == format_name]
     if not found or format_name in BUILTIN_FORMATS:
         raise ExportError(f"no format '{format_name}'; there are {', '.join(format_names())}")

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecd_deploy.errors import EcdDeployError, UsageError
+from ecd_deploy.errors import EcdDeployError, RunDirectoryError, UsageError
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run, holds_run, open_run, read_run
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ecd_deploy.data import DataSplits
+    from ecd_deploy.measure.power import Power
     from ecd_deploy.pipelines.bundle.bundle import Bundle
     from ecd_deploy.pipelines.gate.decide import GateReport
     from ecd_deploy.pipelines.record.artefacts import ArtefactList
@@ -50,14 +51,14 @@ def run(
     from ecd_deploy.pipelines.record.environment import record_environment
     from ecd_deploy.pipelines.report.results import RunResults
     from ecd_deploy.pipelines.report.write import write_report
-    from ecd_deploy.pipelines.steps.data import load_run_data
     from ecd_deploy.pipelines.steps.export import export
     from ecd_deploy.pipelines.steps.measure import measure
     from ecd_deploy.pipelines.steps.split import open_student, split
+    from ecd_deploy.pipelines.steps.start import load_training_data
     from ecd_deploy.pipelines.steps.train import train, train_as_worker
     from ecd_deploy.pipelines.steps.validate import validate
 
-    data = load_run_data(recipe)
+    data = load_training_data(recipe)
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
@@ -71,7 +72,17 @@ def run(
         exported = export(directory, student, data)
         validated = validate(directory, student, data, exported.artefacts)
         profile = measure(directory, exported.artefacts)
-        report = gate(directory, Evidence(proof, exported.artefacts, exported.audit, validated.validation, profile))
+        report = gate(
+            directory,
+            Evidence(
+                proof=proof,
+                artefacts=exported.artefacts,
+                audit=exported.audit,
+                validation=validated.validation,
+                profile=profile,
+                predictions=validated.predictions,
+            ),
+        )
         results = RunResults(
             recipe=recipe,
             data_digest=data.digest,
@@ -106,10 +117,10 @@ def run_train(
 ) -> TrainingResult | None:
     """Train into a new run directory, rehearsed as in `run`, or resume in one; None in all processes but the first."""
     from ecd_deploy.pipelines.record.environment import record_environment
-    from ecd_deploy.pipelines.steps.data import load_run_data
+    from ecd_deploy.pipelines.steps.start import load_training_data
     from ecd_deploy.pipelines.steps.train import train, train_as_worker
 
-    data = load_run_data(recipe)
+    data = load_training_data(recipe)
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
@@ -128,9 +139,9 @@ def run_rehearsal(recipe: Recipe) -> Rehearsal:
         DataError: images that cannot be used.
     """
     from ecd_deploy.pipelines.rehearse.rehearsal import rehearse
-    from ecd_deploy.pipelines.steps.data import load_run_data
+    from ecd_deploy.pipelines.steps.start import load_training_data
 
-    return rehearse(recipe, load_run_data(recipe))
+    return rehearse(recipe, load_training_data(recipe))
 
 
 def run_split(root: Path) -> SplitProof:
@@ -176,6 +187,20 @@ def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | No
             raise
 
 
+def run_power(root: Path, *, baseline: Path | None = None, limits_file: Path | None = None) -> Power:
+    """What the test images of a validated run can show, against a baseline of the same ones if there is one."""
+    from ecd_deploy.measure.power import power
+    from ecd_deploy.pipelines.gate.limits import limits_of, read_limits
+    from ecd_deploy.pipelines.record.predictions import read_predictions
+
+    directory = read_run(root)
+    limits = limits_of(directory) if limits_file is None else read_limits(limits_file)
+    own, theirs = read_predictions(directory), None if baseline is None else read_predictions(read_run(baseline))
+    if theirs is not None and theirs.test_digest != own.test_digest:
+        raise RunDirectoryError(f"{baseline} has other test images: --power compares runs that have the same ones")
+    return power(own, theirs, limits.config.confidence)
+
+
 def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
     """Write the report of a finished run, with other finished runs beside it, which are only read."""
     with open_run(root) as directory:
@@ -192,12 +217,12 @@ def run_bundle(root: Path, *, format_name: str, output: Path | None = None) -> B
     """Pack an artefact of a validated run for a device without a network."""
     with open_run(root) as directory:
         from ecd_deploy.pipelines.bundle.bundle import bundle, bundle_path, find_artefact
-        from ecd_deploy.pipelines.steps.split import open_student, read_proof
+        from ecd_deploy.pipelines.record.names import SPLIT_NAME
+        from ecd_deploy.split import SplitProof
 
         path = bundle_path(directory, format_name, output)
         find_artefact(directory, format_name)
-        proof, data = read_proof(directory), _data(directory)
-        return bundle(directory, open_student(directory, data, proof), data, format_name, path)
+        return bundle(directory, directory.read_json(SPLIT_NAME, SplitProof), _data(directory), format_name, path)
 
 
 def _names(root: Path, against: Sequence[Path]) -> list[str]:

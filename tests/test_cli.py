@@ -83,7 +83,7 @@ def test_commands_and_options_are_these() -> None:
         "models": [],
         "inspect": [
             *("batch_size", "classes", "every_convolution", "image_size", "in_channels"),
-            *("kernels", "overrides", "stages", "subject"),
+            *("kernels", "overrides", "rehearsal", "stages", "subject"),
         ],
         "schema": [],
         "doctor": [],

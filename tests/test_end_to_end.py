@@ -74,7 +74,7 @@ def test_every_file_is_in_the_manifest_with_its_digest(finished_run: tuple[Path,
 def test_student_runs_with_numpy_and_onnxruntime_alone(finished_run: tuple[Path, Ended], tmp_path: Path) -> None:
     root, _ = finished_run
     data = load_data(load_recipe("digits").data, seed=0)
-    np.save(tmp_path / "images.npy", data.test.images.numpy())
+    np.save(tmp_path / "images.npy", data.test.images)
     script = Path(__file__).parents[1] / "docs" / "run_student.py"
     hidden = "import sys; sys.modules['torch'] = sys.modules['ecd_deploy'] = None; import runpy; "
     hidden += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -89,7 +89,7 @@ def test_student_runs_with_numpy_and_onnxruntime_alone(finished_run: tuple[Path,
     student.load_state_dict(load_file(root / "exports/student.safetensors"), strict=True)
     student.eval()
     with torch.inference_mode():
-        chosen = student(data.normalisation.apply(data.test.images)).argmax(dim=1)
+        chosen = student(torch.from_numpy(data.normalisation.apply(data.test.images))).argmax(dim=1).numpy()
     assert done.stdout.split() == [data.classes[index] for index in chosen]
     validation = json.loads((root / "validation.json").read_text())
     assert int((chosen == data.test.labels).sum()) == validation["onnx_top1"]["candidate"]["correct"]

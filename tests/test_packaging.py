@@ -31,6 +31,8 @@ PUBLIC_NAMES = {
     "TrainingOutputs": "ecd_deploy.distill",
     "build_student": "ecd_deploy.models",
     "build_teacher": "ecd_deploy.distill",
+    "gate": "ecd_deploy.core",
+    "profile": "ecd_deploy.core",
     "split_student": "ecd_deploy.split",
 }
 HEAVY_LIBRARIES = {

@@ -13,7 +13,7 @@ import torch
 from benchmarks.gpu.commands import DIRECT, Ended, Program, describe_checkout, launched, run_command
 from benchmarks.gpu.parts import Findings, Frozen, PartRun
 from benchmarks.gpu.resuming import Resumed, kill_and_resume, newest_checkpoint
-from ecd_deploy.data import eval_batches, load_data
+from ecd_deploy.data import ImageTensors, eval_batches, load_data
 from ecd_deploy.pipelines.gate.check import Verdict
 from ecd_deploy.pipelines.gate.decide import GateReport
 from ecd_deploy.pipelines.record.environment import Environment
@@ -262,7 +262,8 @@ def _top1_on_cpu(root: Path, overrides: tuple[str, ...]) -> float:
     torch.set_num_threads(threads)  # which the recipe had set
     load_weights(root, "last", model)
     student = model.student.cpu().eval()
-    batches = () if data.validation is None else eval_batches(data.validation, data.normalisation, _TEST_BATCH)
+    validation = None if data.validation is None else ImageTensors.of(data.validation)
+    batches = () if validation is None else eval_batches(validation, data.normalisation, _TEST_BATCH)
     with torch.no_grad():
         hits = torch.cat([student(batch.images).argmax(dim=1) == batch.labels for batch in batches])
     return float(hits.double().mean())

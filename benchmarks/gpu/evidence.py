@@ -15,7 +15,7 @@ from typing import Final
 from benchmarks.gpu.packed import read_data
 from benchmarks.gpu.parts import Findings, Frozen, PartRun
 from benchmarks.gpu.schedule import ArmCost, Schedule, choose_schedule
-from ecd_deploy.data import DataSplits, load_data
+from ecd_deploy.data import DataSplits, ImageTensors, load_data
 from ecd_deploy.measure.paired import paired_interval
 from ecd_deploy.pipelines.steps.train import training_model
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
@@ -279,7 +279,8 @@ def _train(arm: str, recipe: Recipe, data: DataSplits, folder: Path) -> ArmResul
         train(model, data, recipe, Path(name), resume=False, console=None)
         lines = (Path(name) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
     records = [EpochRecord.model_validate_json(line) for line in lines]
-    heads = top1(model, data.test, data.normalisation, build_accelerator(recipe.train), _TEST_BATCH)
+    test = ImageTensors.of(data.test)
+    heads = top1(model, test, data.normalisation, build_accelerator(recipe.train), _TEST_BATCH)
     return ArmResult(
         arm=arm,
         test_top1=_percent(heads.student),

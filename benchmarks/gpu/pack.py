@@ -10,10 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from benchmarks.gpu.packed import (
     FEW,
@@ -56,12 +54,10 @@ def pack(images: Path, out: Path) -> Manifest:
     """
     data = _read(images)
     few = few_of(data.train.labels)
-    is_rest = torch.ones(len(data.train), dtype=torch.bool)
-    is_rest[few] = False
-    rest = is_rest.nonzero().flatten()
+    rest = np.setdiff1d(np.arange(len(data.train)), few)
     cut = round(len(rest) * _FIRST_REST)
-    contents: dict[str, dict[SplitName, Tensor]] = {
-        FEW: {"train": few, "test": torch.arange(len(data.test))},
+    contents: dict[str, dict[SplitName, NDArray[np.int64]]] = {
+        FEW: {"train": few, "test": np.arange(len(data.test))},
         "rest-1": {"train": rest[:cut]},
         "rest-2": {"train": rest[cut:]},
     }
@@ -84,7 +80,7 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def few_of(labels: Tensor) -> Tensor:
+def few_of(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rising indices of the images that the study of few images trains on with seed 0.
 
     Args:
@@ -110,7 +106,9 @@ def _read(images: Path) -> DataSplits:
     return data
 
 
-def _write_archive(out: Path, name: str, splits: Mapping[SplitName, Tensor], data: DataSplits) -> list[PackedPart]:
+def _write_archive(
+    out: Path, name: str, splits: Mapping[SplitName, NDArray[np.int64]], data: DataSplits
+) -> list[PackedPart]:
     parts, buffer = [], io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for split, indices in splits.items():
@@ -126,10 +124,9 @@ def _write_archive(out: Path, name: str, splits: Mapping[SplitName, Tensor], dat
     return parts
 
 
-def _select(images: ImageSet, indices: Tensor) -> PartImages:
+def _select(images: ImageSet, indices: NDArray[np.int64]) -> PartImages:
     chosen = images.select(indices)
-    pixels = chosen.images.permute(0, 2, 3, 1).contiguous().numpy()
-    return PartImages(pixels, chosen.labels.numpy(), indices.numpy())
+    return PartImages(np.ascontiguousarray(chosen.images.transpose(0, 2, 3, 1)), chosen.labels, indices)
 
 
 def _files(part: PartImages) -> dict[str, bytes]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -196,4 +195,4 @@ def _together(parts: list[PartImages]) -> ImageSet:
     order = np.argsort(np.concatenate([part.indices for part in parts]), kind="stable")
     pixels = np.concatenate([part.pixels for part in parts])[order]
     labels = np.concatenate([part.labels for part in parts])[order]
-    return ImageSet(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
+    return ImageSet(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), labels)

@@ -16,7 +16,7 @@ WHEELS = (
     "typing_extensions==4.16.0",
     "typing_inspection==0.4.5",
 )
-"""What of `[project.dependencies]` is not `PRESENT`, and what that needs; of each one version."""
+"""What of the dependencies and of the extra `train` is not `PRESENT`, and what that needs; of each one version."""
 
 PRESENT = (
     *("torch", "torchvision", "accelerate", "safetensors", "onnx", "onnxscript", "onnxruntime", "flatbuffers"),

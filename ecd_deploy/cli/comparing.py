@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console
+from ecd_deploy.cli.training import TrainingCommand
 from ecd_deploy.errors import UsageError
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("study")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME.")
 @click.option("--resume", is_flag=True, help="Keep finished runs and resume the others.")

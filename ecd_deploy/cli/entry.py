@@ -57,7 +57,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def _raise_again(lost: sys.UnraisableHookArgs) -> None:
     """A signal that came while Python cleared an object away is lost there: it is raised again a moment later."""
-    if issubclass(lost.exc_type, (_Terminated, KeyboardInterrupt)):
+    if issubclass(lost.exc_type, (_Terminated, KeyboardInterrupt)) and hasattr(signal, "setitimer"):
         interrupted = issubclass(lost.exc_type, KeyboardInterrupt)
         signal.signal(signal.SIGALRM, signal.default_int_handler if interrupted else _terminate)
         signal.setitimer(signal.ITIMER_REAL, _SECONDS_TO_RAISE_AGAIN)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from ecd_deploy.cli.training import TrainingCommand
 
-@click.command()
+
+@click.command(cls=TrainingCommand)
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option(
     "--against",

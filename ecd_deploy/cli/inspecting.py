@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from ecd_deploy.cli.ending import console
+from ecd_deploy.cli.training import TrainingCommand
 from ecd_deploy.errors import UsageError
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("subject", metavar="MODEL|RECIPE")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Set one value of the recipe; repeatable."
@@ -26,6 +27,11 @@ from ecd_deploy.errors import UsageError
     "--stages", metavar="N,N", default="", help="Same as method.stages; a MODEL's default: 2 and 3, where it has them."
 )
 @click.option("--all", "every_convolution", is_flag=True, help="List every convolution and every connection.")
+@click.option(
+    "--rehearsal/--no-rehearsal",
+    default=True,
+    help="Whether a RECIPE is then rehearsed, as by `rehearse`, on noise of its images' shape.",
+)
 def inspect(
     subject: str,
     overrides: tuple[str, ...],
@@ -36,10 +42,12 @@ def inspect(
     kernels: int | None,
     stages: str,
     every_convolution: bool,
+    rehearsal: bool,
 ) -> None:
     """Show how a student would be trained, and what that costs.
 
-    Nothing is trained and no image is read. MODEL is a student's name, RECIPE a built-in name or a TOML file.
+    Nothing is trained and no image is read. MODEL is a student's name, RECIPE a built-in name or a TOML file, which
+    is rehearsed too: what would fail later ends with exit code 2.
     The other options are short forms of --set and override the recipe. A pretrained teacher is not counted.
     """
     numbers = [part.strip() for part in stages.split(",") if part.strip()]
@@ -63,10 +71,17 @@ def inspect(
     from ecd_deploy.cli.text.inspection import print_inspection
     from ecd_deploy.pipelines.inspect.inspection import inspect_student
 
-    print_inspection(inspect_student(found), console(), every_convolution=every_convolution)
+    inspection = inspect_student(found)
+    print_inspection(inspection, console(), every_convolution=every_convolution)
+    if rehearsal and found.recipe is not None:
+        from ecd_deploy.pipelines.rehearse.stand_in import rehearse_on_noise
+
+        # the recipe's method, but for what is in the directory of another run
+        rehearsed = found.recipe.model_copy(update={"method": inspection.method})
+        click.echo(rehearse_on_noise(rehearsed, inspection.structure.image_shape, found.classes).words())
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("recipe")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value of the recipe; repeatable."

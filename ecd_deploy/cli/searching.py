@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console
+from ecd_deploy.cli.training import TrainingCommand
 from ecd_deploy.errors import GateFailed, Inconclusive
 
 _LADDER = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "wrn-16-2", "wrn-22-2")
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("recipe")
 @click.option(
     "--student", "students", multiple=True, metavar="NAME", help=f"Repeatable; default: {', '.join(_LADDER)}."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecd_deploy.cli.ending import console, finish
+from ecd_deploy.cli.training import TrainingCommand
 from ecd_deploy.errors import GateFailed, RunDirectoryError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return overrides(resume(accept_changes(skip_bad(rehearsal(command)))))
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @click.argument("recipe")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; default: runs/RECIPE-DATE-TIME.")
 @click.option("--device", metavar="NAME", help="Take INT8 types, threads and budgets from this device.")
@@ -81,7 +82,7 @@ def run(
         finish(results.gate, directory)
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @_run_directory
 @click.option("--recipe", help="A built-in name or a TOML file; not needed with --resume.")
 @_recipe_options
@@ -106,7 +107,7 @@ def train(
         click.echo(describe_training(result))
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @_run_directory
 def split(run_dir: Path) -> None:
     """Split the student off and prove it separate."""
@@ -119,7 +120,7 @@ def split(run_dir: Path) -> None:
         click.echo(f"{name}: {found}")
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @_run_directory
 def export(run_dir: Path) -> None:
     """Write the student in every format of the recipe."""
@@ -129,12 +130,13 @@ def export(run_dir: Path) -> None:
         click.echo(f"{artefact.file}  {artefact.bytes:,} bytes  sha256 {artefact.sha256}")
 
 
-@click.command()
+@click.command(cls=TrainingCommand)
 @_run_directory
 def validate(run_dir: Path) -> None:
     """Compare every artefact with the student, and measure accuracy.
 
-    The reference is the student in PyTorch; accuracy is measured with onnxruntime on the test images.
+    The reference is the student in PyTorch; accuracy is measured with onnxruntime on the test images, in batches of
+    profile.batch_size, as latency is.
     """
     from ecd_deploy.pipelines.run import run_validate
 
@@ -146,7 +148,8 @@ def validate(run_dir: Path) -> None:
             click.echo(f"  {entry.help.words()}: {entry.help.reason}")
     click.echo(f"recommended on a host like this one: {validation.recommended}")
     paired = validation.onnx_top1
-    click.echo(f"top-1: PyTorch {paired.reference.accuracy:.2%}, ONNX {paired.candidate.accuracy:.2%}")
+    top1 = f"PyTorch {paired.reference.accuracy:.2%}, ONNX {paired.candidate.accuracy:.2%}"
+    click.echo(f"top-1: {top1} {validation.batches()}")
     if any(entry.parity.problem() for entry in validation.artefacts):
         raise GateFailed(f"an artefact's logits cannot be compared with the student's; see {run_dir}/validation.json")
 

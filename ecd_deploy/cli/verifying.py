@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ecd_deploy.cli.training import require_training
 from ecd_deploy.errors import ArtefactError
 
 _existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -20,9 +21,12 @@ _run_directory = click.argument("run_dir", type=click.Path(path_type=Path))
 def verify(run_dir: Path, reproduce: bool, public_key: Path | None, chain: tuple[Path, ...]) -> None:
     """Check that RUN_DIR is what its manifest records."""
     from ecd_deploy.pipelines.verify.sign import check_signature
+    from ecd_deploy.pipelines.verify.verify import builds_students
     from ecd_deploy.pipelines.verify.verify import reproduce as export_again
     from ecd_deploy.pipelines.verify.verify import verify as compare_with_manifest
 
+    if reproduce:
+        require_training()
     differences = compare_with_manifest(run_dir)
     if reproduce and not differences:
         differences = export_again(run_dir)
@@ -33,6 +37,8 @@ def verify(run_dir: Path, reproduce: bool, public_key: Path | None, chain: tuple
         check_signature(run_dir, public_key, chain)
         click.echo("the signature is valid")
     click.echo("every file is as recorded" + (", and exporting again gives the same bytes" if reproduce else ""))
+    if not builds_students():
+        click.echo("not checked: whether the recipe's network takes the weights, as torch is not installed")
 
 
 @click.command()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -48,12 +50,15 @@ def own_children(module: nn.Module) -> dict[str, nn.Module | None]:
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module without `torch.compile` and DataParallel around it or its parts: `OptimizedModule._orig_mod`.
 
-    What was compiled in place, `Module.compile`, runs as it is written again: `Module._compiled_call_impl`.
+    What was compiled in place, `Module.compile` or an own `forward`, runs as it is written again:
+    `Module._compiled_call_impl`, and `_torchdynamo_orig_callable` of a compiled function.
     """
     while (inner := _wrapped(module)) is not None:
         module = inner
     for part in list(module.modules()):
-        part._compiled_call_impl = None
+        vars(part).pop("_compiled_call_impl", None)  # not None: TorchScript cannot read the type of such an attribute
+        if hasattr(vars(part).get("forward"), "_torchdynamo_orig_callable"):
+            del part.forward
         for name, child in own_children(part).items():
             if child is not None:
                 own_children(part)[name] = unwrapped(child)
@@ -186,25 +191,55 @@ def restore_scale(scaler: GradScaler, *, scale: float, growth: int) -> None:
 
 
 @dataclass(frozen=True)
-class LoweredOperator:
-    """An operator that gave fewer bits than float32, and the module in whose forward it ran, None for the root's."""
+class FoundOperator:
+    """An operator of a forward, the type that it gave, and the module in whose forward it ran, None for the root's."""
 
     operator: str
     dtype: str
     module: str | None
 
 
-def lowered_precision(module: nn.Module, images: Tensor) -> LoweredOperator | None:
+def lowered_precision(module: nn.Module, images: Tensor) -> FoundOperator | None:
     """The first operator of a forward without gradients that gives float16, bfloat16 or less: `TorchDispatchMode`."""
+
+    def lowers(_operator: str, _given: Sequence[object], output: object) -> bool:
+        return isinstance(output, Tensor) and output.is_floating_point() and output.dtype.itemsize < 4
+
+    return _first_operator(module, images, lowers)
+
+
+def value_read(module: nn.Module, images: Tensor) -> FoundOperator | None:
+    """Where a forward first makes a number of Python of what it computed from the images, as an `if` does.
+
+    By `TorchDispatchMode`: `aten._local_scalar_dense` is what `bool`, `float` and `item` of a tensor call.
+    """
+    computed: dict[int, object] = {id(images): images}  # kept, so that no other tensor gets the same identity
+
+    def reads(operator: str, given: Sequence[object], output: object) -> bool:
+        if not any(id(entry) in computed for entry in given):
+            return False
+        computed.update((id(entry), entry) for entry in tree_leaves(output))
+        return operator == "_local_scalar_dense"
+
+    return _first_operator(module, images, reads)
+
+
+def _first_operator(
+    module: nn.Module, images: Tensor, found_by: Callable[[str, Sequence[object], object], bool]
+) -> FoundOperator | None:
+    """The first operator of a forward of which that holds, given its name, what it was given and what it gave."""
     stack: list[str] = []
-    found: list[LoweredOperator] = []
+    found: list[FoundOperator] = []
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        supports_higher_order_operators = True
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = func(*args, **(kwargs or {}))
-            if isinstance(output, Tensor) and output.is_floating_point() and output.dtype.itemsize < 4 and not found:
-                name = str(func).split(".")[1] if str(func).startswith("aten.") else str(func)
-                found.append(LoweredOperator(name, str(output.dtype).removeprefix("torch."), stack[-1] or None))
+            name = str(func).split(".")[1] if str(func).startswith("aten.") else str(func)
+            if not found and found_by(name, tree_leaves((args, kwargs)), output):
+                dtype = str(output.dtype).removeprefix("torch.") if isinstance(output, Tensor) else "a number"
+                found.append(FoundOperator(name, dtype, stack[-1] or None))
             return output
 
     handles = []
@@ -227,16 +262,22 @@ def mutable_attributes(module: nn.Module) -> Mapping[str, object]:
     """
     own = vars(nn.Module()).keys()
     return {
-        f"{path}.{name}" if path else name: _form(value)
+        f"{path}.{name}" if path else name: _form(value, type(child).__module__.partition(".")[0])
         for path, child in module.named_modules()
         for name, value in vars(child).items()
         if name not in own
     }
 
 
-def _form(value: object) -> object:
+def _form(value: object, home: str) -> object:
     if isinstance(value, dict):
-        return {repr(key): _form(item) for key, item in value.items()}
+        return {repr(key): _form(item, home) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_form(item) for item in value]
-    return value if isinstance(value, bool | int | float | str | bytes | type(None)) else id(value)
+        return [_form(item, home) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.shape, value.tobytes()
+    if isinstance(value, bool | int | float | str | bytes | type(None)):
+        return value
+    # an object of the user's own keeps its state in attributes; those of others are not looked into
+    own = type(value).__module__.partition(".")[0] == home and hasattr(value, "__dict__")
+    return [_form(item, "") for item in vars(value).values()] if own else id(value)

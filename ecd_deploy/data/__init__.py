@@ -1,12 +1,21 @@
-"""Images of a run: sources, splits, normalisation, and augmented batches."""
+"""Images of a run: sources, splits, normalisation, and augmented batches.
+
+Images are numpy arrays, and read without torch; batches to train on are tensors.
+"""
 
 from __future__ import annotations
 
-from ecd_deploy.data.batches import Batch, Batches, TrainBatches, eval_batches
-from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet, Normalisation
-from ecd_deploy.data.load import has_validation, load_data
-from ecd_deploy.data.loader_batches import LoaderBatches
-from ecd_deploy.data.subsets import balanced_subset
+from typing import TYPE_CHECKING
+
+from ecd_deploy.lazy import names_of
+
+if TYPE_CHECKING:
+    from ecd_deploy.data.batches import Batch, Batches, TrainBatches, eval_batches
+    from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet, Normalisation
+    from ecd_deploy.data.load import has_validation, load_data
+    from ecd_deploy.data.loader_batches import LoaderBatches
+    from ecd_deploy.data.subsets import balanced_subset
+    from ecd_deploy.data.tensors import ImageTensors, normalise
 
 __all__ = [
     "Batch",
@@ -14,6 +23,7 @@ __all__ = [
     "DataSplits",
     "ImageFiles",
     "ImageSet",
+    "ImageTensors",
     "LoaderBatches",
     "Normalisation",
     "TrainBatches",
@@ -21,4 +31,25 @@ __all__ = [
     "eval_batches",
     "has_validation",
     "load_data",
+    "normalise",
 ]
+
+_HOMES = {
+    "Batch": "ecd_deploy.data.batches",
+    "Batches": "ecd_deploy.data.batches",
+    "DataSplits": "ecd_deploy.data.images",
+    "ImageFiles": "ecd_deploy.data.images",
+    "ImageSet": "ecd_deploy.data.images",
+    "ImageTensors": "ecd_deploy.data.tensors",
+    "LoaderBatches": "ecd_deploy.data.loader_batches",
+    "Normalisation": "ecd_deploy.data.images",
+    "TrainBatches": "ecd_deploy.data.batches",
+    "balanced_subset": "ecd_deploy.data.subsets",
+    "eval_batches": "ecd_deploy.data.batches",
+    "has_validation": "ecd_deploy.data.load",
+    "load_data": "ecd_deploy.data.load",
+    "normalise": "ecd_deploy.data.tensors",
+}
+
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
+    __getattr__ = names_of(__name__, _HOMES)

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ecd_deploy.data.images import ImageSet
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.source import NamedImages, SourceImages
 from ecd_deploy.data.subsets import balanced_subset
-from ecd_deploy.errors import DataError
+from ecd_deploy.errors import DataError, UsageError
 
 _DIGITS_TEST_IMAGES = 500
 _DIGITS_LEVELS = 16
@@ -30,13 +28,13 @@ class ArraySource:
 
     def __init__(self, train: ImageSet, test: ImageSet, classes: tuple[str, ...], framing: Framing | None) -> None:
         self.classes = classes
-        self.train_labels: Tensor = train.labels
-        self.test_labels: Tensor = test.labels
+        self.train_labels = train.labels
+        self.test_labels = test.labels
         self._train = train
         self._test = test
         self._framing = framing
 
-    def read(self, train: Tensor, test: Tensor) -> SourceImages:
+    def read(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> SourceImages:
         """Return the images at these indices, resized if asked."""
         return SourceImages(
             train=NamedImages(self._fit(self._train.select(train)), _numbered("training image", train)),
@@ -50,7 +48,7 @@ class ArraySource:
         return ImageSet(self._framing.apply_all(images.images), images.labels)
 
 
-def _numbered(what: str, indices: Tensor) -> tuple[str, ...]:
+def _numbered(what: str, indices: NDArray[np.int64]) -> tuple[str, ...]:
     return tuple(f"{what} {index}" for index in indices.tolist())
 
 
@@ -58,12 +56,11 @@ def open_digits(framing: Framing | None) -> ArraySource:
     """Open scikit-learn's 1,797 handwritten digits, 8x8 grey: 500 for testing, 50 of each class."""
     table = _digits_table()
     pixels = np.rint(table[:, :-1] * (255 / _DIGITS_LEVELS)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    whole = ImageSet(torch.from_numpy(pixels), torch.from_numpy(table[:, -1].astype(np.int64)))
+    whole = ImageSet(pixels, table[:, -1].astype(np.int64))
     test = balanced_subset(whole.labels, _DIGITS_TEST_IMAGES, seed=_DIGITS_SPLIT_SEED)
-    is_train = torch.ones(len(whole), dtype=torch.bool)
-    is_train[test] = False
+    train = np.setdiff1d(np.arange(len(whole)), test, assume_unique=True)
     classes = tuple("0123456789")
-    return ArraySource(whole.select(is_train.nonzero().flatten()), whole.select(test), classes, framing)
+    return ArraySource(whole.select(train), whole.select(test), classes, framing)
 
 
 def _digits_table() -> NDArray[np.float64]:
@@ -73,7 +70,7 @@ def _digits_table() -> NDArray[np.float64]:
     """
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
-        raise DataError("the digits come with scikit-learn, which is not installed")
+        raise UsageError("the digits come with scikit-learn, which is not installed: pip install 'ecd-deploy[train]'")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     try:
         with gzip.open(file, "rt", encoding="ascii") as lines:
@@ -88,8 +85,12 @@ def open_cifar(name: Literal["cifar10", "cifar100"], path: str | None, framing: 
     Raises:
         DataError: it cannot be downloaded, or the files are damaged.
     """
-    from torchvision.datasets import CIFAR10, CIFAR100
-
+    try:
+        from torchvision.datasets import CIFAR10, CIFAR100
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"CIFAR comes through torchvision, which is not installed: pip install 'ecd-deploy[train]' ({error})"
+        ) from error
     dataset = CIFAR10 if name == "cifar10" else CIFAR100
     folder = Path(path or _CIFAR_DEFAULT_FOLDER)
     try:
@@ -106,6 +107,6 @@ def open_cifar(name: Literal["cifar10", "cifar100"], path: str | None, framing: 
 
 
 def _cifar_images(dataset: object) -> ImageSet:
-    pixels = torch.from_numpy(np.asarray(dataset.data, dtype=np.uint8))  # type: ignore[attr-defined]
-    labels = torch.tensor(dataset.targets, dtype=torch.int64)  # type: ignore[attr-defined]
-    return ImageSet(pixels.permute(0, 3, 1, 2).contiguous(), labels)
+    pixels = np.asarray(dataset.data, dtype=np.uint8)  # type: ignore[attr-defined]
+    labels = np.array(dataset.targets, dtype=np.int64)  # type: ignore[attr-defined]
+    return ImageSet(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), labels)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ecd_deploy.data.augment import augment
 from ecd_deploy.data.images import ImageSet, Normalisation
 from ecd_deploy.data.plan import LEAST_SHARE, StepPlan
+from ecd_deploy.data.tensors import ImageTensors, normalise
 
 AUGMENTED_BYTES = 256 * 2**20
 """Bound of the memory that an accelerator augments images in at one time (those of one step at least)."""
@@ -102,8 +103,8 @@ class TrainBatches:
         device: torch.device | None = None,
         augmented_bytes: int | None = None,
     ) -> None:
-        self._images = images.images.to(device)
-        self._labels = images.labels.to(device)
+        whole = ImageTensors.of(images, device)
+        self._images, self._labels = whole.images, whole.labels
         self._normalisation = normalisation
         self._seed = seed
         self._crop_padding = crop_padding
@@ -129,7 +130,7 @@ class TrainBatches:
         while steps := list(islice(shares, self._steps_at_once)):
             images = self._augmented(epoch, [indices for indices, _ in steps])
             for (indices, step_images), pixels in zip(steps, images, strict=True):
-                yield Batch(self._normalisation.apply(pixels), self._labels[indices], indices, step_images)
+                yield Batch(normalise(pixels, self._normalisation), self._labels[indices], indices, step_images)
 
     def close(self) -> None:
         """Nothing works in the background."""
@@ -149,7 +150,7 @@ class TrainBatches:
 
 
 def eval_batches(
-    images: ImageSet,
+    images: ImageTensors,
     normalisation: Normalisation,
     batch_size: int,
     *,
@@ -163,5 +164,5 @@ def eval_batches(
         # a slice: indices would have to be copied to where an accelerator holds the images
         start, stop = int(part[0]), int(part[-1]) + 1
         labels = images.labels[start:stop].to(device)
-        pixels = normalisation.apply(images.images[start:stop], device)
+        pixels = normalise(images.images[start:stop], normalisation, device)
         yield Batch(pixels, labels, torch.arange(start, stop, device=device), len(labels))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
+
 from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet
 from ecd_deploy.errors import DataError
 
@@ -13,9 +15,9 @@ def data_digest(splits: tuple[ImageSet, ...], classes: tuple[str, ...]) -> str:
     """SHA-256 over the classes and, for each split, the shape, pixels and labels."""
     digest = hashlib.sha256(json.dumps(classes).encode())
     for split in splits:
-        digest.update(json.dumps(tuple(split.images.shape)).encode())
-        digest.update(split.images.contiguous().numpy().data)
-        digest.update(split.labels.contiguous().numpy().data)
+        digest.update(json.dumps(split.images.shape).encode())
+        digest.update(np.ascontiguousarray(split.images).data)
+        digest.update(np.ascontiguousarray(split.labels).data)
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Random draws that depend on a key and a counter only: splitmix64 on whole tensors.
+"""Random draws that depend on a key and a counter only: splitmix64 on whole arrays and tensors.
 
 A draw is a function of (seed, epoch, purpose, index), so it does not matter which process makes it,
 in which order, or how often a run was resumed. Steele, Lea and Flood, "Fast splittable pseudorandom
@@ -8,9 +8,16 @@ number generators" (2014).
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Integers = TypeVar("Integers", "Tensor", NDArray[np.int64])
+"""int64, of any shape."""
 
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -39,12 +46,12 @@ def stream_key(seed: int, *parts: int) -> int:
     return key
 
 
-def draw_bits(key: int, counters: Tensor) -> Tensor:
+def draw_bits(key: int, counters: Integers) -> Integers:
     """Draw 64 random bits for each counter, the numbers that splitmix64 started at `key` yields.
 
     Args:
         key: from `stream_key`.
-        counters: int64, any shape; the position in the stream.
+        counters: the positions in the stream.
 
     Returns:
         int64 of the same shape; all 64 bits are random, the sign too.
@@ -55,14 +62,14 @@ def draw_bits(key: int, counters: Tensor) -> Tensor:
     return state ^ _shift_right(state, _SHIFTS[2])
 
 
-def draw_below(key: int, counters: Tensor, limit: int) -> Tensor:
+def draw_below(key: int, counters: Integers, limit: int) -> Integers:
     """Draw integers in [0, limit), limit at most 2**31; their bias is below limit / 2**32."""
     return (_shift_right(draw_bits(key, counters), 32) * limit) >> 32
 
 
-def draw_fraction(key: int, counters: Tensor) -> Tensor:
+def draw_fraction(key: int, counters: NDArray[np.int64]) -> NDArray[np.float64]:
     """Draw float64 numbers in [0, 1), multiples of 2**-53."""
-    return _shift_right(draw_bits(key, counters), 11).to(torch.float64) * 2.0**-53
+    return _shift_right(draw_bits(key, counters), 11).astype(np.float64) * 2.0**-53
 
 
 def _finish(state: int) -> int:
@@ -75,6 +82,6 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _shift_right(values: Tensor, places: int) -> Tensor:
-    # torch shifts arithmetically: the copies of the sign bit are masked off
-    return torch.bitwise_and(values >> places, (1 << (64 - places)) - 1)
+def _shift_right(values: Integers, places: int) -> Integers:
+    # signed integers are shifted arithmetically: the copies of the sign bit are masked off
+    return (values >> places) & ((1 << (64 - places)) - 1)

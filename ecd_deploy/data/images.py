@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ecd_deploy.errors import DataError
 
@@ -21,33 +21,32 @@ class ImageSet:
         labels: int64, (N,), in [0, classes).
 
     Raises:
-        DataError: a tensor has another type or shape.
+        DataError: an array has another type or shape.
     """
 
-    images: Tensor
-    labels: Tensor
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise DataError(
-                f"images must be uint8 of shape (N, C, H, W), not {self.images.dtype} of {tuple(self.images.shape)}"
+                f"images must be uint8 of shape (N, C, H, W), not {self.images.dtype} of {self.images.shape}"
             )
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+        if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
             raise DataError(
-                f"labels must be int64 of shape ({len(self.images)},), not {self.labels.dtype} of "
-                f"{tuple(self.labels.shape)}"
+                f"labels must be int64 of shape ({len(self.images)},), not {self.labels.dtype} of {self.labels.shape}"
             )
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, indices: Tensor) -> ImageSet:
+    def select(self, indices: NDArray[np.int64]) -> ImageSet:
         """Return the images at `indices`, int64 (n,), copied."""
         return ImageSet(self.images[indices], self.labels[indices])
 
-    def to(self, device: torch.device) -> ImageSet:
-        """Return the same images on a device."""
-        return ImageSet(self.images.to(device), self.labels.to(device))
+    def first(self, count: int) -> ImageSet:
+        """Return the first images, `count` at most, not copied."""
+        return ImageSet(self.images[:count], self.labels[:count])
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,13 @@ class ImageFiles:
 
     root: Path
     paths: tuple[Path, ...]
-    labels: Tensor
+    labels: NDArray[np.int64]
     channels: int
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def select(self, indices: Tensor) -> ImageFiles:
+    def select(self, indices: NDArray[np.int64]) -> ImageFiles:
         """Return the files at `indices`, int64 (n,)."""
         paths = tuple(self.paths[index] for index in indices.tolist())
         return ImageFiles(self.root, paths, self.labels[indices], self.channels)
@@ -82,17 +81,20 @@ class Normalisation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def apply(self, images: Tensor, device: torch.device | None = None) -> Tensor:
-        """Turn uint8 images (N, C, H, W) into float32 ones: (pixel / 255 - mean) / std."""
-        pixels = images.to(device).to(torch.float32)
-        mean, std = (_by_channel(values, pixels.device) for values in (self.mean, self.std))
-        return pixels.div_(255).sub_(mean).div_(std)
+    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn uint8 images (N, C, H, W) into float32 ones: (pixel / 255 - mean) / std, each step in float32."""
+        mean, std = (np.array(values, dtype=np.float32).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
+        pixels = images.astype(np.float32)
+        pixels /= np.float32(255)
+        pixels -= mean
+        pixels /= std
+        return pixels
 
-
-@lru_cache(maxsize=16)
-def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Values as (1, C, 1, 1); kept, since each copy to an accelerator makes the host wait for it."""
-    return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+    def batches(self, images: ImageSet, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Yield every image once, in order, normalised (n, C, H, W), with the labels (n,)."""
+        for start in range(0, len(images), size):
+            part = slice(start, start + size)
+            yield self.apply(images.images[part]), images.labels[part]
 
 
 @dataclass(frozen=True)

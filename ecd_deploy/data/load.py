@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ecd_deploy.data.arrays import open_cifar, open_digits
 from ecd_deploy.data.digest import data_digest, with_files
@@ -82,7 +82,12 @@ def has_validation(config: DataConfig) -> bool:
 
 
 def _load_files(
-    config: DataConfig, source: FolderSource, chosen_train: Tensor, chosen_test: Tensor, *, seed: int
+    config: DataConfig,
+    source: FolderSource,
+    chosen_train: NDArray[np.int64],
+    chosen_test: NDArray[np.int64],
+    *,
+    seed: int,
 ) -> DataSplits:
     found = source.check(chosen_train, chosen_test)
     seen = [part.fingerprints for part in (found.train, found.validation) if part is not None]
@@ -126,10 +131,12 @@ def _say_what_validates(config: DataConfig, count: int) -> None:
     )
 
 
-def _cut(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor | None]:
+def _cut(
+    labels: NDArray[np.int64], fraction: float, *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Indices of what is trained on and of the validation split; None if there is none."""
     if fraction == 0:
-        return torch.arange(len(labels)), None
+        return np.arange(len(labels)), None
     return stratified_cut(labels, fraction, seed=seed)
 
 

@@ -18,6 +18,7 @@ from ecd_deploy.data.images import ImageFiles, Normalisation
 from ecd_deploy.data.loader_worker import Decoder, Failed, Made, Request, WorkLog, start_worker
 from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.data.resize import Framing
+from ecd_deploy.data.tensors import normalise
 from ecd_deploy.errors import DataError
 from ecd_deploy.recipe.data import DataConfig
 
@@ -158,9 +159,12 @@ class LoaderBatches:
     def _batch(self, made: Made) -> Batch:
         indices = torch.from_numpy(made.request.indices)
         images = made.images.to(self._device, non_blocking=True)
-        labels = self._files.labels[indices].to(self._device)
+        labels = torch.from_numpy(self._files.labels[made.request.indices]).to(self._device)
         return Batch(
-            self._normalisation.apply(images, self._device), labels, indices.to(self._device), made.request.step_images
+            normalise(images, self._normalisation, self._device),
+            labels,
+            indices.to(self._device),
+            made.request.step_images,
         )
 
 

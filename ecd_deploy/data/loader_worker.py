@@ -99,8 +99,7 @@ class Decoder(Dataset[Made | Failed]):
         worker = get_worker_info()
         side = self.framing.side
         images = np.empty((len(request.indices), self.files.channels, side, side), dtype=np.uint8)
-        indices = torch.from_numpy(request.indices)
-        draws = crop_draws(indices, seed=self.seed, epoch=request.epoch).tolist()
+        draws = crop_draws(request.indices, seed=self.seed, epoch=request.epoch).tolist()
         bad: list[BadImage] = []
         with warnings.catch_warnings():
             # what Pillow warns of was judged and counted before the training
@@ -119,7 +118,7 @@ class Decoder(Dataset[Made | Failed]):
             return Failed(_describe(bad))
         augmented = augment(
             torch.from_numpy(images),
-            indices,
+            torch.from_numpy(request.indices),
             seed=self.seed,
             epoch=request.epoch,
             crop_padding=self.crop_padding,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ecd_deploy.data.images import Normalisation
 from ecd_deploy.errors import DataError, RecipeError
@@ -14,7 +14,7 @@ from ecd_deploy.recipe.data import DataConfig
 _BLOCK_IMAGES = 1024
 
 
-def choose_normalisation(config: DataConfig, images: Tensor) -> Normalisation:
+def choose_normalisation(config: DataConfig, images: NDArray[np.uint8]) -> Normalisation:
     """Take the recipe's normalisation if it has one, or measure it.
 
     Args:
@@ -34,7 +34,7 @@ def choose_normalisation(config: DataConfig, images: Tensor) -> Normalisation:
     return Normalisation(config.mean, config.std)
 
 
-def measure_normalisation(images: Tensor) -> Normalisation:
+def measure_normalisation(images: NDArray[np.uint8]) -> Normalisation:
     """Measure each channel's mean and population standard deviation over all pixels.
 
     Sums are taken over the histogram of the 256 values in integers, so the result does not depend
@@ -53,7 +53,7 @@ def measure_normalisation(images: Tensor) -> Normalisation:
     return Normalisation(tuple(mean for mean, _ in moments), tuple(std for _, std in moments))
 
 
-def _moments(channel: Tensor) -> tuple[float, float]:
+def _moments(channel: NDArray[np.uint8]) -> tuple[float, float]:
     histogram = _histogram(channel)
     total = sum(histogram)
     first = sum(value * count for value, count in enumerate(histogram))
@@ -62,9 +62,9 @@ def _moments(channel: Tensor) -> tuple[float, float]:
     return first / total / 255, math.sqrt(variance) / 255
 
 
-def _histogram(channel: Tensor) -> list[int]:
-    counts = torch.zeros(256, dtype=torch.int64)
+def _histogram(channel: NDArray[np.uint8]) -> list[int]:
+    counts = np.zeros(256, dtype=np.int64)
     # by blocks: bincount turns its input into int64, eight times the size
     for start in range(0, len(channel), _BLOCK_IMAGES):
-        counts += torch.bincount(channel[start : start + _BLOCK_IMAGES].flatten(), minlength=256)
+        counts += np.bincount(channel[start : start + _BLOCK_IMAGES].reshape(-1), minlength=256)
     return [int(count) for count in counts]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ecd_deploy.errors import DataError
 
@@ -40,7 +39,7 @@ def fingerprint(pixels: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_suspects(test: Tensor, *seen: Tensor) -> tuple[tuple[str, ...], ...]:
+def fingerprint_suspects(test: NDArray[np.uint8], *seen: NDArray[np.uint8]) -> tuple[tuple[str, ...], ...]:
     """Fingerprints of each set's images, uint8 (N, C, H, W); empty where the middle row tells them from the others'.
 
     Of most images only that row is read: reading all pixels of many large images takes long.
@@ -48,7 +47,7 @@ def fingerprint_suspects(test: Tensor, *seen: Tensor) -> tuple[tuple[str, ...], 
     rows = [_middle_rows(images) for images in (test, *seen)]
     shared = set(rows[0]).intersection(*[{row for part in rows[1:] for row in part}])
     return tuple(
-        tuple(fingerprint(image) if row in shared else "" for image, row in zip(images.numpy(), part_rows, strict=True))
+        tuple(fingerprint(image) if row in shared else "" for image, row in zip(images, part_rows, strict=True))
         for images, part_rows in zip((test, *seen), rows, strict=True)
     )
 
@@ -84,6 +83,5 @@ def count_overlap(test: Fingerprints, *seen: Fingerprints, most: float) -> int:
     return len(twins)
 
 
-def _middle_rows(images: Tensor) -> list[bytes]:
-    rows = images[:, :, images.shape[2] // 2].contiguous().numpy()
-    return [row.tobytes() for row in rows]
+def _middle_rows(images: NDArray[np.uint8]) -> list[bytes]:
+    return [row.tobytes() for row in images[:, :, images.shape[2] // 2]]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Framing:
         left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
         return image.crop((left, top, left + side, top + side))
 
-    def apply_all(self, images: Tensor) -> Tensor:
+    def apply_all(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Apply it to uint8 images (N, C, H, W); (N, C, side, side)."""
         if images.shape[2:] == (self.side, self.side) and self.shorter_side == self.side:
             return images
-        pixels = images.permute(0, 2, 3, 1).numpy()
+        pixels = images.transpose(0, 2, 3, 1)
         if pixels.shape[3] == 1:
             pixels = pixels[..., 0]
         framed = np.stack([np.asarray(self.apply(Image.fromarray(image))) for image in pixels])
-        return torch.from_numpy(framed.reshape(len(images), self.side, self.side, -1)).permute(0, 3, 1, 2).contiguous()
+        return np.ascontiguousarray(framed.reshape(len(images), self.side, self.side, -1).transpose(0, 3, 1, 2))

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from ecd_deploy.data.draws import Purpose, draw_fraction, stream_key
 
@@ -36,11 +36,11 @@ class CropBox:
         return part.resize((side, side), Image.Resampling.BILINEAR)
 
 
-def crop_draws(indices: Tensor, *, seed: int, epoch: int) -> Tensor:
+def crop_draws(indices: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.float64]:
     """Draw what `choose_box` needs for the images at `indices`, int64 (n,): float64 (n, attempts, 4) in [0, 1)."""
     each = _ATTEMPTS * _DRAWS
-    counters = indices[:, None] * each + torch.arange(each)
-    return draw_fraction(stream_key(seed, epoch, Purpose.RESIZED_CROP), counters).view(-1, _ATTEMPTS, _DRAWS)
+    counters = indices[:, None] * each + np.arange(each)
+    return draw_fraction(stream_key(seed, epoch, Purpose.RESIZED_CROP), counters).reshape(-1, _ATTEMPTS, _DRAWS)
 
 
 def choose_box(size: tuple[int, int], area: tuple[float, float], draws: Sequence[Sequence[float]]) -> CropBox:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ecd_deploy.data.images import ImageSet
 
@@ -37,10 +38,10 @@ class Source(Protocol):
     """
 
     classes: tuple[str, ...]
-    train_labels: Tensor
-    test_labels: Tensor
+    train_labels: NDArray[np.int64]
+    test_labels: NDArray[np.int64]
 
-    def read(self, train: Tensor, test: Tensor) -> SourceImages:
+    def read(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> SourceImages:
         """Decode the training and test images at these indices, and all validation images.
 
         Raises:

@@ -64,21 +64,30 @@ class DenseConnections(FeatureConnections):
             StudentError: a module was called more than once, so that its earlier layers are not defined.
         """
         sums: FeatureQueues = {}
-        before: list[Tensor] = []
+        before: list[Tensor | None] = []
         for site in self.sites:
             queue = features[site.name]
-            if len(queue) != 1:
+            if len(queue) > 1:
                 raise StudentError(
                     f"the student calls '{site.name}' {len(queue)} times in a forward; dense connections need "
                     "layers that are called once"
                 )
-            before.append(queue.take())
-            side = (before[-1].shape[2], before[-1].shape[3])
-            together = [layer if layer.shape[2:] == side else F.adaptive_avg_pool2d(layer, side) for layer in before]
+            own = queue.take() if len(queue) else None  # None where the student left the module out in this step
+            before.append(own)
             sums[site.name] = FeatureQueue(site)
-            sums[site.name].put(self.transforms[module_key(site.name)](torch.cat(together, dim=1)))
+            if own is not None:
+                together = [_fitted(layer, earlier, own) for layer, earlier in zip(before, self.sites, strict=False)]
+                sums[site.name].put(self.transforms[module_key(site.name)](torch.cat(together, dim=1)))
         return sums
 
     def forward(self, name: str, teacher_feature: Tensor, student_feature: Tensor) -> Tensor:  # noqa: ARG002
         """Add what `gather` made for the site; both are (N, C, H, W)."""
         return (teacher_feature + student_feature) / 2 if self.averages else teacher_feature + student_feature
+
+
+def _fitted(layer: Tensor | None, site: ConnectionSite, like: Tensor) -> Tensor:
+    """A site's feature at the height and width of another one; zeros where there is none."""
+    side = (like.shape[2], like.shape[3])
+    if layer is None:
+        return like.new_zeros(len(like), site.channels, *side)
+    return layer if layer.shape[2:] == side else F.adaptive_avg_pool2d(layer, side)

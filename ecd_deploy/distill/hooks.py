@@ -184,13 +184,15 @@ _recomputing: weakref.WeakKeyDictionary[nn.Module, ExitStack] = weakref.WeakKeyD
 
 
 def feature_pairs(student: FeatureQueues, teacher: FeatureQueues) -> tuple[FeaturePair, ...]:
-    """Put the features of both side by side, site by site.
+    """Put the features of both side by side, site by site; nothing where one of them left the module out.
 
     Raises:
-        StudentError: the two did not call a module equally often.
+        StudentError: both call a module, but not equally often.
     """
     pairs: list[FeaturePair] = []
     for name, queue in student.items():
+        if not (len(queue) and len(teacher[name])):
+            continue
         if len(queue) != len(teacher[name]):
             raise StudentError(f"student and teacher do not call '{name}' equally often, so it cannot be compared")
         while len(queue):

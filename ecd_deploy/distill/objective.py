@@ -89,7 +89,9 @@ class Objective:
         if self.logits != "none":
             yield LossTerm(name="logits", value=self._between(outputs), factor=self.logits_factor)
         if self.features != "none":
-            yield LossTerm(name="features", value=feature_loss(outputs.pairs), factor=self.features_factor)
+            # where the student left out in this step all that is compared, nothing differs
+            value = feature_loss(outputs.pairs) if outputs.pairs else outputs.student.new_zeros(())
+            yield LossTerm(name="features", value=value, factor=self.features_factor)
         if self.pretrained:
             yield LossTerm(name="pretrained", value=_given(outputs.transfer, "losses from a teacher trained before"))
 

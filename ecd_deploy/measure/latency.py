@@ -96,7 +96,8 @@ class ColdStart(_Measured):
     process_to_result_ms: NonNegativeFloat
     load_ms: NonNegativeFloat
     first_run_ms: NonNegativeFloat
-    peak_memory_mb: NonNegativeFloat
+    peak_memory_mb: NonNegativeFloat | None
+    """None where the system does not say."""
     """Peak resident memory in 1e6 bytes, Python and onnxruntime included."""
 
 

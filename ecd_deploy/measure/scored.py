@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,14 +44,28 @@ class ScoredImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    def part(self, members: NDArray[np.bool_]) -> ScoredImages:
+        """The images of a mask (N,)."""
+        columns = tuple(SliceColumn(column.name, tuple(compress(column.values, members))) for column in self.slices)
+        return ScoredImages(self.probabilities[members], self.labels[members], self.classes, columns)
+
+    @cached_property
     def chosen(self) -> NDArray[np.int64]:
         """The class of the largest probability of each image, (N,); -1 where they are not finite."""
         finite = np.isfinite(self.probabilities).all(axis=1)
         return np.where(finite, self.probabilities.argmax(axis=1), -1).astype(np.int64)
 
-    @property
+    @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """Whether each image is classified correctly, (N,)."""
         correct: NDArray[np.bool_] = self.chosen == self.labels
         return correct
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits, (N, classes) each; a row of NaN where a logit is not finite."""
+    finite = np.isfinite(logits).all(axis=1, keepdims=True)
+    exact = np.where(finite, logits, 0.0).astype(np.float64)
+    powers = np.exp(exact - exact.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float32] = np.where(finite, powers / powers.sum(axis=1, keepdims=True), np.nan)
+    return probabilities.astype(np.float32)

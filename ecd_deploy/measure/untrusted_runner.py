@@ -7,9 +7,13 @@ this package, so that it can be started in an isolated interpreter from an empty
 from __future__ import annotations
 
 import json
-import resource
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+
+# Windows has none: the caller's time limit alone holds there.
+resource: Any = import_module("resource") if find_spec("resource") else None
 
 _MOST_ELEMENTS = 100_000_000
 _BATCHES = (1, 2)
@@ -18,10 +22,11 @@ _BATCHES = (1, 2)
 def main() -> None:
     """Set the limits before anything is parsed, then open, run and describe the model."""
     memory, seconds = int(sys.argv[1]), int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     data = sys.stdin.buffer.read()
     try:
         answer = _described(data)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import Field
 
-from ecd_deploy.recipe.section import Fraction, PositiveFloat, Section
+from ecd_deploy.errors import RecipeError, did_you_mean
+from ecd_deploy.recipe.accuracy import AccuracyLimits, ClassLimits, ColumnLimits
+from ecd_deploy.recipe.section import Fraction, PositiveFloat
+
+_MOST_CHOICES = 20
+_TOP = 5
 
 
-class GateConfig(Section):
+class GateConfig(AccuracyLimits):
     """Limits that decide about deployment; a limit that is not given is not checked.
 
     Accuracies are fractions, not percent. A limit on accuracy must be met by a one-sided confidence
     bound, not only by the observed value.
     """
 
-    min_top1: Fraction | None = Field(default=None, description="Least top-1 of the ONNX student on the test set.")
     max_drop: Fraction | None = Field(
         default=None, description="Largest top-1 loss of an artefact against the PyTorch student, paired by image."
     )
@@ -29,11 +34,51 @@ class GateConfig(Section):
     peak_memory_mb_max: PositiveFloat | None = Field(
         default=None, description="Largest resident memory of a fresh process in MB (1e6 bytes), Python included."
     )
-    max_baseline_drop: Fraction | None = Field(
-        default=None, description="Largest top-1 loss against the baseline run, paired by image; needs --baseline."
-    )
     max_p50_ratio: Annotated[float, Field(ge=1)] | None = Field(
         default=None, description="Largest p50 latency over the baseline's, in interleaved blocks; needs --baseline."
     )
     max_size_mb: PositiveFloat | None = Field(default=None, description="Largest ONNX file in MB (1e6 bytes).")
+    classes: Mapping[str, ClassLimits] = Field(default={}, description="Limits for single classes, by name.")
+    slices: Mapping[str, ColumnLimits] = Field(
+        default={}, description="Limits for parts of the test images, by a column such as the camera."
+    )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    def limits_accuracy(self) -> bool:
+        """Whether any limit is on accuracy."""
+        return self.max_drop is not None or bool(self.classes) or any(part.set_limits() for part in self._parts())
+
+    def check_names(self, classes: tuple[str, ...], columns: Mapping[str, tuple[str, ...]]) -> None:
+        """Refuse limits for what the test images do not have.
+
+        Args:
+            classes: names of all.
+            columns: the values of each column that tells the images apart.
+
+        Raises:
+            RecipeError: naming the key, and the choices.
+        """
+        for name in self.classes:
+            _check_name("gate.classes", "class", name, classes)
+        for column, limits in self.slices.items():
+            _check_name("gate.slices", "column", column, tuple(columns))
+            for value in limits.by_value:
+                _check_name(f"gate.slices.{column}", "value", value, columns[column])
+        if len(classes) <= _TOP and any(
+            {"min_top5", "max_top5_drop"} & set(part.set_limits()) for part in self._parts()
+        ):
+            raise RecipeError(f"gate.min_top5 and gate.max_top5_drop: top-5 of {len(classes)} classes is always 1")
+
+    def _parts(self) -> Iterator[AccuracyLimits]:
+        yield self
+        for column in self.slices.values():
+            yield column
+            yield from column.by_value.values()
+
+
+def _check_name(path: str, kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name in known:
+        return
+    more = f" and {len(known) - _MOST_CHOICES} more" if len(known) > _MOST_CHOICES else ""
+    choices = f"there are {', '.join(known[:_MOST_CHOICES])}{more}" if known else "these images have none"
+    raise RecipeError(f'{path}."{name}": there is no such {kind}{did_you_mean(name, known)}; {choices}')

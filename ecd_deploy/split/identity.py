@@ -47,10 +47,13 @@ class Computation:
     Attributes:
         operations: all that it takes, in the order of the graph; the last gives the output.
         numbers: every one that the operations spell out, as often as it stands there.
+        changes: how often one differs from the one before it at the same place of the same operator; what a network
+            repeats layer by layer changes hardly ever, a message in few different numbers does.
     """
 
     operations: tuple[Operation, ...]
     numbers: tuple[float, ...]
+    changes: int
 
     @property
     def digest(self) -> str:
@@ -90,10 +93,23 @@ def computation(program: ExportedProgram, student: nn.Module) -> Computation:
         operations[node] = Operation(digests[node], str(node.target), innermost_module(node))
         numbers[node] = tuple(_numbers_of(node))
     needed = _needed(program, read)
+    spelled = {node: numbers[node] for node in numbers if node in needed}
     return Computation(
         tuple(operation for node, operation in operations.items() if node in needed),
-        tuple(number for node in needed for number in numbers.get(node, ())),
+        tuple(number for found in spelled.values() for number in found),
+        _changes(spelled),
     )
+
+
+def _changes(numbers: Mapping[Node, tuple[float, ...]]) -> int:
+    before: dict[tuple[str, int], float] = {}
+    changes = 0
+    for node, found in numbers.items():
+        operator = "literal" if node.op == "placeholder" else str(node.target)
+        for key, number in (((operator, place), number) for place, number in enumerate(found)):
+            changes += before.get(key, number) != number
+            before[key] = number
+    return changes
 
 
 def _needed(program: ExportedProgram, read: Mapping[Node, tuple[Node, ...]]) -> dict[Node, None]:

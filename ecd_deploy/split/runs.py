@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 _LENGTHS = {torch.float32: 4, torch.float16: 6, torch.bfloat16: 7}
 """Numbers in a row that are no coincidence, by their precision."""
-_TABLE_BITS = 24
+_TABLE_BITS = 27
 _SHORT = 8
 _TINY = 1e-30
+_FLAT = -1
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+
+_Words = NDArray[np.uint32] | NDArray[np.uint16]
+"""Bits of numbers without their sign; round ones are 0."""
 
 
 class CommonRun(NamedTuple):
@@ -46,45 +51,61 @@ def common_runs(
     sequences = list(_with_short_ones(tensors))
     found: dict[str, CommonRun] = {}
     for dtype, length in _LENGTHS.items():
-        mine = [(name, _hashes(numbers, length)) for name, numbers in _readings(sequences, dtype)]
-        allowed = [_hashes(run, length) for tensor in known for run in _runs(tensor.detach().cpu().to(dtype))]
-        index = _Index([hashes for _, hashes in mine], allowed)
-        for entry in others if index.hashes.size else ():
-            if not entry.tensor.is_floating_point():
-                continue
-            for run in _runs(entry.tensor.detach().cpu().to(dtype)):
-                common = index.common(_hashes(run, length))
-                for name, own in mine if common.size else ():
-                    if matches := int(np.isin(own, common).sum()):
-                        found.setdefault(name, CommonRun(name, matches + length - 1, entry.name))
+        mine = [(name, _words(view.to(dtype))) for name, tensor in sequences for view in _as_floats(tensor, dtype)]
+        sought = _Sought([words for _, words in mine], length)
+        theirs = [
+            (entry.name, sought.candidates(_words(entry.tensor.detach().cpu().to(dtype))))
+            for entry in (others if sought.any else ())
+            if entry.tensor.is_floating_point()
+        ]
+        allowed = [_hashes(_words(tensor.detach().cpu().to(dtype)), length) for tensor in known]
+        wanted = np.setdiff1d(_joined(hashes for _, hashes in theirs), _joined(allowed))
+        if not wanted.size:
+            continue
+        table = _Table(wanted)
+        for name, words in mine:
+            own = _hashes(words, length)
+            own = own[table.may_have(own)]
+            own = own[wanted[np.searchsorted(wanted, own).clip(max=wanted.size - 1)] == own]
+            for other, hashes in theirs if own.size else ():
+                if matches := int(np.isin(own, hashes).sum()):
+                    found.setdefault(name, CommonRun(name, min(matches + length - 1, words.size), other))
     return tuple(found.values())
 
 
-class _Index:
-    """Finds which of many hashes are known; most that are not are told by a few of their bits."""
+class _Table:
+    """Tells of most numbers that they are none of those that it was made of."""
 
-    def __init__(self, known: Sequence[NDArray[np.uint64]], allowed: Sequence[NDArray[np.uint64]]) -> None:
-        empty = np.empty(0, np.uint64)
-        hashes = np.concatenate([empty, *known])
-        self.hashes = np.sort(hashes[~np.isin(hashes, np.concatenate(allowed))] if allowed else hashes)
-        self._table = np.zeros(2**_TABLE_BITS, dtype=np.bool_)
-        self._table[self._places(self.hashes)] = True
+    def __init__(self, *known: NDArray[Any]) -> None:
+        count = sum(part.size for part in known)
+        self._shift = np.uint64(64 - min(max(count.bit_length() + 3, 8), _TABLE_BITS))
+        self._table = np.zeros(2 ** (64 - int(self._shift)), dtype=np.bool_)
+        for part in known:
+            self._table[self._places(part)] = True
 
-    def common(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        candidates = hashes[self._table[self._places(hashes)]]
-        places = np.searchsorted(self.hashes, candidates).clip(max=max(self.hashes.size - 1, 0))
-        common: NDArray[np.uint64] = candidates[self.hashes[places] == candidates]
-        return common
+    def may_have(self, numbers: NDArray[Any]) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = self._table[self._places(numbers)]
+        return found
 
-    def _places(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        return hashes >> np.uint64(64 - _TABLE_BITS)
+    def _places(self, numbers: NDArray[Any]) -> NDArray[np.uint64]:
+        return (numbers * _PRIME) >> self._shift
 
 
-def _readings(sequences: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> Iterator[tuple[str, NDArray[np.uint64]]]:
-    """The numbers of tensors as bits of a type without their sign, in each order in which they may be read."""
-    for name, tensor in sequences:
-        for view in _as_floats(tensor, dtype):
-            yield from ((name, run) for run in _runs(view.to(dtype)))
+class _Sought:
+    """The rows of numbers that are looked for; nearly all others are told by their single numbers."""
+
+    def __init__(self, arrays: Sequence[_Words], length: int) -> None:
+        self._length = length
+        filled = [words[words != 0] for words in arrays]
+        self.any = any(words.size for words in filled)
+        if self.any:
+            self._numbers = _Table(*filled)
+            self._rows = _Table(*(_hashes(words, length) for words in arrays))
+
+    def candidates(self, words: _Words) -> NDArray[np.uint64]:
+        """Hashes of the rows that may be among them, in each order in which they can be read."""
+        hashes = _hashes(words, self._length, self._numbers.may_have(words) & (words != 0))
+        return hashes[self._rows.may_have(hashes)]
 
 
 def _with_short_ones(tensors: Sequence[NamedTensor]) -> Iterator[tuple[str, Tensor]]:
@@ -116,31 +137,51 @@ def _as_floats(tensor: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
             yield rest[: len(rest) // size * size].clone().view(dtype)
 
 
-def _runs(tensor: Tensor) -> Iterator[NDArray[np.uint64]]:
-    """The bits of the numbers without their sign, flat and with each other long dimension last; round ones are 0."""
-    tensor = tensor.contiguous()
-    words = tensor.abs().view(torch.int32 if tensor.element_size() == 4 else torch.int16).numpy().astype(np.uint64)
-    scaled = tensor.float() * 256
-    words[((scaled == scaled.round()) | (scaled.abs() < _TINY) | ~scaled.isfinite()).numpy()] = 0
-    yield words.reshape(-1)
-    for axis in range(words.ndim - 1):
-        if words.shape[axis] >= min(_LENGTHS.values()):
-            yield np.moveaxis(words, axis, -1).reshape(-1)
+def _words(tensor: Tensor) -> _Words:
+    magnitudes = tensor.contiguous().abs()
+    scaled = magnitudes.float() * 256
+    bits = magnitudes.view(torch.int32 if tensor.element_size() == 4 else torch.int16)
+    bits[(scaled == scaled.round()) | (scaled < _TINY) | ~scaled.isfinite()] = 0
+    words: _Words = bits.numpy().view(np.uint32 if tensor.element_size() == 4 else np.uint16)
+    return words
 
 
-def _hashes(words: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
-    """A hash of each row of `length` numbers, all different and none round."""
-    if words.size < length:
-        return np.empty(0, np.uint64)
-    windows = [words[start : words.size - length + 1 + start] for start in range(length)]
-    telling = windows[0] != 0
+def _hashes(words: _Words, length: int, wanted: NDArray[np.bool_] | None = None) -> NDArray[np.uint64]:
+    """A hash of each row of `length` numbers, flat and along each other long dimension, that are wanted and telling.
+
+    Telling are rows without a round number, and without the same number twice within three.
+    """
+    wanted = words != 0 if wanted is None else wanted
+    axes = [_FLAT, *(axis for axis in range(words.ndim - 1) if words.shape[axis] >= min(_LENGTHS.values()))]
+    found = []
+    for axis in axes if words.size >= length else ():
+        order = _along(wanted, axis)
+        inside = order[: order.size - length + 1].copy()
+        for place in range(1, length):
+            inside &= order[place : order.size - length + 1 + place]
+        starts = np.flatnonzero(inside)
+        if starts.size:
+            found.append(_hashes_at(_along(words, axis), starts, length))
+    return _joined(found)
+
+
+def _joined(hashes: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    return np.concatenate([np.empty(0, np.uint64), *hashes])
+
+
+def _hashes_at(words: _Words, starts: NDArray[np.int64], length: int) -> NDArray[np.uint64]:
+    windows = [words[starts + place] for place in range(length)]
+    telling = np.ones(starts.size, np.bool_)
     for place in range(1, length):
-        telling &= windows[place] != 0
         telling &= windows[place] != windows[place - 1]
         if place > 1:
             telling &= windows[place] != windows[place - 2]
     total = np.zeros(int(telling.sum()), np.uint64)
     for window in windows:
-        total = (total ^ window[telling]) * np.uint64(0x9E3779B97F4A7C15)
-        total ^= total >> np.uint64(29)
-    return total * np.uint64(0xBF58476D1CE4E5B9)
+        total *= _PRIME
+        total += window[telling]
+    return total ^ (total >> np.uint64(32))
+
+
+def _along(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    return array.reshape(-1) if axis == _FLAT else np.moveaxis(array, axis, -1).reshape(-1)

@@ -19,7 +19,7 @@ from ecd_deploy.split.checks.references import check_references
 from ecd_deploy.split.checks.steadiness import find_unsteadiness
 from ecd_deploy.split.checks.storage import check_storage
 from ecd_deploy.split.checks.train_mode import check_train_mode
-from ecd_deploy.split.checks.values import check_values
+from ecd_deploy.split.checks.values import auxiliary_values, check_values
 from ecd_deploy.split.inventory import auxiliary_tensors, describe_tensors, tensor_records
 from ecd_deploy.split.joint import preserved
 from ecd_deploy.split.records import TensorRecord, records_digest
@@ -54,10 +54,11 @@ def split_student(
     with preserved(model):
         _refuse_unsteady(model.student, images)
         built = check_construction(model, factory, images.device)
-        references = check_references(model)
+        foreign = auxiliary_values(model)
+        references = check_references(model, foreign)
         hooks = check_hooks(model, built.module)
         storage = check_storage(model)
-        values = check_values(model)
+        values = check_values(model, foreign)
         dataflow = check_dataflow(model, images, unused)
         graph = check_graph(model, images, built.module, unused)
         batch = check_batch(model, images)
@@ -77,7 +78,7 @@ def split_student(
             train_mode=train_mode,
         )
         module = built.module or plain_copy(model.student)
-        copied = check_copy(model, module, images, attributes=built.module is None)
+        copied = check_copy(model, module, images, foreign, attributes=built.module is None)
         _refuse(copy=copied)
     checks = SplitChecks(
         construction=built.result,

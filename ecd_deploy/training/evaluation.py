@@ -11,7 +11,7 @@ import torch
 from accelerate.accelerator import Accelerator
 from torch import nn
 
-from ecd_deploy.data import ImageSet, Normalisation, eval_batches
+from ecd_deploy.data import ImageSet, ImageTensors, Normalisation, eval_batches
 from ecd_deploy.distill import HeadName, TrainingModel, TrainingOutputs
 from ecd_deploy.training.scores import HeadTop1
 
@@ -19,16 +19,17 @@ _SHARE_OF_MEMORY = 0.25  # of what is free on an accelerator, for images that ar
 _VALUES_AT_ONCE = 2**23  # of images that an accelerator evaluates together: 2,730 of 32x32 in colour
 
 
-def moved_if_they_fit(images: ImageSet, device: torch.device) -> ImageSet:
+def moved_if_they_fit(images: ImageSet, device: torch.device) -> ImageTensors:
     """Put images where they are evaluated, if they take at most a quarter of the memory that is free there."""
-    if device.type != "cuda":
-        return images
-    free, _ = torch.cuda.mem_get_info(device)
-    return images.to(device) if images.images.numel() <= _SHARE_OF_MEMORY * free else images
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.images.nbytes <= _SHARE_OF_MEMORY * free:
+            return ImageTensors.of(images, device)
+    return ImageTensors.of(images)
 
 
 def top1(
-    model: TrainingModel, images: ImageSet, normalisation: Normalisation, accelerator: Accelerator, batch_size: int
+    model: TrainingModel, images: ImageTensors, normalisation: Normalisation, accelerator: Accelerator, batch_size: int
 ) -> HeadTop1:
     """Share of the images that each head classifies correctly; every process gets the same answer.
 

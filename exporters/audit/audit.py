@@ -9,6 +9,7 @@ import numpy as np
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.audit.matching import Match, is_constant, match, scale_fits
+from ecd_deploy.exporters.audit.numbers import number_findings
 from ecd_deploy.exporters.audit.results import ArtefactAudit, AuditedTensor, Origin
 from ecd_deploy.exporters.audit.sources import StudentSources
 from ecd_deploy.exporters.contents import FileTensor
@@ -16,12 +17,9 @@ from ecd_deploy.exporters.contract import Exporter
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
-from ecd_deploy.split.checks.graph import MOST_NUMBERS
 
 _LISTED = 10
 _LEAST_SOUGHT = 8
-# A translation adds a few to those of the student's graph, such as the constants of an activation function.
-_MOST_NUMBERS = MOST_NUMBERS + 24
 # What exporters take over as it is; the rest says how the file was made.
 _GIVEN = ("student", "classes", "input_shape", "resize", "mean", "std", "recipe_digest", "package_version")
 
@@ -68,18 +66,9 @@ def audit_artefact(
         digest = sha256_bytes(np.ascontiguousarray(tensor.array).tobytes())
         if digest in digests:
             findings.append(f"{tensor.name} has the bytes of {digests[digest]}")
-    spelled = {
-        number
-        for tensor in contents.tensors
-        if (found := traced.get(tensor.name)) is not None
-        and found.origin is Origin.STRUCTURE
-        and not tensor.role
-        and tensor.array.dtype in (np.float16, np.float32, np.float64)
-        for number in np.unique(tensor.array).tolist()
-    }
     # Integers bring the scales of activations with them, and these come from calibration.
-    if len(spelled) > _MOST_NUMBERS and not any(tensor.affine is not None for tensor in contents.tensors):
-        findings.append(f"{len(spelled)} different numbers are spelled out, at most {_MOST_NUMBERS} are expected")
+    calibrated = any(tensor.affine is not None for tensor in contents.tensors)
+    findings += number_findings(contents, traced, sources.numbers, calibrated=calibrated)
     # What runs the file may keep a tensor twice under one name, or its padding: the rest is what was not read as one.
     limit = contents.overhead_limit + 2 * len(metadata.model_dump_json())
     if len(contents.overhead) > limit:

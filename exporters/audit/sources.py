@@ -26,6 +26,7 @@ from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
 from ecd_deploy.split.exported import exported_program, is_literal, tensor_of
+from ecd_deploy.split.identity import computation
 from ecd_deploy.split.inventory import named_tensors
 
 _TRANSPOSED = "transpose"
@@ -54,10 +55,17 @@ class Source:
 
 @dataclass(frozen=True)
 class StudentSources:
-    """The sources of one student."""
+    """The sources of one student.
+
+    Attributes:
+        metadata: that were given to the exporters.
+        sources: what a tensor of a file may be.
+        numbers: that its graph spells out; None if it has no graph.
+    """
 
     metadata: ArtefactMetadata
     sources: tuple[Source, ...]
+    numbers: tuple[float, ...] | None
     by_size: Mapping[int, tuple[Source, ...]] = field(init=False)
     by_digest: Mapping[str, str] = field(init=False)
     """Names of the exact ones by the SHA-256 of their bytes."""
@@ -83,11 +91,13 @@ def student_sources(student: SplitStudent, metadata: ArtefactMetadata) -> Studen
     std, mean = np.array(metadata.std, dtype=np.float64), np.array(metadata.mean, dtype=np.float64)
     found += [_plain("1 / (255 std)", 1 / (255 * std)), _plain("-mean / std", -mean / std)]
     # a graph that cannot be evaluated gives no folded constants: a file's are then left unexplained
+    numbers: tuple[float, ...] | None = None
     with suppress(SplitError):
         program = exported_program(student.module, torch.zeros(2, *student.example_shape), functionalise=False)
+        numbers = computation(program, student.module).numbers
         with torch.no_grad():
             found += _Evaluation(program, student).sources()
-    return StudentSources(metadata, tuple(source for source in found if source.value.size))
+    return StudentSources(metadata, tuple(source for source in found if source.value.size), numbers)
 
 
 class _Evaluation:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
@@ -25,6 +23,9 @@ from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, descri
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _METHOD = "forward"
 
@@ -77,6 +78,8 @@ def _library() -> Iterator[None]:
 
 
 def _written(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
+    import torch
+
     with _library():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -94,6 +97,8 @@ def _written(module: nn.Module, image_shape: tuple[int, int, int], text: str) ->
 
 
 def _predictor(data: bytes) -> Predictor:
+    import torch
+
     with _library():
         from executorch.runtime import Runtime
 

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from ecd_deploy.exporters.contents import Affine, Contents, FileTensor
+from ecd_deploy.exporters.contents import Affine, Contents, FileTensor, telling
 from ecd_deploy.exporters.metadata import METADATA_KEY
 
 _MOST_NUMBERS = 16
@@ -50,7 +50,7 @@ def read_onnx(model: onnx.ModelProto, data: bytes) -> Contents:
             tensor.ClearField(part)
     del model.metadata_props[:]
     limit = 2048 + 512 * (len(model.graph.node) + len(tensors))
-    return Contents(tensors, model.SerializeToString(), limit, tuple(problems))
+    return Contents(tensors, model.SerializeToString(), limit, tuple(problems), tuple(_numbers(model.graph)))
 
 
 def _oddities(model: onnx.ModelProto, data: bytes) -> Iterator[str]:
@@ -81,6 +81,12 @@ def _long_attributes(node: onnx.NodeProto) -> Iterator[str]:
             yield f"attribute {attribute.name} of {node.name} holds {numbers} numbers and {text} characters"
         if attribute.HasField("g") or attribute.graphs:
             yield f"{node.name} has a graph of its own"
+
+
+def _numbers(graph: onnx.GraphProto) -> Iterator[float]:
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        given = [attribute.f] if attribute.type == onnx.AttributeProto.FLOAT else []
+        yield from telling((*given, *attribute.floats, attribute.i, *attribute.ints))
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import onnx
-import torch
-from torch import nn
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.contract import ExportInput
@@ -16,6 +14,9 @@ from ecd_deploy.exporters.onnx.graph import check_opset, strip_provenance
 from ecd_deploy.exporters.preprocessing import put_preprocessing_inside
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.quiet import library_quiet
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class OnnxExporter(OnnxFormat):
@@ -47,6 +48,8 @@ class OnnxExporter(OnnxFormat):
 
 
 def _translated(module: nn.Module, image_shape: tuple[int, int, int], opset: int) -> onnx.ModelProto:
+    import torch
+
     try:
         with library_quiet():
             program = torch.onnx.export(

@@ -24,6 +24,7 @@ from ecd_deploy.exporters.onnx.quantisation import calibrated
 from ecd_deploy.exporters.onnx.session import open_session, session_predictor
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.measure.prediction import predict
 from ecd_deploy.recipe.export import Int8Config
 
 _BATCH = 128
@@ -61,7 +62,7 @@ class Int8OnnxExporter(OnnxFormat):
         self, model: onnx.ModelProto, metadata: ArtefactMetadata, context: ExportContext, chosen: ImageSet
     ) -> Controlled:
         inside = metadata.preprocessing == "inside"
-        shown = np.concatenate([images for images, _ in context.batches(chosen, _BATCH)])
+        shown = context.normalisation.apply(chosen.images)
         given = to_pixels(shown, metadata) if inside else shown
         validation = context.validation
         if validation is None:
@@ -69,15 +70,13 @@ class Int8OnnxExporter(OnnxFormat):
                 return Controlled(quantiser.quantise(quantiser.nodes))
 
         def logits(candidate: onnx.ModelProto, limit: int | None) -> NDArray[np.float32]:
-            images = validation
-            if limit is not None:
-                images = ImageSet(images.images[:limit], images.labels[:limit])
+            images = validation if limit is None else validation.first(limit)
             session = open_session(candidate.SerializeToString(), 1, self.format)
             predictor = session_predictor(session, metadata)
-            return np.concatenate([predictor(batch) for batch, _ in context.batches(images, _BATCH)])
+            return predict(predictor, context.normalisation.batches(images, _BATCH)).logits
 
         with calibrated(model, given, self._config) as quantiser:
-            return quantise_within(quantiser, model, logits, validation.labels.numpy(), self._margin(context))
+            return quantise_within(quantiser, model, logits, validation.labels, self._margin(context))
 
     def _margin(self, context: ExportContext) -> float:
         return context.max_drop if self._config.max_drop is None else self._config.max_drop
@@ -95,7 +94,7 @@ class Int8OnnxExporter(OnnxFormat):
             reduce_range=config.reduce_range,
             calibration_images=len(indices),
             calibration_indices_sha256=sha256_bytes(json.dumps(indices).encode()),
-            calibration_pixels_sha256=sha256_bytes(chosen.images.numpy().tobytes()),
+            calibration_pixels_sha256=sha256_bytes(chosen.images.tobytes()),
             validation_images=0 if context.validation is None else len(context.validation),
             float_top1=controlled.float_top1,
             full_int8_top1=controlled.full_int8_top1,

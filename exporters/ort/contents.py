@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from onnx import helper
 
 from ecd_deploy.compat.onnxruntime import Graph, Tensor, ort_session
 from ecd_deploy.errors import ExportError, reraise_machine_fault
-from ecd_deploy.exporters.contents import Contents, FileTensor
+from ecd_deploy.exporters.contents import Contents, FileTensor, telling
 
 
 def read_ort(data: bytes) -> Contents:
@@ -28,7 +30,7 @@ def read_ort(data: bytes) -> Contents:
     for tensor in sorted(tensors, key=lambda tensor: -tensor.array.nbytes):
         overhead = overhead.replace(tensor.array.tobytes(), b"", 1) if tensor.array.nbytes > 64 else overhead
     limit = 32_768 + 2048 * (graph.NodesLength() + len(tensors))
-    return Contents(tensors, overhead, limit, tuple(problems))
+    return Contents(tensors, overhead, limit, tuple(problems), tuple(_numbers(graph)))
 
 
 def _tensor(tensor: Tensor.Tensor) -> FileTensor:
@@ -37,6 +39,14 @@ def _tensor(tensor: Tensor.Tensor) -> FileTensor:
     content = tensor.RawDataAsNumpy()
     raw = content.tobytes() if isinstance(content, np.ndarray) else b""
     return FileTensor(tensor.Name().decode(), np.frombuffer(raw, dtype=dtype).reshape(shape), role="blocked")
+
+
+def _numbers(graph: Graph.Graph) -> Iterator[float]:
+    for node in (graph.Nodes(index) for index in range(graph.NodesLength())):
+        for attribute in (node.Attributes(index) for index in range(node.AttributesLength())):
+            floats = [attribute.Floats(index) for index in range(attribute.FloatsLength())]
+            integers = [attribute.Ints(index) for index in range(attribute.IntsLength())]
+            yield from telling((attribute.F(), *floats, attribute.I(), *integers))
 
 
 def _problems(graph: Graph.Graph) -> list[str]:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import io
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.export import ExportedProgram
 
-from ecd_deploy.compat.torch import forget_provenance
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.pytorch.archive import read_torch_archive
+from ecd_deploy.exporters.pytorch.archive import read_text, read_torch_archive
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
-from ecd_deploy.split import SplitStudent
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+    from ecd_deploy.split import SplitStudent
 
 _METADATA_FILE = "ecd_deploy.json"
 
@@ -49,7 +51,7 @@ class Pt2Exporter:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return parse_metadata(_loaded(data)[1] or None, self.format)
+        return parse_metadata(read_text(data, _METADATA_FILE, self.format), self.format)
 
     def contents(self, data: bytes) -> Contents:
         """Read the archive; see `Exporter`."""
@@ -57,6 +59,10 @@ class Pt2Exporter:
 
 
 def _exported(student: SplitStudent) -> ExportedProgram:
+    import torch
+
+    from ecd_deploy.compat.torch import forget_provenance
+
     example = (torch.zeros(2, *student.example_shape),)
     try:
         with library_quiet(), torch.no_grad():
@@ -75,25 +81,24 @@ def _exported(student: SplitStudent) -> ExportedProgram:
 
 
 def _written(program: ExportedProgram, text: str) -> bytes:
+    import torch
+
     buffer = io.BytesIO()
     with library_quiet():
         torch.export.save(program, buffer, extra_files={_METADATA_FILE: text})
     return buffer.getvalue()
 
 
-def _loaded(data: bytes) -> tuple[ExportedProgram, str]:
-    files: dict[str, str] = {_METADATA_FILE: ""}
+def _predictor(data: bytes) -> Predictor:
+    import torch
+
     try:
         with library_quiet():
-            program = torch.export.load(io.BytesIO(data), extra_files=files)
+            program = torch.export.load(io.BytesIO(data))
     except Exception as error:
         reraise_machine_fault(error)
         raise ExportError(f"not a pt2 artefact: {error}") from error
-    return program, str(files[_METADATA_FILE])
-
-
-def _predictor(data: bytes) -> Predictor:
-    module = _loaded(data)[0].module()
+    module = program.module()
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():

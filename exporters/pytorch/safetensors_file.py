@@ -6,7 +6,6 @@ import json
 from typing import Any, Final
 
 import safetensors
-import safetensors.torch
 from safetensors import SafetensorError
 
 from ecd_deploy.errors import ExportError
@@ -14,8 +13,7 @@ from ecd_deploy.exporters.contents import Contents, raw_tensor
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.paths import refuse_local_paths
-from ecd_deploy.measure.prediction import Predictor, torch_predictor
-from ecd_deploy.split import plain_state
+from ecd_deploy.measure.prediction import Predictor
 
 _LENGTH_BYTES = 8
 
@@ -31,16 +29,24 @@ class SafetensorsExporter:
 
     def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
+        from safetensors.torch import save
+
+        from ecd_deploy.split import plain_state
+
         text = describe(given.student, given.metadata).model_dump_json()
-        data = safetensors.torch.save(plain_state(given.student.module), metadata={METADATA_KEY: text})
+        data = save(plain_state(given.student.module), metadata={METADATA_KEY: text})
         refuse_local_paths(data, self.format)
         return data
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
         """Load the tensors, strictly, into a student built anew; see `Exporter`."""
+        from safetensors.torch import load
+
+        from ecd_deploy.measure.torch_predictor import torch_predictor
+
         module = build()
         try:
-            module.load_state_dict(safetensors.torch.load(data), strict=True)
+            module.load_state_dict(load(data), strict=True)
         except SafetensorError as error:
             raise ExportError(f"not a safetensors artefact: {error}") from error
         except RuntimeError as error:

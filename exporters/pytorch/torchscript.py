@@ -1,24 +1,25 @@
-"""TorchScript: traced, frozen, and cleaned of what changes from one export to the next."""
+"""TorchScript: traced or scripted, frozen, and cleaned of what changes from one export to the next."""
 
 from __future__ import annotations
 
 import io
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import torch
-from torch import nn
-
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.pytorch.archive import read_torch_archive
+from ecd_deploy.exporters.pytorch.archive import read_text, read_torch_archive
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.exporters.zip_archive import read_archive, write_archive
-from ecd_deploy.measure.prediction import Predictor, torch_predictor
+from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 _METADATA_FILE = "metadata.json"
 
@@ -33,7 +34,8 @@ _MANGLE_NAME = re.compile(rb"\.___torch_mangle_\d+(?=[.\n])")
 class TorchScriptExporter:
     """Writes a program that needs no Python class; deprecated by PyTorch, kept for those who run it.
 
-    Freezing folds constants and batch normalisation into the convolutions.
+    Freezing folds constants and batch normalisation into the convolutions. A student that looks at values, as an `if`
+    does, is compiled from its source: a trace would take the same way for all images.
     """
 
     format = "torchscript"
@@ -45,7 +47,7 @@ class TorchScriptExporter:
     def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
         student, described = given.student, describe(given.student, given.metadata)
-        data = _cleaned(_traced(student.module, student.example_shape, described.model_dump_json()), self.format)
+        data = _cleaned(_frozen(student.module, student.example_shape, described.model_dump_json()), self.format)
         return checked(data, _predictor, described, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
@@ -54,20 +56,34 @@ class TorchScriptExporter:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return parse_metadata(_loaded(data)[1] or None, self.format)
+        return parse_metadata(read_text(data, _METADATA_FILE, self.format), self.format)
 
     def contents(self, data: bytes) -> Contents:
         """Read the archive; see `Exporter`."""
         return read_torch_archive(data, self.format)
 
 
-def _traced(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
+def _frozen(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
+    import torch
+
+    from ecd_deploy.compat.torch import value_read
+
     buffer = io.BytesIO()
+    images = torch.zeros(2, *image_shape)
+    reads = value_read(module, images)
     try:
         with library_quiet(), torch.no_grad():
-            traced = torch.jit.trace(module, torch.zeros(2, *image_shape), check_trace=False)  # type: ignore[no-untyped-call]
-            torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={_METADATA_FILE: text})
-    except (RuntimeError, TypeError, ValueError) as error:
+            program = torch.jit.script(module) if reads else torch.jit.trace(module, images, check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(torch.jit.freeze(program), buffer, _extra_files={_METADATA_FILE: text})
+    except Exception as error:  # the compiler raises anything
+        reraise_machine_fault(error)
+        if reads is not None:
+            where = f"module '{reads.module}'" if reads.module else "the student's own forward"
+            kind = type(module.get_submodule(reads.module or "")).__name__
+            raise ExportError(
+                f"{where} ({kind}) looks at the values of the images, and TorchScript cannot compile the student from "
+                f"its source: {first_cause(error)}"
+            ) from None
         raise ExportError(f"TorchScript cannot express the student: {first_cause(error)}") from error
     return buffer.getvalue()
 
@@ -87,15 +103,13 @@ def _cleaned(data: bytes, format_name: str) -> bytes:
 
 
 def _predictor(data: bytes) -> Predictor:
-    return torch_predictor(_loaded(data)[0])
+    import torch
 
+    from ecd_deploy.measure.torch_predictor import torch_predictor
 
-def _loaded(data: bytes) -> tuple[torch.jit.ScriptModule, str]:
-    files: dict[str, str | bytes] = {_METADATA_FILE: ""}
     try:
         with library_quiet():
-            program = torch.jit.load(io.BytesIO(data), map_location="cpu", _extra_files=files)  # type: ignore[no-untyped-call]
+            program: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"not a TorchScript artefact: {error}") from error
-    text = files[_METADATA_FILE]
-    return program, text.decode() if isinstance(text, bytes) else text
+    return torch_predictor(program)

@@ -12,35 +12,33 @@ from importlib.metadata import files as distribution_files
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ecd_deploy.data import DataSplits
-from ecd_deploy.errors import ArtefactError, GateFailed, UsageError
+from ecd_deploy.errors import ArtefactError, ExportError, GateFailed, RunDirectoryError, UsageError
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.files import sha256_bytes, write_atomic
 from ecd_deploy.measure.accuracy import Top1
 from ecd_deploy.measure.latency import RUNNER_NAME, runner_arguments, runner_source
-from ecd_deploy.pipelines.bundle.samples import choose_samples
 from ecd_deploy.pipelines.device.budgets import load_device
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, VALIDATION_NAME
+from ecd_deploy.pipelines.record.predictions import Samples, read_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import Validation
-from ecd_deploy.recipe.gate import GateConfig
+from ecd_deploy.pipelines.steps.samples import largest_difference
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.records import Record
-from ecd_deploy.split import SplitStudent
+from ecd_deploy.split import SplitProof
 
 SUFFIX = ".tar.gz"
 _DESCRIPTION_NAME = "bundle.json"
 _SUMS_NAME = "SHA256SUMS"
 _SCRIPT_NAME = "run.py"
 _GRACE_SECONDS = 300.0
-_DEFAULT_DIFFERENCE = 1e-4
 _DEFAULT_DROP = 0.01
 _LATENCY_LIMITS = ("p90_ms_max", "p95_ms_max", "p99_ms_max")
 _README = """{name}: {student} in {model}, which is right on {test_top1:.2%} of {test_images} test images.
@@ -165,21 +163,22 @@ def find_artefact(directory: RunDirectory, format_name: str) -> tuple[Artefact, 
     return artefact, entry.top1.candidate
 
 
-def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, format_name: str, path: Path) -> Bundle:
+def bundle(directory: RunDirectory, proof: SplitProof, data: DataSplits, format_name: str, path: Path) -> Bundle:
     """Pack an artefact with samples of the test split, and what checks them; the same run gives the same bytes.
 
     Raises:
         EcdDeployError: see `find_artefact`.
+        RunDirectoryError: the run was validated by a version that chose no samples.
         ArtefactError: a file was changed, or the archive cannot be written.
     """
     artefact, top1 = find_artefact(directory, format_name)
     exporter, model = exporter_for(format_name, directory.recipe.export), directory.read(artefact.file)
     metadata = exporter.read_metadata(model)
-    samples = choose_samples(student, data, margin=2 * _largest_difference(directory.recipe.gate))
-    predictor = exporter.open(model, lambda: student.module)
-    found = predictor(data.normalisation.apply(torch.from_numpy(samples.images)).numpy())
+    samples = _samples(directory)
+    images, labels = data.test.images[samples.indices], data.test.labels[samples.indices]
+    found = exporter.open(model, _no_student)(data.normalisation.apply(images))
     budget = exporter.budget
-    difference = _largest_difference(directory.recipe.gate)
+    difference = largest_difference(directory.recipe.gate)
     if budget is not None:
         difference = budget.relative * float(np.abs(samples.logits).max())
     name = f"{directory.recipe.name}-{format_name}"
@@ -189,7 +188,7 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
         format=format_name,
         model=Path(artefact.file).name,
         model_sha256=artefact.sha256,
-        student_digest=student.proof.student_digest,
+        student_digest=proof.student_digest,
         recipe_digest=directory.recipe.digest(),
         onnxruntime=version("onnxruntime"),
         test_images=top1.images,
@@ -201,7 +200,7 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
         batch=metadata.batch,
         max_logit_difference=difference,
         min_same_class=1.0 if budget is None else budget.agreement,
-        samples_correct=int((found.argmax(axis=1) == samples.labels).sum()),
+        samples_correct=int((found.argmax(axis=1) == labels).sum()),
         max_drop=_DEFAULT_DROP if directory.recipe.gate.max_drop is None else directory.recipe.gate.max_drop,
         latency=_latency_conditions(directory.recipe),
     )
@@ -211,13 +210,11 @@ def bundle(directory: RunDirectory, student: SplitStudent, data: DataSplits, for
         description.model: model,
         _DESCRIPTION_NAME: description.to_json(),
         "labels.json": (json.dumps(data.classes, ensure_ascii=False, indent=1) + "\n").encode(),
-        "samples/images.npy": _npy(samples.images.transpose(0, 2, 3, 1)),
-        "samples/labels.npy": _npy(samples.labels),
+        "samples/images.npy": _npy(images.transpose(0, 2, 3, 1)),
+        "samples/labels.npy": _npy(labels),
         "samples/logits.npy": _npy(samples.logits),
         "LICENSE": _licence(),
-        "README.txt": _README.format(
-            images=len(samples.labels), framing=metadata.framing, **description.model_dump()
-        ).encode(),
+        "README.txt": _README.format(images=len(labels), framing=metadata.framing, **description.model_dump()).encode(),
     }
     sums = "".join(f"{sha256_bytes(contents[name])}  {name}\n" for name in sorted(contents))
     archive = _archive(name, {**contents, _SUMS_NAME: sums.encode()})
@@ -238,8 +235,17 @@ def _latency_conditions(recipe: Recipe) -> LatencyConditions:
     )
 
 
-def _largest_difference(gate: GateConfig) -> float:
-    return _DEFAULT_DIFFERENCE if gate.max_abs_diff is None else gate.max_abs_diff
+def _samples(directory: RunDirectory) -> Samples:
+    samples = read_predictions(directory).samples
+    if samples is None:
+        raise RunDirectoryError(f"{directory.root} was validated by an older version: run `validate` again")
+    if not len(samples.indices):
+        raise ArtefactError("no bundle: rounding decides between the student's two largest logits on every test image")
+    return samples
+
+
+def _no_student() -> NoReturn:
+    raise ExportError("a format that onnxruntime runs holds its own graph")
 
 
 def _npy(array: NDArray[Any]) -> bytes:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ecd_deploy.data import DataSplits
+from ecd_deploy.data import DataSplits, ImageTensors, normalise
 from ecd_deploy.distill.student.feature_maps import feature_in, with_feature
 from ecd_deploy.errors import UsageError
 from ecd_deploy.pipelines.explain.figures import Panel, Row, draw_embeddings, draw_heat_maps
@@ -114,25 +114,27 @@ def _through(feature: nn.Module) -> Callable[[nn.Module, Any, object], object]:
 
 
 def _embeddings(networks: Sequence[Seen], data: DataSplits, order: Tensor, samples: int, seed: int) -> bytes:
-    chosen = order[data.test.labels[order] < _CLASSES_DRAWN][:samples]
+    labels = torch.from_numpy(data.test.labels)
+    chosen = order[labels[order] < _CLASSES_DRAWN][:samples]
     if len(chosen) < _LEAST_POINTS:
         raise UsageError(f"{len(chosen)} test images are too few for t-SNE; at least {_LEAST_POINTS} are needed")
     panels = [Panel(seen.title, project(_seen_by(seen, data, chosen)[0], seed)) for seen in networks]
-    return draw_embeddings(panels, data.test.labels[chosen].numpy(), data.classes[:_CLASSES_DRAWN])
+    return draw_embeddings(panels, labels[chosen].numpy(), data.classes[:_CLASSES_DRAWN])
 
 
 def _heat_maps(networks: Sequence[Seen], own: int, data: DataSplits, order: Tensor, count: int) -> bytes:
     """`own` is the place of the run's student among the networks."""
-    right = [_seen_by(seen, data, order)[1] == data.test.labels[order] for seen in networks[: own + 1]]
+    test = ImageTensors.of(data.test)
+    right = [_seen_by(seen, data, order)[1] == test.labels[order] for seen in networks[: own + 1]]
     gained = right[own] & ~torch.stack(right).all(dim=0)
     chosen = order[torch.cat([gained.nonzero().flatten(), (~gained).nonzero().flatten()])][:count]
-    labels = data.test.labels[chosen]
-    images = data.normalisation.apply(data.test.images[chosen])
+    labels = test.labels[chosen]
+    images = normalise(test.images[chosen], data.normalisation)
     predictions = [_seen_by(seen, data, chosen)[1].tolist() for seen in networks]
     heats = [heat_maps(seen, images, labels) for seen in networks]
     rows = [
         Row(
-            _pixels(data.test.images[index]),
+            _pixels(test.images[index]),
             data.classes[int(labels[row])],
             tuple(heat[row] for heat in heats),
             tuple(data.classes[predicted[row]] for predicted in predictions),
@@ -144,7 +146,8 @@ def _heat_maps(networks: Sequence[Seen], own: int, data: DataSplits, order: Tens
 
 def _seen_by(seen: Seen, data: DataSplits, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings (N, features) and predicted classes (N,) of these test images."""
-    parts = [seen.embeddings(data.normalisation.apply(data.test.images[part])) for part in torch.split(chosen, _BATCH)]
+    images = ImageTensors.of(data.test).images
+    parts = [seen.embeddings(normalise(images[part], data.normalisation)) for part in torch.split(chosen, _BATCH)]
     embeddings, predictions = zip(*parts, strict=True)
     return torch.cat(embeddings), torch.cat(predictions)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from enum import StrEnum
 
+from ecd_deploy.measure.estimates import Estimate
 from ecd_deploy.records import Record
 
 
@@ -15,6 +16,8 @@ class Verdict(StrEnum):
     PASS = "pass"
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
+    WARNING = "warning"
+    """Nothing that a limit is set on, and so no part of the verdict over all."""
 
 
 class Check(Record):
@@ -25,7 +28,8 @@ class Check(Record):
     """What was observed; None where it could not be measured."""
     bound: float | None
     """The confidence bound that must meet the limit; None where the value itself must."""
-    limit: float
+    limit: float | None
+    """None where a warning is of nothing that a limit is set on."""
     unit: str
     verdict: Verdict
     reason: str
@@ -33,24 +37,42 @@ class Check(Record):
 
 def overall(checks: Iterable[Check]) -> Verdict:
     """One failure fails; without one, a single undecided limit leaves it undecided."""
-    verdicts = {check.verdict for check in checks}
+    verdicts = {check.verdict for check in checks} - {Verdict.WARNING}
     if Verdict.FAIL in verdicts:
         return Verdict.FAIL
     return Verdict.INCONCLUSIVE if Verdict.INCONCLUSIVE in verdicts or not verdicts else Verdict.PASS
 
 
-def bounded(name: str, value: float, bound: float, limit: float, images: int, *, at_least: bool) -> Check:
+def verdict_of(estimate: Estimate, limit: float, *, at_least: bool) -> Verdict:
     """Decide by a confidence bound: passed where it meets the limit, failed where the value does not either."""
     sign = 1.0 if at_least else -1.0
-    if not (math.isfinite(value) and math.isfinite(bound)):
-        return undecided(name, limit, "", "it is not a number")
-    if sign * bound >= sign * limit:
-        verdict, reason = Verdict.PASS, f"{images} images"
-    elif sign * value >= sign * limit:
-        verdict, reason = Verdict.INCONCLUSIVE, f"{images} images are too few to prove it"
-    else:
-        verdict, reason = Verdict.FAIL, f"{images} images"
-    return Check(name=name, value=value, bound=bound, limit=limit, unit="", verdict=verdict, reason=reason)
+    if sign * estimate.bound >= sign * limit:
+        return Verdict.PASS
+    missed = sign * estimate.value < sign * limit if estimate.misses is None else estimate.misses(limit)
+    return Verdict.FAIL if missed else Verdict.INCONCLUSIVE
+
+
+def judge(name: str, estimate: Estimate, limit: float, *, at_least: bool) -> Check:
+    """Decide about a limit, and where the images are too few, say how many would decide."""
+    if not (math.isfinite(estimate.value) and math.isfinite(estimate.bound)):
+        return undecided(name, limit, "", estimate.note or "it is not a number")
+    verdict = verdict_of(estimate, limit, at_least=at_least)
+    reason = f"{estimate.images} images"
+    if verdict is Verdict.INCONCLUSIVE:
+        enough = estimate.images_that_decide(limit, at_least=at_least)
+        would = "at these rates no number would be enough" if enough is None else f"at these rates about {enough} would"
+        reason = f"{reason} are too few to decide; {would}"
+    if estimate.note:
+        reason = f"{estimate.note}; {reason}"
+    return Check(
+        name=name,
+        value=estimate.value,
+        bound=estimate.bound,
+        limit=limit,
+        unit="",
+        verdict=verdict,
+        reason=reason,
+    )
 
 
 def undecided(name: str, limit: float, unit: str, reason: str) -> Check:

@@ -72,7 +72,7 @@ def summary_markdown(
         lines += [escape(limits), ""]
     lines += ["| check | value | bound | limit | verdict | reason |", "| --- | --- | --- | --- | --- | --- |"]
     for check in checks:
-        cells = (check.name, _number(check.value), _number(check.bound), f"{check.limit:g} {check.unit}".strip())
+        cells = (check.name, _number(check.value), _number(check.bound), _limit(check))
         row = (*cells, check.verdict.value, check.reason)
         lines.append(f"| {' | '.join(map(escape, row))} |")
     if baseline is not None:
@@ -118,6 +118,10 @@ def _attribute(text: str) -> str:
     # XML has no place for control characters, not even escaped.
     clean = "".join(letter for letter in text if letter in "\t\n" or letter >= " ")
     return quoteattr(clean, {"\n": "&#10;"})
+
+
+def _limit(check: Check) -> str:
+    return "-" if check.limit is None else f"{check.limit:g} {check.unit}".strip()
 
 
 def _number(value: float | None) -> str:

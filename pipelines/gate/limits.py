@@ -16,7 +16,7 @@ from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.records import Record
 
 NO_ACCURACY_LIMIT: Final = (
-    "This gate decides nothing about accuracy: none of min_top1, max_drop and max_baseline_drop is set."
+    "This gate decides nothing about accuracy: no limit on it is set, such as min_top1, max_drop or max_baseline_drop."
 )
 
 
@@ -65,16 +65,9 @@ def read_limits(path: Path) -> Limits:
     text = read_text(path, "limits", RecipeError)
     document = parse_toml(text, str(path), RecipeError)
     complaint = f"{path} cannot be used"
-    if any(isinstance(value, dict) for value in document.values()):
+    if any(isinstance(value, dict) and key not in GateConfig.model_fields for key, value in document.items()):
         config = _Headed.from_document(document, complaint, RecipeError).gate
     else:
         config = GateConfig.from_document(document, complaint, RecipeError)
     name = os.fsencode(path.name).decode("utf-8", "backslashreplace")
     return Limits(config, LimitsSource(file=name, sha256=sha256_file(path), replaces_recipe=True))
-
-
-def limits_accuracy(config: GateConfig, *, has_baseline: bool) -> bool:
-    """Whether any limit is on accuracy; against a baseline there is always one."""
-    return has_baseline or any(
-        limit is not None for limit in (config.min_top1, config.max_drop, config.max_baseline_drop)
-    )

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
-from torch import Tensor
-
-from ecd_deploy.data import Normalisation, eval_batches
+from ecd_deploy.data import Normalisation
 from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.onnx.format import open_onnx
 from ecd_deploy.measure.prediction import predict
 from ecd_deploy.pipelines.record.artefacts import Artefact
-from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_of
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.steps.data import recorded_data
-
-_BATCH_SIZE = 128
+from ecd_deploy.system import usable_cpus
 
 
 def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory) -> StoredPredictions:
     """What the ONNX student of `baseline` chooses for each test image of the run in `directory`.
 
-    The images are normalised as the baseline's were.
+    The images are normalised as the baseline's were, and come in batches of the run.
 
     Raises:
         DataError: the run's images are not those that it was made from.
@@ -39,13 +33,9 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
             f"{_size(metadata.input_shape)}, they are {_size(data.input_shape)} (channels x height x width)"
         )
     normalisation = Normalisation(metadata.mean, metadata.std)
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in eval_batches(data.test, normalisation, _BATCH_SIZE):
-            yield batch.images, batch.labels
-
-    predictor = open_onnx(content, torch.get_num_threads(), onnx.format)
-    return choices_of(predict(predictor, batches()), data.classes, digest_of_test(data))
+    batches = normalisation.batches(data.test, directory.recipe.profile.batch_size)
+    predictor = open_onnx(content, len(usable_cpus()), onnx.format)
+    return scores_of(predict(predictor, batches), data.classes, digest_of_test(data))
 
 
 def _size(shape: tuple[int, ...]) -> str:

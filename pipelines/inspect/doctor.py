@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.pipelines.record.environment import describe_environment
+from ecd_deploy.pipelines.record.environment import TRAINING_PACKAGES, describe_environment
+
+_WITHOUT_TRAINING = "not installed; needed to train and to export: pip install 'ecd-deploy[train]'"
 
 
 def diagnose(console: Console) -> None:
@@ -25,13 +28,15 @@ def diagnose(console: Console) -> None:
     table.add_row("platform", environment.platform)
     table.add_row("processor", f"{environment.processor}, {environment.cores} cores")
     table.add_row("vector extensions", ", ".join(environment.cpu_flags) or "none that onnxruntime uses")
-    table.add_row("memory", f"{environment.memory_gib} GiB")
+    table.add_row("memory", "unknown" if environment.memory_gib is None else f"{environment.memory_gib} GiB")
     table.add_row("free disk here", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.1f} GiB")
     for name, found in environment.packages.items():
-        table.add_row(name, found or Text("missing", style="red"))
-    missing = [name for name, found in environment.packages.items() if found is None]
+        absent = _WITHOUT_TRAINING if name in TRAINING_PACKAGES else Text("missing", style="red")
+        table.add_row(name, found or absent)
+    missing = [name for name, found in environment.packages.items() if not found and name not in TRAINING_PACKAGES]
     if not missing:
-        table.add_row("torch device", _torch_device())
+        if find_spec("torch") is not None:
+            table.add_row("torch device", _torch_device())
         table.add_row("providers", ", ".join(_onnxruntime_providers()))
     console.print(table)
     if missing:

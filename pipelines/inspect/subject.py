@@ -40,7 +40,7 @@ class Subject:
         batch_size: images of one optimiser step.
         parts: into which a batch is to be cut, to bound memory.
         precision: the recipe's mixed precision.
-        recipe: its name, if there is one.
+        recipe: that is inspected; None where only a student was named.
     """
 
     student: str
@@ -52,7 +52,7 @@ class Subject:
     batch_size: int = 128
     parts: int = 1
     precision: Literal["no", "bf16", "fp16"] = "no"
-    recipe: str | None = None
+    recipe: Recipe | None = None
 
     @property
     def used_parts(self) -> int:
@@ -153,7 +153,7 @@ def _of_recipe(recipe: Recipe, in_channels: int | None) -> Subject:
         batch_size=recipe.train.batch_size,
         parts=recipe.train.gradient_accumulation,
         precision=recipe.train.mixed_precision,
-        recipe=recipe.name,
+        recipe=recipe,
     )
 
 

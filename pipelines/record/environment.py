@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +10,7 @@ from pathlib import Path
 from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.records import Record
+from ecd_deploy.system import memory_gib, usable_cpus
 
 PACKAGES = (
     "ecd-deploy",
@@ -23,6 +23,8 @@ PACKAGES = (
     "onnxruntime",
     "numpy",
 )
+TRAINING_PACKAGES = frozenset({"torch", "torchvision", "accelerate", "onnxscript"})
+"""Those of `PACKAGES` that the extra [train] brings."""
 
 
 class Environment(Record):
@@ -32,7 +34,8 @@ class Environment(Record):
     platform: str
     processor: str
     cores: int
-    memory_gib: float
+    memory_gib: float | None
+    """None where the system does not say."""
     cpu_flags: tuple[str, ...]
     packages: dict[str, str | None]
     """Version by package; None where it is not installed."""
@@ -46,8 +49,8 @@ def describe_environment() -> Environment:
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         processor=_cpu_field("model name") or platform.machine(),
-        cores=len(os.sched_getaffinity(0)),
-        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        cores=len(usable_cpus()),
+        memory_gib=memory_gib(),
         cpu_flags=_relevant_flags(),
         packages={name: _version(name) for name in PACKAGES},
         accelerator=_accelerator(),

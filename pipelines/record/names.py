@@ -56,7 +56,10 @@ ORIGINS: Final[Mapping[str, Origin]] = {
     PREDICTIONS_NAME: Origin("validate", (*_STUDENT, ARTEFACTS_NAME)),
     VALIDATION_NAME: Origin("validate", (*_STUDENT, ARTEFACTS_NAME, PREDICTIONS_NAME)),
     PROFILE_NAME: Origin("profile", (RECIPE_NAME, ARTEFACTS_NAME)),
-    GATE_NAME: Origin("gate", (RECIPE_NAME, SPLIT_NAME, ARTEFACTS_NAME, AUDIT_NAME, VALIDATION_NAME, PROFILE_NAME)),
+    GATE_NAME: Origin(
+        "gate",
+        (RECIPE_NAME, SPLIT_NAME, ARTEFACTS_NAME, AUDIT_NAME, PREDICTIONS_NAME, VALIDATION_NAME, PROFILE_NAME),
+    ),
     ARM_NAME: Origin("compare", (RECIPE_NAME, TRAINING_NAME)),
 }
 """Of what other steps read. A file whose sources were made anew after it is stale, and so is all that follows it."""

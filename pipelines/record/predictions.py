@@ -1,17 +1,18 @@
-"""`predictions.safetensors`: what the ONNX student chose for each test image, so that runs can be compared later."""
+"""`predictions.safetensors`: the ONNX student's probabilities for each test image, for limits and later comparisons."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ecd_deploy.errors import ArtefactError
+from ecd_deploy.errors import ArtefactError, RunDirectoryError
+from ecd_deploy.measure.scored import ScoredImages, softmax
 from ecd_deploy.pipelines.record.names import PREDICTIONS_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 
@@ -20,38 +21,43 @@ if TYPE_CHECKING:
 
 _METADATA_KEY = "ecd_deploy"
 _HEADER_BYTES = 8
-_NO_CLASS = -1
+_SAMPLES = "samples"
+_SAMPLE_LOGITS = "sample_logits"
 
 
 @dataclass(frozen=True)
-class StoredPredictions:
-    """Labels and choices (N,) of the test images in their order; -1 where a logit was not finite.
+class Samples:
+    """Test images that a bundle will hold: their indices (n,) and the PyTorch student's logits (n, classes)."""
+
+    indices: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StoredPredictions(ScoredImages):
+    """The test images of a run in their order, with the probabilities that its ONNX student gave them.
 
     `test_digest` is the SHA-256 of the classes, images and labels: where it is the same, the images are.
+    `samples` is None in runs of versions that kept none.
     """
 
-    labels: NDArray[np.int32]
-    chosen: NDArray[np.int32]
-    classes: tuple[str, ...]
-    test_digest: str
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """Whether each image is classified correctly, (N,)."""
-        correct: NDArray[np.bool_] = self.labels == self.chosen
-        return correct
+    test_digest: str = field(kw_only=True)
+    samples: Samples | None = field(default=None, kw_only=True)
 
 
-def choices_of(predictions: Predictions, classes: tuple[str, ...], test_digest: str) -> StoredPredictions:
-    """The choices of a model on the whole test set."""
-    finite = np.isfinite(predictions.logits).all(axis=1)
-    chosen = np.where(finite, predictions.logits.argmax(axis=1), _NO_CLASS).astype(np.int32)
-    return StoredPredictions(predictions.labels.astype(np.int32), chosen, classes, test_digest)
+def scores_of(
+    predictions: Predictions, classes: tuple[str, ...], test_digest: str, samples: Samples | None = None
+) -> StoredPredictions:
+    """What a model says of the whole test set."""
+    probabilities = softmax(predictions.logits)
+    return StoredPredictions(probabilities, predictions.labels, classes, test_digest=test_digest, samples=samples)
 
 
 def write_predictions(directory: RunDirectory, stored: StoredPredictions) -> None:
-    """Keep the choices of the ONNX student."""
-    tensors = {"labels": stored.labels, "chosen": stored.chosen}
+    """Keep what the ONNX student says, and the samples."""
+    tensors: dict[str, NDArray[Any]] = {"labels": stored.labels, "probabilities": stored.probabilities}
+    if stored.samples is not None:
+        tensors |= {_SAMPLES: stored.samples.indices, _SAMPLE_LOGITS: stored.samples.logits}
     described = json.dumps({"classes": stored.classes, "test_digest": stored.test_digest})
     directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: described}))
 
@@ -60,7 +66,7 @@ def read_predictions(directory: RunDirectory) -> StoredPredictions:
     """Read what `validate` kept.
 
     Raises:
-        RunDirectoryError: it was not run, or by a version that kept nothing.
+        RunDirectoryError: it was not run, or by a version that kept no probabilities.
         ArtefactError: the file was changed or is not one.
     """
     directory.require(PREDICTIONS_NAME)
@@ -70,8 +76,18 @@ def read_predictions(directory: RunDirectory) -> StoredPredictions:
         length = int.from_bytes(data[:_HEADER_BYTES], "little")
         header = json.loads(data[_HEADER_BYTES : _HEADER_BYTES + length])
         described = json.loads(header["__metadata__"][_METADATA_KEY])
+        if "probabilities" not in tensors and "chosen" in tensors:
+            raise RunDirectoryError(
+                f"{directory.root / PREDICTIONS_NAME} holds no probabilities, as an older version wrote it: run "
+                f"`ecd-deploy validate {directory.root}` again"
+            )
+        samples = Samples(tensors[_SAMPLES], tensors[_SAMPLE_LOGITS]) if _SAMPLES in tensors else None
         return StoredPredictions(
-            tensors["labels"], tensors["chosen"], tuple(described["classes"]), described["test_digest"]
+            tensors["probabilities"],
+            tensors["labels"].astype(np.int64),
+            tuple(described["classes"]),
+            test_digest=described["test_digest"],
+            samples=samples,
         )
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtefactError(f"{directory.root / PREDICTIONS_NAME} does not hold predictions: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
@@ -17,6 +16,9 @@ from ecd_deploy.pipelines.record.names import EXPORTS_FOLDER, LOCK_NAME, MANIFES
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
 from ecd_deploy.recipe.recipe import Recipe, parse_recipe
 from ecd_deploy.records import Record
+from ecd_deploy.system import lock
+
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 
 _logger = logging.getLogger(__name__)
 
@@ -258,30 +260,30 @@ def _compare_recipes(directory: RunDirectory, recipe: Recipe) -> None:
 
 @contextmanager
 def _hold(root: Path) -> Iterator[None]:
-    lock = _open_lock(root)
+    held = _open_lock(root)
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(held, wait=False)
         except OSError as error:
-            raise RunDirectoryError(f"{root} is in use by another run (process {_holder(lock)})") from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+            raise RunDirectoryError(f"{root} is in use by another run (process {_holder(held)})") from error
+        held.truncate(0)
+        held.write(f"{os.getpid()}\n")
+        held.flush()
         yield
     finally:
-        lock.close()
+        held.close()
 
 
 def _open_lock(root: Path) -> IO[str]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         # Not through a link: what it points to would be emptied.
-        descriptor = os.open(root / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(root / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_LINKS, 0o644)
         return os.fdopen(descriptor, "a+", encoding="ascii")
     except OSError as error:
         raise ArtefactError(f"cannot write to {root}: {error.strerror}") from error
 
 
-def _holder(lock: IO[str]) -> str:
-    lock.seek(0)
-    return lock.read().strip() or "unknown"
+def _holder(held: IO[str]) -> str:
+    held.seek(0)
+    return held.read().strip() or "unknown"

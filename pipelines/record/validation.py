@@ -71,11 +71,17 @@ class ArtefactValidation(Record):
 class Validation(Record):
     """Written to `validation.json`."""
 
-    schema_version: int = 4
+    schema_version: int = 5
     artefacts: tuple[ArtefactValidation, ...]
     onnx_top1: PairedTop1
     """The ONNX student by onnxruntime against the PyTorch student, on the whole test set."""
+    batch_size: int
+    """Images that an artefact is given at a time: accuracy and latency are of the same."""
     overlapping_test_images: int
     """Test images whose pixels are those of a training or validation image too."""
     recommended: str = "onnx"
     """Format of the artefact to ship to a host like this one: the fastest that helps, or fp32 ONNX."""
+
+    def batches(self) -> str:
+        """How the artefacts were given the images, for people."""
+        return "one image at a time" if self.batch_size == 1 else f"in batches of {self.batch_size}"

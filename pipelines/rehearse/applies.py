@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import RecipeError, UsageError
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.system import usable_cpus
 
 _EXTRAS = ("executorch", "openvino")  # formats that have the name of the package, and of the extra, that they need
 
 
-def check_applies(recipe: Recipe, data: DataSplits) -> tuple[str, ...]:
+def check_applies(recipe: Recipe, test_images: int | None) -> tuple[str, ...]:
     """Look at formats, gate and profile, before anything is built.
+
+    Args:
+        recipe: of the run.
+        test_images: how many there are; None if that is not known yet.
 
     Returns:
         Warnings: limits that the test images are too few to decide, so that the gate will be inconclusive.
@@ -30,29 +33,29 @@ def check_applies(recipe: Recipe, data: DataSplits) -> tuple[str, ...]:
             f"export.formats: {', '.join(absent)} cannot be written, the package is not installed: "
             f"pip install 'ecd-deploy[{','.join(absent)}]', or leave it out"
         )
-    if (problem := next(_obstacles(recipe, data), None)) is not None:
+    if (problem := next(_obstacles(recipe, test_images), None)) is not None:
         raise RecipeError(f"recipe '{recipe.name}': {problem}")
-    return tuple(_undecidable(recipe, len(data.test)))
+    return tuple(_undecidable(recipe, test_images)) if test_images else ()
 
 
-def _obstacles(recipe: Recipe, data: DataSplits) -> Iterator[str]:
-    gate, profile, images = recipe.gate, recipe.profile, len(data.test)
-    if not images and (gate.min_top1 is not None or gate.max_drop is not None):
+def _obstacles(recipe: Recipe, test_images: int | None) -> Iterator[str]:
+    gate, profile = recipe.gate, recipe.profile
+    if test_images == 0 and (gate.min_top1 is not None or gate.max_drop is not None):
         yield "gate.min_top1 and gate.max_drop are of the test images, and there are none"
-    if profile.cpus is not None and (missing := set(profile.cpus) - os.sched_getaffinity(0)):
+    if profile.cpus is not None and (missing := set(profile.cpus) - set(usable_cpus())):
         yield f"profile.cpus names {', '.join(map(str, sorted(missing)))}, which this process may not use"
 
 
 def _undecidable(recipe: Recipe, images: int) -> Iterator[str]:
     gate = recipe.gate
-    if images and gate.min_top1 is not None:
+    if gate.min_top1 is not None:
         best = accuracy_lower_bound(images, images, gate.confidence)
         if best < gate.min_top1:
             yield (
                 f"gate.min_top1 {gate.min_top1} cannot be decided: with {images} test images, all of them right, the "
                 f"{gate.confidence:.0%} bound on top-1 is {best:.3f}; lower it, or test on more images"
             )
-    if images and gate.max_drop is not None:
+    if gate.max_drop is not None:
         least = drop_upper_bound(0, 0, images, gate.confidence)
         if least > gate.max_drop:
             yield (

@@ -6,14 +6,16 @@ import time
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ecd_deploy.data import DataSplits, ImageSet
+from ecd_deploy.compat.torch import value_read
+from ecd_deploy.data import DataSplits
+from ecd_deploy.distill.student.locate import described
 from ecd_deploy.errors import ExportError, StudentError
 from ecd_deploy.exporters import ExportContext, Written, export_formats
-from ecd_deploy.exporters.reason import first_cause
+from ecd_deploy.exporters.reason import DATA_DEPENDENT, first_cause
 from ecd_deploy.measure.parity import compare_logits
-from ecd_deploy.measure.prediction import torch_predictor
+from ecd_deploy.measure.torch_predictor import torch_predictor
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.rehearse.result import Part
 from ecd_deploy.pipelines.steps.export import artefact_metadata
@@ -41,7 +43,7 @@ def rehearse_formats(recipe: Recipe, student: SplitStudent, data: DataSplits, im
         StudentError: naming the format that cannot hold the student, or that gives other logits.
     """
     count = len(images)
-    few = ImageSet(data.train.images[:count], data.train.labels[:count])
+    few = data.train.first(count)
     context = ExportContext(few, None, data.normalisation, seed=recipe.seed)
     int8 = recipe.export.int8.model_copy(update={"count": count, "max_drop": None})
     config = recipe.export.model_copy(update={"int8": int8})
@@ -53,10 +55,22 @@ def rehearse_formats(recipe: Recipe, student: SplitStudent, data: DataSplits, im
             _compare(artefact, student, images, recipe, data)
         except ExportError as error:
             raise StudentError(
-                f"format {name} cannot hold the student: {first_cause(error)}\n"
-                "Change that in the student, or leave the format out of export.formats if another one will do."
+                f"format {name} cannot hold the student: {_cause(error, student.module, images)}\n{_way_out(name)}"
             ) from error
         yield Part(name=f"export {name}", seconds=time.perf_counter() - begun)
+
+
+def _cause(error: ExportError, student: nn.Module, images: Tensor) -> str:
+    cause = first_cause(error)
+    if cause == DATA_DEPENDENT and (read := value_read(student, images)) is not None:
+        return f"{described(student, read.module)}: {cause}"
+    return cause
+
+
+def _way_out(name: str) -> str:
+    if name == "onnx":
+        return "Change that in the student: accuracy and latency are measured on onnx, and no run is without it."
+    return "Change that in the student, or leave the format out of export.formats if another one will do."
 
 
 def _compare(written: Written, student: SplitStudent, images: Tensor, recipe: Recipe, data: DataSplits) -> None:

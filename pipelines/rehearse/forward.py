@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 
 import torch
@@ -12,8 +11,10 @@ from torch import Tensor, nn
 from ecd_deploy.compat.torch import lowered_precision, mutable_attributes
 from ecd_deploy.distill.student.locate import Watched, described, watched
 from ecd_deploy.errors import StudentError, reraise_machine_fault
+from ecd_deploy.pipelines.rehearse.words import first_line
 from ecd_deploy.split.checks.batch import batch_spread, dependence
 from ecd_deploy.split.checks.steadiness import find_unsteadiness
+from ecd_deploy.split.inventory import named_tensors
 
 
 def check_forward(student: nn.Module, images: Tensor, classes: int) -> None:
@@ -27,6 +28,7 @@ def check_forward(student: nn.Module, images: Tensor, classes: int) -> None:
     Raises:
         StudentError: naming the module and the way out.
     """
+    _check_state(copy.deepcopy(student).eval(), images, classes)
     copied = copy.deepcopy(student)
     copied.train()
     with watched(copied) as seen:
@@ -34,12 +36,11 @@ def check_forward(student: nn.Module, images: Tensor, classes: int) -> None:
     _check_gradient(copied, logits, seen)
     _fill_zeros(copied)
     copied.eval()
-    _check_state(copied, lambda: _logits(copied, images, classes, "in evaluation mode"))
     if unsteady := find_unsteadiness(copied, images):
         raise StudentError(unsteady)
     _check_precision(copied, images)
     with torch.no_grad():
-        spread = batch_spread(lambda chosen: _logits(copied, chosen, classes, f"of {len(chosen)} images"), images)
+        spread = batch_spread(lambda chosen: _of_batch(copied, chosen, classes), images)
     if problem := dependence(copied, images, spread):
         raise StudentError(problem)
 
@@ -50,12 +51,17 @@ def _logits(student: nn.Module, images: Tensor, classes: int, condition: str) ->
     except Exception as error:  # what a user's forward raises, of any kind
         reraise_machine_fault(error)
         raise StudentError(
-            f"the student cannot be run {condition} on images {tuple(images.shape)}: {_first_line(error)}; its layers "
+            f"the student cannot be run {condition} on images {tuple(images.shape)}: {first_line(error)}; its layers "
             "must fit the images of the recipe (data.image_size)"
         ) from error
     if not isinstance(output, Tensor):
         raise StudentError(
             f"{condition} the student returns {_shown(output)}; let it, or a module around it, return the logits alone"
+        )
+    if output.dim() != 2 and output.shape[:2] == (len(images), classes):
+        raise StudentError(
+            f"{condition} the student gives {tuple(output.shape)} instead of logits ({len(images)}, {classes}): let it "
+            "end with flatten(1)"
         )
     if output.dim() != 2 or len(output) != len(images):
         raise StudentError(
@@ -73,6 +79,25 @@ def _logits(student: nn.Module, images: Tensor, classes: int, condition: str) ->
         raise StudentError(f"{condition} the student gives logits of {dtype}; let it return float32")
     if not torch.isfinite(output).all():
         raise StudentError(f"{condition} the student gives logits that are not finite: see how its weights are made")
+    return output
+
+
+def _of_batch(student: nn.Module, images: Tensor, classes: int) -> Tensor:
+    """Logits of some of the images, which the student gave for all of them."""
+    words = "an image alone" if len(images) == 1 else f"{len(images)} images"
+    try:
+        output = student(images)
+    except Exception as error:  # what a user's forward raises, of any kind
+        reraise_machine_fault(error)
+        raise StudentError(
+            f"the student cannot be run on {words}: {first_line(error)}; let its forward take a batch of any size"
+        ) from error
+    if not isinstance(output, Tensor) or output.shape != (len(images), classes):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else _shown(output)
+        raise StudentError(
+            f"the student gives {shape} for {words} instead of logits ({len(images)}, {classes}): let its forward keep "
+            "the batch, with flatten(1) instead of view, squeeze and the like"
+        )
     return output
 
 
@@ -120,18 +145,25 @@ def _fill_zeros(student: nn.Module) -> None:
                 parameter.normal_(std=0.1)
 
 
-def _check_state(student: nn.Module, run: Callable[[], Tensor]) -> None:
+def _check_state(student: nn.Module, images: Tensor, classes: int) -> None:
+    """Look at what the first call leaves behind: a cache that it fills is not seen in the second."""
+    registered = _registered(student)
     before = mutable_attributes(student)
     with torch.no_grad():
-        run()
+        _logits(student, images, classes, "in evaluation mode")
     after = mutable_attributes(student)
-    changed = next((key for key in (*after, *before) if before.get(key) != after.get(key)), None)
+    added = next((name for name in _registered(student) if name not in registered), None)
+    changed = added or next((key for key in (*after, *before) if before.get(key) != after.get(key)), None)
     if changed is not None:
         owner, _, attribute = changed.rpartition(".")
         raise StudentError(
             f"the student keeps a state or cache of its own: a call in evaluation mode changes '{attribute}' of "
             f"{described(student, owner or None)}; let forward assign nothing there"
         )
+
+
+def _registered(student: nn.Module) -> list[str]:
+    return [entry.name for entry in named_tensors(student) if entry.kind != "attribute"]
 
 
 def _check_precision(student: nn.Module, images: Tensor) -> None:
@@ -141,8 +173,3 @@ def _check_precision(student: nn.Module, images: Tensor) -> None:
             f"{described(student, found.module)} computes {found.operator} in {found.dtype} by itself: the artefacts "
             "could not be compared with it; leave the precision to train.mixed_precision and to the formats"
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import Objective, TrainingModel
+from ecd_deploy.distill.student.locate import described, watched
 from ecd_deploy.errors import StudentError
+from ecd_deploy.pipelines.rehearse.words import first_line
 
 _STEPS = 4
 _SHOWN = 3
@@ -33,7 +36,7 @@ def check_gradients(
     Raises:
         StudentError: there is no finite loss, or a trainable parameter has no effect on the logits.
     """
-    labels = (data.train_files or data.train).labels[: len(images)]
+    labels = torch.from_numpy((data.train_files or data.train).labels[: len(images)])
     model.train()
     reached: set[str] = set()
     for _ in range(_STEPS):
@@ -43,10 +46,7 @@ def check_gradients(
             loss = objective(model(*arguments), labels).total
             loss.backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise StudentError(
-                f"a step of the training fails: {type(error).__name__}: {lines[0] if lines else 'no message'}"
-            ) from error
+            raise StudentError(f"a step of the training fails: {first_line(error)}") from error
         if not torch.isfinite(loss):
             raise StudentError(f"the first loss is {loss.item()}: see how the student's weights are initialised")
         reached |= {name for name, parameter in model.student.named_parameters() if parameter.grad is not None}
@@ -65,6 +65,11 @@ def _unused(model: TrainingModel, images: Tensor, reached: set[str], listed: tup
     without = [name for name, gradient in zip(trainable, gradients, strict=True) if gradient is None]
     strangers = [name for name in without if not _is_listed(name, listed)]
     if strangers:
+        if (lost := _where_lost(student, images, strangers)) is not None:
+            raise StudentError(
+                f"the student's logits depend on {_names(strangers)} without a gradient: it is lost in {lost}, "
+                "which detaches, leaves torch or runs under no_grad; they could not be trained"
+            )
         raise StudentError(
             f"the student's logits do not depend on {_names(strangers)}: remove what is unused, or let it ship as it "
             f"is, with student.unused = {json.dumps(_holders(strangers))}"
@@ -75,6 +80,20 @@ def _unused(model: TrainingModel, images: Tensor, reached: set[str], listed: tup
     if late := [name for name in trainable if name not in reached and name not in without]:
         warnings.append(f"{_names(late)}: no gradient in {_STEPS} steps; what is left out at random is trained later")
     return tuple(warnings)
+
+
+def _where_lost(student: nn.Module, images: Tensor, names: list[str]) -> str | None:
+    """The module that loses the gradient of these parameters, in words; None if they have no effect at all."""
+    changed = copy.deepcopy(student)
+    with torch.no_grad():
+        for name in names:
+            changed.get_parameter(name).add_(1.0)
+        if torch.equal(student(images), changed(images)):
+            return None
+    with watched(student) as seen:
+        student(images)
+    lost = (name for name, output in seen.calls if output.is_floating_point() and not output.requires_grad)
+    return described(student, next(lost, None))
 
 
 def _is_listed(name: str, listed: tuple[str, ...]) -> bool:

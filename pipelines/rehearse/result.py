@@ -22,12 +22,14 @@ class Rehearsal:
     Attributes:
         student: its name in the recipe.
         images: how many it was tried on.
+        noise: whether these were no images of the recipe.
         parts: in their order; each format of the recipe is one.
         warnings: what is allowed but worth knowing, a line each.
     """
 
     student: str
     images: int
+    noise: bool = False
     parts: tuple[Part, ...]
     warnings: tuple[str, ...] = ()
 
@@ -39,5 +41,6 @@ class Rehearsal:
     def words(self) -> str:
         """What was tried and how long it took, one line, and a line for each warning."""
         parts = ", ".join(f"{part.name} {part.seconds:.1f} s" for part in self.parts if part.seconds >= _SHOWN_SECONDS)
-        line = f"rehearsed {self.student} on {self.images} images in {self.seconds:.1f} s: {parts}"
+        images = f"{self.images} images{' of noise' * self.noise}"
+        line = f"rehearsed {self.student} on {images} in {self.seconds:.1f} s: {parts}"
         return "\n".join((line, *(f"warning: {warning}" for warning in self.warnings)))

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from ecd_deploy.compat.torch import REGISTERS, own_buffers, own_parameters
+from ecd_deploy.compat.torch import REGISTERS, accumulation_hooks, gradient_hooks, own_buffers, own_parameters
 from ecd_deploy.distill.student.locate import described
 from ecd_deploy.errors import StudentError, reraise_machine_fault
+from ecd_deploy.pipelines.rehearse.words import first_line
 from ecd_deploy.split.checks.hooks import foreign_hooks
 
 
@@ -21,6 +22,11 @@ def check_parts(student: nn.Module) -> None:
     Raises:
         StudentError: naming what cannot be trained, copied or exported, and the way out.
     """
+    compiled = next((name for name, one in student.named_modules() if isinstance(one, torch.jit.ScriptModule)), None)
+    if compiled is not None:
+        raise StudentError(
+            f"{described(student, compiled or None)} is a TorchScript program: give the Python module it was made from"
+        )
     _check_values(student)
     _check_types(student)
     if not any(parameter.requires_grad for parameter in student.parameters()):
@@ -30,6 +36,11 @@ def check_parts(student: nn.Module) -> None:
         )
     if hooks := foreign_hooks(student):
         raise StudentError(f"the student has a hook of its own, {hooks[0]}; do its work in forward, or remove it")
+    hooked = next(
+        (name for name, one in student.named_parameters() if gradient_hooks(one) or accumulation_hooks(one)), None
+    )
+    if hooked is not None:
+        raise StudentError(f"the student has a hook of its own, on the gradient of '{hooked}'; remove it")
     _check_copy(student)
 
 
@@ -74,8 +85,8 @@ def _check_copy(student: nn.Module) -> None:
     except Exception as error:  # what a user's class raises when it is copied, of any kind
         reraise_machine_fault(error)
         raise StudentError(
-            f"the student cannot be copied, for {_uncopied(student)}: {type(error).__name__}: {error}; make locks, "
-            "files and caches where they are used, or outside the student"
+            f"the student cannot be copied, for {_uncopied(student)}: {first_line(error)}; make locks, files and "
+            "caches where they are used, or outside the student"
         ) from error
 
 

@@ -15,7 +15,7 @@ from ecd_deploy.pipelines.record.names import (
     GATE_NAME,
     TRAINING_NAME,
 )
-from ecd_deploy.pipelines.record.predictions import StoredPredictions, read_predictions
+from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import Validation
@@ -76,6 +76,6 @@ def read_results(directory: RunDirectory, test_images: ImageSet | None = None) -
         profile=evidence.profile,
         gate=directory.read_json(GATE_NAME, GateReport),
         environment=directory.read_json(ENVIRONMENT_NAME, Environment),
-        predictions=read_predictions(directory),
+        predictions=evidence.predictions,
         test_images=test_images,
     )

@@ -6,7 +6,7 @@ from ecd_deploy.data import DataSplits, has_validation, load_data
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.pipelines.record.names import START_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
-from ecd_deploy.pipelines.steps.start import Start, open_weights, start_of, with_normalisation
+from ecd_deploy.pipelines.record.start import Start
 from ecd_deploy.recipe.recipe import Recipe
 
 
@@ -14,15 +14,15 @@ def load_run_data(recipe: Recipe) -> DataSplits:
     """Read the images that the recipe names.
 
     Raises:
-        RecipeError: the recipe needs validation images, and neither a cut nor a folder gives any.
+        RecipeError: the recipe needs validation images, and neither a cut nor a folder gives any; or it has a limit for
+            a class or a slice that there is none of.
         DataError: images that cannot be used.
-        StudentError: the weights that the student starts from cannot be had.
     """
     if recipe.need_of_validation is not None and not has_validation(recipe.data):
         raise RecipeError(f"recipe '{recipe.name}': {recipe.need_of_validation}")
     data = load_data(recipe.data, seed=recipe.seed)
-    weights = open_weights(recipe, data)
-    return data if weights is None else with_normalisation(data, start_of(recipe, data, weights))
+    recipe.gate.check_names(data.classes, {})
+    return data
 
 
 def recorded_data(directory: RunDirectory) -> DataSplits:
@@ -34,5 +34,5 @@ def recorded_data(directory: RunDirectory) -> DataSplits:
     data = load_data(directory.recipe.data, seed=directory.recipe.seed)
     directory.bind_data(data.digest)
     if START_NAME in directory.manifest.files:
-        return with_normalisation(data, directory.read_json(START_NAME, Start))
+        return directory.read_json(START_NAME, Start).normalised(data)
     return data

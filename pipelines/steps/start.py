@@ -11,7 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import nn
 
-from ecd_deploy.data import DataSplits, Normalisation
+from ecd_deploy.data import DataSplits
 from ecd_deploy.distill.sites import name_pattern
 from ecd_deploy.errors import ArtefactError, EcdDeployError, RecipeError, StudentError
 from ecd_deploy.exporters import exporter_for
@@ -22,27 +22,26 @@ from ecd_deploy.models.weights import StartWeights, fill, head_tensors
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
 from ecd_deploy.pipelines.record.names import WEIGHTS_NAME
 from ecd_deploy.pipelines.record.run_directory import read_run
+from ecd_deploy.pipelines.record.start import Start
+from ecd_deploy.pipelines.steps.data import load_run_data
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.recipe.student import PRETRAINED, StudentConfig
-from ecd_deploy.records import Record
 
 Builder = Callable[[int], nn.Module]
 """Builds the student for a number of classes."""
 
 
-class Start(Record):
-    """`start.json`: which weights a run started from, and what the images are normalised by since then."""
+def load_training_data(recipe: Recipe) -> DataSplits:
+    """Read the images that the recipe names, normalised as the weights that the student starts from need it.
 
-    weights: str
-    origin: str
-    digest: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """As the data need it."""
-        return Normalisation(self.mean, self.std)
+    Raises:
+        RecipeError: the recipe needs what these images have not.
+        DataError: images that cannot be used.
+        StudentError: the weights cannot be had.
+    """
+    data = load_run_data(recipe)
+    weights = open_weights(recipe, data)
+    return data if weights is None else start_of(recipe, data, weights).normalised(data)
 
 
 def open_weights(recipe: Recipe, data: DataSplits) -> StartWeights | None:
@@ -88,11 +87,6 @@ def start_of(recipe: Recipe, data: DataSplits, weights: StartWeights) -> Start:
             f"student.weights: {weights.origin} is for images of {len(mean)} channels, the data have {data.in_channels}"
         )
     return Start(weights=str(recipe.student.weights), origin=weights.origin, digest=weights.digest, mean=mean, std=std)
-
-
-def with_normalisation(data: DataSplits, start: Start) -> DataSplits:
-    """The same images, normalised as the weights that are started from need it."""
-    return replace(data, normalisation=start.normalisation)
 
 
 def start_student(

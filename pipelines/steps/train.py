@@ -26,7 +26,8 @@ from ecd_deploy.pipelines.record.names import (
     TRAINING_NAME,
 )
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
-from ecd_deploy.pipelines.steps.start import Start, open_weights, start_of, start_student
+from ecd_deploy.pipelines.record.start import Start
+from ecd_deploy.pipelines.steps.start import open_weights, start_of, start_student
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import EpochRecord, TrainingResult, load_weights
 from ecd_deploy.training import train as train_model
@@ -162,9 +163,9 @@ def _trained_teacher(root: Path, data: DataSplits) -> TrainedTeacher:
         )
     model = training_model(directory.recipe, data)
     load_weights(root, directory.recipe.train.select, model)
-    return TrainedTeacher(model.student, (data.train_files or data.train).labels)
+    return TrainedTeacher(model.student, torch.from_numpy((data.train_files or data.train).labels))
 
 
 def example_images(data: DataSplits) -> Tensor:
     """A few normalised training images, (N, C, H, W)."""
-    return data.normalisation.apply(data.train.images[:_EXAMPLE_IMAGES])
+    return torch.from_numpy(data.normalisation.apply(data.train.images[:_EXAMPLE_IMAGES]))

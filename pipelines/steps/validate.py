@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from ecd_deploy.data import DataSplits, ImageSet, eval_batches
+from ecd_deploy.data import DataSplits
 from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
@@ -19,23 +17,25 @@ from ecd_deploy.exporters.onnx.format import OnnxFormat
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.accuracy import paired_top1
 from ecd_deploy.measure.parity import compare_logits
-from ecd_deploy.measure.prediction import Predictions, Predictor, predict, torch_predictor
+from ecd_deploy.measure.prediction import Predictions, Predictor, predict
+from ecd_deploy.measure.torch_predictor import torch_predictor
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import VALIDATION_NAME
-from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_of, write_predictions
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
+from ecd_deploy.pipelines.steps.samples import choose_samples
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.split import SplitStudent
 from ecd_deploy.split.checks.batch import TOLERANCE, batch_spread
 
 _PARITY_IMAGES = 256
+_REFERENCE_BATCH = 128
 _DIVERGENCE_IMAGES = 4
-_BATCH_SIZE = 128
 _COARSE = 0.05
-_BATCHED_IMAGES = 8
+_BATCHED_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,14 @@ class Validated:
 def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, exported: ArtefactList) -> Validated:
     """Compare every artefact with the student on real test images; count what onnxruntime runs on the whole test set.
 
+    Artefacts run in batches of `profile.batch_size`, as latency is measured. The student runs in large ones.
+
     Raises:
         ArtefactError: an artefact was changed, belongs to another student or does not run.
     """
     if exported.student_digest != student.proof.student_digest:
         raise ArtefactError("the student was split again after `export`: run `export` again")
-    reference = predict(torch_predictor(student.module), _batches(data.test, data))
+    reference = predict(torch_predictor(student.module), data.normalisation.batches(data.test, _REFERENCE_BATCH))
     fp32 = directory.read(exported.find("onnx").file)
     measured = _Measured(directory, student, data, reference, fp32)
     checked = [_validate_one(measured, artefact) for artefact in exported.artefacts]
@@ -73,11 +75,13 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     onnx = next((one for one in checked if one.entry.format == "onnx"), None)
     if onnx is None or onnx.entry.top1 is None:
         raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
-    predictions = choices_of(onnx.found, data.classes, digest_of_test(data))
+    samples = choose_samples(data.test, reference, directory.recipe.gate)
+    predictions = scores_of(onnx.found, data.classes, digest_of_test(data), samples)
     write_predictions(directory, predictions)
     result = Validation(
         artefacts=entries,
         onnx_top1=onnx.entry.top1,
+        batch_size=directory.recipe.profile.batch_size,
         overlapping_test_images=data.overlapping_test_images,
         recommended=_recommended(entries),
     )
@@ -104,9 +108,10 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
         threads=torch.get_num_threads(),
     )
     whole = exporter.runtime == "onnxruntime"
-    images = data.test if whole else _first(data.test, _PARITY_IMAGES)
-    found = predict(predictor, _batches(images, data))
-    _check_batches(predictor, artefact, exporter.budget, data)
+    images = data.test if whole else data.test.first(_PARITY_IMAGES)
+    batch_size = directory.recipe.profile.batch_size
+    found = predict(predictor, data.normalisation.batches(images, batch_size))
+    _check_batches(predictor, artefact, exporter.budget, data, found, batch_size)
     entry = ArtefactValidation(
         format=artefact.format,
         file=artefact.file,
@@ -130,20 +135,29 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
 def _divergence(
     measured: _Measured, entry: ArtefactValidation, content: bytes, metadata: ArtefactMetadata
 ) -> Divergence | None:
-    images = measured.data.normalisation.apply(measured.data.test.images[:_DIVERGENCE_IMAGES]).numpy()
+    images = measured.data.normalisation.apply(measured.data.test.images[:_DIVERGENCE_IMAGES])
     given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
     limit = 1e-3 if entry.budget is None else entry.budget.relative
     return first_divergence(content, measured.student, given, images, limit)
 
 
-def _check_batches(predictor: Predictor, artefact: Artefact, budget: ParityBudget | None, data: DataSplits) -> None:
-    """Refuse an artefact that gives an image other logits alone, in an odd batch or in another order."""
-    images = data.normalisation.apply(data.test.images[:_BATCHED_IMAGES])
-    spread = batch_spread(lambda chosen: torch.from_numpy(predictor(chosen.numpy())), images)
+def _check_batches(
+    predictor: Predictor,
+    artefact: Artefact,
+    budget: ParityBudget | None,
+    data: DataSplits,
+    found: Predictions,
+    batch_size: int,
+) -> None:
+    """Refuse an artefact that gives an image other logits than it had in its batch of the accuracy measurement."""
+    images = torch.from_numpy(data.normalisation.apply(data.test.images[:_BATCHED_IMAGES]))
+    measured = torch.from_numpy(found.logits[: len(images)])
+    spread = batch_spread(lambda chosen: torch.from_numpy(predictor(chosen.numpy())), images, measured)
     if spread.largest > batch_limit(budget):
+        usual = "alone" if batch_size == 1 else f"in a batch of {min(batch_size, len(found.labels))}"
         raise ArtefactError(
-            f"{artefact.file} gives an image other logits {spread.worst} than in a batch of {len(images)}, off by "
-            f"{spread.largest:.2g} of the largest: no accuracy of it would hold on the device"
+            f"{artefact.file} gives an image other logits {spread.worst} than {usual}, off by {spread.largest:.2g} of "
+            "the largest: no accuracy of it would hold on the device"
         )
 
 
@@ -168,12 +182,3 @@ def _recommended(entries: tuple[ArtefactValidation, ...]) -> str:
 
 def _helps(entry: ArtefactValidation) -> bool:
     return entry.help is not None and entry.help.helps is True
-
-
-def _first(images: ImageSet, count: int) -> ImageSet:
-    return ImageSet(images.images[:count], images.labels[:count])
-
-
-def _batches(images: ImageSet, data: DataSplits) -> Iterator[tuple[Tensor, Tensor]]:
-    for batch in eval_batches(images, data.normalisation, _BATCH_SIZE):
-        yield batch.images, batch.labels

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import torch
 
-from ecd_deploy.data import DataSplits
-from ecd_deploy.data.batches import eval_batches
+from ecd_deploy.data import DataSplits, ImageTensors, eval_batches
 from ecd_deploy.distill import TrainingModel, TrainingOutputs
 from ecd_deploy.pipelines.record.environment import record_environment
 from ecd_deploy.pipelines.record.names import ARM_NAME, CHECKPOINTS_FOLDER
 from ecd_deploy.pipelines.record.run_directory import create_run
-from ecd_deploy.pipelines.steps.data import load_run_data
+from ecd_deploy.pipelines.steps.start import load_training_data
 from ecd_deploy.pipelines.steps.train import train, training_model
 from ecd_deploy.pipelines.study.study import Study, recipe_of, run_directory
 from ecd_deploy.recipe.recipe import Recipe
@@ -90,7 +89,7 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
         EcdDeployError: what training can raise; checkpoints stay.
     """
     recipe = recipe_of(study, study.arm(arm), seed, out)
-    data = load_run_data(recipe)
+    data = load_training_data(recipe)
     root = run_directory(out, arm, seed)
     model = training_model(recipe, data)
     initial = state_digest(model.student)
@@ -134,7 +133,8 @@ def _test(model: TrainingModel, data: DataSplits, recipe: Recipe) -> HeadTop1:
     correct: Counter[str] = Counter()
     model.eval()
     with torch.no_grad():
-        for batch in eval_batches(data.test, data.normalisation, recipe.train.batch_size, device=device):
+        test = ImageTensors.of(data.test)
+        for batch in eval_batches(test, data.normalisation, recipe.train.batch_size, device=device):
             outputs: TrainingOutputs = model(batch.images)
             for head, logits in outputs.heads().items():
                 correct[head] += int((logits.argmax(dim=1) == batch.labels).sum())

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ecd_deploy.data import Batch, ImageSet, Normalisation, TrainBatches, eval_batches
-from ecd_deploy.data import images as images_module
+from ecd_deploy.data import Batch, ImageSet, ImageTensors, Normalisation, TrainBatches, eval_batches, normalise, tensors
 from ecd_deploy.data.augment import augment
 from ecd_deploy.errors import DataError
 from tests.fake_cuda import Crossings
@@ -18,7 +18,7 @@ NORMALISATION = Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 def images(count: int) -> ImageSet:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=generator)
-    return ImageSet(pixels, torch.arange(count) % 7)
+    return ImageSet(pixels.numpy(), np.arange(count) % 7)
 
 
 def train_batches(count: int, batch_size: int, *, seed: int = 0, index: int = 0, processes: int = 1) -> TrainBatches:
@@ -149,17 +149,18 @@ def test_parts_of_a_batch_keep_everything_and_two_images_each() -> None:
 
 
 def test_evaluation_goes_through_the_images_in_order_and_unchanged() -> None:
-    data = images(23)
+    data = ImageTensors.of(images(23))
     batches = list(eval_batches(data, NORMALISATION, 10))
     assert [len(batch) for batch in batches] == [10, 10, 3]
-    assert torch.equal(torch.cat([batch.images for batch in batches]), NORMALISATION.apply(data.images))
+    assert torch.equal(torch.cat([batch.images for batch in batches]), normalise(data.images, NORMALISATION))
     assert torch.equal(torch.cat([batch.labels for batch in batches]), data.labels)
     assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(23))
 
 
 def test_evaluation_is_shared_out_between_processes_even_if_some_get_nothing() -> None:
     def indices(index: int) -> list[int]:
-        batches: list[Batch] = list(eval_batches(images(2), NORMALISATION, 10, process_index=index, process_count=3))
+        data = ImageTensors.of(images(2))
+        batches: list[Batch] = list(eval_batches(data, NORMALISATION, 10, process_index=index, process_count=3))
         return [int(i) for batch in batches for i in batch.indices]
 
     assert [indices(0), indices(1), indices(2)] == [[0], [1], []]
@@ -170,7 +171,7 @@ def test_on_an_accelerator_no_batch_needs_the_host() -> None:
     found = Crossings()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            data = ImageSet(torch.empty(50, 3, 8, 8, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64))
+            data = ImageSet(np.empty((50, 3, 8, 8), dtype=np.uint8), np.zeros(50, dtype=np.int64))
             batches = TrainBatches(
                 data,
                 NORMALISATION,
@@ -184,7 +185,7 @@ def test_on_an_accelerator_no_batch_needs_the_host() -> None:
             with found:
                 made = list(batches.epoch(2))
     finally:
-        images_module._by_channel.cache_clear()
+        tensors._by_channel.cache_clear()
     assert [tuple(batch.images.shape) for batch in made] == [(16, 3, 8, 8)] * 3 + [(2, 3, 8, 8)]
     assert {batch.images.device.type for batch in made} == {"cuda"}
     assert found.names == set()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ecd_deploy.data.overlap import fingerprint, fingerprint_suspects
@@ -63,15 +62,13 @@ def test_those_that_are_not_read_do_not_count(tmp_path: Path) -> None:
 
 
 def test_only_images_that_may_be_the_same_are_read_whole() -> None:
-    draw = torch.Generator().manual_seed(0)
-    test, train, validation = (
-        torch.randint(0, 256, (count, 3, 9, 7), generator=draw, dtype=torch.uint8) for count in (5, 20, 4)
-    )
+    draw = np.random.default_rng(0)
+    test, train, validation = (draw.integers(0, 256, (count, 3, 9, 7), dtype=np.uint8) for count in (5, 20, 4))
     train[4], validation[1] = test[2], test[3]
     train[6, :, 4] = test[0, :, 4]  # the middle row alone
     values = fingerprint_suspects(test, train, validation)
     assert [[place for place, value in enumerate(part) if value] for part in values] == [[0, 2, 3], [4, 6], [1]]
-    assert values[0][2] == values[1][4] == fingerprint(test[2].numpy())
+    assert values[0][2] == values[1][4] == fingerprint(test[2])
     assert values[0][3] == values[2][1]
     assert values[0][0] != values[1][6]
 

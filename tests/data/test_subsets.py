@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 
 from ecd_deploy.data.subsets import balanced_subset, stratified_cut
 from ecd_deploy.errors import DataError
 
-LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)[torch.randperm(100, generator=torch.Generator().manual_seed(1))]
+LABELS = np.random.default_rng(1).permutation([0] * 50 + [1] * 30 + [2] * 20)
 
 
-def counts(indices: torch.Tensor) -> list[int]:
-    return torch.bincount(LABELS[indices], minlength=3).tolist()
+def counts(indices: NDArray[np.int64]) -> list[int]:
+    return list(map(int, np.bincount(LABELS[indices], minlength=3)))
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(30, [10, 10, 10]), (70, [25, 25, 20]), (100, [50, 30, 20])])
@@ -52,6 +53,6 @@ def test_a_tiny_fraction_still_cuts_one_image() -> None:
 
 def test_a_cut_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(DataError, match="leaves none of the 3 training images"):
-        stratified_cut(torch.tensor([0, 1, 2]), 0.9, seed=0)
+        stratified_cut(np.array([0, 1, 2]), 0.9, seed=0)
     with pytest.raises(DataError, match="every training image of class number"):
-        stratified_cut(torch.tensor([0, 1, 1, 1, 1]), 0.7, seed=0)
+        stratified_cut(np.array([0, 1, 1, 1, 1]), 0.7, seed=0)

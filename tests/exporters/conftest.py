@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -60,8 +61,8 @@ def make_student() -> SplitStudent:
 def make_context(normalisation: Normalisation | None = None) -> ExportContext:
     """Digits to calibrate on and to validate on; pixels of 0..255, normalised to about -1..1."""
     digits = load_digits()
-    images = torch.tensor(digits.images).mul(15.9375).round().to(torch.uint8).unsqueeze(1)
-    labels = torch.tensor(digits.target, dtype=torch.int64)
+    images = np.rint(digits.images * 15.9375).astype(np.uint8)[:, np.newaxis]
+    labels = digits.target.astype(np.int64)
     train, validation = (ImageSet(images[part], labels[part]) for part in (slice(0, 64), slice(64, 192)))
     return ExportContext(train, validation, normalisation or Normalisation((0.5,), (0.5,)))
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ecd_deploy.measure.accuracy import Top1, paired_top1, top1
-from ecd_deploy.measure.prediction import Predictions, predict, torch_predictor
+from ecd_deploy.measure.prediction import Predictions, predict
+from ecd_deploy.measure.torch_predictor import torch_predictor
 
 
 def predictions(chosen: list[int], labels: list[int]) -> Predictions:
@@ -38,7 +39,7 @@ def test_accuracy_of_no_images_is_not_a_number() -> None:
 def test_torch_predictor_evaluates_and_keeps_the_order() -> None:
     module = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Flatten()).train()
     images = torch.arange(8.0).reshape(4, 1, 1, 2)
-    batches = [(images[:3], torch.tensor([0, 1, 0])), (images[3:], torch.tensor([1]))]
+    batches = [(images[:3].numpy(), np.array([0, 1, 0])), (images[3:].numpy(), np.array([1]))]
     result = predict(torch_predictor(module), batches)
     assert not module.training
     assert module[0].num_batches_tracked == 0

@@ -34,7 +34,7 @@ def test_measurement_has_every_figure(model: bytes) -> None:
     assert values == sorted(value for value in values if value is not None)
     assert [entry.fraction for entry in latency.percentiles] == [0.1, 0.5, 0.9, 0.95, 0.99]
     assert found.cold_start.process_to_result_ms > found.cold_start.load_ms > 0
-    assert found.cold_start.peak_memory_mb > 10
+    assert (found.cold_start.peak_memory_mb or 0) > 10
     assert [entry.batch_size for entry in found.throughput] == [1, 8, 32]
     assert all(entry.images_per_second for entry in found.throughput)
     assert found.peak_gflops > 1

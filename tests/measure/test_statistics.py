@@ -8,14 +8,21 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from ecd_deploy.measure.statistics import (
-    _binomial_quantile,
+    Count,
     accuracy_lower_bound,
+    average_drop_upper_bound,
+    average_lower_bound,
     drop_upper_bound,
     mcnemar_p_value,
+    mean_upper_bound,
     percentile,
     percentile_upper_bound,
     samples_needed,
+    shown_above,
+    shown_below,
+    unpaired_drop_upper_bound,
 )
+from ecd_deploy.measure.statistics.percentiles import _binomial_quantile
 
 
 @pytest.mark.parametrize(("correct", "total"), [(1, 10), (485, 500), (9_900, 10_000), (500, 500)])
@@ -113,3 +120,57 @@ def test_ranks_are_the_quantiles_of_a_binomial(confidence: float) -> None:
     for count in (5, 44, 459, 1_000):
         for fraction in (0.5, 0.9, 0.99):
             assert _binomial_quantile(confidence, count, fraction) == int(stats.binom.ppf(confidence, count, fraction))
+
+
+@pytest.mark.parametrize(("wrong", "total"), [(0, 20), (1, 20), (10, 20), (3, 500), (0, 5), (250, 500)])
+def test_mean_bound_of_zeros_and_ones_is_that_of_clopper_and_pearson(wrong: int, total: int) -> None:
+    values = np.zeros(total)
+    values[:wrong] = 1.0
+    exact = stats.beta.ppf(0.95, wrong + 1, total - wrong)
+    found = mean_upper_bound(values, 1.0, 0.95)
+    assert exact <= found + 1e-4
+    assert found == pytest.approx(exact, rel=0.006)
+
+
+def test_mean_bound_is_a_quantile_under_random_weights() -> None:
+    generator = np.random.default_rng(0)
+    values = generator.exponential(0.1, size=200).clip(0, 2)
+    weights = generator.dirichlet(np.ones(201), size=50_000)
+    expected = np.quantile(weights @ np.append(values, 2.0), 0.95)
+    assert mean_upper_bound(values, 2.0, 0.95) == pytest.approx(expected, rel=0.005)
+
+
+def test_mean_bound_of_more_such_values_is_that_of_the_values_repeated() -> None:
+    values = np.random.default_rng(1).beta(0.3, 2.0, size=60)
+    assert mean_upper_bound(values, 1.0, 0.95, 5.0) == pytest.approx(mean_upper_bound(np.tile(values, 5), 1.0, 0.95))
+
+
+def test_mean_bound_of_values_at_their_largest_or_beyond() -> None:
+    assert mean_upper_bound(np.ones(5), 1.0, 0.95) == 1.0
+    for values in (np.zeros(0), np.array([1.5])):
+        with pytest.raises(ValueError, match=r"decides nothing|exceeds"):
+            mean_upper_bound(values, 1.0, 0.95)
+
+
+def test_average_of_one_group_has_the_bound_of_that_group() -> None:
+    assert average_lower_bound([45], [50], 0.95) == pytest.approx(accuracy_lower_bound(45, 50, 0.95))
+    assert average_drop_upper_bound([3], [1], [50], 0.95) == pytest.approx(drop_upper_bound(3, 1, 50, 0.95))
+
+
+def test_average_bound_of_many_alike_groups_is_near_the_normal_one() -> None:
+    error = math.sqrt(0.9 * 0.1 / 100_000)
+    assert average_lower_bound([9_000] * 10, [10_000] * 10, 0.95) == pytest.approx(0.9 - 1.645 * error, abs=1e-4)
+    assert average_lower_bound([0, 0], [5, 5], 0.95) == 0.0
+
+
+def test_unpaired_bound_is_wider_than_the_normal_one_and_close_to_it() -> None:
+    bound = unpaired_drop_upper_bound(Count(900, 1_000), Count(880, 1_000), 0.95)
+    normal = 0.02 + 1.645 * math.sqrt(0.9 * 0.1 / 1_000 + 0.88 * 0.12 / 1_000)
+    assert normal < bound < normal + 0.002
+
+
+def test_holm_names_those_that_miss_and_counts_errors_together() -> None:
+    assert shown_below([0, 9, 5], [10, 10, 10], 0.9, 0.95) == [0, 2]
+    assert shown_below([17], [20], 0.96, 0.95) == [0]
+    assert shown_below([17] + [20] * 9, [20] * 10, 0.96, 0.95) == []  # one of ten is so low by chance
+    assert shown_above([9, 1, 0], [0, 1, 3], [20, 20, 20], 0.05, 0.95) == [0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ecd_deploy.distill import ECDModel
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split import split_student
-from ecd_deploy.split.checks.values import check_values
+from ecd_deploy.split.checks.values import auxiliary_values, check_values
 
 ENCODINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "float64": lambda weight: weight.double(),
@@ -37,13 +37,13 @@ def weight_of(joint: ECDModel) -> Tensor:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_an_encoded_weight_is_found(joint: ECDModel, encoding: str) -> None:
     joint.student.register_buffer("statistics", ENCODINGS[encoding](weight_of(joint)).clone())
-    assert any("student.statistics has" in finding for finding in check_values(joint).findings)
+    assert any("student.statistics has" in finding for finding in check_values(joint, auxiliary_values(joint)).findings)
 
 
 def test_a_weight_in_pieces_is_found(joint: ECDModel) -> None:
     for number, piece in enumerate(weight_of(joint).flatten()[:35].reshape(5, 7)):
         joint.student.register_buffer(f"piece{number}", piece.clone())
-    assert any("student.piece0" in finding for finding in check_values(joint).findings)
+    assert any("student.piece0" in finding for finding in check_values(joint, auxiliary_values(joint)).findings)
 
 
 @pytest.mark.parametrize("name", ["moving_mean", "running_average", "table"])
@@ -51,7 +51,7 @@ def test_a_name_is_no_exemption(joint: ECDModel, name: str) -> None:
     secret = weight_of(joint)
     joint.student.register_buffer(name, secret.clone())
     joint.teacher.register_buffer(name, secret.clone())
-    assert f"student.{name} has" in " ".join(check_values(joint).findings)
+    assert f"student.{name} has" in " ".join(check_values(joint, auxiliary_values(joint)).findings)
 
 
 def spelled(joint: ECDModel, change: Callable[[list[float]], Callable[[Tensor], Tensor]], count: int) -> None:
@@ -83,4 +83,15 @@ def test_numbers_spelled_out_are_bounded_in_all(
 ) -> None:
     spelled(joint, change, count)
     with pytest.raises(SplitError, match=r"graph: the student's forward spells out \d+ different numbers"):
+        split_student(joint, images)
+
+
+def test_few_numbers_that_change_all_the_time_are_bounded(joint: ECDModel, images: Tensor) -> None:
+    digits = (weight_of(joint).flatten()[:200].abs() * 1e4).long() % 16
+
+    def add(_: list[float]) -> Callable[[Tensor], Tensor]:
+        return one_at_a_time([0.001 * digit for digit in digits.tolist()])
+
+    spelled(joint, add, 1)
+    with pytest.raises(SplitError, match=r"graph: the numbers .* change \d+ times from operation to operation"):
         split_student(joint, images)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
@@ -101,6 +102,25 @@ def branch_on_the_batch_size(num_classes: int, in_channels: int) -> nn.Module:
     return Net(num_classes, in_channels, Apply(lambda features: features * 2 if len(features) > 1 else features))
 
 
+def branch_on_a_large_batch(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, Apply(lambda features: features * 2 if len(features) > 8 else features))
+
+
+def deviation_of_the_batch(num_classes: int, in_channels: int) -> nn.Module:
+    """Of one image there is none: its logits are NaN."""
+    return Net(num_classes, in_channels, Apply(lambda features: features / (features.std(0) + 1)))
+
+
+def attention_over_the_batch(num_classes: int, in_channels: int) -> nn.Module:
+    """So sharp before any training that no logit moves: each image looks at itself."""
+
+    def attend(features: Tensor) -> Tensor:
+        flat = features.flatten(1)
+        return features + ((flat @ flat.T * 4).softmax(1) @ flat).view_as(features)
+
+    return Net(num_classes, in_channels, Apply(attend))
+
+
 # It varies by itself.
 
 
@@ -157,6 +177,58 @@ def locks(num_classes: int, in_channels: int) -> nn.Module:
     return student
 
 
+def counts_in_an_array(num_classes: int, in_channels: int) -> nn.Module:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = np.zeros(1)
+
+        def forward(self, features: Tensor) -> Tensor:
+            self.calls += 1
+            return features
+
+    return Net(num_classes, in_channels, Counting())
+
+
+class Tally:
+    calls = 0
+
+
+def counts_in_an_object(num_classes: int, in_channels: int) -> nn.Module:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tally = Tally()
+
+        def forward(self, features: Tensor) -> Tensor:
+            self.tally.calls += 1
+            return features
+
+    return Net(num_classes, in_channels, Counting())
+
+
+def registers_when_called(num_classes: int, in_channels: int) -> nn.Module:
+    class Registering(nn.Module):
+        grid: Tensor | None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("grid", None)
+
+        def forward(self, features: Tensor) -> Tensor:
+            if self.grid is None:
+                self.grid = torch.ones(features.shape[-1])
+            return features * self.grid
+
+    return Net(num_classes, in_channels, Registering())
+
+
+def hooks_a_gradient(num_classes: int, in_channels: int) -> nn.Module:
+    student = Net(num_classes, in_channels)
+    student.stem.weight.register_hook(lambda gradient: gradient / 2)  # type: ignore[no-untyped-call]
+    return student
+
+
 def hooks_itself(num_classes: int, in_channels: int) -> nn.Module:
     student = Net(num_classes, in_channels)
     student.blocks[0].register_forward_hook(lambda *_: None)
@@ -195,11 +267,30 @@ def unused_layer(num_classes: int, in_channels: int) -> nn.Module:
     return student
 
 
+def scripted(num_classes: int, in_channels: int) -> nn.Module:
+    module: nn.Module = torch.jit.script(
+        nn.Sequential(nn.Conv2d(in_channels, 8, 8), nn.Flatten(), nn.Linear(8, num_classes))
+    )
+    return module
+
+
 # Its logits.
 
 
 def rows_lost(num_classes: int, in_channels: int) -> nn.Module:
     return Output(Net(num_classes * 4, in_channels), lambda logits: logits.view(-1, num_classes))
+
+
+def squeezed(num_classes: int, in_channels: int) -> nn.Module:
+    return Output(Net(num_classes, in_channels), lambda logits: logits[:, :, None, None].squeeze())
+
+
+def not_flattened(num_classes: int, in_channels: int) -> nn.Module:
+    return Output(Net(num_classes, in_channels), lambda logits: logits[:, :, None, None])
+
+
+def takes_eight_images(num_classes: int, in_channels: int) -> nn.Module:
+    return Output(Net(num_classes, in_channels), lambda logits: logits.view(8, num_classes))
 
 
 def ten_and_one(num_classes: int, in_channels: int) -> nn.Module:
@@ -214,6 +305,14 @@ def no_gradient(num_classes: int, in_channels: int) -> nn.Module:
 
 def detached_block(num_classes: int, in_channels: int) -> nn.Module:
     return Output(Net(num_classes, in_channels), Tensor.detach)
+
+
+def detached_inside(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, Apply(lambda features: features.detach()))
+
+
+def leaves_torch(num_classes: int, in_channels: int) -> nn.Module:
+    return Net(num_classes, in_channels, Apply(lambda features: torch.from_numpy(np.tanh(features.detach().numpy()))))
 
 
 def in_inference_mode(num_classes: int, in_channels: int) -> nn.Module:
@@ -265,7 +364,65 @@ def branches_on_values(num_classes: int, in_channels: int) -> nn.Module:
     return Net(num_classes, in_channels, Apply(lambda features: features if features.sum() > 1e9 else features * 2))
 
 
+def asserts_values(num_classes: int, in_channels: int) -> nn.Module:
+    class Checked(nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            assert torch.isfinite(features).all()
+            return features
+
+    return Net(num_classes, in_channels, Checked())
+
+
+def checkpointed_reentrantly(num_classes: int, in_channels: int) -> nn.Module:
+    block = Residual(8)
+
+    class Reentrant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = block
+
+        def forward(self, features: Tensor) -> Tensor:
+            output: Tensor = checkpoint(self.block, features, use_reentrant=True)
+            return output
+
+    return Net(num_classes, in_channels, Reentrant())
+
+
 # What must work.
+
+
+def branches_in_the_graph(num_classes: int, in_channels: int) -> nn.Module:
+    """`torch.cond` is a branch that a graph can hold."""
+
+    class Branching(nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            output: Tensor = torch.cond(features.sum() > 1e9, lambda x: x * 2, lambda x: x + 1, (features,))
+            return output
+
+    return Net(num_classes, in_channels, Branching())
+
+
+def expert_by_chance(num_classes: int, in_channels: int) -> nn.Module:
+    """In training one of three is chosen, so that the others have no gradient; later all have a say."""
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.ModuleList(Residual(8) for _ in range(3))
+
+        def forward(self, features: Tensor) -> Tensor:
+            if self.training:
+                output: Tensor = self.experts[int(torch.randint(3, ()))](features)
+                return output
+            return torch.stack([expert(features) for expert in self.experts]).mean(0)
+
+    return Net(num_classes, in_channels, Experts())
+
+
+def forward_compiled(num_classes: int, in_channels: int) -> nn.Module:
+    student = Net(num_classes, in_channels)
+    student.forward = torch.compile(student.forward)  # type: ignore[method-assign]
+    return student
 
 
 def leaves_out_at_random(num_classes: int, in_channels: int) -> nn.Module:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate.accelerator import Accelerator
 
-from ecd_deploy.data import DataSplits
+from ecd_deploy.data import DataSplits, ImageTensors, normalise
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import HeadTop1, train
@@ -16,12 +16,13 @@ from tests.small import present
 
 def test_counts_equal_a_plain_evaluation(make_model: Callable[[], TrainingModel], data: DataSplits) -> None:
     model = make_model()
-    found = top1(model, data.test, data.normalisation, Accelerator(), 64)
+    test = ImageTensors.of(data.test)
+    found = top1(model, test, data.normalisation, Accelerator(), 64)
     model.eval()
     with torch.no_grad():
-        outputs = model(data.normalisation.apply(data.test.images))
+        outputs = model(normalise(test.images, data.normalisation))
     student, teacher = (
-        (logits.argmax(1) == data.test.labels).double().mean().item() for logits in (outputs.student, outputs.teacher)
+        (logits.argmax(1) == test.labels).double().mean().item() for logits in (outputs.student, outputs.teacher)
     )
     assert found == HeadTop1(student=student, teacher=teacher)
 
@@ -33,7 +34,7 @@ def test_each_modules_mode_is_given_back_and_nothing_is_changed(
     model.student.eval()
     modes = [module.training for module in model.modules()]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    top1(model, present(data.validation), data.normalisation, Accelerator(), 64)
+    top1(model, ImageTensors.of(present(data.validation)), data.normalisation, Accelerator(), 64)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 

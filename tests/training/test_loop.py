@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecd_deploy.data import DataSplits, TrainBatches
+from ecd_deploy.data import DataSplits, ImageTensors, TrainBatches, normalise
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, CheckpointError, RecipeError, RunDirectoryError, TrainingError
 from ecd_deploy.training import TrainingResult, load_weights, train
@@ -119,9 +119,10 @@ def test_weights_of_the_last_and_the_best_epoch_are_loaded(
     assert same_state(model, last)
     load_weights(tmp_path, "best", best)
     best.eval()
+    validation = ImageTensors.of(present(data.validation))
     with torch.no_grad():
-        predicted = best(data.normalisation.apply(present(data.validation).images))[0].argmax(1)
-    found = (predicted == present(data.validation).labels).double().mean().item()
+        predicted = best(normalise(validation.images, data.normalisation))[0].argmax(1)
+    found = (predicted == validation.labels).double().mean().item()
     assert found == pytest.approx(present(present(result.best).validation_top1))
 
 

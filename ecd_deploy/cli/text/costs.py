@@ -14,7 +14,7 @@ def heading(inspection: Inspection) -> str:
     """What is inspected, how it is trained, and what is left out, a line each."""
     subject = inspection.subject
     channels, height, width = inspection.structure.image_shape
-    name = f"{subject.recipe}: {subject.student}" if subject.recipe else subject.student
+    name = f"{subject.recipe.name}: {subject.student}" if subject.recipe else subject.student
     lines = [f"{name} for images of {channels}x{height}x{width}, {subject.classes} classes", *_method(inspection)]
     if subject.method.pretrained is not None:
         losses = ", ".join(subject.method.pretrained.losses)

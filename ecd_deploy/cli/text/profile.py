@@ -57,10 +57,11 @@ def _facts(measurement: Measurement) -> list[str]:
         f"cold start: {cold.process_to_result_ms:.0f} ms from process to result, load {cold.load_ms:.1f} ms, "
         f"first run {cold.first_run_ms:.2f} ms"
     )
+    memory = "unknown" if cold.peak_memory_mb is None else f"{cold.peak_memory_mb:.0f} MB"
     return [
         samples,
         start,
-        f"peak memory: {cold.peak_memory_mb:.0f} MB with Python and onnxruntime",
+        f"peak memory: {memory} with Python and onnxruntime",
         f"images per second: {', '.join(rates)}",
         f"{measurement.macs:,} MACs per image, {rate} of {measurement.peak_gflops:.0f} that a matrix product reaches",
     ]

@@ -8,7 +8,6 @@ whenever it is opened; what does not fit is built anew.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -28,6 +27,7 @@ from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_file, sync_directory, write_atomic
 from ecd_deploy.records import Record
+from ecd_deploy.system import allocate, lock
 
 _VERSION = 1
 _IMAGES = "images.u8"
@@ -110,7 +110,7 @@ def _open(entry: Path) -> DecodedImages | None:
         _logger.warning("the cache is built anew: %s", error)
         shutil.rmtree(entry)
         return None
-    # a private copy of each page that is written to: torch wants writable memory
+    # a private copy of each page that is written to: tensors that share it want writable memory
     return DecodedImages(np.memmap(entry / _IMAGES, dtype=np.uint8, mode="c", shape=index.shape), index.findings)
 
 
@@ -122,7 +122,7 @@ def _build(entry: Path, files: Sequence[Path], framing: Framing | None) -> None:
     try:
         # allocated at once: a full disk is an error here, and not a signal while pixels are written
         with (partial / _IMAGES).open("xb") as file:
-            os.posix_fallocate(file.fileno(), 0, int(np.prod(full_shape)))
+            allocate(file, int(np.prod(full_shape)))
         images = np.memmap(partial / _IMAGES, dtype=np.uint8, mode="r+", shape=full_shape)
         findings = decode_all(files, headers, shape, images)
         images.flush()
@@ -139,8 +139,8 @@ def _build(entry: Path, files: Sequence[Path], framing: Framing | None) -> None:
 def locked(entry: Path) -> Iterator[None]:
     """Hold the entry's lock, after whoever builds it; sweep what killed builders left."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with entry.with_name(f"{entry.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with entry.with_name(f"{entry.name}.lock").open("a") as held:
+        lock(held, wait=True)
         for leftover in entry.parent.glob(f".{entry.name}.*.partial"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield

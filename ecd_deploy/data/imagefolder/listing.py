@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ecd_deploy.errors import DataError
 
@@ -28,7 +28,7 @@ class Listing:
     folder: Path
     classes: tuple[str, ...]
     files: tuple[Path, ...]
-    labels: Tensor
+    labels: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ def _list_split(folder: Path) -> Listing:
     empty = [name for name, files in zip(folders, by_class, strict=True) if not files]
     if empty:
         raise DataError(f"{folder} has classes without images: {', '.join(empty)}")
-    labels = [label for label, files in enumerate(by_class) for _ in files]
-    return Listing(folder, tuple(folders), tuple(file for files in by_class for file in files), torch.tensor(labels))
+    labels = np.repeat(np.arange(len(by_class)), [len(files) for files in by_class])
+    return Listing(folder, tuple(folders), tuple(file for files in by_class for file in files), labels)
 
 
 def _known_folders(split: Path) -> dict[tuple[int, int], Path]:

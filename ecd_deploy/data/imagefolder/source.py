@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ecd_deploy.data.imagefolder.cache import open_decoded
 from ecd_deploy.data.imagefolder.checked import open_checked
@@ -42,10 +42,10 @@ class _Chosen:
     """Files of one split that were chosen, bad ones included; labels int64, (N,)."""
 
     files: tuple[Path, ...]
-    labels: Tensor
+    labels: NDArray[np.int64]
 
     @classmethod
-    def of(cls, listing: Listing, indices: Tensor) -> _Chosen:
+    def of(cls, listing: Listing, indices: NDArray[np.int64]) -> _Chosen:
         return cls(tuple(listing.files[index] for index in indices.tolist()), listing.labels[indices])
 
 
@@ -65,14 +65,14 @@ class FolderSource:
     def __init__(self, root: Path, framing: Framing | None, *, cache_folder: Path, skip_bad: bool = False) -> None:
         self._listings = list_root(root)
         self.classes = self._listings.train.classes
-        self.train_labels: Tensor = self._listings.train.labels
-        self.test_labels: Tensor = self._listings.test.labels
+        self.train_labels = self._listings.train.labels
+        self.test_labels = self._listings.test.labels
         self._root = root
         self._framing = framing
         self._cache_folder = cache_folder
         self._skip_bad = skip_bad
 
-    def read(self, train: Tensor, test: Tensor) -> SourceImages:
+    def read(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> SourceImages:
         """Decode the files at these indices, and all validation files, into one shape.
 
         Raises:
@@ -82,7 +82,7 @@ class FolderSource:
         chosen = self._choose(train, test)
         files = [path for part in chosen for path in part.files]
         decoded = open_decoded(self._root, files, self._framing, self._cache_folder)
-        images = torch.from_numpy(decoded.images)
+        images = decoded.images
         parts, start = [], 0
         for part, good in zip(chosen, self._good(chosen, files, decoded.findings), strict=True):
             here = ImageSet(images[start : start + len(part.files)], part.labels)
@@ -92,7 +92,7 @@ class FolderSource:
         train_images, validation, test_images = parts
         return SourceImages(train_images, None if self._listings.validation is None else validation, test_images)
 
-    def check(self, train: Tensor, test: Tensor) -> CheckedSplits:
+    def check(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> CheckedSplits:
         """Judge the files at these indices, and all validation files, and return those that can be used.
 
         Raises:
@@ -120,26 +120,26 @@ class FolderSource:
         decoded = open_decoded(self._root, files, self._framing, self._cache_folder)
         if decoded.findings.bad:
             decoded.findings.report(files, skip_bad=False)
-        images = torch.from_numpy(decoded.images)
+        images = decoded.images
         sets = []
         for part in parts:
             piece, images = images[: len(part)], images[len(part) :]
             # these may all be grey while others are not
-            sets.append(ImageSet(piece.expand(-1, part.channels, -1, -1).contiguous(), part.labels))
+            sets.append(ImageSet(_of_channels(piece, part.channels), part.labels))
         return tuple(sets)
 
-    def _choose(self, train: Tensor, test: Tensor) -> tuple[_Chosen, _Chosen, _Chosen]:
+    def _choose(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> tuple[_Chosen, _Chosen, _Chosen]:
         """Training, validation and test files; no validation files if there is no folder of them."""
         listings = self._listings
-        middle = _Chosen((), torch.empty(0, dtype=torch.int64))
+        middle = _Chosen((), np.empty(0, dtype=np.int64))
         if listings.validation is not None:
             middle = _Chosen(listings.validation.files, listings.validation.labels)
         return _Chosen.of(listings.train, train), middle, _Chosen.of(listings.test, test)
 
-    def _good(self, chosen: Sequence[_Chosen], files: Sequence[Path], findings: Findings) -> list[Tensor]:
+    def _good(self, chosen: Sequence[_Chosen], files: Sequence[Path], findings: Findings) -> list[NDArray[np.int64]]:
         """Positions of the usable files in each part, int64; after what was found is reported."""
         findings.report(files, skip_bad=self._skip_bad)
-        good, start = torch.from_numpy(findings.good(len(files))), 0
+        good, start = findings.good(len(files)), 0
         kept = []
         for part in chosen:
             end = start + len(part.files)
@@ -148,8 +148,12 @@ class FolderSource:
             start = end
         return kept
 
-    def _require_every_class(self, left: Tensor, chosen: Tensor) -> None:
+    def _require_every_class(self, left: NDArray[np.int64], chosen: NDArray[np.int64]) -> None:
         lost = sorted(set(chosen.tolist()) - set(left.tolist()))
         if lost:
             names = ", ".join(self.classes[label] for label in lost)
             raise DataError(f"no image that can be used is left of: {names}")
+
+
+def _of_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    return images if images.shape[1] == channels else np.repeat(images, channels, axis=1)

@@ -1,7 +1,8 @@
 """`run.py` of a bundle: is the student here what it was where the bundle was made, and how fast is it?
 
 `python run.py` needs numpy and onnxruntime and what lies beside it, no network. It checks every file's SHA-256, the
-logits of real images, how many of these are right, and the latency; it prints a summary and, as the last line, JSON.
+logits of real images, in batches and one at a time, how many of these are right, and the latency; it prints a
+summary and, as the last line, JSON.
 Exit codes: 0 pass, 1 a limit is violated, 2 wrong call, 3 inconclusive, 4 a damaged file or a model that does not
 run, 70 a fault of this program, 130 stopped. Runs on Python 3.8 and newer.
 """
@@ -105,8 +106,12 @@ def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     description = bundle.description
     checks = [_row("files", "pass", f"{bundle.files} files have the SHA-256 that was recorded")]
     expected, labels = bundle.array("samples/logits.npy"), bundle.array("samples/labels.npy")
-    found = _logits(bundle, options.threads)
-    checks.append(_parity(description, expected, found))
+    size = description["batch"] or _BATCH_SIZE
+    found = _logits(bundle, options.threads, size)
+    checks.append(_parity("parity", description, expected, found, size))
+    if description["batch"] is None and checks[-1]["verdict"] == "pass":
+        found = _logits(bundle, options.threads, 1)
+        checks.append(_parity("batch 1", description, expected, found, 1))
     if checks[-1]["verdict"] == "pass":
         checks.append(_accuracy(description, labels, found))
     latency = None
@@ -170,7 +175,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _logits(bundle: _Bundle, threads: int | None) -> NDArray[np.float32]:
+def _logits(bundle: _Bundle, threads: int | None, size: int) -> NDArray[np.float32]:
     import numpy as np
     import onnxruntime as ort
 
@@ -185,7 +190,6 @@ def _logits(bundle: _Bundle, threads: int | None) -> NDArray[np.float32]:
     else:
         mean, std = (np.array(description[name], dtype=np.float32).reshape(1, -1, 1, 1) for name in ("mean", "std"))
         images = (pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255) - mean) / std
-    size = description["batch"] or _BATCH_SIZE
     try:
         session = ort.InferenceSession(bundle.read(description["model"]), settings, providers=["CPUExecutionProvider"])
         parts = [session.run(["logits"], {"images": images[at : at + size]})[0] for at in range(0, len(images), size)]
@@ -198,18 +202,21 @@ def _logits(bundle: _Bundle, threads: int | None) -> NDArray[np.float32]:
     return logits
 
 
-def _parity(description: dict[str, Any], expected: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, Any]:
+def _parity(
+    name: str, description: dict[str, Any], expected: NDArray[np.float32], found: NDArray[np.float32], size: int
+) -> dict[str, Any]:
     import numpy as np
 
     if found.shape != expected.shape:
-        return _row("parity", "fail", f"logits have shape {list(found.shape)}, expected {list(expected.shape)}")
+        return _row(name, "fail", f"logits have shape {list(found.shape)}, expected {list(expected.shape)}")
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(bad):
-        return _row("parity", "fail", f"a logit of sample {bad[0]} is not finite")
+        return _row(name, "fail", f"a logit of sample {bad[0]} is not finite")
     difference = np.abs(expected.astype(np.float64) - found)
     value, limit = float(difference.max()), description["max_logit_difference"]
     same = float((expected.argmax(axis=1) == found.argmax(axis=1)).mean())
-    reason = f"logits differ by at most {value:.2g} (limit {limit:.2g}) over {len(found)} samples"
+    batches = "one at a time" if size == 1 else f"in batches of {size}"
+    reason = f"logits differ by at most {value:.2g} (limit {limit:.2g}) over {len(found)} samples, {batches}"
     verdict = "pass"
     if value > limit:
         reason += f", most at sample {int(difference.max(axis=1).argmax())}"
@@ -217,7 +224,7 @@ def _parity(description: dict[str, Any], expected: NDArray[np.float32], found: N
     if same < description["min_same_class"]:
         reason += f"; {same:.1%} keep their class, limit {description['min_same_class']:.0%}"
         verdict = "fail"
-    return _row("parity", verdict, reason, value=value, limit=limit)
+    return _row(name, verdict, reason, value=value, limit=limit)
 
 
 def _accuracy(description: dict[str, Any], labels: NDArray[np.int64], found: NDArray[np.float32]) -> dict[str, Any]:

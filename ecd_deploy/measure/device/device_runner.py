@@ -14,12 +14,13 @@ import math
 import os
 import platform
 import random
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import onnxruntime
+
+# Windows has none: memory and switches between threads are then unknown.
+resource: Any = import_module("resource") if find_spec("resource") else None
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported, here and in every child process
 
@@ -91,7 +95,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "machine": platform.machine(),
             "processor": _processor(),
         },
-        "cpus": sorted(os.sched_getaffinity(0)),
+        "cpus": _cpus(),
         "memory_limit_mb": options.memory,
         "constrained": options.cpus is not None or options.memory is not None,
         "latency": latency,
@@ -161,7 +165,11 @@ def _numbers(text: str) -> list[int]:
 def _constrain(options: argparse.Namespace) -> None:
     """Before numpy and onnxruntime are loaded: their thread pools ask once."""
     if options.cpus is not None:
+        if not hasattr(os, "sched_setaffinity"):
+            raise OSError("this system pins no process: leave --cpus out")
         os.sched_setaffinity(0, options.cpus)
+    if options.memory is not None and resource is None:
+        raise OSError("this system limits no memory: leave --memory out")
     if options.memory is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (options.memory * 1_000_000, options.memory * 1_000_000))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -322,7 +330,7 @@ def _readings() -> dict[str, Any]:
         "wall": time.perf_counter(),
         "cpu": time.process_time(),
         "thread_cpu": time.thread_time(),
-        "switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
+        "switches": 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
         "stolen": stolen,
         "ticks": ticks,
         "mhz": min((value / 1e3 for value in frequencies if value), default=None),
@@ -456,15 +464,20 @@ def _peak_gflops() -> float:
     return round(2 * _GEMM_SIZE**3 / best / 1e6, 2)
 
 
-def _peak_mb() -> float:
+def _peak_mb() -> float | None:
     for line in _text("/proc/self/status").splitlines():
         if line.startswith("VmHWM:"):
             return round(int(line.split()[1]) * 1024 / 1e6, 2)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 2)
+    if resource is None:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
+    most: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most * unit / 1e6, 2)
 
 
 def _cpus() -> list[int]:
-    return sorted(os.sched_getaffinity(0))
+    affinity = getattr(os, "sched_getaffinity", None)
+    return list(range(os.cpu_count() or 1)) if affinity is None else sorted(affinity(0))
 
 
 def _stolen_ticks() -> tuple[int, int]:

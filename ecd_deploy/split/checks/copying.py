@@ -17,6 +17,7 @@ from ecd_deploy.split.results import CopyResult, listed
 
 if TYPE_CHECKING:
     from ecd_deploy.distill import TrainingModel
+    from ecd_deploy.split.checks.values import AuxiliaryValues
 
 
 def plain_copy(student: nn.Module) -> nn.Module:
@@ -36,13 +37,16 @@ def plain_copy(student: nn.Module) -> nn.Module:
     return module
 
 
-def check_copy(model: TrainingModel, module: nn.Module, images: Tensor, *, attributes: bool) -> CopyResult:
+def check_copy(
+    model: TrainingModel, module: nn.Module, images: Tensor, foreign: AuxiliaryValues, *, attributes: bool
+) -> CopyResult:
     """Compare the module that leaves with the student that was trained; call within `preserved(model)`.
 
     Args:
         model: the joint model.
         module: a fresh build with the trained values, or a copy of the student.
         images: (N, C, H, W).
+        foreign: what is auxiliary.
         attributes: whether plain tensor attributes are compared; a fresh build brings its own.
     """
     originals, records = (
@@ -52,7 +56,7 @@ def check_copy(model: TrainingModel, module: nn.Module, images: Tensor, *, attri
     findings = sorted(f"{record.name} of the copy differs from the original" for record in records - originals)
     if len(records) != len(originals):
         findings.append(f"the copy has {len(records)} tensors, the original {len(originals)}")
-    sought = everything_sought(model)
+    sought = everything_sought(model, foreign)
     way_back = sought.search_from(module)
     findings += [f"the copy's {found.path} is {found.description}" for found in way_back.found]
     own = {id(entry.tensor) for entry in named_tensors(module) if entry.kind != "attribute"}

@@ -23,7 +23,7 @@ from ecd_deploy.split.storages import StorageIndex
 from ecd_deploy.split.writes import are_followed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from torch import nn
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MOST_NUMBERS = 24
 """Different numbers in the graph of a student that has no fresh build beside it; usual are fewer than twelve."""
+MOST_CHANGES = 160
+"""How often such a number may differ from the one before it at the same place of the same operator."""
 _SHOWN_NUMBERS = 8
 _EXPECTED: dict[InputKind, tuple[TensorKind, ...]] = {
     InputKind.PARAMETER: ("parameter",),
@@ -93,11 +95,8 @@ def check_graph(
     findings += [
         f"nothing reads student.{name}: take it out, or list it as unused" for name in unread if name not in kept
     ]
-    numbers = len(set(expected_there.numbers))
-    if fresh is None and numbers > MOST_NUMBERS:
-        findings.append(
-            f"the student's forward spells out {numbers} different numbers: more than {MOST_NUMBERS} may be weights"
-        )
+    if fresh is None:
+        findings += _spelled_out(expected_there)
     return GraphResult(
         findings=listed(findings),
         passed=not findings,
@@ -105,9 +104,23 @@ def check_graph(
         reached=tuple(sorted(reached)),
         unused=kept,
         literals=sum(found.literal for found in joint.inputs),
-        numbers=numbers,
+        numbers=len(set(expected_there.numbers)),
         auxiliary_tensors=len(foreign),
     )
+
+
+def _spelled_out(alone: Computation) -> Iterator[str]:
+    """What a fresh build would tell: whether the numbers of a forward were always there."""
+    different = len(set(alone.numbers))
+    if different > MOST_NUMBERS:
+        yield (
+            f"the student's forward spells out {different} different numbers: more than {MOST_NUMBERS} may be weights"
+        )
+    if alone.changes > MOST_CHANGES:
+        yield (
+            f"the numbers that the student's forward spells out change {alone.changes} times from operation to "
+            f"operation: more than {MOST_CHANGES} may be weights"
+        )
 
 
 def _other(found: Computation, expected: Computation, where: str) -> str:

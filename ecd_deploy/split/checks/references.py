@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.split.checks.values import ValueIndex, wanted_values
-from ecd_deploy.split.inventory import NamedTensor, auxiliary_tensors, named_tensors
+from ecd_deploy.split.checks.values import AuxiliaryValues, ValueIndex
+from ecd_deploy.split.inventory import NamedTensor, named_tensors
 from ecd_deploy.split.object_graph import Search, search
 from ecd_deploy.split.results import ReferencesResult, listed
 from ecd_deploy.split.storages import StorageIndex
@@ -54,26 +54,26 @@ class Sought:
         return search(student, "student", wanted)
 
 
-def auxiliary_sought(model: TrainingModel) -> Sought:
+def auxiliary_sought(model: TrainingModel, foreign: AuxiliaryValues) -> Sought:
     """The joint model itself, its auxiliary modules with their children, and their tensors."""
     modules = {id(model): f"the joint model, {type(model).__name__}"}
     for key, module in model.auxiliary().items():
         modules |= {id(child): f"the auxiliary module {path}" for path, child in module.named_modules(prefix=key)}
-    return Sought(modules, auxiliary_tensors(model.auxiliary()), wanted_values(model))
+    return Sought(modules, foreign.tensors, foreign.index)
 
 
-def everything_sought(model: TrainingModel) -> Sought:
+def everything_sought(model: TrainingModel, foreign: AuxiliaryValues) -> Sought:
     """All of the joint model, the original student included: what a copy of the student must not lead to."""
-    auxiliary = auxiliary_sought(model)
+    auxiliary = auxiliary_sought(model, foreign)
     student = model.student
     originals = {id(child): f"the original module {path}" for path, child in student.named_modules(prefix="student")}
     tensors = (*auxiliary.tensors, *named_tensors(student, "student"))
     return Sought({**auxiliary.modules, **originals}, tensors, auxiliary.values)
 
 
-def check_references(model: TrainingModel) -> ReferencesResult:
+def check_references(model: TrainingModel, foreign: AuxiliaryValues) -> ReferencesResult:
     """Search all that the student holds for the joint model, auxiliary modules and auxiliary tensors."""
-    sought = auxiliary_sought(model)
+    sought = auxiliary_sought(model, foreign)
     result = sought.search_from(model.student)
     return ReferencesResult(
         findings=listed([f"{found.path} is {found.description}" for found in result.found]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ecd_deploy.measure.classification import confusion_counts
 from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
@@ -19,15 +20,6 @@ def class_section(predictions: StoredPredictions) -> Section:
         tables.append(_matrix(predictions))
     text = "The ONNX student on the whole test set."
     return Section("classes", "Classes", text, tuple(tables))
-
-
-def confusion_counts(predictions: StoredPredictions) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Images by class (rows) and choice (columns); images without a choice are in no column."""
-    size = len(predictions.classes)
-    counts = np.zeros((size, size), dtype=np.int64)
-    decided = predictions.chosen >= 0
-    np.add.at(counts, (predictions.labels[decided], predictions.chosen[decided]), 1)
-    return counts
 
 
 def _accuracies(predictions: StoredPredictions) -> Table:

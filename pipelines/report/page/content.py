@@ -80,7 +80,8 @@ def _accuracy(results: RunResults) -> Section:
             (Cell(name), _percent(top1.accuracy), Cell(interval, low), Cell(f"{top1.correct} of {top1.images}"))
         )
     text = (
-        f"On the whole test set, which took no part in any choice. {paired.lost} images are lost by the export and "
+        f"On the whole test set, which took no part in any choice; the ONNX student was given it "
+        f"{results.validation.batches()}, as for its latency. {paired.lost} images are lost by the export and "
         f"{paired.gained} gained. {describe_overlap(results.validation)}."
     )
     header = ("student", "top-1", "95% interval", "correct")
@@ -151,11 +152,13 @@ def _latency(profile: Profile) -> Section:
         )
         for entry in latency.percentiles
     )
+    memory = measurement.cold_start.peak_memory_mb
+    peak = "unknown" if memory is None else f"{memory:.0f} MB"
     text = (
         f"{profile.file} by onnxruntime on the CPU of the {profile.place}: {latency.threads} thread(s), batch "
         f"{latency.batch_size}, {len(latency.samples_ms)} samples, none removed. Cold start "
         f"{measurement.cold_start.process_to_result_ms:.0f} ms from process to result, load {latency.load_ms:.1f} ms, "
-        f"first run {latency.first_run_ms:.2f} ms, peak memory {measurement.cold_start.peak_memory_mb:.0f} MB. "
+        f"first run {latency.first_run_ms:.2f} ms, peak memory {peak}. "
         f"CPU time over wall time {latency.cpu_over_wall:.2f}."
     )
     if latency.contended:
@@ -197,8 +200,9 @@ def _split(results: RunResults) -> Section:
 def _environment(results: RunResults) -> Section:
     environment = results.environment
     versions = ", ".join(f"{name} {found}" for name, found in environment.packages.items() if found)
+    memory = "memory unknown" if environment.memory_gib is None else f"{environment.memory_gib} GiB"
     text = (
-        f"{environment.processor}, {environment.cores} cores, {environment.memory_gib} GiB, {environment.platform}, "
+        f"{environment.processor}, {environment.cores} cores, {memory}, {environment.platform}, "
         f"Python {environment.python}; {versions}. Recipe digest {results.recipe.digest()}, data digest "
         f"{results.data_digest}. To reproduce, from this folder:"
     )

@@ -37,7 +37,7 @@ def _samples(images: ImageSet, predictions: StoredPredictions, indices: Iterable
     for index in indices:
         chosen = int(predictions.chosen[index])
         yield Sample(
-            address=_data_address(images.images[index].permute(1, 2, 0).numpy()),
+            address=_data_address(images.images[index].transpose(1, 2, 0)),
             true=predictions.classes[int(predictions.labels[index])],
             chosen=predictions.classes[chosen] if chosen >= 0 else "nothing",
         )

@@ -14,7 +14,8 @@ def _name(requirement: str) -> str:
 
 
 def test_every_dependency_travels_or_is_on_the_machine() -> None:
-    needed = {_name(line) for line in tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]}
+    project = tomllib.loads(PYPROJECT.read_text())["project"]
+    needed = {_name(line) for line in (*project["dependencies"], *project["optional-dependencies"]["train"])}
     assert needed <= {_name(line) for line in WHEELS} | set(PRESENT)
     assert set(PRESENT) <= needed
 

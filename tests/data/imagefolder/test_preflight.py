@@ -163,7 +163,7 @@ def test_transparency_lies_on_black(root: Path, caplog: pytest.LogCaptureFixture
     pixels[0, :, 3], pixels[1, :, 3] = 0, 255
     Image.fromarray(pixels).save(root / "test" / "cat" / "0.png")
     with caplog.at_level(logging.WARNING):
-        found = load(root).test.images[0].numpy().transpose(1, 2, 0)
+        found = load(root).test.images[0].transpose(1, 2, 0)
     assert not found[0].any()
     assert np.array_equal(found[1], pixels[1, :, :3])
     expected = pixels[..., :3] * (pixels[..., 3:] / 255)
@@ -193,7 +193,7 @@ def test_rotation_by_exif_is_applied(root: Path, caplog: pytest.LogCaptureFixtur
     path.unlink()
     turned = path.with_suffix(suffix)
     Image.fromarray(lying).save(turned, exif=exif)
-    found = load(root).test.images[0].numpy().transpose(1, 2, 0)
+    found = load(root).test.images[0].transpose(1, 2, 0)
     with Image.open(turned) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     assert expected.shape == (SIDE, 6, 3)

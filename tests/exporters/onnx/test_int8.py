@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.data import balanced_subset
+from ecd_deploy.data import ImageTensors, balanced_subset, normalise
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters import ExportInput
@@ -87,7 +87,7 @@ def test_the_calibration_images_are_recorded(artefacts: dict[str, Exported]) -> 
     assert record is not None
     assert record.calibration_images == len(indices) == len(context.train)
     assert record.calibration_indices_sha256 == sha256_bytes(json.dumps(indices.tolist()).encode())
-    assert record.calibration_pixels_sha256 == sha256_bytes(context.train.images[indices].numpy().tobytes())
+    assert record.calibration_pixels_sha256 == sha256_bytes(context.train.images[indices].tobytes())
 
 
 def test_other_calibration_images_give_another_digest(from_onnx: ExportInput) -> None:
@@ -144,8 +144,9 @@ class Fragile(nn.Module):
 
 def test_layers_that_hurt_go_back_to_float_until_the_margin_is_kept() -> None:
     context = make_context()
-    images = context.normalisation.apply(context.train.images).flatten(1)
-    prototypes = torch.stack([images[context.train.labels == label].mean(dim=0) for label in range(10)])
+    train = ImageTensors.of(context.train)
+    images = normalise(train.images, context.normalisation).flatten(1)
+    prototypes = torch.stack([images[train.labels == label].mean(dim=0) for label in range(10)])
     fragile = split_student(PlainModel(Fragile(prototypes)), digit_images(4))
     config = ExportConfig(int8=Int8Config(max_drop=0.02))
     written = export_format("onnx-int8", config, fragile, make_metadata(), context)

@@ -19,13 +19,17 @@ import pytest
 import torch
 
 from ecd_deploy.data import load_data
-from ecd_deploy.errors import ArtefactError, DigestError, EcdDeployError, RunDirectoryError, UsageError
+from ecd_deploy.errors import DigestError, EcdDeployError, RunDirectoryError, UsageError
 from ecd_deploy.files import sha256_file
 from ecd_deploy.measure.device.bundle_check import latency_rows
-from ecd_deploy.pipelines.bundle.samples import choose_samples
+from ecd_deploy.measure.prediction import predict
+from ecd_deploy.measure.torch_predictor import torch_predictor
 from ecd_deploy.pipelines.record.run_directory import open_run, read_run
 from ecd_deploy.pipelines.run import run_bundle
+from ecd_deploy.pipelines.steps.samples import choose_samples
 from ecd_deploy.pipelines.steps.split import open_student, read_proof
+from ecd_deploy.recipe.gate import GateConfig
+from tests.batch_dependent import other_in_a_batch_of, plant
 from tests.commands import Ended, run_command
 
 FILES = (
@@ -108,7 +112,8 @@ def test_it_runs_where_nothing_of_the_project_is(
     ended, document = run(python, unpacked, "--json", str(unpacked.parent / "result.json"))
     assert ended.code == {"pass": 0, "inconclusive": 3}[document["verdict"]], ended.err
     verdicts = {row["name"]: row["verdict"] for row in document["checks"]}
-    assert [verdicts[name] for name in ("files", "parity", "accuracy")] == ["pass"] * 3
+    assert [verdicts[name] for name in ("files", "parity", "batch 1", "accuracy")] == ["pass"] * 4
+    assert "samples, one at a time" in ended.out
     assert verdicts["latency"] == verdicts["p90_ms_max"]  # inconclusive on a busy test machine
     assert "verdict: " + document["verdict"] in ended.out
     assert "samples_ms" not in document["latency"]
@@ -138,26 +143,25 @@ def test_samples_are_images_of_the_test_split_with_the_students_logits(
     directory = read_run(finished_run[0])
     data = load_data(directory.recipe.data, seed=directory.recipe.seed)
     images, labels, logits = (np.load(unpacked / f"samples/{name}.npy") for name in ("images", "labels", "logits"))
-    test = {
-        image.tobytes(): int(label) for image, label in zip(data.test.images.numpy(), data.test.labels, strict=True)
-    }
+    test = {image.tobytes(): int(label) for image, label in zip(data.test.images, data.test.labels, strict=True)}
     assert [test[image.transpose(2, 0, 1).tobytes()] for image in images] == labels.tolist()
     assert np.bincount(labels, minlength=10).min() >= 20
     student = open_student(directory, data, read_proof(directory)).module
     with torch.inference_mode():
-        again = student(data.normalisation.apply(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())))
+        again = student(torch.from_numpy(data.normalisation.apply(images.transpose(0, 3, 1, 2))))
     assert np.abs(again.numpy() - logits).max() < 1e-5
 
 
 def test_an_image_whose_class_hangs_on_rounding_is_no_sample(finished_run: tuple[Path, Ended]) -> None:
     directory = read_run(finished_run[0])
     data = load_data(directory.recipe.data, seed=directory.recipe.seed)
-    student = open_student(directory, data, read_proof(directory))
-    margin = 3.0
-    ordered = np.sort(choose_samples(student, data, margin=margin).logits, axis=1)
-    assert (ordered[:, -1] - ordered[:, -2] > margin).all()
-    with pytest.raises(ArtefactError, match="two largest logits"):
-        choose_samples(student, data, margin=1e9)
+    student = open_student(directory, data, read_proof(directory)).module
+    found = predict(torch_predictor(student), data.normalisation.batches(data.test, 128))
+    chosen = choose_samples(data.test, found, GateConfig(max_abs_diff=1.5))
+    ordered = np.sort(chosen.logits, axis=1)
+    assert len(chosen.indices) > 20
+    assert (ordered[:, -1] - ordered[:, -2] > 3).all()
+    assert not len(choose_samples(data.test, found, GateConfig(max_abs_diff=1e9)).indices)
 
 
 def test_the_same_run_gives_the_same_bytes(archive: Path, finished_run: tuple[Path, Ended], tmp_path: Path) -> None:
@@ -206,6 +210,18 @@ def test_other_logits_fail_parity_and_are_not_timed(python: Path, unpacked: Path
     assert document["latency"] is None
 
 
+def test_a_model_that_gives_an_image_other_logits_alone_fails_at_batch_1(python: Path, unpacked: Path) -> None:
+    plant(unpacked / "student.onnx", other_in_a_batch_of(1))
+    seal(unpacked)
+    ended, document = run(python, unpacked)
+    assert ended.code == 1
+    assert [(row["name"], row["verdict"]) for row in document["checks"][1:]] == [
+        ("parity", "pass"),
+        ("batch 1", "fail"),
+    ]
+    assert document["latency"] is None
+
+
 def test_a_logit_that_is_not_finite_fails_and_names_the_sample(python: Path, unpacked: Path) -> None:
     model = onnx.load(unpacked / "student.onnx")
     bias = next(tensor for tensor in model.graph.initializer if list(tensor.dims) == [10])
@@ -225,7 +241,7 @@ def test_fewer_right_samples_fail(python: Path, unpacked: Path) -> None:
     seal(unpacked)
     ended, document = run(python, unpacked)
     assert ended.code == 1
-    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "fail"]
+    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "pass", "fail"]
 
 
 def test_a_model_that_does_not_run_is_bad_and_not_a_failed_limit(python: Path, unpacked: Path) -> None:
@@ -240,14 +256,14 @@ def test_a_model_that_does_not_run_is_bad_and_not_a_failed_limit(python: Path, u
 def test_a_latency_that_takes_too_long_is_inconclusive_and_the_rest_is_told(python: Path, unpacked: Path) -> None:
     ended, document = run(python, unpacked, "--timeout", "0.01")
     assert ended.code == 3
-    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "pass", "inconclusive"]
+    assert [row["verdict"] for row in document["checks"]] == ["pass"] * 4 + ["inconclusive"]
     assert "it was not measured within 0.01 s" in ended.out
 
 
 def test_the_latency_can_be_left_out(python: Path, unpacked: Path) -> None:
     ended, document = run(python, unpacked, "--no-latency")
     assert ended.code == 0
-    assert [row["verdict"] for row in document["checks"]] == ["pass", "pass", "pass", "skipped"]
+    assert [row["verdict"] for row in document["checks"]] == ["pass"] * 4 + ["skipped"]
     assert document["latency"] is None
 
 

@@ -9,25 +9,28 @@ import numpy as np
 import pytest
 
 from ecd_deploy.errors import ArtefactError, DigestError, EcdDeployError, RunDirectoryError
+from ecd_deploy.measure.estimates import Estimate
 from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
 from ecd_deploy.measure.prediction import Predictions
+from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks
 from ecd_deploy.pipelines.gate.baseline import (
     BaselineComparison,
     ClassChange,
-    baseline_checks,
     compare_with_baseline,
     latency_ratio,
+    ratio_checks,
 )
-from ecd_deploy.pipelines.gate.check import Check, Verdict, bounded, overall
+from ecd_deploy.pipelines.gate.check import Check, Verdict, judge, overall
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, junit_error, summary_markdown
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, PREDICTIONS_NAME
-from ecd_deploy.pipelines.record.predictions import StoredPredictions, choices_of, read_predictions, write_predictions
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, read_predictions, scores_of, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from tests.forging import forge_entry
 from tests.measure.models import convolution_model
+from tests.measure.scores import scored
 
 ONNX = "exports/student.onnx"
 CLASSES = ("cat", "dog")
@@ -43,7 +46,7 @@ def chosen(wrong: set[int], images: int = 100) -> Predictions:
 
 
 def stored(predictions: Predictions, classes: tuple[str, ...] = CLASSES) -> StoredPredictions:
-    return choices_of(predictions, classes, "digest of the test images")
+    return scores_of(predictions, classes, "digest of the test images")
 
 
 def fill(directory: RunDirectory, wrong: set[int], classes: tuple[str, ...] = CLASSES, data: str = "data") -> None:
@@ -76,7 +79,7 @@ def candidate(tmp_path: Path, recipe: Recipe) -> Iterator[RunDirectory]:
 
 def test_losses_gains_and_classes_are_counted(candidate: RunDirectory, baseline: Path) -> None:
     before = {path: path.read_bytes() for path in baseline.rglob("*") if path.is_file()}
-    found = compare_with_baseline(candidate, baseline, 0.95)
+    found = compare_with_baseline(candidate, baseline, 0.95).found
     assert (found.images, found.lost, found.gained) == (100, 3, 1)
     assert found.mcnemar_p == pytest.approx(0.625)
     assert [(entry.name, entry.baseline_correct, entry.candidate_correct) for entry in found.regressions] == [
@@ -96,7 +99,7 @@ def test_a_baseline_of_other_training_images_is_compared(
 ) -> None:
     with create_run(tmp_path / "other", recipe, resume=False) as directory:
         fill(directory, {0, 1}, data="with another cut")
-    found = compare_with_baseline(candidate, tmp_path / "other", 0.95)
+    found = compare_with_baseline(candidate, tmp_path / "other", 0.95).found
     assert (found.images, found.own_images, found.lost, found.gained) == (100, 100, 3, 1)
     assert not found.evaluated_anew
 
@@ -186,13 +189,13 @@ def found(latency: Comparison, lost: int = 0, gained: int = 0, images: int = 2_0
     ],
 )
 def test_latency_ratio(latency: Comparison, verdict: Verdict) -> None:
-    checks = baseline_checks(GateConfig(max_p50_ratio=1.1), found(latency), None)
-    assert checks[1].verdict is verdict
+    (check,) = ratio_checks(GateConfig(max_p50_ratio=1.1), found(latency), None)
+    assert check.verdict is verdict
 
 
 def test_another_host_than_the_device_decides_nothing() -> None:
-    checks = baseline_checks(GateConfig(), found(comparison(0.5)), "rpi4")
-    assert checks[1].verdict is Verdict.INCONCLUSIVE
+    (check,) = ratio_checks(GateConfig(), found(comparison(0.5)), "rpi4")
+    assert check.verdict is Verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -206,17 +209,22 @@ def test_another_host_than_the_device_decides_nothing() -> None:
     ],
 )
 def test_paired_drop(lost: int, gained: int, images: int, verdict: Verdict) -> None:
-    checks = baseline_checks(GateConfig(max_baseline_drop=0.01), found(comparison(1.0), lost, gained, images), None)
-    assert checks[0].verdict is verdict
+    labels, same = [0] * images, images - lost - gained
+    ours = scored(labels, [1] * lost + [0] * gained + [0] * same, ("a", "b"))
+    theirs = scored(labels, [0] * lost + [1] * gained + [0] * same, ("a", "b"))
+    checks = accuracy_checks(GateConfig(), Scores(ours, theirs))
+    assert [(check.name, check.limit, check.verdict) for check in checks] == [("max_baseline_drop", 0.01, verdict)]
 
 
 def test_a_limit_without_a_baseline_is_undecided() -> None:
-    checks = baseline_checks(GateConfig(max_baseline_drop=0.01, max_p50_ratio=1.1), None, None)
-    assert [check.verdict for check in checks] == [Verdict.INCONCLUSIVE] * 2
+    config = GateConfig(max_baseline_drop=0.01, max_p50_ratio=1.1)
+    checks = [*accuracy_checks(config, Scores(scored([0], [0]))), *ratio_checks(config, None, None)]
+    assert [(check.verdict, check.reason) for check in checks] == [(Verdict.INCONCLUSIVE, "no baseline was given")] * 2
 
 
 def test_nan_and_nothing_never_pass() -> None:
-    assert bounded("x", float("nan"), 1.0, 0.5, 10, at_least=True).verdict is Verdict.INCONCLUSIVE
+    nothing = Estimate(float("nan"), 10, lambda _: 1.0)
+    assert judge("x", nothing, 0.5, at_least=True).verdict is Verdict.INCONCLUSIVE
     assert overall([]) is Verdict.INCONCLUSIVE
 
 
@@ -226,9 +234,9 @@ def check(verdict: Verdict, reason: str = "because <&\"'> \x00 x") -> Check:
 
 def test_junit_tells_violated_from_undecided() -> None:
     suite = ET.fromstring(junit([check(verdict) for verdict in Verdict]))
-    assert suite.attrib["tests"] == "3"
+    assert suite.attrib["tests"] == "4"
     assert suite.attrib["failures"] == suite.attrib["errors"] == "1"
-    assert [[child.tag for child in case] for case in suite] == [[], ["failure"], ["error"]]
+    assert [[child.tag for child in case] for case in suite] == [[], ["failure"], ["error"], []]
     assert "because <&\"'>" in next(iter(suite[1])).attrib["message"]
 
 

@@ -28,11 +28,13 @@ from ecd_deploy.pipelines.record.names import (
     SPLIT_NAME,
     VALIDATION_NAME,
 )
+from ecd_deploy.pipelines.record.predictions import StoredPredictions, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from ecd_deploy.split import SplitProof, split_student
+from tests.measure.scores import with_right
 from tests.pipelines.profiles import profiled
 
 ONNX = "exports/student.onnx"
@@ -130,8 +132,15 @@ class MeasuredRun:
         self.directory.write_json(SPLIT_NAME, self.proof)
         self.directory.write_json(AUDIT_NAME, audited(*exported))
         self.directory.write_json(ARTEFACTS_NAME, artefacts)
+        right, images = paired.candidate.correct, paired.candidate.images
+        of_class = [len(range(index, images, 10)) for index in range(10)]
+        scores = with_right([len(range(index, right, 10)) for index in range(10)], of_class)
+        write_predictions(
+            self.directory, StoredPredictions(scores.probabilities, scores.labels, scores.classes, test_digest="d")
+        )
         self.directory.write_json(
-            VALIDATION_NAME, Validation(artefacts=(validated, *others), onnx_top1=paired, overlapping_test_images=0)
+            VALIDATION_NAME,
+            Validation(artefacts=(validated, *others), onnx_top1=paired, batch_size=1, overlapping_test_images=0),
         )
         self.directory.write_json(PROFILE_NAME, profiled(ONNX, entry.sha256, latency))
         return gate(self.directory, read_evidence(self.directory))

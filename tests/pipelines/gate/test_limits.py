@@ -9,7 +9,7 @@ import pytest
 
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.files import sha256_bytes, sha256_file
-from ecd_deploy.pipelines.gate.limits import limits_accuracy, read_limits
+from ecd_deploy.pipelines.gate.limits import read_limits
 from ecd_deploy.recipe.gate import GateConfig
 from tests.commands import Ended, run_command
 
@@ -32,8 +32,11 @@ def test_limits_are_read_with_and_without_a_header(tmp_path: Path, text: str) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("min_topp = 0.5", r"min_topp: unknown key \(did you mean 'min_top1'\?\); known keys are min_top1, max_drop"),
-        ("[gate]\nmin_topp = 0.5", r"gate\.min_topp: unknown key \(did you mean 'min_top1'\?\)"),
+        (
+            "min_topq = 0.5",
+            r"min_topq: unknown key \(did you mean 'min_top5'\?\); known keys are min_top1, ",
+        ),
+        ("[gate]\nmin_topq = 0.5", r"gate\.min_topq: unknown key \(did you mean 'min_top5'\?\)"),
         ("[gates]\nmin_top1 = 0.5", r"gates: unknown key \(did you mean 'gate'\?\); known keys are gate"),
         ("[gate]\nmin_top1 = 0.5\n[profile]\nthreads = 2", "profile: unknown key; known keys are gate"),
         ("min_top1 = 0.5\n[gate]\nmax_drop = 0.1", "min_top1: unknown key; known keys are gate"),
@@ -61,11 +64,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_limits(tmp_path / "ci.toml")
 
 
-@pytest.mark.parametrize("limit", ["min_top1", "max_drop", "max_baseline_drop"])
-def test_a_limit_on_accuracy_is_one_of_three_or_a_baseline(limit: str) -> None:
-    assert limits_accuracy(GateConfig.model_validate({limit: 0.5}), has_baseline=False)
-    assert limits_accuracy(GateConfig(), has_baseline=True)
-    assert not limits_accuracy(GateConfig(max_size_mb=1.0, p90_ms_max=1.0, max_p50_ratio=1.1), has_baseline=False)
+@pytest.mark.parametrize("limit", ["min_top1", "max_drop", "max_baseline_drop", "max_brier", "min_class_recall"])
+def test_a_limit_on_accuracy_is_told_from_others(limit: str) -> None:
+    assert GateConfig.model_validate({limit: 0.5}).limits_accuracy()
+    assert not GateConfig(max_size_mb=1.0, p90_ms_max=1.0, max_p50_ratio=1.1).limits_accuracy()
 
 
 def test_a_file_switches_the_recipe_s_limits_off_and_that_is_said(

@@ -68,9 +68,9 @@ def test_a_baseline_with_other_test_images_is_evaluated_anew(
     path = fewer / "exports" / "student.onnx"
     (described,) = onnx.load(path).metadata_props
     mean, std = (np.array(json.loads(described.value)[name]).reshape(1, -1, 1, 1) for name in ("mean", "std"))
-    images = ((test.images.numpy() / 255 - mean) / std).astype(np.float32)
+    images = ((test.images / 255 - mean) / std).astype(np.float32)
     (logits,) = onnxruntime.InferenceSession(path).run(None, {"images": images})
-    theirs = logits.argmax(axis=1) == test.labels.numpy()
+    theirs = logits.argmax(axis=1) == test.labels
     own = read_predictions(directory).correct
     assert (found["lost"], found["gained"]) == (int((theirs & ~own).sum()), int((own & ~theirs).sum()))
     assert run_command(["report", run, "--against", fewer], cwd=tmp_path).code == 0

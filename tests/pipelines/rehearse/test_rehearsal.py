@@ -34,6 +34,7 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch, for what the student does
 @pytest.mark.parametrize(
     ("student", "named", "says"),
     [
@@ -41,10 +42,18 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
         ("mean_of_the_batch", "middle", "depend on the other images of its batch: alone"),
         ("hidden_behind_zeros", "middle", "depend on the other images of its batch: alone"),
         ("branch_on_the_batch_size", "middle", "depend on the other images of its batch: alone"),
+        ("branch_on_a_large_batch", "middle", "depend on the other images of its batch: in a batch of 16"),
+        ("deviation_of_the_batch", "own forward (Net)", "depend on the other images of its batch: alone they are not"),
+        ("attention_over_the_batch", "middle", "depend on the other images of its batch: they have a gradient by them"),
         ("random_in_evaluation", "middle", "vary by themselves in evaluation mode"),
         ("counts_its_calls", "middle", "a call in evaluation mode changes 'calls'"),
         ("writes_a_buffer", "middle", "keeps state in evaluation mode"),
         ("caches", "middle", "a call in evaluation mode changes 'cache'"),
+        ("counts_in_an_array", "middle", "a call in evaluation mode changes 'calls'"),
+        ("counts_in_an_object", "middle", "a call in evaluation mode changes 'tally'"),
+        ("registers_when_called", "middle", "a call in evaluation mode changes 'grid'"),
+        ("hooks_a_gradient", "stem.weight", "a hook of its own, on the gradient"),
+        ("scripted", "student", "is a TorchScript program"),
         ("locks", "stem", "cannot be copied, for 'lock'"),
         ("hooks_itself", "student.blocks.0", "a hook of its own"),
         ("lazy", "head", "is not initialised, and 1 more"),
@@ -54,6 +63,13 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
         ("frozen", "student", "no parameter of the student is trainable"),
         ("unused_layer", "spare", 'student.unused = ["spare"]'),
         ("rows_lost", "student", "into (32, 10) instead of logits (8, 10): it loses the batch size"),
+        ("squeezed", "student", "gives (10,) for an image alone instead of logits (1, 10)"),
+        ("not_flattened", "student", "gives (8, 10, 1, 1) instead of logits (8, 10): let it end with flatten(1)"),
+        ("takes_eight_images", "student", "cannot be run on an image alone: RuntimeError: shape '[8, 10]' is invalid"),
+        ("detached_inside", "middle", "without a gradient: it is lost in"),
+        ("leaves_torch", "middle", "without a gradient: it is lost in"),
+        ("checkpointed_reentrantly", "use_reentrant=False", "the gradient of the logits by the images cannot be"),
+        ("asserts_values", "middle", "looks at the values of the images"),
         ("ten_and_one", "student", "11 logits, and the data have 10 classes"),
         ("no_gradient", "own forward (Net)", "have no gradient"),
         ("detached_block", "own forward (Output)", "have no gradient"),
@@ -76,18 +92,29 @@ def test_a_fault_is_told_in_one_line_that_names_the_module(
 
 
 @pytest.mark.parametrize(
-    ("student", "says"),
+    ("student", "formats", "says", "way_out"),
     [
-        ("lacks_an_operator", "format onnx cannot hold the student: it lacks the operator aten.adaptive_max_pool2d"),
-        ("branches_on_values", "format onnx cannot hold the student: a branch of its forward depends on the values"),
+        (
+            "lacks_an_operator",
+            '["onnx"]',
+            "onnx cannot hold the student: it lacks the operator aten.adaptive",
+            "no run",
+        ),
+        ("branches_on_values", '["onnx"]', "onnx cannot hold the student: module 'middle' (Apply): a branch", "no run"),
+        (
+            "branches_on_values",
+            '["torchscript", "onnx"]',
+            "torchscript cannot hold the student: module 'middle' (Apply) looks at the values of the images",
+            "leave the format out of export.formats",
+        ),
     ],
 )
 def test_a_format_that_cannot_hold_the_student_is_named_in_two_lines(
-    digits: DataSplits, student: str, says: str
+    digits: DataSplits, student: str, formats: str, says: str, way_out: str
 ) -> None:
-    first, second = refusal(student, digits, 'export.formats=["onnx"]').splitlines()
-    assert first.startswith(says)
-    assert "export.formats" in second
+    first, second = refusal(student, digits, f"export.formats={formats}").splitlines()
+    assert first.startswith(f"format {says}")
+    assert way_out in second
     assert "\x1b" not in first + second
 
 
@@ -118,9 +145,9 @@ def test_a_processor_that_is_not_there_is_named(digits: DataSplits) -> None:
 @pytest.mark.parametrize("limit", ["gate.min_top1=0.999", "gate.max_drop=0.001"])
 def test_a_limit_that_so_few_images_cannot_decide_is_warned_of(digits: DataSplits, limit: str) -> None:
     key, _, value = limit.partition("=")
-    (warning,) = check_applies(load_recipe("digits", (limit,)), digits)
+    (warning,) = check_applies(load_recipe("digits", (limit,)), len(digits.test))
     assert warning.startswith(f"{key} {value} cannot be decided: with 500 test images")
-    assert check_applies(load_recipe("digits"), digits) == ()
+    assert check_applies(load_recipe("digits"), len(digits.test)) == ()
 
 
 def test_an_extra_that_is_not_installed_is_named(digits: DataSplits, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,3 +186,29 @@ def weights_of(run: Path) -> list[bytes]:
     found = [path.read_bytes() for path in sorted(run.rglob("*.safetensors"))]
     assert found
     return found
+
+
+def test_inspect_rehearses_a_recipe_on_noise_unless_told_not_to(tmp_path: Path) -> None:
+    small = ["--set", 'export.formats=["onnx"]']
+    absent = ["--set", "method.pretrained.run=absent", "--set", 'method.pretrained.losses=["kd"]']
+    found = run_command(
+        ["inspect", "cifar100-resnet20", "--set", "student.name=resnet8", *small, *absent], cwd=tmp_path
+    )
+    assert found.code == 0, found.err
+    assert found.out.splitlines()[-1].startswith("rehearsed resnet8 on 8 images of noise in ")
+    assert "export onnx" in found.out
+    assert list(tmp_path.iterdir()) == []  # neither images nor the other run are needed
+    fault = ["--set", "student.name=faulty:mean_of_the_batch", "--set", "method.stages=[2]"]
+    refused = run_command(["inspect", "digits", *small, *fault], cwd=tmp_path)
+    assert refused.code == 2
+    assert "MACs" in refused.out
+    assert refused.err.startswith("Error: the logits of an image depend on the other images of its batch")
+    for words in (["digits", *fault, "--no-rehearsal"], ["faulty:mean_of_the_batch"]):
+        shown = run_command(["inspect", *words], cwd=tmp_path)
+        assert (shown.code, "rehearsed" in shown.out) == (0, False), shown.err
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("student", ["branches_in_the_graph", "expert_by_chance", "forward_compiled"])
+def test_what_a_graph_can_hold_passes(digits: DataSplits, student: str) -> None:
+    assert rehearse(recipe_of(student, 'export.formats=["onnx"]'), digits).parts

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, RunDirectoryError, UsageError
 from ecd_deploy.files import sha256_file
+from ecd_deploy.measure.classification import confusion_counts
 from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, LatencyRatio
 from ecd_deploy.pipelines.gate.limits import LimitsSource
@@ -22,7 +24,6 @@ from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.record.run_directory import open_run
 from ecd_deploy.pipelines.report.card import write_model_card
 from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves
-from ecd_deploy.pipelines.report.page.classes import confusion_counts
 from ecd_deploy.pipelines.report.page.comparison import comparison_section
 from ecd_deploy.pipelines.report.page.html import to_html
 from ecd_deploy.pipelines.report.page.markdown import to_markdown
@@ -30,6 +31,7 @@ from ecd_deploy.pipelines.report.page.samples import sample_section
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults, read_results
 from ecd_deploy.pipelines.run import run_report
 from tests.commands import Ended
+from tests.measure.scores import scored
 
 
 @pytest.fixture
@@ -78,8 +80,7 @@ def test_a_run_without_a_teacher_has_its_picture_without_a_cut(results: RunResul
 
 
 def test_confusions_are_counted_by_class_and_choice(results: RunResults) -> None:
-    labels, chosen = np.array([0, 0, 1, 2, 2, 2], np.int32), np.array([0, 1, 1, 0, 2, -1], np.int32)
-    counts = confusion_counts(StoredPredictions(labels, chosen, ("a", "b", "c"), "d"))
+    counts = confusion_counts(scored([0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 2, -1]))
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
     whole = confusion_counts(results.predictions)
     assert int(whole.diagonal().sum()) == results.validation.onnx_top1.candidate.correct
@@ -97,7 +98,7 @@ def test_samples_show_what_is_wrong_first_and_the_very_pixels(results: RunResult
     )
     picture = Image.open(io.BytesIO(base64.b64decode(sample.address.partition(",")[2])))
     assert picture.size == (64, 64)
-    assert np.array_equal(np.asarray(picture)[::8, ::8], images.images[first, 0].numpy())
+    assert np.array_equal(np.asarray(picture)[::8, ::8], images.images[first, 0])
     assert section.samples[-1].correct
 
 
@@ -109,13 +110,17 @@ def compared(results: RunResults, other: RunResults) -> tuple[list[str], str]:
     return [cell.text for cell in row], section.text
 
 
+def _choosing(own: StoredPredictions, chosen: NDArray[np.int64]) -> StoredPredictions:
+    return replace(own, probabilities=np.eye(len(own.classes), dtype=np.float32)[chosen])
+
+
 def test_a_difference_is_paired_by_image_with_its_interval(results: RunResults) -> None:
     own, images = results.predictions, len(results.predictions.labels)
     wrong, right = np.flatnonzero(~own.correct), np.flatnonzero(own.correct)
     chosen = own.chosen.copy()
     chosen[wrong[:2]] = own.labels[wrong[:2]]  # the other run has 2 that this one loses,
     chosen[right[:9]] = (own.labels[right[:9]] + 1) % 10  # and loses 9
-    other = RunResults(**{**results.__dict__, "predictions": replace(own, chosen=chosen)})
+    other = RunResults(**{**results.__dict__, "predictions": _choosing(own, chosen)})
     row, _ = compared(results, other)
     assert row[:2] == ["other", f"{100 * 7 / images:+.2f}"]
     low, _, high = row[2].partition(" to ")

@@ -18,8 +18,8 @@ from ecd_deploy.models import build_student
 from ecd_deploy.models.weights import StartWeights
 from ecd_deploy.pipelines.record.run_directory import read_run
 from ecd_deploy.pipelines.run import run_train
-from ecd_deploy.pipelines.steps.data import load_run_data, recorded_data
-from ecd_deploy.pipelines.steps.start import open_weights, start_student
+from ecd_deploy.pipelines.steps.data import recorded_data
+from ecd_deploy.pipelines.steps.start import load_training_data, open_weights, start_student
 from ecd_deploy.pipelines.steps.train import training_model
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from ecd_deploy.training import load_weights
@@ -67,7 +67,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data() -> DataSplits:
-    return load_run_data(recipe())
+    return load_training_data(recipe())
 
 
 def test_a_run_goes_on_from_a_run_to_the_report(source: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_run_goes_on_from_a_run_to_the_report(source: Path, tmp_path: Path) ->
     # later steps read mean and std from the run, not from where the weights were
     assert recorded_data(directory).normalisation.mean == (0.25,)
     config = recipe(*settings)
-    data = load_run_data(config)
+    data = load_training_data(config)
     model = training_model(config, data, open_weights(config, data))
     state = safetensors.torch.load_file(source / "split.safetensors")
     assert all(torch.equal(value, state[name]) for name, value in model.student.state_dict().items())
@@ -144,7 +144,7 @@ def test_what_is_frozen_stays_and_the_rest_has_its_rate(file: Path, tmp_path: Pa
         "student.backbone_rate=0.1",
         *GIVEN,
     )
-    data = load_run_data(config)
+    data = load_training_data(config)
     model = training_model(config, data, open_weights(config, data))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = {
@@ -197,7 +197,7 @@ def test_what_are_no_weights_is_refused(
     Path("damaged.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
     Path("other.safetensors").write_bytes(file.read_bytes())
     with pytest.raises(error, match=message):
-        load_run_data(recipe(f"student.weights={weights}"))
+        load_training_data(recipe(f"student.weights={weights}"))
 
 
 def test_patterns_that_freeze_nothing_or_everything_are_refused(file: Path, data: DataSplits) -> None:
@@ -275,9 +275,9 @@ def test_timm_s_weights_come_from_the_hub_s_cache(tmp_path: Path, monkeypatch: p
 
 def colour(name: str) -> tuple[Recipe, DataSplits]:
     """A recipe of a student, and colour images, which digits are not."""
-    images = load_run_data(recipe())
+    images = load_training_data(recipe())
     return load_recipe("digits", (f"student.name={name}", "student.weights=pretrained")), replace(
-        images, train=replace(images.train, images=images.train.images.expand(-1, 3, -1, -1))
+        images, train=replace(images.train, images=images.train.images.repeat(3, axis=1))
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.data import DataSplits, ImageSet, Normalisation, TrainBatches
+from ecd_deploy.data import DataSplits, ImageSet, ImageTensors, Normalisation, TrainBatches, normalise
 from ecd_deploy.distill import PlainModel, TrainingOutputs
 from ecd_deploy.training.evaluation import moved_if_they_fit, top1
 from ecd_deploy.training.steps.cuda_graph import CudaRecorder, GraphedWork
@@ -151,7 +152,7 @@ def test_the_host_waits_in_no_step_of_an_epoch(make_recipe: MakeRecipe) -> None:
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (42, 3, 12, 12), dtype=torch.uint8, generator=draw)
     batches = TrainBatches(
-        ImageSet(pixels, torch.arange(42) % 4),
+        ImageSet(pixels.numpy(), np.arange(42) % 4),
         Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
         batch_size=8,
         seed=0,
@@ -180,7 +181,7 @@ def test_evaluation_on_the_device_counts_as_on_the_host(make_model: MakeModel, d
     found = top1(model, on_device, data.normalisation, work.accelerator, 64)
     model.cpu().eval()
     with torch.no_grad():
-        outputs = model(data.normalisation.apply(data.test.images))
+        outputs = model(normalise(ImageTensors.of(data.test).images, data.normalisation))
     for name, logits in outputs.heads().items():
-        expected = (logits.argmax(1) == data.test.labels).double().mean().item()
+        expected = (logits.argmax(1) == torch.from_numpy(data.test.labels)).double().mean().item()
         assert getattr(found, name) == pytest.approx(expected, abs=2 / len(data.test))

@@ -1,18 +1,27 @@
-"""The statistics of the gate: bounds on an accuracy, on a paired drop, and on a percentile.
-
-Every bound is one-sided and distribution-free or exact where that is possible. The distributions come from
-`scipy.special`: `scipy.stats` knows them too, but takes a second to load, in every command that decides.
-"""
+"""Bounds on a proportion, such as an accuracy, and on a paired difference of two."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from scipy import special
 
 
-def accuracy_lower_bound(correct: int, total: int, confidence: float) -> float:
+@dataclass(frozen=True)
+class Count:
+    """How many of some images are correct; fractions of images stand for other numbers of them at the same rate."""
+
+    correct: float
+    images: float
+
+    @property
+    def share(self) -> float:
+        """The proportion of correct ones."""
+        return self.correct / self.images
+
+
+def accuracy_lower_bound(correct: float, total: float, confidence: float) -> float:
     """One-sided lower confidence bound on an accuracy (Clopper and Pearson 1934, exact).
 
     Args:
@@ -29,7 +38,7 @@ def accuracy_lower_bound(correct: int, total: int, confidence: float) -> float:
     return float(special.betaincinv(correct, total - correct + 1, 1 - confidence))
 
 
-def accuracy_interval(correct: int, total: int, confidence: float) -> tuple[float, float]:
+def accuracy_interval(correct: float, total: float, confidence: float) -> tuple[float, float]:
     """Two-sided confidence interval of an accuracy (Clopper and Pearson 1934, exact).
 
     Raises:
@@ -40,7 +49,7 @@ def accuracy_interval(correct: int, total: int, confidence: float) -> tuple[floa
     return lower, 1.0 - accuracy_lower_bound(total - correct, total, one_sided)
 
 
-def drop_upper_bound(lost: int, gained: int, total: int, confidence: float) -> float:
+def drop_upper_bound(lost: float, gained: float, total: float, confidence: float) -> float:
     """One-sided upper confidence bound on an accuracy drop measured on the same images.
 
     The score interval for a paired difference (Tango 1998): the drop is (lost - gained) / total, and
@@ -62,7 +71,7 @@ def drop_upper_bound(lost: int, gained: int, total: int, confidence: float) -> f
         return 1.0
 
     def excess(drop: float) -> float:
-        return _paired_score(lost, gained, total, drop) + quantile
+        return paired_score(lost, gained, total, drop) + quantile
 
     low, high = observed, 1.0 - 1e-12
     if excess(high) > 0:
@@ -73,7 +82,23 @@ def drop_upper_bound(lost: int, gained: int, total: int, confidence: float) -> f
     return high
 
 
-def _paired_score(lost: int, gained: int, total: int, drop: float) -> float:
+def unpaired_drop_upper_bound(reference: Count, candidate: Count, confidence: float) -> float:
+    """One-sided upper confidence bound on the difference of two proportions whose images are not the same.
+
+    The distances of the bounds of Clopper and Pearson from the estimates, added in squares (Newcombe 1998, method 10,
+    with exact bounds in place of score bounds). Proportions that rise and fall together, as two precisions on one test
+    set do, only make it wider than it need be.
+
+    Raises:
+        ValueError: no images, or more correct ones than images.
+    """
+    above = 1 - accuracy_lower_bound(reference.images - reference.correct, reference.images, confidence)
+    below = accuracy_lower_bound(candidate.correct, candidate.images, confidence)
+    drop = reference.share - candidate.share
+    return min(drop + math.hypot(above - reference.share, candidate.share - below), 1.0)
+
+
+def paired_score(lost: float, gained: float, total: float, drop: float) -> float:
     """Score statistic of the hypothesis that the true drop is `drop` (Tango 1998, equation 5).
 
     The nuisance parameter, the probability of a gain, is its maximum-likelihood value under it.
@@ -87,31 +112,6 @@ def _paired_score(lost: int, gained: int, total: int, drop: float) -> float:
     return (lost - gained - total * drop) / math.sqrt(variance) if variance > 0 else -math.inf
 
 
-def samples_needed(percentile: float, confidence: float = 0.99) -> int:
-    """Least number of samples for which the largest one bounds a percentile from above.
-
-    44 for p90 and 459 for p99 at 99 % confidence, as in MLPerf LoadGen's early stopping.
-    """
-    return math.ceil(math.log(1 - confidence) / math.log(percentile))
-
-
-def percentile(samples: Sequence[float], fraction: float) -> float:
-    """The smallest sample that at least `fraction` of all samples do not exceed (nearest rank)."""
-    ordered = sorted(samples)
-    return ordered[max(math.ceil(fraction * len(ordered)) - 1, 0)]
-
-
-def percentile_upper_bound(samples: Sequence[float], fraction: float, confidence: float = 0.99) -> float | None:
-    """Distribution-free upper confidence bound on a percentile: an order statistic.
-
-    Returns None where the samples are too few for any of them to be one.
-    """
-    if len(samples) < samples_needed(fraction, confidence):
-        return None
-    rank = _binomial_quantile(confidence, len(samples), fraction) + 1
-    return sorted(samples)[rank - 1] if rank <= len(samples) else None
-
-
 def mcnemar_p_value(lost: int, gained: int) -> float:
     """Exact two-sided p-value of McNemar's test: are losses and gains equally likely (McNemar 1947)?
 
@@ -120,15 +120,8 @@ def mcnemar_p_value(lost: int, gained: int) -> float:
     return min(1.0, 2 * float(special.bdtr(min(lost, gained), lost + gained, 0.5))) if lost + gained else 1.0
 
 
-def _binomial_quantile(probability: float, trials: int, chance: float) -> int:
-    """The least number of successes that is not exceeded with at least this probability."""
-    estimate = math.ceil(special.bdtrik(probability, trials, chance))
-    below = max(estimate - 1, 0)  # the estimate, a real number, may be above a whole one by a last bit
-    return below if special.bdtr(below, trials, chance) >= probability else estimate
-
-
-def _check_counts(part: int, total: int) -> None:
-    if total < 1:
+def _check_counts(part: float, total: float) -> None:
+    if total <= 0:
         raise ValueError("no images: an empty set decides nothing")
     if not 0 <= part <= total:
         raise ValueError(f"{part} of {total} images is impossible")
