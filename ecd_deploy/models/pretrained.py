@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecd_deploy.errors import StudentError, reraise_machine_fault
 from ecd_deploy.models.libraries import WITH_AUXILIARY_HEADS
 from ecd_deploy.models.weights import StartWeights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
@@ -60,7 +62,7 @@ def _of_timm(model: str, in_channels: int) -> StartWeights:
     import timm
 
     network = timm.create_model(model, pretrained=True, in_chans=in_channels)
-    config = network.pretrained_cfg
+    config: Mapping[str, Any] = vars(network)["pretrained_cfg"]
     mean, std = tuple(config["mean"]), tuple(config["std"])
     if len(mean) != in_channels:
         mean, std = (sum(mean) / len(mean),) * in_channels, (sum(std) / len(std),) * in_channels

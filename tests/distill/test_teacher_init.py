@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions
+from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, training_loss
 from ecd_deploy.distill.connections import FeatureConnections
 from ecd_deploy.distill.convolution.dynamic_conv import spread_like
 from ecd_deploy.errors import UsageError
@@ -89,7 +89,7 @@ def test_the_gradients_of_both_add_up_to_the_students_own() -> None:
         for name, buffer in student.named_buffers():
             model.teacher.get_buffer(name).copy_(buffer)
     outputs = model(images)
-    F.cross_entropy(present(outputs.teacher), LABELS).backward(retain_graph=True)
+    torch.autograd.backward(F.cross_entropy(present(outputs.teacher), LABELS), retain_graph=True)
     gradients = {name: parameter.grad for name, parameter in student.named_parameters()}
     expected = torch.autograd.grad(F.cross_entropy(outputs.student, LABELS), list(student.parameters()))
     for (name, mine), whole in zip(gradients.items(), expected, strict=True):
@@ -110,14 +110,14 @@ def test_the_kernels_differ_and_go_on_to_differ(mixture: str) -> None:
     dynamic = [module for module in model.teacher.modules() if isinstance(module, DynamicConv2d)]
     for _ in range(100):
         optimizer.zero_grad()
-        outputs = model(images)
-        (F.cross_entropy(outputs.student, LABELS) + F.cross_entropy(present(outputs.teacher), LABELS)).backward()
+        torch.autograd.backward(training_loss(model(images), LABELS))
         optimizer.step()
     for module in dynamic:
         for one, other in combinations(module.weight, 2):
             assert (one - other).norm() > 0.5 * one.norm()
         assert module.expand.weight.abs().max() > 0
-        assert len(module.mixing_weights(torch.randn(8, module.in_channels, 4, 4)).unique(dim=0)) > 1
+        mixing = module.mixing_weights(torch.randn(8, module.in_channels, 4, 4))
+        assert mixing.std(dim=0).max() > 0
 
 
 def test_noise_cancels_in_the_mean_of_the_kernels() -> None:
