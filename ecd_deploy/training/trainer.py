@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from ecd_deploy.data import Batches, DataSplits, ImageSet
+from ecd_deploy.data import Batches, DataSplits, ImageTensors
 from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.recipe.recipe import Recipe
@@ -116,6 +116,8 @@ class Trainer:
         losses = self._train(epoch, before, started)
         self._require_finite()
         share_buffers(self.model, self.accelerator)
+        if self.average is not None:
+            share_buffers(self.average.student, self.accelerator)
         accuracies = self._evaluate()
         record = self._record(epoch, losses.means(), accuracies, time.perf_counter() - started)
         self.history = (*self.history, record)
@@ -142,7 +144,7 @@ class Trainer:
         averaged = self._top1(PlainModel(student), self._validation)
         return heads.model_copy(update={"student": averaged.student})
 
-    def _top1(self, model: TrainingModel, images: ImageSet) -> HeadTop1:
+    def _top1(self, model: TrainingModel, images: ImageTensors) -> HeadTop1:
         model.layout = self.model.layout
         return top1(model, images, self.data.normalisation, self.accelerator, self.recipe.train.batch_size)
 

@@ -14,7 +14,7 @@ from ecd_deploy.distill.connections import FeatureConnections
 from ecd_deploy.distill.convolution.dynamic_conv import spread_like
 from ecd_deploy.errors import UsageError
 from ecd_deploy.models import build_student
-from ecd_deploy.split.checks.values import check_values
+from ecd_deploy.split.checks.values import auxiliary_values, check_values
 from tests.small import digit_images, present
 
 LEAST_SHARE = 0.49
@@ -70,7 +70,7 @@ def test_it_starts_at_the_student_and_its_loss_reaches_the_student(
             assert F.cosine_similarity(mine.flatten(), theirs.flatten(), dim=0) > 0.9
     assert connected >= 10
     # nothing of the student is a number of the teacher's, which the split proves
-    assert check_values(model).findings == ()
+    assert check_values(model, auxiliary_values(model)).findings == ()
 
 
 def test_the_gradients_of_both_add_up_to_the_students_own() -> None:

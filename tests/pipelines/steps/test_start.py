@@ -251,7 +251,7 @@ def test_timm_s_weights_come_from_the_hub_s_cache(tmp_path: Path, monkeypatch: p
 
     torch.manual_seed(3)
     published = timm.create_model("test_resnet")
-    config = published.pretrained_cfg
+    config = vars(published)["pretrained_cfg"]
     commit = "0" * 40
     cache = tmp_path / "hub" / f"models--{config['hf_hub_id'].replace('/', '--')}"
     (cache / "refs").mkdir(parents=True)

@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ecd_deploy.compat.torch import move_towards
-from ecd_deploy.data import DataSplits
+from ecd_deploy.data import DataSplits, ImageTensors
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.models import build_student
 from ecd_deploy.training import load_weights
@@ -71,7 +71,7 @@ def test_it_is_what_is_evaluated_and_deployed(
     assert all(torch.equal(value, state[name]) for name, value in newest.average.items())
     assert not same_state(deployed.student, without.student)
     assert same_state(deployed.auxiliary()["teacher"], without.auxiliary()["teacher"])
-    images = present(data.validation)
+    images = ImageTensors.of(present(data.validation))
     found = top1(PlainModel(deployed.student), images, data.normalisation, Accelerator(), 64)
     assert found.student == lines[-1]["validation_top1"]
 
