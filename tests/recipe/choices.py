@@ -44,6 +44,7 @@ NEEDS: Mapping[str | tuple[str, Value], Settings] = {
     **{f"method.{field}": _OF_ECD for field in ("logits", "features")},
     "method.pretrained.losses": {**_OF_TEACHER, "method.name": "distil"},
     "student.head": {"data.source": "digits", "student.weights": WEIGHTS, "data.mean": [0.3], "data.std": [0.4]},
+    ("train.optimizer", "adamw"): {"train.learning_rate": 0.001},
     "train.teacher_accuracy": _OF_ECD,
     "export.formats": {"export.formats": ["onnx"]},
     **{f"export.int8.{field}": _OF_INT8 for field in ("target", "quant_format", "method", "per_channel")},
