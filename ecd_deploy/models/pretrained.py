@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecd_deploy.errors import StudentError, reraise_machine_fault
 from ecd_deploy.models.libraries import WITH_AUXILIARY_HEADS
+from ecd_deploy.models.resolve import build_student
 from ecd_deploy.models.weights import StartWeights
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ def pretrained_weights(name: str, in_channels: int) -> StartWeights:
         in_channels: of the images; timm fits its weights to them.
 
     Raises:
-        StudentError: the library has no weights for it, or they cannot be had.
+        StudentError: the library has no such network or no weights for it, or they cannot be had.
     """
+    build_student(name, num_classes=2, in_channels=in_channels)  # which tells of a wrong name what there is
     library, _, model = name.partition(":")
     try:
         return _of_torchvision(model) if library == "torchvision" else _of_timm(model, in_channels)

@@ -106,10 +106,12 @@ def train(
             step=step,
             running=None if start is None else start.state.running,
         )
-        if start is not None and trainer.average is not None:
+        if start is not None and trainer.average is not None and start.average:
             trainer.average.restore(start.average)
         while not is_finished(trainer.history, recipe.train):
             trainer.run_epoch()
+        if console is not None and accelerator.is_main_process and len(trainer.history) < recipe.train.epochs:
+            console.print(f"ended after {recipe.train.patience} epochs without a better one (train.patience)")
     return _result(trainer.history, accelerator)
 
 

@@ -40,17 +40,18 @@ class AttentionConv2d(nn.Module):
             raise UsageError("a teacher 'daconv' has no attention; those that have are se, cbam")
         self.kernel_size = conv.kernel_size
         self.convolution = copy.deepcopy(conv).requires_grad_(True)
+        if options.teacher_init == "fresh":
+            with torch.no_grad():
+                for parameter in self.convolution.parameters():
+                    parameter.copy_(fresh_like(parameter))
         hidden = max(conv.out_channels // options.reduction, MIN_HIDDEN)
         self.channels = _ChannelAttention(conv.out_channels, hidden, with_maximum=options.teacher == "cbam")
         self.places = _PlaceAttention() if options.teacher == "cbam" else None
-        with torch.no_grad():
-            if options.teacher_init == "student":
-                self._start_as_given()
-            else:
-                for parameter in self.convolution.parameters():
-                    parameter.copy_(fresh_like(parameter))
+        if options.teacher_init == "student":
+            self._start_as_given()
         self.to(device=conv.weight.device, dtype=conv.weight.dtype)
 
+    @torch.no_grad()
     def _start_as_given(self) -> None:
         """Let every weight of the attention be a half, and make up for it in the convolution."""
         gates = [self.channels.expand] if self.places is None else [self.channels.expand, self.places.mix]

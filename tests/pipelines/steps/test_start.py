@@ -289,3 +289,9 @@ def test_the_state_is_that_of_the_weights_whatever_was_drawn_before(file: Path, 
         torch.manual_seed(seed)
         models.append(training_model(config, data, weights))
     assert same_state(*models)
+
+
+def test_a_name_that_is_none_is_told_before_its_weights_are_sought() -> None:
+    config, images = colour("torchvision:resnet19")
+    with pytest.raises(StudentError, match=r"has no classifier 'resnet19' \(did you mean 'resnet18'\?\); choices are"):
+        open_weights(config, images)
