@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-choices test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption gpu-rehearsal study install install-dev constraints python3.11 clean
+.PHONY: help demo test test-slow test-choices test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile gpu-rehearsal study install install-dev constraints python3.11 clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ false-alarms: install-dev ## Split, export and audit students of many families; 
 
 corruption: install ## Corrupt a run 1,000 times, see each refused; writes benchmarks/results/corruption.json
 	$(BIN)/python -m benchmarks corruption
+
+hostile: install ## Plant hostile students, images, recipes, runs, devices, see each refused; writes benchmarks/results/hostile.json
+	$(BIN)/python -m benchmarks hostile
 
 gpu-rehearsal: install ## Run every part of the GPU check on the CPU with minute sizes, minutes; its numbers mean nothing
 	$(BIN)/python -m benchmarks.gpu check --tiny --seconds 240 --out $(or $(OUT),build/gpu-rehearsal)

@@ -26,6 +26,7 @@ ON_REQUEST = (
     "leaks",
     "false_alarms",
     "corruption",
+    "hostile",
     "zoo",
     "memory",
     "gate_calibration",
@@ -35,7 +36,7 @@ ON_REQUEST = (
 )
 """Studies, and modules that run only when they are named."""
 
-CHECKS = ("chaos", "gate_calibration", "leaks", "false_alarms", "corruption")
+CHECKS = ("chaos", "gate_calibration", "leaks", "false_alarms", "corruption", "hostile")
 """Modules whose figures must be reached, or the exit code is 1."""
 
 

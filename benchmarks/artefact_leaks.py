@@ -102,6 +102,31 @@ def _subgraph(model: onnx.ModelProto, secret: NDArray[np.float32]) -> None:
     model.graph.node.append(helper.make_node("If", ["condition"], ["never"], then_branch=branch, else_branch=branch))
 
 
+def _function(model: onnx.ModelProto, secret: NDArray[np.float32]) -> None:
+    constant = helper.make_node("Constant", [], ["inner"], value=numpy_helper.from_array(secret))
+    model.functions.append(helper.make_function("own", "Hidden", [], ["inner"], [constant], model.opset_import))
+
+
+def _text_of_value(model: onnx.ModelProto, secret: NDArray[np.float32]) -> None:
+    model.graph.output[0].doc_string = secret.tobytes().hex()
+
+
+def _metadata_of_node(model: onnx.ModelProto, secret: NDArray[np.float32]) -> None:
+    model.graph.node[0].metadata_props.add(key="note", value=secret.tobytes().hex())
+
+
+def _scalars(model: onnx.ModelProto, secret: NDArray[np.float32]) -> None:
+    for number, value in enumerate(secret.reshape(-1)[:20]):
+        model.graph.node[number % len(model.graph.node)].attribute.append(
+            helper.make_attribute(f"slope{number}", float(value))
+        )
+
+
+def _integers(model: onnx.ModelProto, secret: NDArray[np.float32]) -> None:
+    bits = secret.reshape(-1)[:14].view(np.int32).tolist()
+    model.graph.node[0].attribute.append(helper.make_attribute("axes", bits))
+
+
 def _step(model: onnx.ModelProto, secret: NDArray[np.float32]) -> None:
     tensor = next(t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4)
     values = numpy_helper.to_array(tensor)
@@ -130,6 +155,23 @@ def _padded_header(data: bytes, secret: NDArray[np.float32]) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
+def _comment(data: bytes, secret: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO(data)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = secret.tobytes()[:512]
+    return buffer.getvalue()
+
+
+def _padding(data: bytes, secret: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(buffer, "w") as changed:
+        for entry in archive.infolist():
+            copied = zipfile.ZipInfo(entry.filename)
+            copied.extra = b"FB\x40\x00" + secret.tobytes()[:64]
+            changed.writestr(copied, archive.read(entry))
+    return buffer.getvalue()
+
+
 def _zip(member: str, *, compress: bool = False) -> Plant:
     def plant(data: bytes, secret: NDArray[np.float32]) -> bytes:
         buffer = io.BytesIO(data)
@@ -152,6 +194,13 @@ ARTEFACT_LEAKS = (
     ArtefactLeak("a doc string", "onnx", _onnx(_doc_string), r"has a text beside what it does"),
     ArtefactLeak("a name of the teacher side", "onnx", _onnx(_name), r"the bytes name teacher\."),
     ArtefactLeak("a graph in a branch never taken", "onnx", _onnx(_subgraph), r"has a graph of its own"),
+    ArtefactLeak("a function that nothing calls", "onnx", _onnx(_function), r"the model has functions"),
+    ArtefactLeak("a doc string of an output", "onnx", _onnx(_text_of_value), r"has a text beside what it does"),
+    ArtefactLeak("metadata of a node", "onnx", _onnx(_metadata_of_node), r"has a text beside what it does"),
+    ArtefactLeak("numbers as attributes", "onnx", _onnx(_scalars), r"20 numbers are spelled out that are not"),
+    ArtefactLeak("numbers as axes", "onnx", _onnx(_integers), r"14 numbers are spelled out that are not"),
+    ArtefactLeak("a comment of the archive", "torchscript", _comment, r"the archive has comments"),
+    ArtefactLeak("padding between the files", "pt2", _padding, r"is padded with data|has comments"),
     ArtefactLeak("an unknown field at the end", "onnx", _tail, r"fields that ONNX does not know|does not account for"),
     ArtefactLeak("integers two steps off", "onnx-int8", _onnx(_step), r"int8 .* comes from no"),
     ArtefactLeak("a tensor more", "safetensors", _safetensors, r"spare, float32 .* comes from no"),

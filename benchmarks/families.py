@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from torch import nn
 
 from ecd_deploy.distill import ECDModel, TeacherOptions, TrainingOutputs, find_structure, training_loss
 from ecd_deploy.exporters import ArtefactMetadata, ExportInput, OnnxExporter
@@ -104,7 +105,10 @@ class _Way:
 
     def build(self) -> None:
         torch.manual_seed(0)
-        self.student = build_student(self.name, num_classes=CLASSES)
+        self.student = self.fresh()
+
+    def fresh(self) -> nn.Module:
+        return build_student(self.name, num_classes=CLASSES)
 
     def merge(self) -> None:
         structure = find_structure(self.student, self.images)
@@ -131,7 +135,7 @@ class _Way:
                 raise ValueError(f"the gradient of {name} is not finite")
 
     def split(self) -> None:
-        self.separate = split_student(self.model, self.images)
+        self.separate = split_student(self.model, self.images, factory=self.fresh)
 
     def export(self) -> None:
         metadata = ArtefactMetadata(

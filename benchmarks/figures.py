@@ -66,8 +66,8 @@ class Report:
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
-def rows_so_far(benchmark: str, setting: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Rows of `results/BENCHMARK.json` by their student, so that an interrupted run goes on where it was.
+def rows_so_far(benchmark: str, setting: Mapping[str, Any], key: str = "student") -> dict[str, dict[str, Any]]:
+    """Rows of `results/BENCHMARK.json` by their student, or another key, so that an interrupted run goes on.
 
     None are taken where the file has another value for a key of `setting`, such as the version of a package.
     """
@@ -77,7 +77,7 @@ def rows_so_far(benchmark: str, setting: Mapping[str, Any]) -> dict[str, dict[st
     document = json.loads(path.read_text(encoding="utf-8"))
     if any(document["setting"].get(key) != value for key, value in setting.items()):
         return {}
-    return {row["student"]: row for row in document["raw"]["rows"]}
+    return {row[key]: row for row in document["raw"]["rows"]}
 
 
 def write(report: Report) -> Path:

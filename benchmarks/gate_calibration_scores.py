@@ -28,7 +28,7 @@ from ecd_deploy.measure.estimates import Estimate
 from ecd_deploy.measure.scored import ScoredImages, softmax
 from ecd_deploy.pipelines.gate.check import Verdict, verdict_of
 
-TRIALS = 2_000
+TRIALS = 1_000
 BOOTSTRAP_TRIALS = 300
 CONFIDENCE = 0.95
 _REFERENCE = 400_000

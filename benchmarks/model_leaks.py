@@ -207,9 +207,6 @@ MODEL_LEAKS = (
         "a weight copied transposed", lambda j, _: j.student.register_buffer("t", _copy(j).flatten(1).t()), "values"
     ),
     ModelLeak("one kernel copied", lambda j, _: j.student.register_buffer("one", _copy(j)[1].clone()), "values"),
-    ModelLeak("a weight as float64", lambda j, _: j.student.register_buffer("d", _copy(j).double()), "values"),
-    ModelLeak("a weight as bytes", lambda j, _: j.student.register_buffer("b", _copy(j).view(torch.uint8)), "values"),
-    ModelLeak("a weight negated", lambda j, _: j.student.register_buffer("n", -_copy(j)), "values"),
     ModelLeak("a parametrisation", _parametrise, "references"),
     ModelLeak("a constant made from a weight", _constant_tensor, "graph"),
     ModelLeak("numbers of a weight spelled out in a forward", _spelled_out, "graph"),

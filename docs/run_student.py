@@ -1,10 +1,10 @@
-"""Classify images with an exported student, using nothing but numpy and onnxruntime.
+"""Classify images with an exported student, using nothing but numpy and onnxruntime, and Pillow for image files.
 
+    python run_student.py student.onnx photo.jpg ...
     python run_student.py student.onnx images.npy
 
-`images.npy` holds uint8 images of shape (N, C, H, W), of the size that the model takes: nothing is resized here. If the
-model's metadata have `resize`, scale the shorter side of each image to that many pixels first (bilinear, antialiased)
-and cut the middle out, as the training's evaluation did. One class name a line is printed.
+`images.npy` holds uint8 images of shape (N, C, H, W), of the size that the model takes. Image files of any size are put
+upright and brought to that size as the model's metadata say. One class name a line is printed.
 """
 
 import json
@@ -17,17 +17,44 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must stand before the import: it wr
 import onnxruntime
 
 
-def main(model: str, images: str) -> None:
+def main(model: str, *paths: str) -> None:
     """Normalise the images as the model's metadata says, and print the classes."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     metadata = json.loads(session.get_modelmeta().custom_metadata_map["ecd_deploy"])
-    pixels = np.load(images)
+    for path in paths:
+        classify(session, metadata, np.load(path) if path.endswith(".npy") else decode(path, metadata), path)
+
+
+def decode(path: str, metadata: dict) -> np.ndarray:
+    """Read an image file, scale its shorter side and cut the middle out; uint8 (1, C, H, W)."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        sys.exit(
+            "image files need Pillow: pip install pillow (or give uint8 images of the model's size as a .npy file)"
+        )
+    channels, height, width = metadata["input_shape"]
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
+    except OSError as error:
+        sys.exit(f"cannot read {path}: {error}")
+    shorter, (wide, high) = metadata.get("resize") or height, image.size
+    size = (shorter, shorter * high // wide) if wide <= high else (shorter * wide // high, shorter)
+    image = image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    pixels = np.asarray(image.crop((left, top, left + width, top + height)))
+    return pixels.reshape(1, height, width, channels).transpose(0, 3, 1, 2)
+
+
+def classify(session: onnxruntime.InferenceSession, metadata: dict, pixels: np.ndarray, path: str) -> None:
+    """Print the class of each of uint8 images (N, C, H, W)."""
     if list(pixels.shape[1:]) != metadata["input_shape"]:
         resize = metadata.get("resize")
         how = f": scale the shorter side to {resize} pixels and cut the middle out" if resize else ""
-        sys.exit(f"{images} has images of {list(pixels.shape[1:])}, the model takes {metadata['input_shape']}{how}")
+        sys.exit(f"{path} has images of {list(pixels.shape[1:])}, the model takes {metadata['input_shape']}{how}")
     if metadata["preprocessing"] == "inside":  # the model takes the pixels themselves, channels last
         given = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
     else:

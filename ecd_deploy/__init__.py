@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ecd_deploy.core import gate, profile
     from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, TrainingOutputs, build_teacher
     from ecd_deploy.models import build_student
+    from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate
+    from ecd_deploy.pipelines.evaluate.predict import Prediction, predict
+    from ecd_deploy.recipe.input import InputConfig
     from ecd_deploy.split import SplitStudent, split_student
 
     __version__: str
@@ -25,13 +28,18 @@ if TYPE_CHECKING:
 __all__ = [
     "DynamicConv2d",
     "ECDModel",
+    "Evaluated",
+    "InputConfig",
+    "Prediction",
     "SplitStudent",
     "TeacherOptions",
     "TrainingOutputs",
     "__version__",
     "build_student",
     "build_teacher",
+    "evaluate",
     "gate",
+    "predict",
     "profile",
     "split_student",
 ]
@@ -39,12 +47,17 @@ __all__ = [
 _HOMES = {
     "DynamicConv2d": "ecd_deploy.distill",
     "ECDModel": "ecd_deploy.distill",
+    "Evaluated": "ecd_deploy.pipelines.evaluate.evaluate",
+    "InputConfig": "ecd_deploy.recipe.input",
+    "Prediction": "ecd_deploy.pipelines.evaluate.predict",
     "SplitStudent": "ecd_deploy.split",
     "TeacherOptions": "ecd_deploy.distill",
     "TrainingOutputs": "ecd_deploy.distill",
     "build_student": "ecd_deploy.models",
     "build_teacher": "ecd_deploy.distill",
+    "evaluate": "ecd_deploy.pipelines.evaluate.evaluate",
     "gate": "ecd_deploy.core",
+    "predict": "ecd_deploy.pipelines.evaluate.predict",
     "profile": "ecd_deploy.core",
     "split_student": "ecd_deploy.split",
 }

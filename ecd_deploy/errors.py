@@ -31,6 +31,7 @@ from typing import ClassVar
 _OF_THE_MACHINE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 )
+_LONGEST = 300
 
 
 class EcdDeployError(Exception):
@@ -133,6 +134,12 @@ def reraise_machine_fault(error: Exception) -> None:
     """Raise the error again if the machine is to blame: call it before an error is laid to a student or a file."""
     if machine_fault(error) is not None:
         raise error
+
+
+def first_line(error: Exception) -> str:
+    """What others raised, in one line: its class, and the first line of its text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:_LONGEST] if lines else 'no message'}"
 
 
 def did_you_mean(word: str, choices: tuple[str, ...]) -> str:

@@ -44,7 +44,11 @@ class Record(BaseModel):
     @classmethod
     def from_document(cls, document: Mapping[str, Any], complaint: str, failure: type[EcdDeployError]) -> Self:
         """Read what TOML was parsed to; see `from_json`."""
-        return cls.from_json(json.dumps(document, default=str), complaint, failure)
+        try:
+            text = json.dumps(document, default=str)
+        except RecursionError as error:
+            raise failure(f"{complaint}: it is nested too deeply") from error
+        return cls.from_json(text, complaint, failure)
 
 
 def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:

@@ -64,7 +64,7 @@ class Contents:
 
 def telling(values: Iterable[float]) -> Iterator[float]:
     """Those of an operator's numbers that may say more than a size, a place or an open end does."""
-    return (float(value) for value in values if isinstance(value, float) or _LARGE <= abs(value) < _END)
+    return (float(value) for value in values if type(value) is not int or _LARGE <= abs(value) < _END)
 
 
 def raw_tensor(name: str, content: bytes, dtype: str) -> FileTensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,10 @@ from dataclasses import dataclass
 
 from ecd_deploy.errors import ExportError
 
+# Of the zip format, in bytes: an entry's header, where the lengths stand in it, that and its line in the directory,
+# what may follow its content, and what ends an archive.
+_LOCAL_HEADER, _LENGTHS, _HEADERS, _DESCRIPTOR, _END = 30, 26, 30 + 46, 24, 22 + 56 + 20
+_HAS_DESCRIPTOR = 8  # a flag
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -48,15 +53,31 @@ def read_archive(data: bytes, format_name: str) -> Archive:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             listed = archive.infolist()
             entries = tuple(Entry(entry.filename, archive.read(entry)) for entry in listed)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+            problems = tuple(_problems(archive, data))
+    except (struct.error, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise ExportError(f"not an artefact of the format {format_name}: {error}") from error
-    return Archive(entries, tuple(_problems(listed, len(data))))
+    return Archive(entries, problems)
 
 
-def _problems(entries: list[zipfile.ZipInfo], size: int) -> Iterator[str]:
+def _problems(archive: zipfile.ZipFile, data: bytes) -> Iterator[str]:
+    entries = archive.infolist()
     yield from (f"the archive compresses {e.filename}" for e in entries if e.compress_size != e.file_size)
-    outside = size - sum(entry.compress_size for entry in entries)
-    # Names stand twice in a zip, and torch pads each entry to 64 bytes.
-    framing = sum(2 * len(entry.filename) + 512 for entry in entries) + 1024
+    if archive.comment or any(entry.comment or entry.extra for entry in entries):
+        yield "the archive has comments"
+    framing = _END
+    for entry in entries:
+        padding = _padding(entry, data)
+        if padding.removeprefix(b"FB" + struct.pack("<H", max(len(padding) - 4, 0))).strip(b"Z"):
+            yield f"{entry.filename} is padded with data"
+        framing += _HEADERS + 2 * len(entry.orig_filename.encode()) + len(padding)
+        framing += _DESCRIPTOR if entry.flag_bits & _HAS_DESCRIPTOR else 0
+    outside = len(data) - sum(entry.compress_size for entry in entries)
     if outside > framing:
         yield f"the archive has {outside} bytes outside its entries, at most {framing} are expected"
+
+
+def _padding(entry: zipfile.ZipInfo, data: bytes) -> bytes:
+    """What stands between an entry's name and its content: torch aligns each with a field 'FB' of 'Z's."""
+    name, extra = struct.unpack_from("<HH", data, entry.header_offset + _LENGTHS)
+    start = entry.header_offset + _LOCAL_HEADER + name
+    return data[start : start + extra]

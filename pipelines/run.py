@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ecd_deploy.pipelines.bundle.bundle import Bundle
     from ecd_deploy.pipelines.gate.decide import GateReport
     from ecd_deploy.pipelines.record.artefacts import ArtefactList
+    from ecd_deploy.pipelines.record.predictions import StoredPredictions
     from ecd_deploy.pipelines.record.validation import Validation
     from ecd_deploy.pipelines.rehearse.result import Rehearsal
     from ecd_deploy.pipelines.report.results import RunResults
@@ -71,7 +72,7 @@ def run(
         student = open_student(directory, data, proof)
         exported = export(directory, student, data)
         validated = validate(directory, student, data, exported.artefacts)
-        profile = measure(directory, exported.artefacts)
+        profiles = measure(directory, validated.validation)
         report = gate(
             directory,
             Evidence(
@@ -79,7 +80,7 @@ def run(
                 artefacts=exported.artefacts,
                 audit=exported.audit,
                 validation=validated.validation,
-                profile=profile,
+                profiles={profile.file: profile for profile in profiles},
                 predictions=validated.predictions,
             ),
         )
@@ -91,10 +92,10 @@ def run(
             proof=proof,
             artefacts=exported.artefacts,
             validation=validated.validation,
-            profile=profile,
+            profile=profiles[0],
             gate=report,
             environment=environment,
-            predictions=validated.predictions,
+            predictions=validated.predictions[report.artefacts[0].format],
             test_images=data.test,
         )
         write_report(directory, results)
@@ -187,15 +188,35 @@ def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | No
             raise
 
 
+def run_model_gate(
+    target: Path,
+    data: Path,
+    *,
+    config: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    baseline: Path | None = None,
+    out: Path,
+    skip_bad: bool = False,
+) -> GateReport:
+    """Evaluate, profile and decide about a model of any origin on labelled images, and write its report."""
+    from ecd_deploy.pipelines.gate.model import gate_model, read_settings
+    from ecd_deploy.pipelines.report.model import write_model_report
+
+    settings = read_settings(target, config, overrides, has_baseline=baseline is not None)
+    gated = gate_model(target, data, settings, out, baseline=baseline, skip_bad=skip_bad)
+    write_model_report(out, gated)
+    return gated.report
+
+
 def run_power(root: Path, *, baseline: Path | None = None, limits_file: Path | None = None) -> Power:
     """What the test images of a validated run can show, against a baseline of the same ones if there is one."""
     from ecd_deploy.measure.power import power
     from ecd_deploy.pipelines.gate.limits import limits_of, read_limits
-    from ecd_deploy.pipelines.record.predictions import read_predictions
 
     directory = read_run(root)
     limits = limits_of(directory) if limits_file is None else read_limits(limits_file)
-    own, theirs = read_predictions(directory), None if baseline is None else read_predictions(read_run(baseline))
+    own = _shipped_predictions(directory, limits.config.artefact)
+    theirs = None if baseline is None else _shipped_predictions(read_run(baseline))
     if theirs is not None and theirs.test_digest != own.test_digest:
         raise RunDirectoryError(f"{baseline} has other test images: --power compares runs that have the same ones")
     return power(own, theirs, limits.config.confidence)
@@ -213,16 +234,31 @@ def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
         return write_report(directory, results, others)
 
 
-def run_bundle(root: Path, *, format_name: str, output: Path | None = None) -> Bundle:
+def run_bundle(root: Path, *, format_name: str | None = None, output: Path | None = None) -> Bundle:
     """Pack an artefact of a validated run for a device without a network."""
     with open_run(root) as directory:
         from ecd_deploy.pipelines.bundle.bundle import bundle, bundle_path, find_artefact
         from ecd_deploy.pipelines.record.names import SPLIT_NAME
         from ecd_deploy.split import SplitProof
 
+        format_name = format_name or _shipped_format(directory)
         path = bundle_path(directory, format_name, output)
         find_artefact(directory, format_name)
         return bundle(directory, directory.read_json(SPLIT_NAME, SplitProof), _data(directory), format_name, path)
+
+
+def _shipped_format(directory: RunDirectory, choice: str | None = None) -> str:
+    from ecd_deploy.pipelines.record.names import VALIDATION_NAME
+    from ecd_deploy.pipelines.record.validation import Validation
+
+    validation = directory.read_json(VALIDATION_NAME, Validation)
+    return validation.shipping(choice or directory.recipe.gate.artefact)[0].format
+
+
+def _shipped_predictions(directory: RunDirectory, choice: str | None = None) -> StoredPredictions:
+    from ecd_deploy.pipelines.record.predictions import read_predictions
+
+    return read_predictions(directory)[_shipped_format(directory, choice)]
 
 
 def _names(root: Path, against: Sequence[Path]) -> list[str]:

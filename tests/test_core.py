@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 from tests.commands import Ended, run_command
 from tests.forging import forge_entry
+from tests.pipelines.evaluate.colours import INPUT, save_images, write_model
 from tests.without import COMMAND, TRAINING, run_without
 
 LINE = "Error: torch is not installed: pip install 'ecd-deploy[train]'\n"
@@ -87,8 +88,8 @@ from ecd_deploy.pipelines.record.predictions import read_predictions
 from ecd_deploy.pipelines.record.run_directory import read_run
 run = read_run(Path("run"))
 found = predict_anew(run, run.read_json("artefacts.json", ArtefactList).find("onnx"), run)
-assert found.test_digest == read_predictions(run).test_digest
-assert found.chosen.tolist() == read_predictions(run).chosen.tolist()
+assert found.test_digest == read_predictions(run)["onnx"].test_digest
+assert found.chosen.tolist() == read_predictions(run)["onnx"].chosen.tolist()
 print("same")
 """
     assert run_without(TRAINING, code, [], cwd=copy.parent).out == "same\n"
@@ -142,6 +143,20 @@ def test_each_missing_package_of_training_is_named(tmp_path: Path) -> None:
 def test_looks_need_no_torch(tmp_path: Path, words: list[str]) -> None:
     ended = core(*words, cwd=tmp_path)
     assert (ended.code, ended.err) == (0, "")
+
+
+def test_any_model_is_evaluated_asked_and_gated_without_torch(tmp_path: Path) -> None:
+    save_images(tmp_path / "images")
+    write_model(tmp_path / "model.onnx")
+    (tmp_path / "gate.toml").write_text(f"{INPUT}[gate]\nmin_top1 = 0.5\n[profile]\nmin_seconds = 0.1\n")
+    given = ("--data", "images", "--config", "gate.toml")
+    for words in (
+        ("evaluate", "model.onnx", *given, "--out", "out"),
+        ("predict", "model.onnx", "images/red/0.png", "--config", "gate.toml"),
+        ("gate", "model.onnx", *given, "--baseline", "model.onnx", "--set", "gate.max_p50_ratio=100.0"),
+    ):
+        ended = core(*words, cwd=tmp_path)
+        assert ended.code in ({0, 3} if words[0] == "gate" else {0}), ended.err
 
 
 def test_the_functions_for_python_need_no_torch(copy: Path) -> None:

@@ -26,12 +26,17 @@ PACKAGE_FOLDERS = {
 PUBLIC_NAMES = {
     "DynamicConv2d": "ecd_deploy.distill",
     "ECDModel": "ecd_deploy.distill",
+    "Evaluated": "ecd_deploy.pipelines.evaluate.evaluate",
+    "InputConfig": "ecd_deploy.recipe.input",
+    "Prediction": "ecd_deploy.pipelines.evaluate.predict",
     "SplitStudent": "ecd_deploy.split",
     "TeacherOptions": "ecd_deploy.distill",
     "TrainingOutputs": "ecd_deploy.distill",
     "build_student": "ecd_deploy.models",
     "build_teacher": "ecd_deploy.distill",
+    "evaluate": "ecd_deploy.pipelines.evaluate.evaluate",
     "gate": "ecd_deploy.core",
+    "predict": "ecd_deploy.pipelines.evaluate.predict",
     "profile": "ecd_deploy.core",
     "split_student": "ecd_deploy.split",
 }

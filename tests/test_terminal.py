@@ -37,6 +37,14 @@ def test_names_of_others_are_shown_as_they_are(tmp_path: Path) -> None:
         assert len(columns) == 1, header
 
 
+def test_what_a_student_says_in_an_error_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text("raise ValueError('\\x1b[2J\\x07\\u202ecleared')\n")
+    ended = run_command(["rehearse", "digits", "--set", "student.name=loud:student"], cwd=tmp_path)
+    assert ended.code == 2
+    assert r"ValueError: \x1b[2J\x07\u202ecleared" in ended.err
+    assert ended.err.replace("\n", "").isprintable()
+
+
 def test_what_is_printed_is_what_was_given(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table("name")
     table.add_row(NAME)

@@ -9,6 +9,7 @@ import click
 
 from ecd_deploy.cli.comparing import compare
 from ecd_deploy.cli.entry import invoke
+from ecd_deploy.cli.evaluating import evaluate, predict
 from ecd_deploy.cli.explaining import explain
 from ecd_deploy.cli.gating import gate
 from ecd_deploy.cli.inspecting import doctor, inspect, rehearse
@@ -38,7 +39,7 @@ def cli(debug: bool) -> None:
 
 cli.add_section("Run the pipeline", run)
 cli.add_section("Run one step", train, split, export, validate, report)
-cli.add_section("Measure and decide", profile, gate)
+cli.add_section("Measure and decide", evaluate, predict, profile, gate)
 cli.add_section("Compare and search", compare, search)
 cli.add_section("Look", inspect, rehearse, explain, recipes, models, studies, schema, doctor)
 cli.add_section("Ship", bundle, verify, sign)

@@ -10,7 +10,7 @@ from types import FrameType
 
 import click
 
-from ecd_deploy.errors import ArtefactError, EcdDeployError, Interrupted, Terminated, machine_fault
+from ecd_deploy.errors import ArtefactError, EcdDeployError, Interrupted, Terminated, UsageError, machine_fault
 
 _INTERNAL_ERROR = 70
 _SECONDS_TO_RAISE_AGAIN = 0.05
@@ -38,6 +38,9 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
     except _Terminated:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would change the exit code
         return _report("SIGTERM", Terminated.exit_code, debug=debug, kind="Stopped")
+    except SystemExit as left:  # of a user's module: click raises none here
+        message = f"code that was imported or called, such as the student's, called sys.exit({left.code!r}): remove it"
+        return _report(message, UsageError.exit_code, debug=debug)
     except (KeyboardInterrupt, click.Abort):
         return _report("SIGINT", Interrupted.exit_code, debug=debug, kind="Stopped")
     except BrokenPipeError:
@@ -68,5 +71,7 @@ def _raise_again(lost: sys.UnraisableHookArgs) -> None:
 def _report(message: str, exit_code: int, *, debug: bool, kind: str = "Error") -> int:
     if debug:
         traceback.print_exc()
-    click.echo(f"{kind}: {message}", err=True)
+    # What others wrote, a student's exception for example, must not steer the terminal.
+    shown = "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in message)
+    click.echo(f"{kind}: {shown}", err=True)
     return exit_code

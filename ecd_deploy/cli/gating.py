@@ -7,25 +7,77 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console, finish
+from ecd_deploy.cli.model_options import DATA_HELP, size_override
+from ecd_deploy.errors import UsageError
 
 
 @click.command()
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN_DIR", help="Also compare with this run.")
-@click.option("--config", type=click.Path(path_type=Path), metavar="TOML", help="Limits that replace the recipe's.")
-@click.option("--power", is_flag=True, help="Decide nothing; show what the test images can decide at best.")
-def gate(run_dir: Path, baseline: Path | None, config: Path | None, *, power: bool) -> None:
-    """Pass or fail a run by the limits of its recipe."""
-    if power:
-        from ecd_deploy.cli.text.gate import print_power
-        from ecd_deploy.pipelines.run import run_power
+@click.argument("target", type=click.Path(path_type=Path), metavar="RUN_DIR|MODEL.onnx")
+@click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER|CSV", help=DATA_HELP)
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), metavar="RUN_DIR|OLD.onnx", help="Also compare with this one."
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="TOML",
+    help="Limits that replace the recipe's; with --data also [profile], and [input] for what the model expects.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="With --data: folder for the results; default: NAME-gate.")
+@click.option("--shape", metavar="HEIGHTxWIDTH", help="With --data: size of the input where the model leaves it free.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="With --data: set one value of TOML.")
+@click.option("--skip-bad", is_flag=True, help="With --data: leave out images that cannot be read.")
+@click.option("--power", is_flag=True, help="Decide nothing; show what the test images of a run can decide at best.")
+def gate(
+    target: Path,
+    data: Path | None,
+    baseline: Path | None,
+    config: Path | None,
+    out: Path | None,
+    shape: str | None,
+    overrides: tuple[str, ...],
+    skip_bad: bool,
+    power: bool,
+) -> None:
+    """Pass or fail a run by its limits, or any model on labelled images.
 
-        print_power(run_power(run_dir, baseline=baseline, limits_file=config), console())
-        return
-    from ecd_deploy.pipelines.run import run_gate
+    With --data the model, an ONNX file or that of a run, is evaluated on these images and timed first.
+    """
+    if data is None:
+        _check_run(target, out=out, shape=shape, overrides=overrides, skip_bad=skip_bad)
+        if power:
+            from ecd_deploy.cli.text.gate import print_power
+            from ecd_deploy.pipelines.run import run_power
 
-    report = run_gate(run_dir, baseline=baseline, limits_file=config)
+            print_power(run_power(target, baseline=baseline, limits_file=config), console())
+            return
+        from ecd_deploy.pipelines.run import run_gate
+
+        report, folder = run_gate(target, baseline=baseline, limits_file=config), target
+    else:
+        if power:
+            raise UsageError("--power: of a run directory only, without --data")
+        from ecd_deploy.pipelines.run import run_model_gate
+
+        folder = out or Path(f"{target.stem}-gate")
+        report = run_model_gate(
+            target,
+            data,
+            config=config,
+            overrides=(*overrides, *size_override(shape)),
+            baseline=baseline,
+            out=folder,
+            skip_bad=skip_bad,
+        )
     from ecd_deploy.cli.text.gate import print_gate
 
     print_gate(report, console())
-    finish(report, run_dir)
+    finish(report, folder)
+
+
+def _check_run(target: Path, **given: object) -> None:
+    if target.is_file():
+        raise UsageError(f"gate {target}: a file is evaluated first; give images with --data FOLDER")
+    named = [f"--{name.replace('_', '-').replace('overrides', 'set')}" for name, value in given.items() if value]
+    if named:
+        raise UsageError(f"{' and '.join(named)}: only with --data")

@@ -12,6 +12,7 @@ from ecd_deploy.errors import Inconclusive, UsageError
 
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path), metavar="RUN_DIR|MODEL.onnx")
+@click.option("--format", "choice", metavar="NAME|all", help="Measure this artefact of the run; default: what ships.")
 @click.option("--device", metavar="NAME", help="Use this device's number of threads, and compare with its budget.")
 @click.option("--host", "hosts", multiple=True, metavar="USER@HOST", help="Measure on this host, over ssh; repeatable.")
 @click.option("--python", default="python3", show_default=True, help="The hosts' Python.")
@@ -19,9 +20,15 @@ from ecd_deploy.errors import Inconclusive, UsageError
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime; default: the recipe's, or 1.")
 @click.option("--cpus", metavar="0,1", help="Pin the measurement to these CPUs (constrained host).")
 @click.option("--memory", type=click.IntRange(min=1), metavar="MB", help="Limit its data memory (constrained host).")
+@click.option(
+    "--provider",
+    metavar="NAME[:KEY=VALUE,...]",
+    help="onnxruntime's execution provider there, such as XNNPACK; default: the recipe's, or the CPU.",
+)
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Also write the whole result to this file.")
 def profile(
     target: Path,
+    choice: str | None,
     device: str | None,
     hosts: tuple[str, ...],
     python: str,
@@ -29,23 +36,26 @@ def profile(
     threads: int | None,
     cpus: str | None,
     memory: int | None,
+    provider: str | None,
     output: Path | None,
 ) -> None:
     """Measure latency, memory, throughput and time by layer.
 
-    What is measured is the ONNX student of RUN_DIR, or MODEL.onnx, with its cold start.
+    What is measured is the artefact of RUN_DIR that ships, or MODEL.onnx, with its cold start.
     """
     from ecd_deploy.cli.text.profile import print_budget, print_profile
     from ecd_deploy.pipelines.device.command import Conditions, profile_hosts, profile_target
 
     if len(hosts) > 1 and output is not None:
         raise UsageError("--json takes one result: give one --host, or a run directory, which keeps all results")
-    conditions = Conditions.read(device=device, threads=threads, cpus=cpus, memory_mb=memory)
+    conditions = Conditions.read(device=device, threads=threads, cpus=cpus, memory_mb=memory, provider=provider)
     terminal = console()
     if hosts:
-        found = profile_hosts(target, conditions, hosts, terminal, python=python, timeout=timeout, output=output)
+        found = profile_hosts(
+            target, conditions, hosts, terminal, python=python, timeout=timeout, choice=choice, output=output
+        )
     else:
-        found = [profile_target(target, conditions, output=output)]
+        found = profile_target(target, conditions, choice=choice, output=output)
     for entry in found:
         print_profile(entry, terminal)
         if conditions.device is not None:

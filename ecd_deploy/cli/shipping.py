@@ -9,9 +9,9 @@ import click
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--format", "format_name", default="onnx", show_default=True, help="Format of the artefact to pack.")
+@click.option("--format", "format_name", help="Format of the artefact to pack; default: of what ships.")
 @click.option("--out", type=click.Path(path_type=Path), help="A .tar.gz; default: RECIPE-FORMAT.tar.gz in this folder.")
-def bundle(run_dir: Path, format_name: str, out: Path | None) -> None:
+def bundle(run_dir: Path, format_name: str | None, out: Path | None) -> None:
     """Pack an artefact of RUN_DIR for a device without a network.
 
     On the device, the archive's `python run.py` checks files, logits, accuracy on real test images and latency.

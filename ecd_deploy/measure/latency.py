@@ -23,6 +23,7 @@ from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.records import Record
 
 RUNNER_NAME = "device_runner.py"
+CPU = "CPUExecutionProvider"
 _GRACE_SECONDS = 300.0
 
 Printed = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*\z", max_length=10_000)]
@@ -156,6 +157,10 @@ class Measurement(_Measured):
     cold_start: ColdStart
     throughput: tuple[Throughput, ...]
     operators: tuple[Operator, ...]
+    provider: Printed = CPU
+    """Of onnxruntime, which runs the operators."""
+    on_cpu: tuple[Printed, ...] = ()
+    """Names of the operators that the CPU runs; with another provider those that fell back to it."""
     graph_macs: tuple[OperatorMacs, ...]
     peak_gflops: NonNegativeFloat
     """Best rate of a float32 matrix product on the same host with the same threads."""
@@ -201,6 +206,8 @@ def runner_arguments(config: ProfileConfig) -> list[str]:
     arguments += ["--min-samples", str(config.min_samples), "--max-seconds", str(config.max_seconds)]
     if config.cpus is not None:
         arguments += ["--cpus", ",".join(map(str, config.cpus))]
+    if config.provider is not None:
+        arguments += ["--provider", config.provider]
     if config.memory_mb is not None:
         arguments += ["--memory", str(config.memory_mb)]
     return arguments

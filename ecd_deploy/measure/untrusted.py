@@ -40,10 +40,10 @@ class Limits:
 def check_untrusted(data: bytes, name: str, limits: Limits = Limits()) -> None:
     """Try an untrusted file: what passes can be opened and run within the limits, and keeps nothing outside.
 
-    An ONNX model is opened and run on black, noisy and picture-like images in a child process, which is ended when it
-    takes too long. A safetensors file is
-    parsed here: its parser runs no code and allocates nothing that the header asks for. Archives of torch, pickles
-    and anything else are refused unopened, because loading them can run code.
+    An ONNX model is opened and run on dark, light, noisy and picture-like images in a child process, which is ended
+    when it takes too long. A safetensors file is parsed here: its parser runs no code and allocates nothing that the
+    header asks for. Archives of torch, pickles and anything else are refused unopened, because loading them can run
+    code.
 
     Args:
         data: of the file.

@@ -61,11 +61,11 @@ def _described(data: bytes) -> dict[str, Any]:
         for shape in shapes.values():
             if int(np.prod(shape, dtype=object)) > _MOST_ELEMENTS:
                 return {"problem": f"takes an input of shape {shape}"}
-        for what, image in (("zeros", _zeros), ("noise", _noise), ("light", _light), ("a picture", _picture)):
+        for what, image in _IMAGES.items():
             feeds = {value.name: _of_type(image(shapes[value.name]), value.type) for value in session.get_inputs()}
             results = session.run(None, feeds)
             finite = all(bool(np.isfinite(result).all()) for result in results if result.dtype.kind == "f")
-            if not finite and image is not _noise:  # of which some values are outside of what a pixel can be
+            if not finite and image not in (_noise, _dark):  # which have values outside of what a pixel can be
                 return {"problem": f"gives numbers that are not finite on an image of {what}"}
     return {"problem": None}
 
@@ -89,12 +89,22 @@ def _light(shape: list[int]) -> Any:
     return np.ones(shape)
 
 
+def _dark(shape: list[int]) -> Any:
+    """Below zero, as normalised pixels are."""
+    import numpy as np
+
+    return np.full(shape, -1.0)
+
+
 def _picture(shape: list[int]) -> Any:
     """Pixels of 0 to 1 that change slowly from place to place, as those of a photograph do."""
     import numpy as np
 
     count = int(np.prod(shape))
     return (0.5 + 0.5 * np.sin(np.arange(count) / 7.0)).reshape(shape)
+
+
+_IMAGES = {"zeros": _zeros, "noise": _noise, "light": _light, "dark": _dark, "a picture": _picture}
 
 
 def _of_type(image: Any, kind: str) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ecd_deploy.compat.torch import unwrapped
-from ecd_deploy.errors import StudentError, did_you_mean, reraise_machine_fault
+from ecd_deploy.errors import StudentError, did_you_mean, first_line, reraise_machine_fault
 from ecd_deploy.models.cifar_resnet import CifarResNet
 from ecd_deploy.models.half_resnet import HalfResNet50
 from ecd_deploy.models.libraries import timm_student, torchvision_student
@@ -81,7 +81,7 @@ def _factory_student(name: str, num_classes: int, in_channels: int) -> nn.Module
         reraise_machine_fault(error)
         raise StudentError(
             f"student '{name}': calling it with num_classes={num_classes}, in_channels={in_channels} failed with "
-            f"{type(error).__name__}: {error}"
+            f"{first_line(error)}"
         ) from error
     if not isinstance(network, nn.Module):
         raise StudentError(f"student '{name}' returned {type(network).__name__}, not a torch.nn.Module")
@@ -99,7 +99,7 @@ def _find_factory(name: str) -> Callable[..., Any]:
         missing = isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name)
         hint = "; is its folder on PYTHONPATH?" if missing else ""
         raise StudentError(
-            f"student '{name}': module '{module_name}' cannot be imported, {type(error).__name__}: {error}{hint}"
+            f"student '{name}': module '{module_name}' cannot be imported, {first_line(error)}{hint}"
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):

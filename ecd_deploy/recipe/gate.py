@@ -22,6 +22,11 @@ class GateConfig(AccuracyLimits):
     bound, not only by the observed value.
     """
 
+    artefact: str = Field(
+        default="recommended",
+        description="Which artefact the limits on accuracy, latency, memory and size are of: the one that `validate` "
+        "recommends, a format's, or `all` that onnxruntime runs.",
+    )
     max_drop: Fraction | None = Field(
         default=None, description="Largest top-1 loss of an artefact against the PyTorch student, paired by image."
     )

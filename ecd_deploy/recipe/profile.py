@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from ecd_deploy.recipe.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+
+_PROVIDER = re.compile(r"[A-Za-z]+(:[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*)?")
 
 
 class ProfileConfig(Section):
@@ -24,6 +27,11 @@ class ProfileConfig(Section):
     memory_mb: PositiveInt | None = Field(
         default=None, description="Limit the measured process's data, in 1e6 bytes; makes it a constrained host."
     )
+    provider: str | None = Field(
+        default=None,
+        description="onnxruntime's execution provider, `NAME` or `NAME:key=value,...`; operators that it does not take "
+        "are left to the CPU and named. Default: the CPU.",
+    )
     device: str | None = Field(
         default=None, description="The device that latency and memory are limited for; other places decide nothing."
     )
@@ -32,4 +40,6 @@ class ProfileConfig(Section):
     def _check(self) -> Self:
         if self.max_seconds < self.min_seconds:
             raise ValueError(f"max_seconds {self.max_seconds} is below min_seconds {self.min_seconds}")
+        if self.provider is not None and not _PROVIDER.fullmatch(self.provider):
+            raise ValueError(f"provider {self.provider!r} is neither NAME nor NAME:key=value,...")
         return self

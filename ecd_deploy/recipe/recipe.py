@@ -47,6 +47,8 @@ class Recipe(Section):
         # whether a folder holds validation images is seen when the images are opened
         if self.data.validation_fraction == 0 and self.data.source != "imagefolder" and self.need_of_validation:
             raise ValueError(self.need_of_validation)
+        if self.gate.artefact not in (choices := ("recommended", "all", *self.export.formats)):
+            raise ValueError(f"gate.artefact is '{self.gate.artefact}', and is one of {', '.join(choices)}")
         return self
 
     @property
@@ -111,7 +113,7 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
     """
     document = parse_toml(text, where, RecipeError)
     for override in overrides:
-        _apply_override(document, override)
+        apply_override(document, override)
     _follow_weights(document)
     return Recipe.from_document(document, f"{where} cannot be used", RecipeError)
 
@@ -123,7 +125,12 @@ def _follow_weights(document: dict[str, Any]) -> None:
         method.setdefault("teacher_init", "student")
 
 
-def _apply_override(document: dict[str, Any], override: str) -> None:
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Set one value of a document, `key.path=value`.
+
+    Raises:
+        RecipeError: it is not of this form, or the value cannot be used.
+    """
     key_path, separator, raw = override.partition("=")
     keys = key_path.strip().split(".")
     if not separator or not all(keys):

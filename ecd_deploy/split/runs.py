@@ -39,8 +39,9 @@ def common_runs(
 ) -> tuple[CommonRun, ...]:
     """Find tensors that hold numbers in a row, along any dimension, of the others.
 
-    Signs are left out, so that a negation is found; floats are compared as float32, float16 and bfloat16, integers and
-    complex numbers also by the floats that their bytes are; tensors of a few numbers are read one after the other.
+    Signs are left out, so that a negation is found, and rows are read in either direction; floats are compared as
+    float32, float16 and bfloat16, integers and complex numbers also by the floats that their bytes are; tensors of a
+    few numbers are read one after the other.
     Rows of few different or of round numbers are nobody's: ones, tables of places, filters.
 
     Args:
@@ -142,14 +143,14 @@ def _words(tensor: Tensor) -> _Words:
     scaled = magnitudes.float() * 256
     bits = magnitudes.view(torch.int32 if tensor.element_size() == 4 else torch.int16)
     bits[(scaled == scaled.round()) | (scaled < _TINY) | ~scaled.isfinite()] = 0
-    words: _Words = bits.numpy().view(np.uint32 if tensor.element_size() == 4 else np.uint16)
-    return words
+    return bits.numpy().view(np.uint32) if tensor.element_size() == 4 else bits.numpy().view(np.uint16)
 
 
 def _hashes(words: _Words, length: int, wanted: NDArray[np.bool_] | None = None) -> NDArray[np.uint64]:
-    """A hash of each row of `length` numbers, flat and along each other long dimension, that are wanted and telling.
+    """A hash, the same in either direction, of each row of `length` numbers that are wanted and telling.
 
-    Telling are rows without a round number, and without the same number twice within three.
+    Rows are flat, and along each other long dimension. Telling are those without a round number, and without the same
+    number twice within three.
     """
     wanted = words != 0 if wanted is None else wanted
     axes = [_FLAT, *(axis for axis in range(words.ndim - 1) if words.shape[axis] >= min(_LENGTHS.values()))]
@@ -176,11 +177,17 @@ def _hashes_at(words: _Words, starts: NDArray[np.int64], length: int) -> NDArray
         telling &= windows[place] != windows[place - 1]
         if place > 1:
             telling &= windows[place] != windows[place - 2]
-    total = np.zeros(int(telling.sum()), np.uint64)
+    windows = [window[telling] for window in windows]
+    total = _polynomial(windows) * _polynomial(windows[::-1])
+    return total ^ (total >> np.uint64(32))
+
+
+def _polynomial(windows: Sequence[_Words]) -> NDArray[np.uint64]:
+    total = np.zeros(windows[0].size, np.uint64)
     for window in windows:
         total *= _PRIME
-        total += window[telling]
-    return total ^ (total >> np.uint64(32))
+        total += window
+    return total | np.uint64(1)
 
 
 def _along(array: NDArray[Any], axis: int) -> NDArray[Any]:

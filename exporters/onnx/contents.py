@@ -67,7 +67,8 @@ def _oddities(model: onnx.ModelProto, data: bytes) -> Iterator[str]:
     if len(model.graph.sparse_initializer) or len(model.graph.quantization_annotation):
         yield "the graph has sparse tensors or annotations of quantisation"
     yield from (f"the file has an entry of metadata '{e.key}'" for e in model.metadata_props if e.key != METADATA_KEY)
-    entries = (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info)
+    values = (*model.graph.input, *model.graph.output, *model.graph.value_info)
+    entries = (model, model.graph, *model.graph.node, *model.graph.initializer, *values)
     for entry in entries:
         if entry.doc_string or (entry is not model and len(entry.metadata_props)):
             yield f"{entry.name if entry is not model else 'the model'} has a text beside what it does"

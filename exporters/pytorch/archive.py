@@ -60,7 +60,8 @@ def _numbers(entry: Entry) -> Iterator[float]:
     if entry.name.endswith(".py"):
         yield from map(_number, _LITERAL.findall(entry.content.decode(errors="replace")))
     elif entry.name.endswith(".pkl"):
-        yield from (value for _, value, _ in pickletools.genops(entry.content) if isinstance(value, (int, float)))
+        # its integers are sizes and strides of tensors
+        yield from (value for _, value, _ in pickletools.genops(entry.content) if isinstance(value, float))
     elif _GRAPH.search(entry.name):
         yield from map(float, _FLOAT_OF_JSON.findall(entry.content.decode(errors="replace")))
 

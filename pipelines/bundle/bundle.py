@@ -12,7 +12,7 @@ from importlib.metadata import files as distribution_files
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,17 +46,18 @@ _README = """{name}: {student} in {model}, which is right on {test_top1:.2%} of 
 
     sha256sum --check SHA256SUMS
     python run.py
+    python run.py IMAGE...
 
-run.py needs Python 3.8 or newer with numpy and onnxruntime, and no network; the model was checked with onnxruntime
-{onnxruntime}. It compares files, logits, accuracy and latency with where the bundle was made. --no-latency leaves the
-latency out, --timeout SECONDS limits how long it is measured. Exit codes: 0 pass, 1 a limit is violated, 3 inconclusive
-(a busy machine, too few samples, no time, another machine than the limits are for), 4 a damaged file or a model that
-does not run here.
+The last names the classes of photos of any size, which needs Pillow besides. run.py needs Python 3.8 or newer with
+numpy and onnxruntime, and no network; the model was checked with onnxruntime {onnxruntime}. It compares files, logits,
+accuracy and latency with where the bundle was made. --no-latency leaves the latency out, --timeout SECONDS limits how
+long it is measured. Exit codes: 0 pass, 1 a limit is violated, 3 inconclusive (a busy machine, too few samples, no
+time, another machine than the limits are for), 4 a damaged file or a model that does not run here.
 
 labels.json has the names of the logits in order; samples/ has the images (uint8, N x H x W x C) with their labels
 and logits. The samples have the model's size already, and run.py resizes nothing. What the model takes of an image:
 {framing}.
-LICENSE is that of run.py and device_runner.py; model and images are under those of their owners.
+LICENSE is that of run.py, classify.py and device_runner.py; model and images are under those of their owners.
 """
 
 
@@ -78,7 +79,7 @@ class LatencyConditions(Record, allow_inf_nan=False):
 class BundleDescription(Record, allow_inf_nan=False):
     """`bundle.json`: what `run.py` compares with."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     name: str
     student: str
     format: str
@@ -206,6 +207,7 @@ def bundle(directory: RunDirectory, proof: SplitProof, data: DataSplits, format_
     )
     contents = {
         _SCRIPT_NAME: (files("ecd_deploy.measure.device") / "bundle_check.py").read_bytes(),
+        "classify.py": (files("ecd_deploy.measure.device") / "classify.py").read_bytes(),
         RUNNER_NAME: runner_source(),
         description.model: model,
         _DESCRIPTION_NAME: description.to_json(),
@@ -236,7 +238,7 @@ def _latency_conditions(recipe: Recipe) -> LatencyConditions:
 
 
 def _samples(directory: RunDirectory) -> Samples:
-    samples = read_predictions(directory).samples
+    samples = next(iter(read_predictions(directory).values())).samples  # alike for every artefact
     if samples is None:
         raise RunDirectoryError(f"{directory.root} was validated by an older version: run `validate` again")
     if not len(samples.indices):

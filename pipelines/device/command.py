@@ -12,15 +12,15 @@ from rich.live import Live
 from rich.table import Table
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
-from ecd_deploy.files import read_bytes, sha256_bytes, write_atomic
-from ecd_deploy.measure.untrusted import check_untrusted
+from ecd_deploy.files import sha256_bytes, write_atomic
+from ecd_deploy.measure.untrusted import Limits, check_untrusted
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
-from ecd_deploy.pipelines.record.artefacts import read_artefacts
-from ecd_deploy.pipelines.record.names import PROFILE_NAME, PROFILES_FOLDER
+from ecd_deploy.pipelines.record.names import PROFILES_FOLDER, VALIDATION_NAME
 from ecd_deploy.pipelines.record.profile import Profile, describe
 from ecd_deploy.pipelines.record.run_directory import open_run
-from ecd_deploy.pipelines.steps.measure import measure, profile_file
+from ecd_deploy.pipelines.record.validation import Validation
+from ecd_deploy.pipelines.steps.measure import measure, profile_bytes, profile_name
 from ecd_deploy.recipe.profile import ProfileConfig
 
 
@@ -32,9 +32,18 @@ class Conditions:
     threads: int | None
     cpus: tuple[int, ...] | None
     memory_mb: int | None
+    provider: str | None = None
 
     @classmethod
-    def read(cls, *, device: str | None, threads: int | None, cpus: str | None, memory_mb: int | None) -> Self:
+    def read(
+        cls,
+        *,
+        device: str | None,
+        threads: int | None,
+        cpus: str | None,
+        memory_mb: int | None,
+        provider: str | None = None,
+    ) -> Self:
         """Check the words of the command line.
 
         Raises:
@@ -43,7 +52,7 @@ class Conditions:
         found = None if device is None else load_device(device)
         if threads is None and found is not None:
             threads = found.threads
-        return cls(found, threads, _parse_cpus(cpus), memory_mb)
+        return cls(found, threads, _parse_cpus(cpus), memory_mb, provider)
 
     def apply(self, config: ProfileConfig) -> ProfileConfig:
         """A `[profile]` section under these conditions.
@@ -52,25 +61,34 @@ class Conditions:
             UsageError: a value cannot be used.
         """
         given: dict[str, Any] = {"threads": self.threads, "cpus": self.cpus, "memory_mb": self.memory_mb}
+        given |= {"provider": self.provider}
         given = {name: value for name, value in given.items() if value is not None}
         return ProfileConfig.from_document(
             {**config.model_dump(), **given}, "these conditions cannot be used", UsageError
         )
 
 
-def profile_target(target: Path, conditions: Conditions, *, output: Path | None = None) -> Profile:
-    """Measure a run's ONNX student, whose `profile.json` is written, or an ONNX file, on this host.
+def profile_target(
+    target: Path, conditions: Conditions, *, choice: str | None = None, output: Path | None = None
+) -> list[Profile]:
+    """Measure what a run ships, or the artefacts of a choice, or an ONNX file, on this host.
 
     Raises:
         UsageError: the target or a condition cannot be used.
         ArtefactError: the model cannot be read or run.
     """
     if target.suffix == ".onnx":
-        found = profile_file(target, conditions.apply(ProfileConfig()))
+        _check_choice(target, choice)
+        found = [profile_bytes(target.name, _foreign(target), conditions.apply(ProfileConfig()), Limits())]
     else:
         with open_run(target) as directory:
-            found = measure(directory, read_artefacts(directory), conditions.apply(directory.recipe.profile))
-    _write(found, output)
+            validation = directory.read_json(VALIDATION_NAME, Validation)
+            if output is not None and len(validation.shipping(choice or directory.recipe.gate.artefact)) > 1:
+                raise UsageError("--json takes one result: name one --format")
+            config = conditions.apply(directory.recipe.profile)
+            found = list(measure(directory, validation, config, choice))
+    for entry in found:
+        _write(entry, output)
     return found
 
 
@@ -82,36 +100,54 @@ def profile_hosts(
     *,
     python: str,
     timeout: float,
+    choice: str | None = None,
     output: Path | None = None,
 ) -> list[Profile]:
-    """Measure on devices at once, over ssh.
+    """Measure on devices at once, over ssh: what a run ships, an artefact of it, or an ONNX file.
 
-    In a run directory each result is kept in `profiles/`; that of a single host is also `profile.json`,
-    by which the gate decides.
+    In a run directory each result is kept in `profiles/`; that of a single host is also where the gate looks for it.
 
     Raises:
         UsageError: the target or a condition cannot be used.
         ArtefactError: a device failed; the results of the others are kept.
     """
     if target.suffix == ".onnx":
-        model = read_bytes(target)
-        check_untrusted(model, target.name)
+        _check_choice(target, choice)
+        model = _foreign(target)
         found, errors = _measure_all(target.name, model, conditions, ProfileConfig(), hosts, console, python, timeout)
     else:
         with open_run(target) as directory:
-            file = read_artefacts(directory).find("onnx").file
+            validation = directory.read_json(VALIDATION_NAME, Validation)
+            shipped = validation.shipping(choice or directory.recipe.gate.artefact)
+            if len(shipped) > 1:
+                raise UsageError("--host measures one artefact at a time: name it with --format")
+            file = shipped[0].file
             config, model = directory.recipe.profile, directory.read(file)
             found, errors = _measure_all(file, model, conditions, config, hosts, console, python, timeout)
             for host, entry in found.items():
                 directory.write_json(f"{PROFILES_FOLDER}/{_file_name(host)}.json", entry)
             if len(hosts) == 1:
                 for entry in found.values():
-                    directory.write_json(PROFILE_NAME, entry)
+                    directory.write_json(profile_name(directory, validation, shipped[0].format), entry)
     for entry in found.values():
         _write(entry, output)
     if errors:
         raise ArtefactError("\n".join(str(error) for error in errors))
     return list(found.values())
+
+
+def _check_choice(target: Path, choice: str | None) -> None:
+    if choice is not None:
+        raise UsageError(f"--format {choice}: {target} is one file; formats are those of a run directory")
+
+
+def _foreign(path: Path) -> bytes:
+    """An ONNX file with all its weights inside, which was tried where it can do no harm."""
+    from ecd_deploy.pipelines.evaluate.model import read_onnx_file
+
+    model = read_onnx_file(path).data
+    check_untrusted(model, path.name)
+    return model
 
 
 def _measure_all(

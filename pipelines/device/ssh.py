@@ -12,8 +12,8 @@ from typing import IO, Any
 _STATES = ("sending", "measuring")
 _MOST_LINE = 32 << 20
 """Bytes of one line: the result of some million samples has fewer."""
-_MOST_GREETING = 1 << 20
-"""Bytes of all lines that are no message."""
+_MOST_BEFORE = 1 << 20
+"""Bytes of all lines before the result."""
 _MOST_ERRORS = 64 << 10
 _MOST_SHOWN = 300
 _CHUNK = 1 << 16
@@ -87,9 +87,9 @@ def converse(command: list[str], message: bytes, timeout: float, report: Callabl
 
 def _listen(pipe: IO[bytes], report: Callable[[str], None]) -> tuple[str | None, str | None, str]:
     """Read messages until the last of them: the result or a problem, and the state before it."""
-    state, greeting = "", 0
+    state, written = "", 0
     while line := pipe.readline(_MOST_LINE + 1):
-        if len(line) > _MOST_LINE or greeting > _MOST_GREETING:
+        if len(line) > _MOST_LINE or written > _MOST_BEFORE:
             raise _Nonsense("it writes without end")
         said = _message(line)
         if "result" in said:
@@ -99,8 +99,7 @@ def _listen(pipe: IO[bytes], report: Callable[[str], None]) -> tuple[str | None,
         if said.get("state") in _STATES and said["state"] != state:
             state = said["state"]
             report(state)
-        else:
-            greeting += len(line)
+        written += len(line)
     return None, None, state
 
 

@@ -10,13 +10,15 @@ import numpy as np
 
 from ecd_deploy.errors import ArtefactError, RunDirectoryError
 from ecd_deploy.measure.latency import Comparison, compare_onnx
+from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.measure.series import median_bounds
 from ecd_deploy.measure.statistics import mcnemar_p_value, percentile
 from ecd_deploy.pipelines.gate.check import Check, Verdict, undecided
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
-from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME
+from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, lost_and_gained, read_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.records import Record
 
@@ -46,7 +48,8 @@ class LatencyRatio(Record):
 class BaselineComparison(Record):
     """Everything that was found against the baseline; part of `gate.json`."""
 
-    recipe_digest: str
+    recipe_digest: str | None
+    """Of the baseline's run; None where it is a file."""
     model_sha256: str
     images: int
     """Test images of the candidate, on which both are compared."""
@@ -71,10 +74,12 @@ class Compared:
     images: StoredPredictions
 
 
-def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float) -> Compared:
-    """Compare a run with a baseline run, whose folder is only read.
+def compare_with_baseline(
+    directory: RunDirectory, shipped: ArtefactValidation, root: Path, confidence: float
+) -> Compared:
+    """Compare what a run ships with what a baseline run ships, whose folder is only read.
 
-    If their test images differ, the baseline's ONNX student is evaluated anew on those of the run.
+    If their test images differ, the baseline's artefact is evaluated anew on those of the run.
 
     Raises:
         RunDirectoryError: the baseline is missing, of another schema, or of other classes or shapes of images.
@@ -82,10 +87,13 @@ def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float
         ArtefactError: a file of either was changed.
     """
     baseline = read_run(root)
-    own, theirs = read_predictions(directory), read_predictions(baseline)
-    _check_classes(root, own.classes, theirs.classes)
+    kept = read_predictions(baseline)
     _check_schema(baseline)
-    artefact, own_images = _onnx(baseline), len(theirs.labels)
+    validation = baseline.read_json(VALIDATION_NAME, Validation)
+    artefact = _artefact(baseline, validation.shipping(baseline.recipe.gate.artefact)[0].format)
+    own, theirs = read_predictions(directory)[shipped.format], kept[artefact.format]
+    _check_classes(root, own.classes, theirs.classes)
+    own_images = len(theirs.labels)
     paired = lost_and_gained(own, theirs)
     evaluated_anew = paired is None
     if paired is None:
@@ -94,7 +102,7 @@ def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float
     if paired is None:
         raise ArtefactError(f"{directory.root}: its predictions are not of its test images: run `validate` again")
     lost, gained = paired
-    candidate = directory.read(_onnx(directory).file)
+    candidate = directory.read(shipped.file)
     comparison = compare_onnx(candidate, baseline.read(artefact.file), directory.recipe.profile)
     found = BaselineComparison(
         recipe_digest=baseline.manifest.recipe_digest,
@@ -105,7 +113,7 @@ def compare_with_baseline(directory: RunDirectory, root: Path, confidence: float
         lost=lost,
         gained=gained,
         mcnemar_p=mcnemar_p_value(lost, gained),
-        regressions=tuple(_regressions(own, theirs)),
+        regressions=class_changes(own, theirs),
         latency=latency_ratio(comparison, confidence),
     )
     return Compared(found, theirs)
@@ -157,7 +165,8 @@ def _ratio_check(limit: float, found: LatencyRatio, device: str | None) -> Check
     return Check(name=name, value=found.ratio, bound=upper, limit=limit, unit="", verdict=verdict, reason=reason)
 
 
-def _regressions(own: StoredPredictions, theirs: StoredPredictions) -> list[ClassChange]:
+def class_changes(own: ScoredImages, theirs: ScoredImages) -> tuple[ClassChange, ...]:
+    """The classes of which fewer of the same images are right than with the baseline, the worst first."""
     changes = []
     for index, name in enumerate(own.classes):
         members = own.labels == index
@@ -166,7 +175,7 @@ def _regressions(own: StoredPredictions, theirs: StoredPredictions) -> list[Clas
             changes.append(
                 ClassChange(name=name, images=int(members.sum()), baseline_correct=before, candidate_correct=now)
             )
-    return sorted(changes, key=lambda change: change.candidate_correct - change.baseline_correct)
+    return tuple(sorted(changes, key=lambda change: change.candidate_correct - change.baseline_correct))
 
 
 def _check_classes(root: Path, own: tuple[str, ...], theirs: tuple[str, ...]) -> None:
@@ -186,8 +195,8 @@ def _predict_anew(baseline: RunDirectory, artefact: Artefact, directory: RunDire
     return predict_anew(baseline, artefact, directory)
 
 
-def _onnx(directory: RunDirectory) -> Artefact:
-    return directory.read_json(ARTEFACTS_NAME, ArtefactList).find("onnx")
+def _artefact(directory: RunDirectory, format_name: str) -> Artefact:
+    return directory.read_json(ARTEFACTS_NAME, ArtefactList).find(format_name)
 
 
 def _check_schema(baseline: RunDirectory) -> None:

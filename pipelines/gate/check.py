@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from enum import StrEnum
+from pathlib import PurePosixPath
 
 from ecd_deploy.measure.estimates import Estimate
 from ecd_deploy.records import Record
@@ -80,19 +81,20 @@ def undecided(name: str, limit: float, unit: str, reason: str) -> Check:
     return Check(name=name, value=None, bound=None, limit=limit, unit=unit, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
-def size_checks(size: int, limit_mb: float | None) -> list[Check]:
-    """Check the ONNX student's size in bytes against the limit, if there is one."""
+def size_checks(file: str, size: int, limit_mb: float | None) -> list[Check]:
+    """Check the size of a file in bytes against the limit, if there is one."""
     if limit_mb is None:
         return []
-    verdict = Verdict.PASS if size / 1e6 <= limit_mb else Verdict.FAIL
+    size_mb = size / 1e6
+    verdict = Verdict.PASS if size_mb <= limit_mb else Verdict.FAIL
     return [
         Check(
             name="max_size_mb",
-            value=size / 1e6,
+            value=size_mb,
             bound=None,
             limit=limit_mb,
             unit="MB",
             verdict=verdict,
-            reason="student.onnx",
+            reason=PurePosixPath(file).name,
         )
     ]

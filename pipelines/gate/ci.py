@@ -102,7 +102,7 @@ def baseline_sentences(found: BaselineComparison) -> list[str]:
     if not found.evaluated_anew:
         return [accuracy, latency]
     anew = (
-        f"The baseline's run had other test images, {found.own_images}: its student.onnx was evaluated anew on those "
+        f"The baseline's run had other test images, {found.own_images}: its artefact was evaluated anew on those "
         "of this run."
     )
     return [accuracy, anew, latency]

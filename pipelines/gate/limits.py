@@ -30,7 +30,9 @@ class LimitsSource(Record):
 
     def words(self) -> str:
         """As a sentence."""
-        place = ", in place of the recipe's" if self.replaces_recipe else " of the run"
+        place = " of the run" if self.file == RECIPE_NAME else ""
+        if self.replaces_recipe:
+            place = ", in place of the recipe's"
         return f"Limits: {self.file}{place} (SHA-256 {self.sha256})."
 
 

@@ -1,4 +1,4 @@
-"""A baseline's ONNX student on the test images of another run."""
+"""What a baseline ships, on the test images of another run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ecd_deploy.system import usable_cpus
 
 
 def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory) -> StoredPredictions:
-    """What the ONNX student of `baseline` chooses for each test image of the run in `directory`.
+    """What an artefact of `baseline` says of each test image of the run in `directory`.
 
     The images are normalised as the baseline's were, and come in batches of the run.
 

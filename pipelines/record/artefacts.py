@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import Quantisation
 from ecd_deploy.exporters.audit.results import ArtefactAudit
@@ -26,7 +28,7 @@ class Artefact(Record):
 class ArtefactList(Record):
     """Written to `artefacts.json`."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     student_digest: str
     image_shape: tuple[int, int, int]
     """(C, H, W)."""
@@ -47,7 +49,7 @@ class ArtefactList(Record):
 class AuditReport(Record):
     """Written to `audit.json`: the third way of the proof, of which `split.json` holds the first two."""
 
-    schema_version: int = 2
+    schema_version: Literal[2] = 2
     student_digest: str
     audits: tuple[ArtefactAudit, ...]
 

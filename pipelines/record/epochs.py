@@ -13,5 +13,5 @@ def read_epochs(directory: RunDirectory) -> tuple[EpochRecord, ...]:
     Raises:
         ArtefactError: the file is missing or was changed.
     """
-    lines = directory.read(METRICS_NAME).decode().splitlines()
+    lines = directory.read(METRICS_NAME).splitlines()
     return tuple(EpochRecord.from_json(line, f"{METRICS_NAME} holds what is no epoch") for line in lines)

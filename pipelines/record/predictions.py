@@ -1,8 +1,9 @@
-"""`predictions.safetensors`: the ONNX student's probabilities for each test image, for limits and later comparisons."""
+"""`predictions.safetensors`: the probabilities that each artefact gave each test image, for limits and comparisons."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ecd_deploy.measure.prediction import Predictions
 
 _METADATA_KEY = "ecd_deploy"
+_PROBABILITIES = "probabilities of "
 _HEADER_BYTES = 8
 _SAMPLES = "samples"
 _SAMPLE_LOGITS = "sample_logits"
@@ -35,7 +37,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class StoredPredictions(ScoredImages):
-    """The test images of a run in their order, with the probabilities that its ONNX student gave them.
+    """The test images of a run in their order, with the probabilities that one of its artefacts gave them.
 
     `test_digest` is the SHA-256 of the classes, images and labels: where it is the same, the images are.
     `samples` is None in runs of versions that kept none.
@@ -53,17 +55,19 @@ def scores_of(
     return StoredPredictions(probabilities, predictions.labels, classes, test_digest=test_digest, samples=samples)
 
 
-def write_predictions(directory: RunDirectory, stored: StoredPredictions) -> None:
-    """Keep what the ONNX student says, and the samples."""
-    tensors: dict[str, NDArray[Any]] = {"labels": stored.labels, "probabilities": stored.probabilities}
+def write_predictions(directory: RunDirectory, found: Mapping[str, StoredPredictions]) -> None:
+    """Keep what each artefact says, by format, and the samples; at least one, all of the same images."""
+    stored = next(iter(found.values()))
+    tensors: dict[str, NDArray[Any]] = {"labels": stored.labels}
+    tensors |= {f"{_PROBABILITIES}{name}": one.probabilities for name, one in found.items()}
     if stored.samples is not None:
         tensors |= {_SAMPLES: stored.samples.indices, _SAMPLE_LOGITS: stored.samples.logits}
     described = json.dumps({"classes": stored.classes, "test_digest": stored.test_digest})
     directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: described}))
 
 
-def read_predictions(directory: RunDirectory) -> StoredPredictions:
-    """Read what `validate` kept.
+def read_predictions(directory: RunDirectory) -> dict[str, StoredPredictions]:
+    """Read what `validate` kept of each artefact, by format.
 
     Raises:
         RunDirectoryError: it was not run, or by a version that kept no probabilities.
@@ -76,19 +80,20 @@ def read_predictions(directory: RunDirectory) -> StoredPredictions:
         length = int.from_bytes(data[:_HEADER_BYTES], "little")
         header = json.loads(data[_HEADER_BYTES : _HEADER_BYTES + length])
         described = json.loads(header["__metadata__"][_METADATA_KEY])
-        if "probabilities" not in tensors and "chosen" in tensors:
+        if "chosen" in tensors:
             raise RunDirectoryError(
                 f"{directory.root / PREDICTIONS_NAME} holds no probabilities, as an older version wrote it: run "
                 f"`ecd-deploy validate {directory.root}` again"
             )
+        labels, classes = tensors["labels"].astype(np.int64), tuple(described["classes"])
         samples = Samples(tensors[_SAMPLES], tensors[_SAMPLE_LOGITS]) if _SAMPLES in tensors else None
-        return StoredPredictions(
-            tensors["probabilities"],
-            tensors["labels"].astype(np.int64),
-            tuple(described["classes"]),
-            test_digest=described["test_digest"],
-            samples=samples,
-        )
+        return {
+            name.removeprefix(_PROBABILITIES): StoredPredictions(
+                tensor, labels, classes, test_digest=described["test_digest"], samples=samples
+            )
+            for name, tensor in tensors.items()
+            if name.startswith(_PROBABILITIES)
+        }
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtefactError(f"{directory.root / PREDICTIONS_NAME} does not hold predictions: {error}") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.latency import Latency, Measurement
@@ -12,7 +14,7 @@ from ecd_deploy.records import Record
 class Profile(Record):
     """Written to `profile.json`."""
 
-    schema_version: int = 2
+    schema_version: Literal[2] = 2
     file: str
     sha256: str
     place: str

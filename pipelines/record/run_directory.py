@@ -64,8 +64,7 @@ class RunDirectory:
         Raises:
             ArtefactError: it is missing, unrecorded, a link, or was changed.
         """
-        if is_linked(self.root, name):
-            raise ArtefactError(f"{self.root / name} is a link: a run's files lie in its own directory")
+        _refuse_link(self.root, name)
         return read_verified(self.root / name, self._manifest.entry(name).sha256)
 
     def read_json(self, name: str, model: type[_Model]) -> _Model:
@@ -199,9 +198,14 @@ def read_run(root: Path) -> RunDirectory:
 
 
 def _open(root: Path) -> RunDirectory:
+    for name in (MANIFEST_NAME, RECIPE_NAME):
+        _refuse_link(root, name)
     manifest = read_manifest(root)
-    text = read_verified(root / RECIPE_NAME, manifest.entry(RECIPE_NAME).sha256).decode()
-    recipe = parse_recipe(text, str(root / RECIPE_NAME))
+    data = read_verified(root / RECIPE_NAME, manifest.entry(RECIPE_NAME).sha256)
+    try:
+        recipe = parse_recipe(data.decode(), str(root / RECIPE_NAME))
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{root / RECIPE_NAME} is not UTF-8: {error}") from error
     return RunDirectory(root, recipe, manifest)
 
 
@@ -222,6 +226,11 @@ def _reopen(root: Path, recipe: Recipe, *, accept_changes: bool) -> RunDirectory
         _logger.warning("%s\n--accept-changes: the given recipe replaces it", error)
         return _make(root, read_manifest(root).model_copy(update={"recipe_digest": recipe.digest()}), recipe)
     return directory
+
+
+def _refuse_link(root: Path, name: str) -> None:
+    if is_linked(root, name):
+        raise ArtefactError(f"{root / name} is a link: a run's files lie in its own directory")
 
 
 def is_linked(root: Path, name: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.measure.accuracy import PairedTop1
@@ -71,7 +74,7 @@ class ArtefactValidation(Record):
 class Validation(Record):
     """Written to `validation.json`."""
 
-    schema_version: int = 5
+    schema_version: Literal[5] = 5
     artefacts: tuple[ArtefactValidation, ...]
     onnx_top1: PairedTop1
     """The ONNX student by onnxruntime against the PyTorch student, on the whole test set."""
@@ -81,6 +84,25 @@ class Validation(Record):
     """Test images whose pixels are those of a training or validation image too."""
     recommended: str = "onnx"
     """Format of the artefact to ship to a host like this one: the fastest that helps, or fp32 ONNX."""
+    recommended_sha256: str | None = None
+    """Of its file. Steps after `validate` take this choice as it is, and never make it anew."""
+
+    def shipping(self, choice: str) -> tuple[ArtefactValidation, ...]:
+        """The artefacts that `gate.artefact` means.
+
+        Raises:
+            UsageError: it means none of those that onnxruntime ran on the whole test set.
+            ArtefactError: the recommended one is no more what it was.
+        """
+        measured = tuple(entry for entry in self.artefacts if entry.top1 is not None)
+        name = self.recommended if choice == "recommended" else choice
+        found = measured if name == "all" else tuple(entry for entry in measured if entry.format == name)
+        if not found:
+            choices = ", ".join(("recommended", "all", *(entry.format for entry in measured)))
+            raise UsageError(f"artefact '{choice}': it is not one that onnxruntime runs here; choices are {choices}")
+        if choice == "recommended" and self.recommended_sha256 not in (None, found[0].sha256):
+            raise ArtefactError(f"{found[0].file} is not the file that `validate` recommended: run `validate` again")
+        return found
 
     def batches(self) -> str:
         """How the artefacts were given the images, for people."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import lowered_precision, mutable_attributes
 from ecd_deploy.distill.student.locate import Watched, described, watched
-from ecd_deploy.errors import StudentError, reraise_machine_fault
-from ecd_deploy.pipelines.rehearse.words import first_line
+from ecd_deploy.errors import StudentError, first_line, reraise_machine_fault
 from ecd_deploy.split.checks.batch import batch_spread, dependence
+from ecd_deploy.split.checks.dataflow import leaves
 from ecd_deploy.split.checks.steadiness import find_unsteadiness
 from ecd_deploy.split.inventory import named_tensors
 
@@ -34,6 +34,7 @@ def check_forward(student: nn.Module, images: Tensor, classes: int) -> None:
     with watched(copied) as seen:
         logits = _logits(copied, images, classes, "in training mode")
     _check_gradient(copied, logits, seen)
+    _check_registered(copied, logits, seen)
     _fill_zeros(copied)
     copied.eval()
     if unsteady := find_unsteadiness(copied, images):
@@ -128,6 +129,18 @@ def _check_gradient(student: nn.Module, logits: Tensor, seen: Watched) -> None:
         f"the student's logits have no gradient, lost in {described(student, name)}: its forward runs under no_grad or "
         "inference_mode, or detaches; it could not be trained"
     )
+
+
+def _check_registered(student: nn.Module, logits: Tensor, seen: Watched) -> None:
+    own = {id(parameter) for parameter in student.parameters()}
+    strangers = [leaf for leaf in leaves(logits) if id(leaf) not in own]
+    if strangers:
+        name = next((name for name, tensor in seen.calls if any(id(leaf) not in own for leaf in leaves(tensor))), None)
+        raise StudentError(
+            f"{described(student, name)} computes with a tensor {tuple(strangers[0].shape)} that is no registered "
+            "parameter, so it would not be trained, saved or exported: hold layers as attributes or in nn.ModuleList, "
+            "not in a plain list, dict or closure"
+        )
 
 
 def _all_lost(student: nn.Module, parent: str, seen: Watched, lost: set[str]) -> bool:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import Objective, TrainingModel
 from ecd_deploy.distill.student.locate import described, watched
-from ecd_deploy.errors import StudentError
-from ecd_deploy.pipelines.rehearse.words import first_line
+from ecd_deploy.errors import StudentError, first_line
 
 _STEPS = 4
 _SHOWN = 3

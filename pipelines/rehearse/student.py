@@ -11,8 +11,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from ecd_deploy.compat.torch import REGISTERS, accumulation_hooks, gradient_hooks, own_buffers, own_parameters
 from ecd_deploy.distill.student.locate import described
-from ecd_deploy.errors import StudentError, reraise_machine_fault
-from ecd_deploy.pipelines.rehearse.words import first_line
+from ecd_deploy.errors import StudentError, first_line, reraise_machine_fault
 from ecd_deploy.split.checks.hooks import foreign_hooks
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecd_deploy.errors import ArtefactError
+from ecd_deploy.measure.accuracy import Top1
 from ecd_deploy.pipelines.gate.decide import GateReport, read_evidence
-from ecd_deploy.pipelines.record.artefacts import ArtefactList
+from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.environment import Environment
 from ecd_deploy.pipelines.record.epochs import read_epochs
 from ecd_deploy.pipelines.record.names import (
@@ -42,8 +43,20 @@ class RunResults:
     gate: GateReport
     environment: Environment
     predictions: StoredPredictions
+    """Of the artefact that was decided about, the first of several."""
     test_images: ImageSet | None = None
     """For sample images; None leaves them out."""
+
+    @property
+    def shipped(self) -> Artefact:
+        """The artefact that was decided about, the first of several."""
+        return self.artefacts.find(self.gate.artefacts[0].format)
+
+    @property
+    def top1(self) -> Top1:
+        """Its top-1 on the whole test set."""
+        correct = self.predictions.correct
+        return Top1(correct=int(correct.sum()), images=len(correct))
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,8 @@ def read_results(directory: RunDirectory, test_images: ImageSet | None = None) -
         RunDirectoryError: naming the step that has not been run.
         ArtefactError: a file was changed.
     """
+    gate = directory.read_json(GATE_NAME, GateReport)
+    shipped = gate.artefacts[0]
     training = directory.read_json(TRAINING_NAME, TrainingResult)
     evidence = read_evidence(directory)
     if directory.manifest.data_digest is None:
@@ -73,9 +88,9 @@ def read_results(directory: RunDirectory, test_images: ImageSet | None = None) -
         proof=evidence.proof,
         artefacts=evidence.artefacts,
         validation=evidence.validation,
-        profile=evidence.profile,
-        gate=directory.read_json(GATE_NAME, GateReport),
+        profile=evidence.profiles[shipped.file],
+        gate=gate,
         environment=directory.read_json(ENVIRONMENT_NAME, Environment),
-        predictions=evidence.predictions,
+        predictions=evidence.predictions[shipped.format],
         test_images=test_images,
     )

@@ -20,8 +20,8 @@ def write_report(directory: RunDirectory, results: RunResults, others: Sequence[
     Returns:
         The path of `report.html`.
     """
+    write_model_card(directory, results)  # first: it reads the student's file, and where that is bad nothing is written
+    write_bom(directory, results)
     directory.write(MARKDOWN_NAME, to_markdown(results, others).encode())
     directory.write(HTML_NAME, to_html(results, others).encode())
-    write_model_card(directory, results)
-    write_bom(directory, results)
     return directory.root / HTML_NAME

@@ -9,7 +9,7 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -101,7 +101,7 @@ class Candidate(Record):
         epochs: done.
     """
 
-    schema_version: int = 2
+    schema_version: Literal[2] = 2
     cost: Cost
     state: State
     reason: str
@@ -147,9 +147,11 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, pyth
         place=profile.place,
         p90_ms=profile.latency.at(0.9).value_ms,
         checks=(
-            *size_checks(len(written.data), recipe.gate.max_size_mb),
+            *size_checks(written.exporter.filename, len(written.data), recipe.gate.max_size_mb),
             *latency_checks(recipe.gate, profile, recipe.profile.device),
-        ),
+        )
+        if _ships_fp32(recipe)
+        else (),
     )
 
 
@@ -199,6 +201,12 @@ def _decided(cost: Cost, report: GateReport, epochs: int) -> Candidate:
     accuracy = next((check.value for check in checks if check.name == "min_top1"), None)
     reason = "every limit is met" if verdict is Verdict.PASS else "; ".join(wanting)
     return Candidate(cost=cost, state=State(verdict), reason=reason, checks=checks, top1=accuracy, epochs=epochs)
+
+
+def _ships_fp32(recipe: Recipe) -> bool:
+    """Whether the limits are of the fp32 ONNX file for certain, which alone can be measured before the training."""
+    smaller = any(name == "ort" or name.startswith("onnx-") for name in recipe.export.formats)
+    return recipe.gate.artefact in {"onnx", "all"} or (recipe.gate.artefact == "recommended" and not smaller)
 
 
 def _measured(file: str, model: bytes, recipe: Recipe, host: str | None, python: str) -> Profile:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ecd_deploy.pipelines.gate.check import Verdict
 from ecd_deploy.pipelines.search.candidate import Candidate, EarlyStop
 from ecd_deploy.recipe.gate import GateConfig
@@ -21,7 +23,7 @@ class SearchReport(Record):
         found: the smallest that passes.
     """
 
-    schema_version: int = 2
+    schema_version: Literal[2] = 2
     recipe: str
     device: str | None
     limits: GateConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,10 +52,10 @@ class _Measured:
 
 @dataclass(frozen=True)
 class Validated:
-    """What was found of each artefact, and what the ONNX student chose for each test image."""
+    """What was found of each artefact, and what those that onnxruntime runs say of each test image, by format."""
 
     validation: Validation
-    predictions: StoredPredictions
+    predictions: Mapping[str, StoredPredictions]
 
 
 def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, exported: ArtefactList) -> Validated:
@@ -75,16 +76,23 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     onnx = next((one for one in checked if one.entry.format == "onnx"), None)
     if onnx is None or onnx.entry.top1 is None:
         raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
-    samples = choose_samples(data.test, reference, directory.recipe.gate)
-    predictions = scores_of(onnx.found, data.classes, digest_of_test(data), samples)
+    samples, digest = choose_samples(data.test, reference, directory.recipe.gate), digest_of_test(data)
+    predictions = {
+        one.entry.format: scores_of(one.found, data.classes, digest, samples)
+        for one in checked
+        if one.entry.top1 is not None
+    }
     write_predictions(directory, predictions)
+    recommended = _recommended(entries)
     result = Validation(
         artefacts=entries,
         onnx_top1=onnx.entry.top1,
         batch_size=directory.recipe.profile.batch_size,
         overlapping_test_images=data.overlapping_test_images,
-        recommended=_recommended(entries),
+        recommended=recommended,
+        recommended_sha256=exported.find(recommended).sha256,
     )
+    result.shipping(directory.recipe.gate.artefact)
     directory.write_json(VALIDATION_NAME, result)
     return Validated(result, predictions)
 

@@ -6,6 +6,7 @@ import resource
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -65,7 +66,7 @@ class ArmRun(Record):
         threads: of torch.
     """
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     arm: str
     seed: int
     recipe_digest: str

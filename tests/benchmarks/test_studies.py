@@ -21,7 +21,8 @@ def test_the_committed_result_is_of_the_named_study(name: str) -> None:
 
 
 def test_every_benchmark_that_is_no_study_is_a_module() -> None:
-    modules = {path.stem for path in RESULTS.parent.glob("*.py")}
+    folder = RESULTS.parent
+    modules = {path.stem for path in (*folder.glob("*.py"), *(init.parent for init in folder.glob("*/__init__.py")))}
     assert {name for name in BENCHMARKS + ON_REQUEST if name not in STUDIES} <= modules
 
 

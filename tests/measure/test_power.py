@@ -20,7 +20,8 @@ def test_the_strictest_limits_are_those_of_a_student_without_a_mistake_or_a_chan
     for name in PAIRED:
         usual = limits[name].usual
         assert usual is not None
-        assert usual > limits[name].best
+        # of two classes the label is always among the first five
+        assert usual == limits[name].best if name == "max_top5_drop" else usual > limits[name].best
 
 
 def test_an_equal_student_passes_the_usual_limit_8_times_in_10() -> None:

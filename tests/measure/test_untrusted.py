@@ -50,8 +50,8 @@ def endless() -> bytes:
     return data
 
 
-def endless_on_light() -> bytes:
-    """A Loop that goes on while the sum of its input is above zero: it ends at once on an image of zeros."""
+def endless_where(operator: str) -> bytes:
+    """A Loop that goes on while the sum of its input is above (or below) zero: it ends at once on zeros."""
     kept, going = (helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("kept", "going"))
     sum_in, sum_out = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y"))
     count = helper.make_tensor_value_info("i", TensorProto.INT64, [])
@@ -63,8 +63,8 @@ def endless_on_light() -> bytes:
     )
     nodes = [
         helper.make_node("ReduceSum", ["images"], ["sum"], keepdims=0),
-        helper.make_node("Greater", ["sum", "zero"], ["light"]),
-        helper.make_node("Loop", ["", "light", "images"], ["logits"], body=body),
+        helper.make_node(operator, ["sum", "zero"], ["endless"]),
+        helper.make_node("Loop", ["", "endless", "images"], ["logits"], body=body),
     ]
     zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
     data: bytes = model(nodes, [zero]).SerializeToString()
@@ -129,9 +129,10 @@ def test_an_endless_loop_is_ended() -> None:
     assert time.monotonic() - started < 30
 
 
-def test_a_loop_that_ends_on_zeros_alone_is_ended() -> None:
+@pytest.mark.parametrize("operator", ["Greater", "Less"])
+def test_a_loop_that_ends_on_zeros_alone_is_ended(operator: str) -> None:
     with pytest.raises(ArtefactError, match=r"does not finish within 5 s|ends its process"):
-        check_untrusted(endless_on_light(), "endless.onnx", Limits(seconds=5))
+        check_untrusted(endless_where(operator), "endless.onnx", Limits(seconds=5))
 
 
 @pytest.mark.parametrize("data", [greedy(), greedy_on_light()])

@@ -31,6 +31,9 @@ def text(*, num_classes, in_channels):
 def broken(*, num_classes, in_channels):
     raise KeyError("weights")
 
+def wordy(*, num_classes, in_channels):
+    raise RuntimeError("no weights\\nat all\\n")
+
 def positional(num_classes):
     return nn.Linear(1, num_classes)
 """
@@ -80,10 +83,14 @@ def test_factory_is_called_with_classes_and_channels(factories: str) -> None:
     [
         ("users_own_package.absent:small", r"module 'users_own_package.absent' cannot be imported.*PYTHONPATH"),
         ("users_own_package.faulty:small", r"cannot be imported, ModuleNotFoundError: .*a_package_that_is_not"),
-        ("users_own_package.students:smal", r"has no 'smal' \(did you mean 'small'\?\).*broken, positional, small"),
+        (
+            "users_own_package.students:smal",
+            r"has no 'smal' \(did you mean 'small'\?\).*broken, positional, small, text, wordy",
+        ),
         ("users_own_package.students:WIDTH", r"is of type int and cannot be called"),
         ("users_own_package.students:text", r"returned str, not a torch.nn.Module"),
         ("users_own_package.students:broken", r"num_classes=4, in_channels=3 failed with KeyError: 'weights'"),
+        ("users_own_package.students:wordy", r"in_channels=3 failed with RuntimeError: no weights$"),
         ("users_own_package.students:positional", r"failed with TypeError.*in_channels"),
         ("users_own_package.students:", r"expected package.module:factory"),
         (":small", r"expected package.module:factory"),

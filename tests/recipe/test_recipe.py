@@ -38,6 +38,12 @@ def test_values_that_no_recipe_needs_are_refused_in_one_line(value: str) -> None
         assert "\n" not in str(caught.value)
 
 
+def test_a_key_of_thousands_of_parts_is_refused_in_one_line() -> None:
+    with pytest.raises(RecipeError, match="nested too deeply") as caught:
+        load_recipe("digits", (".".join("a" * 5_000) + "=1",))
+    assert len(str(caught.value)) < 200
+
+
 @pytest.mark.parametrize("name", BUILTIN_RECIPES.names())
 def test_builtin_recipes_are_named_after_their_file(name: str) -> None:
     assert load_recipe(name).name == name

@@ -10,6 +10,7 @@ import re
 import pytest
 from torch import Tensor
 
+from benchmarks.encoded_leaks import ENCODED_LEAKS
 from benchmarks.model_leaks import MODEL_LEAKS, ModelLeak
 from ecd_deploy.distill import ECDModel
 from ecd_deploy.errors import SplitError
@@ -23,7 +24,8 @@ ONLY_HERE = {"graph", "train_mode"}
     "leak",
     [
         pytest.param(leak, marks=() if leak in FIRST.values() or leak.caught_by in ONLY_HERE else pytest.mark.slow)
-        for leak in MODEL_LEAKS
+        for leak in (*MODEL_LEAKS, *ENCODED_LEAKS)
+        if leak.caught_by != "construction"  # needs a factory
     ],
     ids=lambda leak: leak.name,
 )

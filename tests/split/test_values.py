@@ -27,6 +27,9 @@ ENCODINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed part": lambda weight: weight.flatten(1)[:, 2:9].t(),
     "concatenated": lambda weight: torch.cat([torch.randn(33), weight.flatten()[7:90], torch.randn(5)]),
     "negated": lambda weight: -weight,
+    "reversed": lambda weight: weight.flatten()[7:90].flip(0),
+    "sign flipped in parts": lambda weight: weight.flatten()[:64] * torch.tensor([1.0, -1.0]).repeat(32),
+    "imaginary part": lambda weight: torch.complex(torch.zeros_like(weight), weight),
 }
 
 

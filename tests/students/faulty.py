@@ -267,6 +267,26 @@ def unused_layer(num_classes: int, in_channels: int) -> nn.Module:
     return student
 
 
+def layer_in_a_closure(num_classes: int, in_channels: int) -> nn.Module:
+    layers = {"first": nn.Conv2d(8, 8, 1)}
+    return Net(num_classes, in_channels, Apply(lambda features: layers["first"](features) * 2))
+
+
+def layer_in_an_attribute(num_classes: int, in_channels: int) -> nn.Module:
+    """A plain list that is copied with its module."""
+
+    class Holding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [nn.Conv2d(8, 8, 1)]
+
+        def forward(self, features: Tensor) -> Tensor:
+            output: Tensor = self.layers[0](features)
+            return output
+
+    return Net(num_classes, in_channels, Holding())
+
+
 def scripted(num_classes: int, in_channels: int) -> nn.Module:
     module: nn.Module = torch.jit.script(
         nn.Sequential(nn.Conv2d(in_channels, 8, 8), nn.Flatten(), nn.Linear(8, num_classes))

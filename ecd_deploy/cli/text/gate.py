@@ -21,8 +21,8 @@ def print_gate(report: GateReport, console: Console) -> None:
         verdict = Text(check.verdict.value, style=_COLOURS[check.verdict])
         table.add_row(*_cells(check), verdict, check.reason)
     console.print(table)
-    if report.limits.replaces_recipe:
-        console.print(report.limits.words(), soft_wrap=True)
+    if report.limits.replaces_recipe or report.not_proved:
+        console.print(report.basis, soft_wrap=True)
     if report.not_limited:
         console.print(f"not limited: {', '.join(report.not_limited)}")
     if report.baseline is not None:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ecd_deploy.measure.latency import Measurement
+from ecd_deploy.measure.latency import CPU, Measurement
 from ecd_deploy.measure.steadiness import why_unsteady
 from ecd_deploy.pipelines.device.budgets import Device
 from ecd_deploy.pipelines.record.profile import Profile
@@ -30,6 +30,11 @@ def print_profile(profile: Profile, console: Console) -> None:
         else:
             table.add_row(name, f"{entry.value_ms:.4f} ms", _milliseconds(entry.upper_bound_ms))
     console.print(table)
+    if measurement.provider != CPU:
+        fallen = measurement.on_cpu
+        names = f": {', '.join(fallen[:_MOST_LAYERS])}{' and more' * (len(fallen) > _MOST_LAYERS)}" if fallen else ""
+        operators = len(measurement.operators)
+        console.print(f"{measurement.provider}: {len(fallen)} of {operators} operators fell back to the CPU{names}")
     if unsteady := why_unsteady(latency):
         console.print(Text.assemble(("the p50 is inconclusive", "yellow"), f": {unsteady}"))
     for line in _facts(measurement):

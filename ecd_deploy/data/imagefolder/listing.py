@@ -47,10 +47,10 @@ def list_root(root: Path) -> Listings:
         DataError: a folder is missing, a class is empty, the classes of two splits differ, or names or links
             leave it open which images a class has.
     """
-    train = _list_split(_train_folder(root))
+    train = list_split(_train_folder(root))
     validation_folder = find_validation_folder(root)
-    test = _list_split(_test_folder(root))
-    validation = None if validation_folder is None else _list_split(validation_folder)
+    test = list_split(_test_folder(root))
+    validation = None if validation_folder is None else list_split(validation_folder)
     for other in (test, validation):
         if other is not None:
             _require_same_classes(train, other)
@@ -137,7 +137,12 @@ def _refuse_one_class(split: Path, folder: Path) -> NoReturn:
     )
 
 
-def _list_split(folder: Path) -> Listing:
+def list_split(folder: Path) -> Listing:
+    """List the images below `folder/CLASS/`.
+
+    Raises:
+        DataError: see `list_root`.
+    """
     folders = class_folders(folder)
     listed = _known_folders(folder)
     by_class = [_visible_files(inner, listed) for inner in folders.values()]

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import platform
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -80,15 +81,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check the bundle in this file's folder; returns the exit code."""
     options = _parse(arguments)
     try:
+        if options.images:
+            bundle = _Bundle(Path(__file__).resolve().parent)
+            show = runpy.run_path(bundle.checked_path("classify.py"))["show"]
+            return int(show(bundle.read, options.images, options.threads))
         document = check(Path(__file__).resolve().parent, options)
         if options.json is not None:
             Path(options.json).write_text(json.dumps(document) + "\n", encoding="utf-8")
     except _Damaged as error:
         return _end(str(error), 4)
     except ImportError as error:
+        if error.name == "PIL":
+            return _end("Pillow is needed to read images: pip install pillow", 4)
         return _end(f"numpy and onnxruntime are needed here{_made_with()}: {error}", 4)
     except OSError as error:
-        return _end(f"cannot write {options.json}: {error.strerror}", 4)
+        what = "read the images" if options.images else f"write {options.json}"
+        return _end(f"cannot {what}: {error.strerror or error}", 4)
     except KeyboardInterrupt:
         return _end("stopped", 130)
     except Exception as error:  # noqa: BLE001 - the last resort: exit code 1 would mean a violated limit
@@ -163,6 +171,7 @@ def latency_rows(description: dict[str, Any], latency: dict[str, Any]) -> list[d
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="only name the classes of these photos")
     parser.add_argument("--threads", type=int, help="threads of onnxruntime; default: the run's")
     parser.add_argument("--no-latency", action="store_true", help="check files, logits and accuracy only")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for the latency; default: as the run says")

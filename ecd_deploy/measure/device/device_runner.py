@@ -49,6 +49,7 @@ _PARTS = 20
 _LEAST_PART_SECONDS = 0.005
 _REFERENCE_SIZE = 256
 _REFERENCE_RUNS = 5
+_CPU = "CPUExecutionProvider"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +77,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     model = Path(options.model).read_bytes()
     cold = _cold_start(options)
+    operators = _operators(options)
+    _check_fallback(options, operators)
     run, shape = _runner(_open(options, options.model), options.batch_size)
     latency = _sample(run, options)
     latency.update(
@@ -101,7 +104,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "latency": latency,
         "cold_start": cold,
         "throughput": [_throughput(options, size) for size in options.batches],
-        "operators": _operators(options),
+        "operators": operators,
+        "provider": providers_of(options.provider)[0][0],
+        "on_cpu": sorted(entry["name"] for entry in operators if entry.pop("provider") == _CPU),
         "graph_macs": _graph_macs(options),
         "peak_gflops": _peak_gflops(),
     }
@@ -155,6 +160,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=40, help="least blocks of a comparison")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the blocks")
     parser.add_argument("--first-result", action="store_true", help="load, run once and say how long it took")
+    parser.add_argument("--provider", metavar="NAME[:KEY=VALUE,...]", help="of onnxruntime; default: the CPU's")
     return parser.parse_args(arguments)
 
 
@@ -191,7 +197,26 @@ def _open(
     if profile is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = profile
-    return ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(path, settings, providers=providers_of(options.provider))
+    wanted = providers_of(options.provider)[0][0]
+    if session.get_providers()[0] != wanted:
+        raise RuntimeError(f"onnxruntime falls back to {session.get_providers()[0]}: {wanted} cannot be used here")
+    return session
+
+
+def providers_of(text: str | None) -> list[tuple[str, dict[str, str]]]:
+    """The provider that is named, with or without ExecutionProvider, before that of the CPU, which takes the rest."""
+    import onnxruntime as ort
+
+    if text is None:
+        return [(_CPU, {})]
+    short, _, given = text.partition(":")
+    names = {name.lower(): name for name in ort.get_available_providers()}
+    found = names.get(short.lower()) or names.get(f"{short.lower()}executionprovider")
+    if found is None:
+        raise ValueError(f"onnxruntime {ort.__version__} has no provider {short}; it has {', '.join(names.values())}")
+    settings = dict(part.split("=", 1) for part in given.split(",") if part)
+    return [(found, settings)] if found == _CPU else [(found, settings), (_CPU, {})]
 
 
 def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Callable[[], object], list[int]]:
@@ -414,11 +439,23 @@ def _operators(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Median time of each operator as onnxruntime runs it, after its fusions."""
     times: dict[str, list[float]] = {}
     kinds: dict[str, str] = {}
+    providers: dict[str, str] = {}
     for event in _profile(options, runs=30, optimise=True):
         name = event["name"][: -len("_kernel_time")]
         times.setdefault(name, []).append(event["dur"])
         kinds[name] = event["args"]["op_name"]
-    return [{"name": name, "kind": kinds[name], "median_us": statistics.median(times[name])} for name in times]
+        providers[name] = event["args"]["provider"]
+    return [
+        {"name": name, "kind": kinds[name], "provider": providers[name], "median_us": statistics.median(times[name])}
+        for name in times
+    ]
+
+
+def _check_fallback(options: argparse.Namespace, operators: list[dict[str, Any]]) -> None:
+    """Refuse a provider that onnxruntime loads and gives nothing to do, which it says to nobody."""
+    name = providers_of(options.provider)[0][0]
+    if all(entry["provider"] != name for entry in operators):
+        raise RuntimeError(f"{name} runs no operator of this model: onnxruntime gives all {len(operators)} to the CPU")
 
 
 def _graph_macs(options: argparse.Namespace) -> list[dict[str, Any]]:

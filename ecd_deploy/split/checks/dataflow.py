@@ -113,22 +113,27 @@ def make_visible(model: TrainingModel) -> None:
                 parameter.requires_grad_(True)
 
 
+def leaves(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The tensors with a gradient that a tensor was computed from."""
+    return tuple(leaf.variable for leaf in _walk_back(tensor).leaves)
+
+
 def _walk_back(logits: Tensor) -> _Walk:
     if logits.grad_fn is None:
         return _Walk((_Leaf(logits, ()),) if logits.requires_grad else (), 0)
-    leaves: list[_Leaf] = []
+    found: list[_Leaf] = []
     origins: dict[Node, Node | None] = {logits.grad_fn: None}
     queue = deque([logits.grad_fn])
     while queue:
         node = queue.popleft()
         variable = getattr(node, "variable", None)
         if isinstance(variable, Tensor):
-            leaves.append(_Leaf(variable, _operations(node, origins)))
+            found.append(_Leaf(variable, _operations(node, origins)))
         for successor, _ in node.next_functions:
             if successor is not None and successor not in origins:
                 origins[successor] = node
                 queue.append(successor)
-    return _Walk(tuple(leaves), len(origins))
+    return _Walk(tuple(found), len(origins))
 
 
 def _operations(node: Node, origins: dict[Node, Node | None]) -> tuple[str, ...]:

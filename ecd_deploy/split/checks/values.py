@@ -119,7 +119,7 @@ def check_values(model: TrainingModel, foreign: AuxiliaryValues) -> ValuesResult
 def _fingerprints(tensor: Tensor, *, slices: bool = False) -> Iterator[tuple[str, Fingerprint]]:
     """Hashes of a tensor, and of its slices if asked for, that a transposed, permuted or reshaped copy has as well.
 
-    None where the elements are too few, or are all alike: zeros, ones and small tables are nobody's.
+    Nothing where the elements are too few, or are all alike: zeros, ones and small tables are nobody's.
     """
     if tensor.numel() < LEAST_ELEMENTS or tensor.is_complex():
         return

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from ecd_deploy.pipelines.report.page.calibration import Bin
+from ecd_deploy.pipelines.report.page.classes import ClassRow
 from ecd_deploy.training import EpochRecord
 
 # Replaced by `currentColor` in the SVG; a colour that nothing else uses.
@@ -23,6 +25,8 @@ TEACHER_COLOUR = "#d0691b"
 _OTHER_COLOURS = ("#2a8f5b", "#a05bc0", "#b0872b", "#c2447a")
 _OTHER_STYLES = ("--", "-.", ":")
 _LONGEST_NAME = 20
+_MOST_CLASSES = 20
+_SCORES = (("recall", STUDENT_COLOUR, "o"), ("precision", TEACHER_COLOUR, "s"), ("F1", _OTHER_COLOURS[0], "D"))
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,45 @@ def latency_distribution(samples_ms: Sequence[float], marks: Sequence[tuple[str,
         axes.set_xlabel("milliseconds, logarithmic")
         axes.set_ylabel("share of runs")
         return _svg(figure, "latency")
+
+
+def class_scores(rows: Sequence[ClassRow]) -> str:
+    """Recall, precision and F1 of each class with their intervals, the lowest F1 first; of many classes the lowest."""
+    with _style():
+        shown = sorted(rows, key=lambda row: row.f1.value if row.f1 else 0.0)[:_MOST_CLASSES]
+        figure = Figure(figsize=(8, 1.2 + 0.42 * len(shown)), layout="constrained")
+        axes = figure.subplots()
+        for offset, (name, colour, marker) in zip((-0.22, 0.0, 0.22), _SCORES, strict=True):
+            for place, row in enumerate(shown):
+                score = {"recall": row.recall, "precision": row.precision, "F1": row.f1}[name]
+                if score is not None:
+                    axes.hlines(place + offset, 100 * score.low, 100 * score.high, color=colour, linewidth=1.5)
+                    axes.plot(100 * score.value, place + offset, marker, color=colour, markersize=5)
+            axes.plot([], [], marker, color=colour, label=name)
+        axes.set_yticks(range(len(shown)), [_label(row.name) for row in shown])
+        axes.invert_yaxis()
+        axes.set_xlabel("%, with 95% intervals" + (f"; the {len(shown)} lowest" if len(shown) < len(rows) else ""))
+        axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+        return _svg(figure, "classes")
+
+
+def reliability_diagram(bins: Sequence[Bin]) -> str:
+    """Accuracy over confidence with intervals, and how many images have which confidence."""
+    with _style():
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        accuracy, count = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        places = [100 * one.confidence for one in bins]
+        accuracy.plot([0, 100], [0, 100], ":", color=_TEXT_COLOUR, linewidth=0.8)
+        accuracy.vlines(
+            places, [100 * one.accuracy.low for one in bins], [100 * one.accuracy.high for one in bins],
+            color=STUDENT_COLOUR, linewidth=1.5,
+        )  # fmt: skip
+        accuracy.plot(places, [100 * one.accuracy.value for one in bins], "o", color=STUDENT_COLOUR, markersize=5)
+        count.bar(places, [one.images for one in bins], width=3, color=STUDENT_COLOUR)
+        accuracy.set_ylabel("accuracy, %")
+        count.set_ylabel("images")
+        count.set_xlabel("confidence, %")
+        return _svg(figure, "calibration")
 
 
 def _style() -> AbstractContextManager[None]:

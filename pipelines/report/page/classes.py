@@ -2,55 +2,104 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from ecd_deploy.measure.classification import confusion_counts
+from ecd_deploy.measure.classification import (
+    Interval,
+    chosen_by_class,
+    confusion_counts,
+    correct_by_class,
+    images_by_class,
+)
+from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.measure.statistics import accuracy_interval
-from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 
 _MOST_CONFUSIONS = 20
 _LARGEST_MATRIX = 20
+_CONFIDENCE = 0.95
 
 
-def class_section(predictions: StoredPredictions) -> Section:
-    """Accuracy of each class, the most frequent confusions and, for few classes, the whole confusion matrix."""
-    tables = [_accuracies(predictions), _confusions(predictions)]
-    if len(predictions.classes) <= _LARGEST_MATRIX:
-        tables.append(_matrix(predictions))
-    text = "The ONNX student on the whole test set."
-    return Section("classes", "Classes", text, tuple(tables))
+@dataclass(frozen=True)
+class ClassRow:
+    """A class and how well it is told from the others; None where nothing can be said."""
+
+    name: str
+    images: int
+    recall: Interval | None
+    precision: Interval | None
+    f1: Interval | None
 
 
-def _accuracies(predictions: StoredPredictions) -> Table:
-    rows = []
-    for index, name in enumerate(predictions.classes):
-        of_class = predictions.labels == index
-        images, correct = int(of_class.sum()), int((of_class & predictions.correct).sum())
-        if images == 0:
-            rows.append((Cell(name), Cell("no images"), Cell("-"), Cell("0", 0)))
-            continue
-        low, high = accuracy_interval(correct, images, 0.95)
-        rows.append(
-            (
-                Cell(name),
-                Cell(f"{correct / images:.1%}", correct / images),
-                Cell(f"{low:.1%} to {high:.1%}", low),
-                Cell(str(images), images),
-            )
+def class_section(images: ScoredImages, file: str) -> Section:
+    """Scores of each class, the most frequent confusions and, for few classes, the whole confusion matrix."""
+    tables = [_scores(class_rows(images)), _confusions(images)]
+    if len(images.classes) <= _LARGEST_MATRIX:
+        tables.append(_matrix(images))
+    text = (
+        f"{file} on the whole test set. Recall is the share of a class's images that are recognised, "
+        "precision the share of the images taken for it that are of it, F1 their harmonic mean, each with its exact "
+        "95% interval."
+    )
+    return Section("classes", "Classes", text, tables=tuple(tables))
+
+
+def class_rows(images: ScoredImages) -> tuple[ClassRow, ...]:
+    """The scores of each class, in their order."""
+    counts = zip(
+        images.classes,
+        images_by_class(images).tolist(),
+        chosen_by_class(images).tolist(),
+        correct_by_class(images).tolist(),
+        strict=True,
+    )
+    return tuple(
+        ClassRow(name, total, _share(right, total), _share(right, chosen), _f1(right, total + chosen - right))
+        for name, total, chosen, right in counts
+    )
+
+
+def _share(correct: int, images: int) -> Interval | None:
+    if not images:
+        return None
+    return Interval(correct / images, *accuracy_interval(correct, images, _CONFIDENCE))
+
+
+def _f1(correct: int, either: int) -> Interval | None:
+    """F1 is 2 j / (1 + j) of the share j of images correct among those that are of the class or taken for it."""
+    found = _share(correct, either)
+    return found and Interval(*(2 * share / (1 + share) for share in (found.value, found.low, found.high)))
+
+
+def _scores(rows: tuple[ClassRow, ...]) -> Table:
+    cells = tuple(
+        (
+            Cell(row.name),
+            *map(_score, (row.recall, row.precision, row.f1)),
+            Cell(str(row.images), row.images),
         )
-    return Table("Accuracy by class", ("class", "top-1", "95% interval", "images"), tuple(rows))
+        for row in rows
+    )
+    return Table("Recall, precision and F1 by class", ("class", "recall", "precision", "F1", "images"), cells)
 
 
-def _confusions(predictions: StoredPredictions) -> Table:
-    counts = confusion_counts(predictions)
+def _score(found: Interval | None) -> Cell:
+    if found is None:
+        return Cell("-")
+    return Cell(f"{found.value:.1%} ({100 * found.low:.1f} to {100 * found.high:.1f})", found.value)
+
+
+def _confusions(images: ScoredImages) -> Table:
+    counts = confusion_counts(images)
     np.fill_diagonal(counts, 0)
     order = np.argsort(counts, axis=None, kind="stable")[::-1][:_MOST_CONFUSIONS]
-    pairs = [divmod(int(flat), len(predictions.classes)) for flat in order]
+    pairs = [divmod(int(flat), len(images.classes)) for flat in order]
     rows = tuple(
         (
-            Cell(predictions.classes[true]),
-            Cell(predictions.classes[chosen]),
+            Cell(images.classes[true]),
+            Cell(images.classes[chosen]),
             Cell(str(counts[true, chosen]), int(counts[true, chosen])),
         )
         for true, chosen in pairs
@@ -59,10 +108,14 @@ def _confusions(predictions: StoredPredictions) -> Table:
     return Table("Most frequent confusions", ("class", "taken for", "images"), rows)
 
 
-def _matrix(predictions: StoredPredictions) -> Table:
-    counts = confusion_counts(predictions)
+def _matrix(images: ScoredImages) -> Table:
+    counts = confusion_counts(images)
     rows = tuple(
-        (Cell(name), *(Cell(str(count) if count else ".", int(count)) for count in row))
-        for name, row in zip(predictions.classes, counts, strict=True)
+        (Cell(name), *(Cell(str(count) if count else ".", int(count), shade=_shade(count, row)) for count in row))
+        for name, row in zip(images.classes, counts, strict=True)
     )
-    return Table("Images by class (rows) and choice (columns)", ("class", *predictions.classes), rows)
+    return Table("Images by class (rows) and choice (columns)", ("class", *images.classes), rows)
+
+
+def _shade(count: int, row: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
+    return round(float(count) / max(int(row.sum()), 1), 2)

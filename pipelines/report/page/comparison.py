@@ -37,7 +37,7 @@ def comparison_section(results: RunResults, others: Sequence[NamedRun]) -> Secti
         ("other run", "top-1, points", "95% interval", "gained", "lost", "McNemar p", "ONNX", "p50 ratio, interleaved"),
         tuple(_difference(results, other) for other in others),
     )
-    return Section("compared", "Compared runs", text, (side_by_side, differences))
+    return Section("compared", "Compared runs", text, tables=(side_by_side, differences))
 
 
 def _doubt(latency: Latency, other: NamedRun) -> str:
@@ -47,9 +47,9 @@ def _doubt(latency: Latency, other: NamedRun) -> str:
 
 def _row(run: NamedRun) -> tuple[Cell, ...]:
     results = run.results
-    top1, latency = results.validation.onnx_top1.candidate, results.profile.latency
+    top1, latency = results.top1, results.profile.latency
     low, high = accuracy_interval(top1.correct, top1.images, _CONFIDENCE)
-    size, verdict = results.artefacts.find("onnx").bytes, results.gate.verdict.value
+    size, verdict = results.shipped.bytes, results.gate.verdict.value
     p50, p90 = latency.at(0.5).value_ms, latency.at(0.9).upper_bound_ms
     return (
         Cell(run.name),
@@ -64,7 +64,7 @@ def _row(run: NamedRun) -> tuple[Cell, ...]:
 
 
 def _difference(results: RunResults, other: NamedRun) -> tuple[Cell, ...]:
-    size = results.artefacts.find("onnx").bytes - other.results.artefacts.find("onnx").bytes
+    size = results.shipped.bytes - other.results.shipped.bytes
     rest = (Cell(f"{size / 1e3:+.1f} kB", size), _ratio(results, other))
     paired = lost_and_gained(results.predictions, other.results.predictions)
     if paired is None:
@@ -87,7 +87,7 @@ def _difference(results: RunResults, other: NamedRun) -> tuple[Cell, ...]:
 
 def _ratio(results: RunResults, other: NamedRun) -> Cell:
     baseline = results.gate.baseline
-    if baseline is None or baseline.model_sha256 != other.results.artefacts.find("onnx").sha256:
+    if baseline is None or baseline.model_sha256 != other.results.shipped.sha256:
         return Cell("not measured")
     found = baseline.latency
     if found.comparison.host.contended:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.measure.steadiness import why_unsteady
+from ecd_deploy.pipelines.gate.check import Check, Verdict
 from ecd_deploy.pipelines.gate.ci import baseline_sentences
 from ecd_deploy.pipelines.gate.decide import GateReport
 from ecd_deploy.pipelines.record.names import RECIPE_NAME
 from ecd_deploy.pipelines.record.profile import Profile
+from ecd_deploy.pipelines.report.page.calibration import calibration_section
 from ecd_deploy.pipelines.report.page.classes import class_section
 from ecd_deploy.pipelines.report.page.comparison import comparison_section
+from ecd_deploy.pipelines.report.page.page import Page
 from ecd_deploy.pipelines.report.page.samples import sample_section
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
@@ -21,32 +24,56 @@ from ecd_deploy.training import EpochScore
 _SLOWEST_LAYERS = 40
 
 
-def lead_in(results: RunResults) -> str:
-    """What was trained, in a sentence."""
+def run_page(results: RunResults, others: Sequence[NamedRun] = ()) -> Page:
+    """What is said of a run, without the figures of the HTML page; other runs are set beside this one."""
     recipe = results.recipe
     trained = f"{recipe.student.name}, trained with `{recipe.method.name}` for {results.training.epochs} epochs."
-    return f"{trained} {recipe.description}".strip()
+    return Page(
+        name=recipe.name,
+        verdict=results.gate.verdict.value,
+        lead_in=f"{trained} {recipe.description}".strip(),
+        sections=_sections(results, others),
+    )
 
 
-def sections(results: RunResults, others: Sequence[NamedRun] = ()) -> tuple[Section, ...]:
-    """All sections, in the order of the page; other runs are set beside this one."""
+def _sections(results: RunResults, others: Sequence[NamedRun]) -> tuple[Section, ...]:
     samples = () if results.test_images is None else (sample_section(results.test_images, results.predictions),)
     return (
-        _gate(results.gate),
+        *why_sections(results.gate),
+        gate_section(results.gate),
         *((comparison_section(results, others),) if others else ()),
         _accuracy(results),
-        class_section(results.predictions),
+        class_section(results.predictions, results.shipped.file),
+        calibration_section(results.predictions),
         *samples,
         _training(results),
         _artefacts(results),
-        _latency(results.profile),
-        _layers(results.profile),
+        latency_section(results.profile),
+        layer_section(results.profile),
         _split(results),
         _environment(results),
     )
 
 
-def _gate(gate: GateReport) -> Section:
+def why_sections(gate: GateReport) -> tuple[Section, ...]:
+    """What kept the gate from passing; nothing where it passed."""
+    titles = {Verdict.FAIL: "Why it fails", Verdict.INCONCLUSIVE: "Why it is inconclusive"}
+    if gate.verdict not in titles:
+        return ()
+    points = tuple(_said(check) for kind in titles for check in gate.checks if check.verdict is kind)
+    return (Section("why", titles[gate.verdict], points=points),)
+
+
+def _said(check: Check) -> str:
+    limit = format_number(check.limit, check.unit)
+    if check.verdict is not Verdict.FAIL:
+        return f"{check.name}: the limit of {limit} is undecided: {check.reason}."
+    bound = "" if check.bound is None else f" (bound {format_number(check.bound, check.unit)})"
+    return f"{check.name}: {format_number(check.value, check.unit)}{bound} misses the limit of {limit}: {check.reason}."
+
+
+def gate_section(gate: GateReport) -> Section:
+    """Each limit, and what was measured against it."""
     rows = tuple(
         (
             Cell(check.name),
@@ -60,14 +87,14 @@ def _gate(gate: GateReport) -> Section:
     )
     sentences = [
         *((gate.warning,) if gate.warning else ()),
-        gate.limits.words(),
+        gate.basis,
         *((f"Not limited: {', '.join(gate.not_limited)}.",) if gate.not_limited else ()),
         f"Bounds are one-sided, at {gate.confidence:.0%} confidence (latency: 99%).",
         *(baseline_sentences(gate.baseline) if gate.baseline else ()),
     ]
     text = " ".join(sentences)
     header = ("check", "verdict", "value", "bound", "limit", "reason")
-    return Section("gate", "Gate", text, (Table("Each limit and what was measured against it", header, rows),))
+    return Section("gate", "Gate", text, tables=(Table("Each limit and what was measured against it", header, rows),))
 
 
 def _accuracy(results: RunResults) -> Section:
@@ -85,7 +112,7 @@ def _accuracy(results: RunResults) -> Section:
         f"{paired.gained} gained. {describe_overlap(results.validation)}."
     )
     header = ("student", "top-1", "95% interval", "correct")
-    return Section("accuracy", "Accuracy", text, (Table("Accuracy on the test set", header, tuple(rows)),))
+    return Section("accuracy", "Accuracy", text, tables=(Table("Accuracy on the test set", header, tuple(rows)),))
 
 
 def _training(results: RunResults) -> Section:
@@ -101,7 +128,7 @@ def _training(results: RunResults) -> Section:
     table = Table(
         "Accuracy on the validation split", ("weights", "epoch", "student top-1", "teacher top-1"), tuple(rows)
     )
-    return Section("training", "Training", text, (table,))
+    return Section("training", "Training", text, tables=(table,))
 
 
 def _score(name: str, score: EpochScore) -> tuple[Cell, ...]:
@@ -139,10 +166,11 @@ def _artefacts(results: RunResults) -> Section:
         "Logits of each file against those of the PyTorch student, on real test images; speed is that of the fp32 "
         "ONNX file, timed in interleaved blocks on this host, over its own."
     )
-    return Section("artefacts", "Artefacts", text, (Table("Exported files", header, tuple(rows)),))
+    return Section("artefacts", "Artefacts", text, tables=(Table("Exported files", header, tuple(rows)),))
 
 
-def _latency(profile: Profile) -> Section:
+def latency_section(profile: Profile) -> Section:
+    """Percentiles, and whether they are valid."""
     measurement, latency = profile.measurement, profile.latency
     rows = tuple(
         (
@@ -166,10 +194,11 @@ def _latency(profile: Profile) -> Section:
     if unsteady := why_unsteady(latency):
         text += f" The p50 is inconclusive: {unsteady}."
     header = ("percentile", "latency", "99% upper bound")
-    return Section("latency", "Latency", text, (Table("Latency of one inference", header, rows),))
+    return Section("latency", "Latency", text, tables=(Table("Latency of one inference", header, rows),))
 
 
-def _layers(profile: Profile) -> Section:
+def layer_section(profile: Profile) -> Section:
+    """The slowest layers."""
     slowest = sorted(profile.layers, key=lambda layer: -layer.median_us)[:_SLOWEST_LAYERS]
     total = sum(layer.median_us for layer in profile.layers) or 1.0
     rows = tuple(
@@ -188,13 +217,13 @@ def _layers(profile: Profile) -> Section:
         f"{measurement.peak_gflops:.0f} GFLOP/s here."
     )
     caption = "Median time by layer, the slowest first"
-    return Section("layers", "Time by layer", text, (Table(caption, ("layer", "time", "share", "MACs"), rows),))
+    return Section("layers", "Time by layer", text, tables=(Table(caption, ("layer", "time", "share", "MACs"), rows),))
 
 
 def _split(results: RunResults) -> Section:
     rows = tuple((Cell(name), Cell(found)) for name, found in describe_proof(results.proof))
     text = "What ships is the student, whole, and nothing else: each row is an independent check."
-    return Section("split", "Split proof", text, (Table("Checks of the split", ("check", "found"), rows),))
+    return Section("split", "Split proof", text, tables=(Table("Checks of the split", ("check", "found"), rows),))
 
 
 def _environment(results: RunResults) -> Section:

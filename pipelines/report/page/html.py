@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.resources import files
+from pathlib import PurePosixPath
 
 from jinja2 import Environment, StrictUndefined
 
-from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves, latency_distribution, training_curves
+from ecd_deploy.measure.latency import Latency
+from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.pipelines.report.page.calibration import bins
+from ecd_deploy.pipelines.report.page.charts import (
+    Curve,
+    class_scores,
+    compared_curves,
+    latency_distribution,
+    reliability_diagram,
+    training_curves,
+)
+from ecd_deploy.pipelines.report.page.classes import class_rows
 from ecd_deploy.pipelines.report.page.comparison import THIS_RUN
-from ecd_deploy.pipelines.report.page.content import lead_in, sections
+from ecd_deploy.pipelines.report.page.content import run_page
+from ecd_deploy.pipelines.report.page.page import Chart, Page, Tile
 from ecd_deploy.pipelines.report.page.split_picture import split_picture
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.words import format_number
@@ -18,74 +31,83 @@ from ecd_deploy.pipelines.report.words import format_number
 _MARKED = (0.5, 0.9, 0.99)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A figure at the head of the page."""
-
-    label: str
-    value: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """An SVG and what it shows, in words."""
-
-    svg: str
-    label: str
-
-
 def to_html(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
     """Write the results as one HTML page with charts, sortable tables and a dark theme."""
+    page = replace(
+        run_page(results, others),
+        tiles=_tiles(results),
+        charts=_charts(results, others),
+        package_version=results.environment.packages["ecd-deploy"] or "",
+    )
+    return page_html(page)
+
+
+def page_html(page: Page) -> str:
+    """Write a page as one HTML file."""
     folder = files("ecd_deploy.pipelines.report.page")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        title=f"{results.recipe.name}: {results.gate.verdict.value}",
-        lead_in=lead_in(results).replace("`", ""),
-        results=results,
-        tiles=_tiles(results),
-        sections=sections(results, others),
-        charts=_charts(results, others),
+        page=page,
+        lead_in=page.lead_in.replace("`", ""),
         style=(folder / "page.css").read_text(encoding="utf-8"),
         script=(folder / "page.js").read_text(encoding="utf-8"),
     )
 
 
 def _tiles(results: RunResults) -> tuple[Tile, ...]:
-    top1 = results.validation.onnx_top1.candidate
-    onnx = results.artefacts.find("onnx")
-    p90 = results.profile.latency.at(0.9)
+    top1, shipped = results.top1, results.shipped
+    latency = results.profile.latency
+    p90, place = format_number(latency.at(0.9).value_ms, "ms"), results.profile.place
+    if latency.contended:
+        p90, place = "invalid", f"{place}, which was busy"
     return (
         Tile(f"top-1 of {top1.images} test images", f"{top1.accuracy:.2%}"),
-        Tile(f"p90 latency on the {results.profile.place}", format_number(p90.value_ms, "ms")),
-        Tile("student.onnx", f"{onnx.bytes / 1e3:.0f} kB"),
+        Tile(f"p90 latency on the {place}", p90),
+        Tile(PurePosixPath(shipped.file).name, f"{shipped.bytes / 1e3:.0f} kB"),
         Tile("parameters", f"{results.proof.parameters:,}"),
     )
 
 
 def _charts(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:
-    latency = results.profile.latency
-    marks = [
-        (f"p{entry.fraction * 100:.0f}", entry.value_ms)
-        for entry in latency.percentiles
-        if entry.value_ms and entry.fraction in _MARKED
-    ]
     return {
         **_compared(results, others),
         "training": Chart(
             training_curves(results.epochs),
             f"{_drawn(results)} over {results.training.epochs} epochs; the student {_end(results)}",
         ),
-        "latency": Chart(
-            latency_distribution(latency.samples_ms, marks),
-            f"Distribution of {len(latency.samples_ms)} latencies; the percentiles are in the table below",
-        ),
+        **score_charts(results.predictions),
+        "latency": latency_chart(results.profile.latency),
         "split": Chart(
             split_picture(results.proof),
             "Images go into student and teacher; connections lead from the student to the teacher only; "
             "teacher and connections are cut off and discarded",
         ),
     }
+
+
+def score_charts(images: ScoredImages) -> dict[str, Chart]:
+    """How well each class is told from the others, and how far probabilities can be believed."""
+    return {
+        "classes": Chart(
+            class_scores(class_rows(images)),
+            "Recall, precision and F1 of each class with 95% intervals; all are in the table below",
+        ),
+        "calibration": Chart(
+            reliability_diagram(bins(images)), "Accuracy by confidence; the bins are in the table below"
+        ),
+    }
+
+
+def latency_chart(latency: Latency) -> Chart:
+    """How the latencies are distributed."""
+    marks = [
+        (f"p{entry.fraction * 100:.0f}", entry.value_ms)
+        for entry in latency.percentiles
+        if entry.value_ms and entry.fraction in _MARKED
+    ]
+    said = f"Distribution of {len(latency.samples_ms)} latencies; the percentiles are in the table below"
+    return Chart(latency_distribution(latency.samples_ms, marks), said)
 
 
 def _compared(results: RunResults, others: Sequence[NamedRun]) -> dict[str, Chart]:

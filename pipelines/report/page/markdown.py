@@ -5,30 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ecd_deploy.pipelines.gate.markdown import escape
-from ecd_deploy.pipelines.report.page.content import lead_in, sections
+from ecd_deploy.pipelines.report.page.content import run_page
+from ecd_deploy.pipelines.report.page.page import Page
 from ecd_deploy.pipelines.report.page.section import Section, Table
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 
 
 def to_markdown(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
     """Write the results as one Markdown page; charts are left to the HTML page."""
-    title = f"# {escape(results.recipe.name)}: {results.gate.verdict.value}"
+    return page_markdown(run_page(results, others))
+
+
+def page_markdown(page: Page) -> str:
+    """Write a page as Markdown, without its charts."""
+    title = f"# {escape(page.name)}: {page.verdict}"
     parts = [
         title,
-        escape(lead_in(results)),
-        *(_section(section) for section in sections(results, others) if _has_words(section)),
+        escape(page.lead_in),
+        *(_section(section) for section in page.sections if _has_words(section)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _has_words(section: Section) -> bool:
-    return bool(section.text or section.tables or section.commands)
+    return bool(section.text or section.points or section.tables or section.commands)
 
 
 def _section(section: Section) -> str:
     parts = [f"## {section.title}"]
     if section.text:
         parts.append("\n".join(escape(line) for line in section.text.split("\n")))
+    if section.points:
+        parts.append("\n".join(f"- {escape(point)}" for point in section.points))
     parts += [_table(table) for table in section.tables]
     if section.commands:
         parts.append(f"```sh\n{section.commands}\n```")
@@ -36,6 +44,9 @@ def _section(section: Section) -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [tuple(escape(name) for name in table.header), tuple("---" for _ in table.header)]
+    rows = [
+        tuple(escape(name) for name in table.header),
+        tuple("--:" if table.is_numeric(column) else "---" for column in range(len(table.header))),
+    ]
     rows += [tuple(escape(cell.text) for cell in row) for row in table.rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

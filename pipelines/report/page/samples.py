@@ -1,4 +1,4 @@
-"""A few test images with the student's choices: what it gets wrong first."""
+"""A few test images with the student's choices: its surest mistakes first."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ _LEAST_SIDE = 64
 
 
 def sample_section(images: ImageSet, predictions: StoredPredictions) -> Section:
-    """Show the first images that are classified wrongly, then some that are classified rightly."""
+    """Show the mistakes that the student is surest of, then some images that are classified rightly."""
+    confidence = np.nan_to_num(predictions.probabilities.max(axis=1))
     wrong = np.flatnonzero(~predictions.correct)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
     right = np.flatnonzero(predictions.correct)
     shown = [*wrong[:_WRONG], *right[:_RIGHT]]
     text = (
-        f"{len(wrong)} of {len(predictions.labels)} test images are classified wrongly; the first "
-        f"{min(len(wrong), _WRONG)} of them, then {min(len(right), _RIGHT)} that are classified rightly."
+        f"{len(wrong)} of {len(predictions.labels)} test images are classified wrongly; the {min(len(wrong), _WRONG)} "
+        f"of them that the student is surest of, then {min(len(right), _RIGHT)} that are classified rightly."
     )
     return Section("samples", "Samples", text, samples=tuple(_samples(images, predictions, map(int, shown))))
 
@@ -40,6 +42,7 @@ def _samples(images: ImageSet, predictions: StoredPredictions, indices: Iterable
             address=_data_address(images.images[index].transpose(1, 2, 0)),
             true=predictions.classes[int(predictions.labels[index])],
             chosen=predictions.classes[chosen] if chosen >= 0 else "nothing",
+            confidence=f"{predictions.probabilities[index].max():.0%}" if chosen >= 0 else "",
         )
 
 

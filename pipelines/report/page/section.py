@@ -12,12 +12,14 @@ class Cell:
     Attributes:
         text: as shown.
         sort: what the column is sorted by, if not the text.
-        kind: `pass`, `fail` or `inconclusive` for a verdict, else empty.
+        kind: `pass`, `fail`, `inconclusive` or `warning` for a verdict, else empty.
+        shade: how dark its background is, 0 to 1; None for none.
     """
 
     text: str
     sort: float | None = None
     kind: str = ""
+    shade: float | None = None
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,19 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
+    def is_numeric(self, column: int) -> bool:
+        """Whether a column has numbers, which stand at its right."""
+        return any(row[column].sort is not None for row in self.rows)
+
 
 @dataclass(frozen=True)
 class Sample:
-    """A test image as a data address, with what it is and what the student takes it for."""
+    """A test image as a data address, with what it is, what the student takes it for, and how surely, in percent."""
 
     address: str
     true: str
     chosen: str
+    confidence: str = ""
 
     @property
     def correct(self) -> bool:
@@ -45,7 +52,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Section:
-    """One heading with what stands below it; `anchor` also names its chart."""
+    """One heading with what stands below it, a paragraph and a list first; `anchor` also names its chart."""
 
     anchor: str
     title: str
@@ -53,3 +60,4 @@ class Section:
     tables: tuple[Table, ...] = ()
     commands: str = ""
     samples: tuple[Sample, ...] = ()
+    points: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 
 from benchmarks.artefact_leaks import ARTEFACT_LEAKS, ArtefactLeak
 from ecd_deploy.distill import PlainModel
@@ -169,7 +171,7 @@ class OnlyTranslated(nn.Module):
         ),
         (
             "torchscript",
-            torch.jit.is_tracing,
+            is_tracing,
             20,
             NOT_THERE,
         ),
@@ -208,6 +210,15 @@ def test_numbers_that_a_translation_is_known_to_add_pass(name: str) -> None:
     written = export_format(name, ExportConfig(), student, make_metadata())
     findings = audit_of(written, student, student_sources(student, make_metadata())).findings
     assert not [finding for finding in findings if "spelled out" in finding]
+
+
+@pytest.mark.parametrize("name", ["torchscript", "onnx", "pt2"])
+def test_sizes_of_large_tensors_are_no_numbers(name: str) -> None:
+    sizes = (64, 1100, 1200, 1300, 1400, 1500, 10)
+    layers = (nn.Linear(before, after) for before, after in itertools.pairwise(sizes))
+    student = split_student(PlainModel(nn.Sequential(nn.Flatten(), *layers)), digit_images(4))
+    written = export_format(name, ExportConfig(), student, make_metadata())
+    assert audit_of(written, student, student_sources(student, make_metadata())).findings == ()
 
 
 class Composite(nn.Module):

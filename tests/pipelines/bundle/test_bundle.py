@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, EcdDeployError, RunDirectoryError, UsageError
@@ -37,6 +38,7 @@ FILES = (
     "README.txt",
     "SHA256SUMS",
     "bundle.json",
+    "classify.py",
     "device_runner.py",
     "labels.json",
     "run.py",
@@ -92,7 +94,7 @@ def run(python: Path, folder: Path, *arguments: str) -> tuple[Ended, dict[str, A
     command = [str(python), "-I", str(folder / "run.py"), *arguments]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, timeout=120)
     assert "Traceback" not in done.stderr
-    document = json.loads(done.stdout.splitlines()[-1]) if done.stdout else {}
+    document = json.loads(done.stdout.splitlines()[-1]) if done.stdout.endswith("}\n") else {}
     return Ended(done.returncode, done.stdout, done.stderr), document
 
 
@@ -121,6 +123,21 @@ def test_it_runs_where_nothing_of_the_project_is(
     assert len(whole["latency"]["samples_ms"]) >= 459
     assert document["bundle"]["model_sha256"] == sha256_file(finished_run[0] / "exports/student.onnx")
     assert before == {path: path.stat().st_mtime_ns for path in unpacked.rglob("*")}  # nothing is left behind
+
+
+def test_photos_are_classified_where_pillow_is_and_else_it_is_asked_for(python: Path, unpacked: Path) -> None:
+    photo = unpacked.parent / "photo.png"
+    Image.fromarray(np.load(unpacked / "samples/images.npy")[0, ..., 0]).save(photo)
+    chosen = np.load(unpacked / "samples/logits.npy")[0].argmax()
+    before = sorted(unpacked.rglob("*"))
+    ended, _ = run(Path(sys.executable), unpacked, str(photo))
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith(f"{photo}: {chosen} ")
+    ended, _ = run(python, unpacked, str(photo))
+    assert (ended.code, ended.err) == (4, "Error: Pillow is needed to read images: pip install pillow\n")
+    ended, _ = run(Path(sys.executable), unpacked, "absent.jpg")
+    assert (ended.code, ended.err) == (4, "Error: cannot read the images: No such file or directory\n")
+    assert sorted(unpacked.rglob("*")) == before
 
 
 def test_the_archive_holds_these_files_and_the_systems_tool_agrees(archive: Path, unpacked: Path) -> None:

@@ -97,6 +97,7 @@ def test_a_python_in_the_home_directory_is_found_there(fake_ssh: FakeSsh, tmp_pa
         ("printf '{\"result\": '; head -c 50000 /dev/zero | tr '\\0' '['; echo", "nested too deeply"),
         ("exec yes ' '", "writes without end"),
         ("exec tr '\\0' ' ' < /dev/zero", "writes without end"),
+        ('while :; do echo \'{"state": "sending"}\'; echo \'{"state": "measuring"}\'; done', "writes without end"),
         ('printf "%s\\n" \'{"error": "\\u001b[2Jits disk \\n is full"}\'', r"device: \[2Jits disk   is full$"),
         ("printf '\\033]0;title\\007broken\\n' >&2; exit 3", r"did not answer: \]0;title broken$"),
         ("yes error >&2 & sleep 0.3; kill $!; exit 255", "ssh cannot connect: error"),

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from ecd_deploy.errors import ArtefactError, DigestError, EcdDeployError, RunDirectoryError
+from ecd_deploy.measure.accuracy import PairedTop1, Top1
 from ecd_deploy.measure.estimates import Estimate
 from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
+from ecd_deploy.measure.parity import Parity
 from ecd_deploy.measure.prediction import Predictions
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks
 from ecd_deploy.pipelines.gate.baseline import (
     BaselineComparison,
     ClassChange,
+    Compared,
     compare_with_baseline,
     latency_ratio,
     ratio_checks,
@@ -23,9 +26,10 @@ from ecd_deploy.pipelines.gate.baseline import (
 from ecd_deploy.pipelines.gate.check import Check, Verdict, judge, overall
 from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, junit_error, summary_markdown
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
-from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, PREDICTIONS_NAME
+from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, PREDICTIONS_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, read_predictions, scores_of, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from tests.forging import forge_entry
@@ -34,6 +38,8 @@ from tests.measure.scores import scored
 
 ONNX = "exports/student.onnx"
 CLASSES = ("cat", "dog")
+TOP1 = Top1(correct=1, images=1)
+PARITY = Parity(images=1, expected_shape=(1, 2), found_shape=(1, 2), max_abs_diff=0.0, argmax_agreement=1.0)
 QUICK = ("profile.min_seconds=0.05", "profile.warmup_seconds=0.0")
 
 
@@ -55,7 +61,16 @@ def fill(directory: RunDirectory, wrong: set[int], classes: tuple[str, ...] = CL
     artefacts = ArtefactList(student_digest="0" * 64, image_shape=(2, 8, 8), artefacts=(artefact,))
     directory.write_json(ARTEFACTS_NAME, artefacts)
     directory.bind_data(data)
-    write_predictions(directory, stored(chosen(wrong), classes))
+    write_predictions(directory, {"onnx": stored(chosen(wrong), classes)})
+    top1 = PairedTop1(reference=TOP1, candidate=TOP1, lost=0, gained=0)
+    validated = ArtefactValidation(format="onnx", file=ONNX, sha256=entry.sha256, parity=PARITY, top1=top1)
+    validation = Validation(artefacts=(validated,), onnx_top1=top1, batch_size=1, overlapping_test_images=0)
+    directory.write_json(VALIDATION_NAME, validation)
+
+
+def compare(directory: RunDirectory, baseline: Path) -> Compared:
+    (shipped,) = directory.read_json(VALIDATION_NAME, Validation).artefacts
+    return compare_with_baseline(directory, shipped, baseline, 0.95)
 
 
 @pytest.fixture
@@ -79,7 +94,7 @@ def candidate(tmp_path: Path, recipe: Recipe) -> Iterator[RunDirectory]:
 
 def test_losses_gains_and_classes_are_counted(candidate: RunDirectory, baseline: Path) -> None:
     before = {path: path.read_bytes() for path in baseline.rglob("*") if path.is_file()}
-    found = compare_with_baseline(candidate, baseline, 0.95).found
+    found = compare(candidate, baseline).found
     assert (found.images, found.lost, found.gained) == (100, 3, 1)
     assert found.mcnemar_p == pytest.approx(0.625)
     assert [(entry.name, entry.baseline_correct, entry.candidate_correct) for entry in found.regressions] == [
@@ -91,7 +106,7 @@ def test_losses_gains_and_classes_are_counted(candidate: RunDirectory, baseline:
 
 def test_a_missing_baseline_is_a_wrong_call(candidate: RunDirectory, tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="not a run directory"):
-        compare_with_baseline(candidate, tmp_path / "absent", 0.95)
+        compare(candidate, tmp_path / "absent")
 
 
 def test_a_baseline_of_other_training_images_is_compared(
@@ -99,7 +114,7 @@ def test_a_baseline_of_other_training_images_is_compared(
 ) -> None:
     with create_run(tmp_path / "other", recipe, resume=False) as directory:
         fill(directory, {0, 1}, data="with another cut")
-    found = compare_with_baseline(candidate, tmp_path / "other", 0.95).found
+    found = compare(candidate, tmp_path / "other").found
     assert (found.images, found.own_images, found.lost, found.gained) == (100, 100, 3, 1)
     assert not found.evaluated_anew
 
@@ -108,7 +123,7 @@ def test_a_baseline_of_other_classes_is_refused(candidate: RunDirectory, tmp_pat
     with create_run(tmp_path / "other", recipe, resume=False) as directory:
         fill(directory, set(), classes=("cat", "wolf"))
     with pytest.raises(RunDirectoryError, match="only there: wolf; only here: dog") as caught:
-        compare_with_baseline(candidate, tmp_path / "other", 0.95)
+        compare(candidate, tmp_path / "other")
     assert caught.value.exit_code == 2
 
 
@@ -116,7 +131,7 @@ def test_a_baseline_without_predictions_is_refused(candidate: RunDirectory, tmp_
     with create_run(tmp_path / "old", recipe, resume=False) as directory:
         directory.bind_data("data")
     with pytest.raises(RunDirectoryError, match="ecd-deploy validate"):
-        compare_with_baseline(candidate, tmp_path / "old", 0.95)
+        compare(candidate, tmp_path / "old")
 
 
 def test_a_baseline_of_another_schema_is_refused(candidate: RunDirectory, baseline: Path) -> None:
@@ -124,7 +139,7 @@ def test_a_baseline_of_another_schema_is_refused(candidate: RunDirectory, baseli
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
     forge_entry(baseline, ARTEFACTS_NAME)
     with pytest.raises(RunDirectoryError, match="schema 99"):
-        compare_with_baseline(candidate, baseline, 0.95)
+        compare(candidate, baseline)
 
 
 def test_changed_predictions_are_refused(candidate: RunDirectory, baseline: Path) -> None:
@@ -132,14 +147,14 @@ def test_changed_predictions_are_refused(candidate: RunDirectory, baseline: Path
     data[-1] ^= 1
     (baseline / PREDICTIONS_NAME).write_bytes(data)
     with pytest.raises(DigestError):
-        compare_with_baseline(candidate, baseline, 0.95)
+        compare(candidate, baseline)
 
 
 def test_predictions_come_back_and_a_nan_is_never_correct(candidate: RunDirectory) -> None:
     given = chosen(set(), 10)
     given.logits[3] = np.nan
-    write_predictions(candidate, stored(given))
-    found = read_predictions(candidate)
+    write_predictions(candidate, {"onnx": stored(given)})
+    found = read_predictions(candidate)["onnx"]
     assert (found.classes, found.test_digest) == (CLASSES, "digest of the test images")
     assert found.correct.tolist() == [index != 3 for index in range(10)]
 

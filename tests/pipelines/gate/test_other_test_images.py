@@ -50,7 +50,7 @@ def test_another_seed_and_cut_leave_the_test_images_and_the_pairing(
     assert ended.code in {0, 3}, ended.err
     found = json.loads((run / "gate.json").read_text())["baseline"]
     assert (found["images"], found["own_images"], found["evaluated_anew"]) == (500, 500, False)
-    own, theirs = (read_predictions(read_run(root)) for root in (run, baseline))
+    own, theirs = (read_predictions(read_run(root))["onnx"] for root in (run, baseline))
     assert found["lost"] == int((theirs.correct & ~own.correct).sum())
     assert found["gained"] == int((own.correct & ~theirs.correct).sum())
 
@@ -71,12 +71,12 @@ def test_a_baseline_with_other_test_images_is_evaluated_anew(
     images = ((test.images / 255 - mean) / std).astype(np.float32)
     (logits,) = onnxruntime.InferenceSession(path).run(None, {"images": images})
     theirs = logits.argmax(axis=1) == test.labels
-    own = read_predictions(directory).correct
+    own = read_predictions(directory)["onnx"].correct
     assert (found["lost"], found["gained"]) == (int((theirs & ~own).sum()), int((own & ~theirs).sum()))
     assert run_command(["report", run, "--against", fewer], cwd=tmp_path).code == 0
     for said in (ended.out, (run / "report.md").read_text()):
         words = " ".join(said.split())
-        assert "The baseline's run had other test images, 100: its student.onnx was evaluated anew" in words
+        assert "The baseline's run had other test images, 100: its artefact was evaluated anew" in words
     assert before == {path: path.read_bytes() for path in fewer.rglob("*") if path.is_file()}
 
 

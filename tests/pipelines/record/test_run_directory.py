@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
+from ecd_deploy.pipelines.gate.decide import GateReport
+from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport
 from ecd_deploy.pipelines.record.manifest import Manifest, read_manifest, write_manifest
+from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
-from ecd_deploy.pipelines.record.run_directory import create_run, open_run
+from ecd_deploy.pipelines.record.run_directory import create_run, open_run, read_run
+from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.recipe.recipe import load_recipe, parse_recipe
 from ecd_deploy.records import Record
+from ecd_deploy.split import SplitProof
 
 RECIPE = load_recipe("digits")
 
@@ -215,6 +220,25 @@ def test_a_link_is_not_read(tmp_path: Path) -> None:
                 directory.read(name)
 
 
+@pytest.mark.parametrize("name", ["MANIFEST.json", "recipe.toml"])
+def test_a_run_whose_manifest_or_recipe_is_a_link_is_refused(tmp_path: Path, name: str) -> None:
+    with create_run(tmp_path / "run", RECIPE, resume=False):
+        pass
+    (tmp_path / "run" / name).rename(tmp_path / name)
+    (tmp_path / "run" / name).symlink_to(tmp_path / name)
+    with pytest.raises(ArtefactError, match=rf"{name} is a link"), open_run(tmp_path / "run"):
+        pass
+    with pytest.raises(ArtefactError, match=rf"{name} is a link"):
+        read_run(tmp_path / "run")
+
+
+def test_a_recipe_that_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
+    with create_run(tmp_path, RECIPE, resume=False) as directory:
+        directory.write("recipe.toml", b'name = "\xff"\n')
+    with pytest.raises(ArtefactError, match=r"recipe\.toml is not UTF-8"), open_run(tmp_path):
+        pass
+
+
 def test_a_lock_that_is_a_link_empties_nothing(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with create_run(tmp_path / "run", RECIPE, resume=False):
@@ -233,6 +257,12 @@ def test_a_manifest_that_leads_out_of_the_directory_is_refused(tmp_path: Path, n
     write_manifest(tmp_path, read_manifest(tmp_path).model_copy(update={"files": {name: entry}}))
     with pytest.raises(ArtefactError, match="no path below the run directory"), open_run(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("document", [Manifest, ArtefactList, AuditReport, Validation, Profile, GateReport, SplitProof])
+def test_a_document_of_another_version_is_refused_by_name(document: type[Record]) -> None:
+    with pytest.raises(ArtefactError, match=r"schema_version: .*it is 99"):
+        document.from_json('{"schema_version": 99}', "it cannot be read")
 
 
 def test_a_manifest_of_another_version_is_refused_by_name(tmp_path: Path) -> None:

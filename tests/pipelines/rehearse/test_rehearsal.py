@@ -62,6 +62,8 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
         ("brain_float", "stem", "is bfloat16"),
         ("frozen", "student", "no parameter of the student is trainable"),
         ("unused_layer", "spare", 'student.unused = ["spare"]'),
+        ("layer_in_a_closure", "middle", "that is no registered parameter"),
+        ("layer_in_an_attribute", "middle", "that is no registered parameter"),
         ("rows_lost", "student", "into (32, 10) instead of logits (8, 10): it loses the batch size"),
         ("squeezed", "student", "gives (10,) for an image alone instead of logits (1, 10)"),
         ("not_flattened", "student", "gives (8, 10, 1, 1) instead of logits (8, 10): let it end with flatten(1)"),
@@ -164,6 +166,14 @@ def test_run_and_train_refuse_before_the_run_directory_is_made(tmp_path: Path) -
         assert ended.err.startswith("Error: the logits of an image depend on the other images of its batch")
         assert ended.err.count("\n") == 1
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["import sys\nsys.exit(0)\n", "def student(**_):\n    raise SystemExit(0)\n"])
+def test_a_student_that_exits_does_not_end_the_command_with_success(tmp_path: Path, text: str) -> None:
+    (tmp_path / "exiting.py").write_text(text)
+    ended = run_command(["rehearse", "digits", "--set", "student.name=exiting:student"], cwd=tmp_path)
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert "called sys.exit(0)" in ended.err
 
 
 def test_a_run_says_what_was_rehearsed_unless_told_not_to_and_trains_the_same(tmp_path: Path) -> None:

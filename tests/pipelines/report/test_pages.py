@@ -87,10 +87,11 @@ def test_confusions_are_counted_by_class_and_choice(results: RunResults) -> None
     assert int(whole.sum()) == results.validation.onnx_top1.candidate.images
 
 
-def test_samples_show_what_is_wrong_first_and_the_very_pixels(results: RunResults) -> None:
+def test_samples_show_the_surest_mistake_first_and_its_very_pixels(results: RunResults) -> None:
     images = load_data(results.recipe.data, seed=results.recipe.seed).test
     section = sample_section(images, results.predictions)
-    first = int(np.flatnonzero(~results.predictions.correct)[0])
+    wrong = np.flatnonzero(~results.predictions.correct)
+    first = int(wrong[results.predictions.probabilities[wrong].max(axis=1).argmax()])
     sample = section.samples[0]
     assert (sample.true, sample.chosen) == (
         results.predictions.classes[results.predictions.labels[first]],
@@ -173,6 +174,16 @@ def test_the_pages_say_whose_limits_decided_and_what_they_leave_open(root: Path,
     for page in (to_html(blind), to_markdown(blind), (root / "MODEL_CARD.md").read_text()):
         assert "This gate decides nothing about accuracy" in page
     assert "ci.toml, in place of the recipe" in to_markdown(blind)
+
+
+def test_where_the_student_s_file_is_bad_no_page_is_written(root: Path) -> None:
+    pages = {path: path.read_bytes() for path in (root / "report.html", root / "report.md", root / "MODEL_CARD.md")}
+    (root / "report.md").write_bytes(b"as it was")
+    (root / "exports" / "student.onnx").write_bytes(b"another")
+    with pytest.raises(DigestError):
+        run_report(root)
+    assert (root / "report.md").read_bytes() == b"as it was"
+    assert all(path.read_bytes() == content for path, content in pages.items() if path.name != "report.md")
 
 
 def test_a_latency_ratio_is_that_of_the_gate_or_none(results: RunResults) -> None:

@@ -27,9 +27,9 @@ CHANGES = (
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("batches") / "run"
     changes = [word for change in CHANGES for word in ("--set", change)]
-    train: list[str | Path] = ["train", root, "--recipe", "digits", "--no-rehearsal", *changes]
-    for words in (train, ["split", root], ["export", root]):
-        ended = run_command(words, cwd=root.parent)
+    more = ["--recipe", "digits", "--no-rehearsal", *changes]
+    for step, arguments in (("train", more), ("split", []), ("export", [])):
+        ended = run_command([step, root, *arguments], cwd=root.parent)
         assert ended.code == 0, ended.err
     return root
 
@@ -72,5 +72,5 @@ def test_accuracy_is_of_the_batch_that_latency_is_measured_with(exported: Path, 
         if step == "validate":
             assert f"in batches of {BATCH}\n" in ended.out
     validation, profile = (json.loads((root / f"{name}.json").read_text()) for name in ("validation", "profile"))
-    assert validation["batch_size"] == profile["latency"]["batch_size"] == BATCH
+    assert validation["batch_size"] == profile["measurement"]["latency"]["batch_size"] == BATCH
     assert validation["onnx_top1"]["candidate"]["images"] == 50

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ecd_deploy.data import load_data
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.models import build_student
+from ecd_deploy.pipelines.evaluate.predict import predict
 from ecd_deploy.pipelines.steps.export import export_all
 from ecd_deploy.pipelines.steps.train import example_images
 from ecd_deploy.recipe.recipe import load_recipe
@@ -35,6 +37,28 @@ def run_student(folder: Path, shape: tuple[int, ...]) -> Ended:
     command = [sys.executable, str(SCRIPT), str(folder / "student.onnx"), str(folder / "images.npy")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_script_classifies_image_files_as_predict_does(tmp_path: Path) -> None:
+    (tmp_path / "student.onnx").write_bytes(exported('export.formats=["onnx"]', "data.image_size=10", "data.resize=12"))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 30, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{number}.jpg")
+    paths = [tmp_path / f"{number}.jpg" for number in range(4)]
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "student.onnx"), *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = [entry.classes[0].name for entry in predict(tmp_path / "student.onnx", paths, top=1)]
+    assert done.stdout.split() == expected
+
+
+def test_without_pillow_the_script_says_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "student.onnx").write_bytes(exported('export.formats=["onnx"]'))
+    code = f"import runpy, sys; sys.modules['PIL'] = None; sys.argv = {[str(SCRIPT), 'student.onnx', 'a.jpg']}; "
+    code += f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install pillow" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""A model opened by onnxruntime: a function from batches of its input to one row of scores an image."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ecd_deploy.errors import ArtefactError, UsageError, reraise_machine_fault
+from ecd_deploy.exporters.onnx.session import session_options
+from ecd_deploy.measure.device.device_runner import providers_of
+from ecd_deploy.measure.untrusted import check_untrusted
+from ecd_deploy.pipelines.evaluate.model import Expectation, OnnxFile, with_size
+from ecd_deploy.system import usable_cpus
+
+_MOST_IMAGES = 256
+_MOST_BYTES = 64_000_000
+_DTYPES = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8}
+
+Input = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model that can be run.
+
+    Attributes:
+        file: what it was read from.
+        expectation: how it is used.
+        data: the bytes that run: the file's, with the sides of its input fixed.
+        session: of onnxruntime.
+        threads: of the session.
+        batch_size: images that are given at once.
+        outputs: scores an image.
+    """
+
+    file: OnnxFile
+    expectation: Expectation
+    data: bytes
+    session: ort.InferenceSession
+    threads: int
+    batch_size: int
+    outputs: int
+
+    def scores(self, images: Input) -> NDArray[np.float32]:
+        """Scores (n, outputs) of at most `batch_size` images; a batch that must be whole is filled up.
+
+        Raises:
+            ArtefactError: onnxruntime fails.
+        """
+        count, fixed = len(images), self.expectation.batch
+        if fixed is not None and count < fixed:
+            images = np.concatenate((images, np.repeat(images[-1:], fixed - count, axis=0)))
+        try:
+            (found,) = self.session.run([self.expectation.output], {self.expectation.input: images})
+        except Exception as error:
+            reraise_machine_fault(error)
+            raise ArtefactError(f"onnxruntime cannot run {self.file.path}: {_first_line(error)}") from error
+        rows = np.asarray(found, dtype=np.float32)
+        if rows.shape[:1] != (len(images),) or rows.size != len(images) * max(rows.shape[1:2], default=0):
+            raise ArtefactError(
+                f"a classifier gives one row of scores an image, and {self.file.path.name} gives "
+                f"{self.expectation.output} of {list(rows.shape)} for {len(images)} image(s)"
+            )
+        return rows.reshape(len(images), -1)[:count]
+
+
+def open_classifier(file: OnnxFile, expectation: Expectation, provider: str | None = None) -> Classifier:
+    """Open a model of any origin and run it once, after it was tried in another process, within limits.
+
+    Args:
+        file: the model.
+        expectation: how it is used.
+        provider: onnxruntime's, `NAME` or `NAME:key=value,...`; None for the CPU.
+
+    Raises:
+        UsageError: there is no such provider here.
+        ArtefactError: it cannot be opened or run, takes too much time or memory, is no classifier, or is left to the
+            CPU by the provider.
+    """
+    data, preprocessing = with_size(file, expectation.preprocessing), expectation.preprocessing
+    try:
+        providers = providers_of(provider)
+    except ValueError as error:
+        raise UsageError(f"provider {provider}: {error}") from error
+    check_untrusted(data, file.path.name)
+    threads = len(usable_cpus())
+    options = session_options(threads)
+    # Threads that wait by spinning would take the cores from those that decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(data, options, providers=providers)
+    except Exception as error:
+        reraise_machine_fault(error)
+        raise ArtefactError(f"onnxruntime cannot open {file.path}: {_first_line(error)}") from error
+    shape = (preprocessing.decoded_channels, preprocessing.height, preprocessing.width)
+    shape = shape if preprocessing.layout == "nchw" else (*shape[1:], shape[0])
+    one = np.zeros((1, *shape), dtype=_DTYPES[preprocessing.dtype])
+    batch_size = expectation.batch or max(1, min(_MOST_IMAGES, _MOST_BYTES // (4 * one.size)))
+    opened = Classifier(file, expectation, data, session, threads, batch_size, outputs=0)
+    outputs = opened.scores(one).shape[1]
+    if provider is not None:
+        _check_provider(opened, providers, one)
+    if outputs < 2:
+        raise ArtefactError(f"a classifier tells two classes or more apart, and {file.path.name} gives {outputs} score")
+    return Classifier(file, expectation, data, session, threads, batch_size, outputs)
+
+
+def _check_provider(classifier: Classifier, providers: list[tuple[str, dict[str, str]]], image: Input) -> None:
+    """Refuse a provider that onnxruntime loads and gives nothing to do, which it says to nobody."""
+    name, count = providers[0][0], classifier.expectation.batch or 1
+    with tempfile.TemporaryDirectory() as folder:
+        options = session_options(classifier.threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(classifier.data, options, providers=providers)
+        session.run(None, {classifier.expectation.input: np.repeat(image, count, axis=0)})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    if name not in {event.get("args", {}).get("provider") for event in events}:
+        raise ArtefactError(f"{name} runs no operator of {classifier.file.path.name}: onnxruntime gives all to the CPU")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:500] if str(error).strip() else type(error).__name__

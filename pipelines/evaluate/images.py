@@ -1,0 +1,185 @@
+"""Labelled image files: a folder of class folders, or a CSV file; and their classes against those of a model."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecd_deploy.data.imagefolder.listing import list_split, printable
+from ecd_deploy.errors import DataError, UsageError
+from ecd_deploy.measure.scored import SliceColumn
+
+_PATH: Final = "path"
+_LABEL: Final = "label"
+_SPLITS: Final = frozenset({"train", "test", "val", "valid", "validation"})
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Image files with their classes.
+
+    Attributes:
+        source: the folder or the CSV file.
+        names: of the files, relative to `root` where they lie below it.
+        paths: where the files are.
+        classes: names, in the order of the labels.
+        labels: int64, (N,), in [0, classes).
+        slices: the other columns of a CSV file.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    slices: tuple[SliceColumn, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, places: NDArray[np.int64]) -> LabelledFiles:
+        """The files at these places."""
+        slices = tuple(SliceColumn(column.name, _at(column.values, places)) for column in self.slices)
+        names, paths = _at(self.names, places), tuple(self.paths[place] for place in places.tolist())
+        return LabelledFiles(self.source, names, paths, self.classes, self.labels[places], slices)
+
+
+def list_images(data: Path) -> LabelledFiles:
+    """List `data/CLASS/*`, or the rows of a CSV file.
+
+    Raises:
+        UsageError: there is neither.
+        DataError: a class is empty, there is one only, or a row cannot be used.
+    """
+    if data.is_dir():
+        return _list_folder(data)
+    if data.is_file():
+        return _read_csv(data)
+    raise UsageError(f"--data: there is no folder or CSV file {data}")
+
+
+def match_classes(files: LabelledFiles, expected: tuple[str, ...] | None, outputs: int, model: str) -> LabelledFiles:
+    """Number the images' classes as the model's outputs are, by name.
+
+    Where the names of the outputs are not known, they are the images' classes in the order of their names, or, where
+    all labels are numbers, those are the outputs' own.
+
+    Args:
+        files: the images.
+        expected: names of the model's outputs; None if not known.
+        outputs: how many the model has.
+        model: its name, for the error.
+
+    Raises:
+        DataError: the classes are not those of the model.
+    """
+    if expected is None:
+        if numbers := _as_numbers(files.classes, outputs):
+            return _numbered(files, tuple(map(str, range(outputs))), numbers)
+        if len(files.classes) != outputs:
+            raise DataError(
+                f"{model} has {outputs} outputs, and {files.source} has images of {len(files.classes)} classes: which "
+                "output is which class is not known; name the outputs in the file input.classes, and give images of all"
+            )
+        return files
+    if len(expected) != outputs:
+        raise DataError(f"{model} has {outputs} outputs, and {len(expected)} classes are named for it")
+    places = {unicodedata.normalize("NFC", name): place for place, name in enumerate(expected)}
+    differences = [
+        f"only {where}: {_some(names)}"
+        for where, names in (
+            ("in the model", [name for name in places if name not in files.classes]),
+            (f"in {files.source}", [name for name in files.classes if name not in places]),
+        )
+        if names
+    ]
+    if differences:
+        raise DataError(f"the classes of {model} and of the images differ; {'; '.join(differences)}")
+    return _numbered(files, expected, [places[name] for name in files.classes])
+
+
+def _list_folder(folder: Path) -> LabelledFiles:
+    listing = list_split(folder)
+    if {name.lower() for name in listing.classes} <= _SPLITS:
+        found = ", ".join(listing.classes)
+        raise DataError(f"{folder} holds the splits of a data set ({found}): give one of them, as {folder}/<split>")
+    names = tuple(path.relative_to(folder).as_posix() for path in listing.files)
+    return LabelledFiles(folder, names, listing.files, listing.classes, np.asarray(listing.labels, dtype=np.int64))
+
+
+def _read_csv(path: Path) -> LabelledFiles:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            rows = [_row(path, reader.line_num, row, header) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from error
+    if not rows:
+        raise DataError(f"{path} names no images")
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    names, given = columns.pop(_PATH), [unicodedata.normalize("NFC", name) for name in columns.pop(_LABEL)]
+    if len(set(names)) != len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DataError(f"{path} names {printable(twice)} twice")
+    classes = tuple(sorted(set(given)))
+    numbers = {name: number for number, name in enumerate(classes)}
+    return LabelledFiles(
+        path,
+        names,
+        tuple(path.parent / name for name in names),
+        classes,
+        np.array([numbers[name] for name in given], dtype=np.int64),
+        tuple(SliceColumn(name, values) for name, values in columns.items()),
+    )
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    found = ", ".join(map(printable, header)) or "none"
+    for name in (_PATH, _LABEL):
+        if name not in header:
+            raise DataError(f"{path} has no column {name!r} in its first line; its columns are {found}")
+    if len(set(header)) != len(header) or not all(header):
+        raise DataError(f"{path} has a column without a name or two of one name; its columns are {found}")
+
+
+def _row(path: Path, line: int, row: list[str], header: Sequence[str]) -> tuple[str, ...]:
+    if len(row) != len(header):
+        raise DataError(f"{path}, line {line}: {len(row)} values for {len(header)} columns")
+    values = tuple(value.strip() for value in row)
+    for name in (_PATH, _LABEL):
+        if not values[header.index(name)]:
+            raise DataError(f"{path}, line {line}: {name} is empty")
+    return values
+
+
+def _as_numbers(classes: Sequence[str], outputs: int) -> list[int]:
+    """The classes as places of outputs, if each is the number of one."""
+    if not all(name.isdecimal() and name.isascii() for name in classes):
+        return []
+    numbers = [int(name) for name in classes]
+    return numbers if max(numbers) < outputs and len(set(numbers)) == len(numbers) else []
+
+
+def _numbered(files: LabelledFiles, classes: tuple[str, ...], places: Sequence[int]) -> LabelledFiles:
+    labels = np.array(places, dtype=np.int64)[files.labels]
+    return LabelledFiles(files.source, files.names, files.paths, classes, labels, files.slices)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(map(printable, names[:_NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
+def _at(values: Sequence[str], places: NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(values[place] for place in places.tolist())

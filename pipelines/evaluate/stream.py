@@ -1,0 +1,184 @@
+"""Image files through a classifier: threads decode the next batches while onnxruntime runs one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecd_deploy.data.imagefolder.decode import BadImage, ImageHeader, read_headers, read_image
+from ecd_deploy.data.imagefolder.preflight import Findings
+from ecd_deploy.data.imagefolder.progress import map_files
+from ecd_deploy.errors import ArtefactError, DataError
+from ecd_deploy.pipelines.evaluate.classifier import Classifier, Input
+from ecd_deploy.pipelines.evaluate.images import LabelledFiles
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
+
+_WAITING = 2  # batches beside those that are being decoded
+_MOST_BYTES_AHEAD = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a classifier gave, (N, outputs) as it came, for the files that could be used; and the files' digest."""
+
+    files: LabelledFiles
+    scores: NDArray[np.float32]
+    skipped: int
+    images_sha256: str
+
+
+def usable_files(files: LabelledFiles, *, skip_bad: bool) -> LabelledFiles:
+    """The files whose headers are those of images that can be used.
+
+    Raises:
+        DataError: some are not, and are not to be skipped, or none is left.
+    """
+    headers = read_headers(files.paths)
+    good = [header for header in headers if isinstance(header, ImageHeader)]
+    findings = Findings(
+        bad=tuple((place, header.reason) for place, header in enumerate(headers) if isinstance(header, BadImage)),
+        with_alpha=sum(header.has_alpha for header in good),
+        animated=sum(header.is_animated for header in good),
+        rotated=sum(header.is_rotated for header in good),
+    )
+    findings.report(files.paths, skip_bad=skip_bad)
+    return files if not findings.bad else files.select(findings.good(len(files)))
+
+
+def score(classifier: Classifier, files: LabelledFiles, *, skip_bad: bool = False) -> Scored:
+    """Run all files through the classifier, in their order; what is kept of each image are its scores.
+
+    Raises:
+        DataError: an image cannot be used or has another size than the model, and is not to be skipped.
+        ArtefactError: the model fails, or gives numbers that are not finite.
+    """
+    scores = np.empty((len(files), classifier.outputs), dtype=np.float32)
+    digest = hashlib.sha256(_head(files))
+    bad: list[tuple[int, str]] = []
+    done = 0
+    with warnings.catch_warnings():
+        # Pillow warns of files that are refused or counted anyway, without saying which
+        warnings.simplefilter("ignore")
+        for batch in _batches(files, classifier.expectation.preprocessing, classifier.batch_size, classifier.threads):
+            bad += batch.bad
+            for line in batch.described:
+                digest.update(line)
+            count = len(batch.described)
+            if count:
+                scores[done : done + count] = classifier.scores(batch.images)
+            done += count
+    Findings(bad=tuple(bad), with_alpha=0, animated=0, rotated=0).report(files.paths, skip_bad=skip_bad)
+    if bad:
+        wrong = {place for place, _ in bad}
+        files = files.select(np.array([place for place in range(len(files)) if place not in wrong], dtype=np.int64))
+    _check_finite(classifier, files, scores[:done])
+    return Scored(files, scores[:done], len(bad), digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Prepared images, a line about each for the digest, and the files that could not be used with their places."""
+
+    images: Input
+    described: tuple[bytes, ...]
+    bad: tuple[tuple[int, str], ...]
+
+
+def _batches(files: LabelledFiles, preprocessing: Preprocessing, size: int, threads: int) -> Iterator[_Batch]:
+    """Batches in the files' order, a few of them decoded ahead."""
+    float_bytes = 4 * size * preprocessing.decoded_channels * preprocessing.height * preprocessing.width
+    most = max(_WAITING, min(threads + _WAITING, _MOST_BYTES_AHEAD // float_bytes))
+    ahead: deque[Future[_Batch]] = deque()
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        try:
+            for start in range(0, len(files), size):
+                if len(ahead) >= most:
+                    yield ahead.popleft().result()
+                stop = min(start + size, len(files))
+                ahead.append(pool.submit(_prepare, files, range(start, stop), preprocessing))
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Decoded images (n, C, H, W) of those places whose files can be used, and the places and faults of the others."""
+
+    pixels: NDArray[np.uint8]
+    places: tuple[int, ...]
+    bad: tuple[tuple[int, str], ...]
+
+
+def read_pixels(files: LabelledFiles, places: Sequence[int], preprocessing: Preprocessing) -> Pixels:
+    """Decode the files at these places and bring them to size.
+
+    Raises:
+        DataError: one has another size than the model, and is not to be resized.
+    """
+    shape = (preprocessing.decoded_channels, preprocessing.height, preprocessing.width)
+    pixels = np.empty((len(places), *shape), dtype=np.uint8)
+    good: list[int] = []
+    bad: list[tuple[int, str]] = []
+    for place in places:
+        found = read_image(files.paths[place], shape[0], preprocessing.fit)
+        if isinstance(found, BadImage):
+            bad.append((place, found.reason))
+        elif found.shape != shape:
+            raise DataError(_other_size(files.paths[place], found.shape, preprocessing))
+        else:
+            pixels[len(good)] = found
+            good.append(place)
+    return Pixels(pixels[: len(good)], tuple(good), tuple(bad))
+
+
+def _prepare(files: LabelledFiles, places: range, preprocessing: Preprocessing) -> _Batch:
+    found = read_pixels(files, places, preprocessing)
+    described = tuple(_described(files, place) for place in found.places)
+    return _Batch(preprocessing.apply(found.pixels), described, found.bad)
+
+
+def images_sha256(files: LabelledFiles) -> str:
+    """The digest that `score` gives where all files can be used, without decoding them."""
+    digest = hashlib.sha256(_head(files))
+    for line in map_files(lambda place: _described(files, place), len(files), "reading images"):
+        digest.update(line)
+    return digest.hexdigest()
+
+
+def _head(files: LabelledFiles) -> bytes:
+    return json.dumps(files.classes).encode()
+
+
+def _described(files: LabelledFiles, place: int) -> bytes:
+    content = hashlib.sha256(files.paths[place].read_bytes()).hexdigest()
+    values = [files.names[place], int(files.labels[place]), *(column.values[place] for column in files.slices)]
+    return f"{content} {json.dumps(values)}\n".encode()
+
+
+def _other_size(path: Path, shape: tuple[int, ...], preprocessing: Preprocessing) -> str:
+    return (
+        f"{path} is {shape[1]} x {shape[2]}, and the model takes {preprocessing.height} x {preprocessing.width} pixels "
+        "(height x width): set input.resize to the side that the shorter side is scaled to before the middle is cut "
+        "out, or to 'stretch'"
+    )
+
+
+def _check_finite(classifier: Classifier, files: LabelledFiles, scores: NDArray[np.float32]) -> None:
+    wrong = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(wrong):
+        raise ArtefactError(
+            f"{classifier.file.path.name} gives numbers that are not finite for {len(wrong)} of {len(files)} images, "
+            f"the first {files.paths[wrong[0]]}"
+        )

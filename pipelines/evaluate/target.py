@@ -1,0 +1,80 @@
+"""What a command is given as a model: an ONNX file, a run directory, or a bundle, packed or not."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ecd_deploy.errors import ArtefactError, DigestError, UsageError
+from ecd_deploy.files import read_bytes, sha256_bytes
+from ecd_deploy.pipelines.evaluate.model import OnnxFile, parse_onnx, read_onnx_file
+from ecd_deploy.pipelines.record.artefacts import read_artefacts
+from ecd_deploy.pipelines.record.names import MANIFEST_NAME
+from ecd_deploy.pipelines.record.run_directory import read_run
+
+_DESCRIPTION_NAME: Final = "bundle.json"
+_SUMS_NAME: Final = "SHA256SUMS"
+_SUFFIXES: Final = (".tar.gz", ".tgz")
+_MOST_BYTES: Final = 2_000_000_000
+
+
+def read_target(target: Path) -> OnnxFile:
+    """Read the ONNX model of a file, a run directory or a bundle; of the latter two, its digest is checked.
+
+    Raises:
+        UsageError: it is none of these.
+        ArtefactError: the model is damaged or is no ONNX model.
+    """
+    if target.is_dir():
+        if (target / MANIFEST_NAME).is_file():
+            directory = read_run(target)
+            file = read_artefacts(directory).find("onnx").file
+            return parse_onnx(target / file, directory.read(file))
+        if (target / _DESCRIPTION_NAME).is_file():
+            return _of_bundle(target, lambda name: read_bytes(target / name))
+        raise UsageError(f"{target} is neither a run directory ({MANIFEST_NAME}) nor a bundle ({_DESCRIPTION_NAME})")
+    if target.is_file() and target.name.endswith(_SUFFIXES):
+        return _of_archive(target)
+    return read_onnx_file(target)
+
+
+def _of_archive(path: Path) -> OnnxFile:
+    try:
+        with tarfile.open(path) as archive:
+            members = {member.name.partition("/")[2]: member for member in archive.getmembers() if member.isfile()}
+
+            def read(name: str) -> bytes:
+                if name not in members or members[name].size > _MOST_BYTES:
+                    raise ArtefactError(f"{path} is not a bundle: it has no {name}")
+                file = archive.extractfile(members[name])
+                return b"" if file is None else file.read()
+
+            return _of_bundle(path, read)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ArtefactError(f"{path} is not a bundle, or is cut off: {error}") from error
+
+
+def _of_bundle(path: Path, read: Callable[[str], bytes]) -> OnnxFile:
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in _text(path, read(_SUMS_NAME)))}
+
+    def checked(name: str) -> bytes:
+        data = read(name)
+        if sums.get(name) != sha256_bytes(data):
+            raise DigestError(f"{path}: {name} is not what was packed: its SHA-256 is not that of {_SUMS_NAME}")
+        return data
+
+    try:
+        model = str(json.loads(checked(_DESCRIPTION_NAME))["model"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{path} is not a bundle: {_DESCRIPTION_NAME} names no model") from error
+    return parse_onnx(path / model, checked(model))
+
+
+def _text(path: Path, data: bytes) -> list[str]:
+    try:
+        return data.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{path} is not a bundle: {_SUMS_NAME} is not text") from error

@@ -1,0 +1,50 @@
+"""Every command of docs/tutorial-any-model.md, in its order, in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(
+    r"^```(\w+)\n(.*?)^```$", (ROOT / "docs/tutorial-any-model.md").read_text(encoding="utf-8"), flags=re.S | re.M
+)
+COMMANDS = [line[2:] for kind, text in BLOCKS if kind == "console" for line in text.splitlines() if line[:2] == "$ "]
+CIFAR100 = os.environ.get("ECD_DEPLOY_CIFAR100")
+# A busy test machine leaves latencies undecided, and nothing else.
+UNDECIDED = re.compile(r"Error: (gate inconclusive: max_p50_ratio;|this measurement is invalid)")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(CIFAR100 is None, reason="ECD_DEPLOY_CIFAR100 does not name CIFAR-100 as image folders")
+def test_every_command_runs_in_its_order(tmp_path: Path) -> None:
+    programs, folder = tmp_path / "programs", tmp_path / "reader"
+    folder.mkdir()
+    programs.mkdir()
+    for name, line in (("python", f'exec "{sys.executable}" "$@"'), ("ecd-deploy", 'exec python -m ecd_deploy "$@"')):
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
+    (folder / "cifar100").symlink_to(CIFAR100 or "")
+    for found in (re.match(r"# (\S+\.\w+)\n", text) for kind, text in BLOCKS if kind != "console"):
+        assert found is not None
+        (folder / found[1]).write_text(found.string)
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": path}
+    for command in COMMANDS:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        undecided = done.returncode == 3 and UNDECIDED.search(done.stderr)
+        assert done.returncode == 0 or undecided, f"$ {command}\n{done.stdout}{done.stderr}"
+    gate = json.loads((folder / "gated/gate.json").read_text())
+    verdicts = {check["name"]: check["verdict"] for check in gate["checks"]}
+    assert {verdicts[name] for name in ("min_top1", "min_class_recall", "max_baseline_drop")} == {"pass"}
+    assert gate["baseline"]["images"] == 1000
+    assert (folder / "gated/report.html").is_file()

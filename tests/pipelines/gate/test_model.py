@@ -1,0 +1,147 @@
+"""The gate of any model by the real command; latency is measured, but no verdict here rests on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from ecd_deploy.files import sha256_file
+from ecd_deploy.pipelines.gate.decide import GateReport
+from tests.commands import Ended, run_command
+from tests.pipelines.evaluate.colours import INPUT, save_images, write_model
+
+PROFILE = "[profile]\nwarmup_seconds = 0.0\nmin_seconds = 0.05\nmin_samples = 44\nmax_seconds = 5.0\n"
+LOOSE = f"{INPUT}{PROFILE}[gate]\nmin_top1 = 0.5\n"
+COMMAND = ("gate", "model.onnx", "--data", "images", "--config", "gate.toml", "--out", "out")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_images(tmp_path / "images")
+    write_model(tmp_path / "model.onnx")
+    (tmp_path / "gate.toml").write_text(LOOSE)
+    return tmp_path
+
+
+def report_of(folder: Path) -> GateReport:
+    return GateReport.from_json((folder / "out/gate.json").read_bytes(), "no report")
+
+
+def test_one_command_evaluates_profiles_decides_and_reports(folder: Path) -> None:
+    ended = run_command(COMMAND, cwd=folder)
+    assert ended.code == 0, ended.err
+    report = report_of(folder)
+    (check,) = report.checks
+    assert (check.name, check.verdict) == ("min_top1", "pass")
+    assert check.value == pytest.approx(0.8)
+    assert report.limits_accuracy
+    assert report.profile_sha256 == sha256_file(folder / "out/profile.json")
+    assert "no split proof" in (report.not_proved or "")
+    assert "no split proof" in " ".join(ended.out.split())
+    suite = ET.fromstring((folder / "out/junit.xml").read_text())
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "0", "0")
+    for name in ("report.html", "report.md"):
+        page = (folder / "out" / name).read_text()
+        assert "model.onnx" in page
+        assert "no split proof" in page
+        assert "80.00%" in page
+    assert json.loads((folder / "out/evaluation.json").read_text())["correct"] == 24
+
+
+def test_a_baseline_is_paired_by_image_whatever_the_order_of_its_classes(folder: Path) -> None:
+    shutil.copy(folder / "model.onnx", folder / "old.onnx")
+    write_model(folder / "model.onnx", bias=(0.0, 9.0, 0.0))  # takes everything for green
+    ended = run_command([*COMMAND, "--baseline", "old.onnx"], cwd=folder)
+    assert ended.code == 1, ended.err
+    report = report_of(folder)
+    assert report.baseline is not None
+    assert report.baseline.lost == 16
+    assert report.baseline.gained == 2
+    assert report.baseline.model_sha256 == sha256_file(folder / "old.onnx")
+    assert {change.name for change in report.baseline.regressions} == {"blue", "red"}
+    checks = {check.name: check for check in report.checks}
+    assert checks["max_baseline_drop"].verdict == "fail"
+    assert "max_p50_ratio" in checks
+    old = json.loads((folder / "out/baseline/evaluation.json").read_text())
+    assert (old["correct"], old["model"]["file"]) == (24, "old.onnx")
+
+
+def test_what_was_evaluated_is_used_again_for_another_limit(folder: Path) -> None:
+    (folder / "gate.toml").write_text(LOOSE.replace("min_top1 = 0.5", "min_top1 = 0.75"))
+    ended = run_command(COMMAND, cwd=folder)
+    assert (ended.code, report_of(folder).verdict) == (3, "inconclusive"), ended.err
+    (folder / "gate.toml").write_text(LOOSE.replace("min_top1 = 0.5", "min_top1 = 0.95"))
+    ended = run_command(COMMAND, cwd=folder)
+    assert (ended.code, report_of(folder).verdict) == (1, "fail"), ended.err
+    assert "is used again" in ended.err
+
+
+def test_classes_slices_size_and_mistakes_each_have_a_row(folder: Path) -> None:
+    save_images(folder / "more", each=20)
+    rows = [(name, number) for number in range(20) for name in ("blue", "green", "red")]
+    lines = [f"more/{name}/{number}.png,{name},{'ab'[number % 5 == 4]}" for name, number in rows]
+    (folder / "test.csv").write_text("\n".join(["path,label,camera", *lines]))
+    limits = '[gate]\nclasses."red".min_recall = 0.99\nslices.camera."a".min_top1 = 0.2\nmax_size_mb = 0.000001\n'
+    (folder / "gate.toml").write_text(f"{INPUT}{PROFILE}{limits}max_baseline_drop = 0.1\n")
+    ended = run_command([*COMMAND, "--data", "test.csv", "--set", "input.channels=bgr"], cwd=folder)
+    assert ended.code == 1, ended.err
+    checks = {check.name: check for check in report_of(folder).checks}
+    assert checks["classes.red.min_recall"].verdict == "fail"
+    assert checks["slices.camera.a.min_top1"].value == pytest.approx(1 / 3)
+    assert checks["max_size_mb"].verdict == "fail"
+    assert checks["max_baseline_drop"].verdict == "inconclusive"
+    assert checks["preprocessing"].verdict == "warning"
+    assert 'channels = "rgb"' in checks["preprocessing"].reason
+
+
+def test_a_run_keeps_its_proof_and_takes_its_recipes_limits(finished_run: tuple[Path, Ended], tmp_path: Path) -> None:
+    digits = load_digits()
+    for number, (image, label) in enumerate(zip(digits.images[:300], digits.target[:300], strict=True)):
+        path = tmp_path / "images" / str(label) / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rint(image * 255 / 16).astype(np.uint8)).save(path)
+    run = finished_run[0]
+    ended = run_command(["gate", run, "--data", "images", "--out", "out"], cwd=tmp_path)
+    assert ended.code in {0, 3}, ended.err
+    report = report_of(tmp_path)
+    verdicts = {check.name: check.verdict for check in report.checks}
+    assert {verdicts[name] for name in ("split proof", "artefact audit", "min_top1")} == {"pass"}
+    assert report.not_proved is None
+    assert report.limits.file == "recipe.toml"
+    student = run / "exports/student.onnx"
+    ended = run_command(["gate", student, "--data", "images", "--baseline", run, "--out", "out"], cwd=tmp_path)
+    assert ended.code in {0, 1, 3}, ended.err
+    report = report_of(tmp_path)
+    assert report.baseline is not None
+    assert (report.baseline.lost, report.baseline.gained) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("gate", "model.onnx"), 2, "give images with --data"),
+        (("gate", "model.onnx", "--data", "images"), 2, "nothing is limited"),
+        (("gate", "images", "--out", "out"), 2, "--out: only with --data"),
+        ((*COMMAND, "--set", "gate.max_drop=0.1"), 2, "which a file has none of"),
+        ((*COMMAND, "--set", "gate.min_topp1=0.1"), 2, "did you mean 'min_top1'"),
+        ((*COMMAND, "--set", "gate.classes.pink.min_recall=0.5"), 2, "there is no such class"),
+        ((*COMMAND, "--baseline", "gate.toml"), 4, "not an ONNX model"),
+        ((*COMMAND, "--baseline", "absent.onnx"), 2, "there is no file absent.onnx"),
+        ((*COMMAND, "--baseline", "eighty.onnx"), 4, "80 outputs"),
+        ((*COMMAND, "--data", "absent"), 2, "no folder or CSV file absent"),
+    ],
+)
+def test_bad_input_is_refused(folder: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    write_model(folder / "eighty.onnx", outputs=80)
+    before = sorted(folder.rglob("*"))
+    ended = run_command(arguments, cwd=folder)
+    assert (ended.code, ended.out) == (code, ""), ended.err
+    assert said in ended.err
+    assert sorted(folder.rglob("*")) == before
