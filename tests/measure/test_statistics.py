@@ -163,6 +163,25 @@ def test_average_bound_of_many_alike_groups_is_near_the_normal_one() -> None:
     assert average_lower_bound([0, 0], [5, 5], 0.95) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "images"),
+    [
+        ([0.3] * 100, [1] * 100),
+        ([0.1] * 100, [10] * 100),
+        ([0.05] * 10, [10] * 10),
+        (np.linspace(0.02, 0.3, 100).tolist(), [10] * 100),
+        ([0.2] * 100, [2] * 50 + [20] * 50),
+        ([0.1] * 50 + [0.01] * 50, [10] * 50 + [100] * 50),
+        (np.linspace(0.15, 0.05, 20).tolist(), [5, 14, 38, 107, 299] * 4),
+    ],
+)
+def test_average_bound_covers_low_accuracies(accuracies: list[float], images: list[int]) -> None:
+    """Squares alone err in 8 to 13 % here."""
+    correct = np.random.default_rng(5).binomial(images, accuracies, (800, len(images)))
+    bounds = [average_lower_bound(row, images, 0.95) for row in correct.tolist()]
+    assert np.mean(np.array(bounds) > np.mean(accuracies)) < 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / 800)
+
+
 def test_unpaired_bound_is_wider_than_the_normal_one_and_close_to_it() -> None:
     bound = unpaired_drop_upper_bound(Count(900, 1_000), Count(880, 1_000), 0.95)
     normal = 0.02 + 1.645 * math.sqrt(0.9 * 0.1 / 1_000 + 0.88 * 0.12 / 1_000)

@@ -9,11 +9,14 @@ from ecd_deploy.measure.statistics.proportions import accuracy_lower_bound, drop
 
 
 def average_lower_bound(correct: Sequence[float], images: Sequence[float], confidence: float) -> float:
-    """One-sided lower confidence bound on the plain average of accuracies of independent groups.
+    """One-sided lower confidence bound on the plain average of accuracies of independent groups: the lesser of two.
 
-    The distances of the groups' own bounds from their estimates are added in squares (MOVER: Zou, Huang and Zhang
-    2009, on linear functions of binomial proportions). The groups' bounds are those of Clopper and Pearson, which are
-    wider than the score bounds of that paper, so that few images or accuracies near 1 do not make it err more often.
+    One adds the distances of the groups' own bounds (Clopper and Pearson 1934) from their estimates in squares (MOVER:
+    Zou, Huang and Zhang 2009). It alone errs too often at low accuracies, where the distances are too short together.
+
+    The other is that of Clopper and Pearson on the average, of as many images as the correct ones are worth by their
+    weights (Fay and Feuer 1997, with a binomial in place of a Poisson). For groups of one size these are all images,
+    and accuracies that differ only make it err less often (Hoeffding 1956); for other groups it is an approximation.
 
     Args:
         correct: images classified correctly, of each group.
@@ -28,7 +31,11 @@ def average_lower_bound(correct: Sequence[float], images: Sequence[float], confi
         raise ValueError("no groups of images")
     distances = (right / total - accuracy_lower_bound(right, total, confidence) for right, total in groups)
     average = sum(right / total for right, total in groups) / len(groups)
-    return max(average - math.hypot(*distances) / len(groups), 0.0)
+    if average == 0:
+        return 0.0
+    worth = len(groups) * average * len(groups) / sum(right / total**2 for right, total in groups)
+    pooled = accuracy_lower_bound(min(average, 1.0) * worth, worth, confidence)
+    return max(min(average - math.hypot(*distances) / len(groups), pooled), 0.0)
 
 
 def average_drop_upper_bound(
