@@ -35,6 +35,8 @@ def measure() -> Report:
     generator = np.random.default_rng(0)
     figures = [*_accuracy(generator), *_drop(generator), *_tails(generator), *_medians(generator)]
     figures += gate_calibration_scores.figures(generator)
+    figures += _losses(generator)
+    figures += gate_calibration_scores.low_recalls(generator)
     setting = {
         "seed": 0,
         "trials": _TRIALS,
@@ -87,6 +89,22 @@ def _drop(generator: np.random.Generator) -> list[Figure]:
             if not wrong:
                 rate = float(np.mean([entry is Verdict.FAIL for entry in found]))
                 figures.append(_figure(f"paired drop, {images} images: false failure of an equal model", rate, None))
+    return figures
+
+
+def _losses(generator: np.random.Generator) -> list[Figure]:
+    """Candidates that lose and never gain, whose numbers of images are the worst for the score bound alone."""
+    figures = []
+    for images, limit in ((25, 0.1), (52, 0.05), (268, 0.01), (1_000, 0.01)):
+        verdict = _cached(
+            lambda lost, images=images, limit=limit: verdict_of(
+                paired_drop(lost, 0, images, _CONFIDENCE), limit, at_least=False
+            )
+        )
+        draws = generator.binomial(images, limit, _TRIALS)
+        rate = float(np.mean([verdict(int(lost)) is Verdict.PASS for lost in draws]))
+        name = f"paired drop of {limit:.0%} without a gain, {images} images: false pass at the limit"
+        figures.append(_figure(name, rate, 1 - _CONFIDENCE))
     return figures
 
 

@@ -65,9 +65,21 @@ def test_drop_bound_solves_the_score_equation(lost: int, gained: int, total: int
 
 
 def test_drop_bound_without_any_difference_shrinks_with_images() -> None:
-    quantile = stats.norm.ppf(0.95) ** 2
-    assert drop_upper_bound(0, 0, 500, 0.95) == pytest.approx(quantile / (500 + quantile), abs=1e-8)
+    assert drop_upper_bound(0, 0, 500, 0.95) == pytest.approx(1 - 0.05 ** (1 / 500), abs=1e-8)
     assert drop_upper_bound(0, 0, 10_000, 0.95) < 0.0003
+
+
+@pytest.mark.parametrize(("total", "drop"), [(20, 0.2), (25, 0.1), (52, 0.05), (268, 0.01), (500, 0.02)])
+@pytest.mark.parametrize("gain", [0.0, 0.0005, 0.002, 0.005])
+def test_drop_bound_of_a_candidate_that_hardly_gains(total: int, drop: float, gain: float) -> None:
+    """The exact chance of a bound below the true drop, of all counts."""
+    cells, most = [drop + gain, gain, 1 - drop - 2 * gain], 1e-6
+    errs = 0.0
+    for lost in range(int(stats.binom.isf(most, total, cells[0])) + 1):
+        for gained in range(int(stats.binom.isf(most, total, gain)) + 1 if gain else 1):
+            if lost + gained <= total and drop_upper_bound(lost, gained, total, 0.95) < drop:
+                errs += stats.multinomial.pmf([lost, gained, total - lost - gained], total, cells)
+    assert errs <= 0.05
 
 
 def test_drop_bound_covers_at_its_confidence() -> None:
