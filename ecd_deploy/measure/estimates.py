@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -50,7 +51,7 @@ class Estimate:
     misses: Callable[[float], bool] | None = None
     note: str = ""
 
-    @property
+    @cached_property
     def bound(self) -> float:
         """The bound on these images."""
         return self.bound_of(1.0)

@@ -60,9 +60,7 @@ def judge(name: str, estimate: Estimate, limit: float, *, at_least: bool) -> Che
     verdict = verdict_of(estimate, limit, at_least=at_least)
     reason = f"{estimate.images} images"
     if verdict is Verdict.INCONCLUSIVE:
-        enough = estimate.images_that_decide(limit, at_least=at_least)
-        would = "at these rates no number would be enough" if enough is None else f"at these rates about {enough} would"
-        reason = f"{reason} are too few to decide; {would}"
+        reason = f"{reason} are too few to decide; {_would_decide(estimate, limit, at_least=at_least)}"
     if estimate.note:
         reason = f"{estimate.note}; {reason}"
     return Check(
@@ -74,6 +72,16 @@ def judge(name: str, estimate: Estimate, limit: float, *, at_least: bool) -> Che
         verdict=verdict,
         reason=reason,
     )
+
+
+def _would_decide(estimate: Estimate, limit: float, *, at_least: bool) -> str:
+    sign = 1.0 if at_least else -1.0
+    if estimate.value == limit:
+        return "the value is just the limit: no number would be enough"
+    if sign * estimate.value < sign * limit:
+        return "the value misses the limit, and more are needed to show that this is not by chance"
+    enough = estimate.images_that_decide(limit, at_least=at_least)
+    return f"at these rates {'no number would be enough' if enough is None else f'about {enough} would'}"
 
 
 def undecided(name: str, limit: float, unit: str, reason: str) -> Check:

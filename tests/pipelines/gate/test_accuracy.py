@@ -10,9 +10,10 @@ import pytest
 from safetensors.numpy import load, save
 
 from ecd_deploy.errors import RecipeError
+from ecd_deploy.measure.estimates import Estimate
 from ecd_deploy.measure.scored import ScoredImages, SliceColumn
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks
-from ecd_deploy.pipelines.gate.check import Check, Verdict, overall
+from ecd_deploy.pipelines.gate.check import Check, Verdict, judge, overall
 from ecd_deploy.pipelines.gate.limits import read_limits
 from ecd_deploy.pipelines.record.names import PREDICTIONS_NAME
 from ecd_deploy.pipelines.record.run_directory import open_run
@@ -79,7 +80,23 @@ def test_what_is_undecided_says_how_many_images_would_decide() -> None:
     (check,) = decided(GOOD, min_top1=0.955)
     assert check.reason == "1500 images are too few to decide; at these rates about 4754 would"
     (check,) = decided(GOOD, min_top1=0.96)
-    assert check.reason == "1500 images are too few to decide; at these rates no number would be enough"
+    too_few = "images are too few to decide; the value"
+    assert check.reason == f"1500 {too_few} is just the limit: no number would be enough"
+    (check,) = decided(GOOD, min_class_recall=0.945)
+    assert check.verdict is UNDECIDED
+    missed = f"{too_few} misses the limit, and more are needed to show that this is not by chance"
+    assert check.reason == f"class 2, 470 of 500; 1500 {missed}"
+
+
+def test_a_bound_is_computed_once() -> None:
+    asked: list[float] = []
+
+    def bound_of(times: float) -> float:
+        asked.append(times)
+        return 0.8
+
+    check = judge("x", Estimate(0.9, 100, bound_of), 0.7, at_least=True)
+    assert (check.verdict, check.bound, asked) == (PASS, 0.8, [1.0])
 
 
 @pytest.mark.parametrize(
