@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from ecd_deploy.errors import RecipeError, UsageError
+from ecd_deploy.exporters import exporter_for
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.system import usable_cpus
@@ -40,10 +41,17 @@ def check_applies(recipe: Recipe, test_images: int | None) -> tuple[str, ...]:
 
 def _obstacles(recipe: Recipe, test_images: int | None) -> Iterator[str]:
     gate, profile = recipe.gate, recipe.profile
+    choices = ("recommended", "all", *(name for name in recipe.export.formats if _measured(name, recipe)))
+    if gate.artefact not in choices:
+        yield f"gate.artefact '{gate.artefact}' is not run by onnxruntime; choices are {', '.join(choices)}"
     if test_images == 0 and (gate.min_top1 is not None or gate.max_drop is not None):
         yield "gate.min_top1 and gate.max_drop are of the test images, and there are none"
     if profile.cpus is not None and (missing := set(profile.cpus) - set(usable_cpus())):
         yield f"profile.cpus names {', '.join(map(str, sorted(missing)))}, which this process may not use"
+
+
+def _measured(name: str, recipe: Recipe) -> bool:
+    return exporter_for(name, recipe.export).runtime == "onnxruntime"
 
 
 def _undecidable(recipe: Recipe, images: int) -> Iterator[str]:

@@ -144,6 +144,14 @@ def test_a_processor_that_is_not_there_is_named(digits: DataSplits) -> None:
         rehearse(load_recipe("digits", ("profile.cpus=[4095]",)), digits)
 
 
+def test_an_artefact_that_the_gate_could_not_decide_about_is_named() -> None:
+    formats = 'export.formats=["safetensors", "onnx"]'
+    with pytest.raises(RecipeError, match=r"gate\.artefact 'safetensors' .* choices are recommended, all, onnx$"):
+        check_applies(load_recipe("digits", ("gate.artefact=safetensors", formats)), 500)
+    for artefact in ("recommended", "all", "onnx"):
+        check_applies(load_recipe("digits", (f"gate.artefact={artefact}", formats)), 500)
+
+
 @pytest.mark.parametrize("limit", ["gate.min_top1=0.999", "gate.max_drop=0.001"])
 def test_a_limit_that_so_few_images_cannot_decide_is_warned_of(digits: DataSplits, limit: str) -> None:
     key, _, value = limit.partition("=")
