@@ -51,7 +51,12 @@ class GateConfig(AccuracyLimits):
 
     def limits_accuracy(self) -> bool:
         """Whether any limit is on accuracy."""
-        return self.max_drop is not None or bool(self.classes) or any(part.set_limits() for part in self._parts())
+        of_classes = (limit for limits in self.classes.values() for _, limit in limits)
+        return (
+            self.max_drop is not None
+            or any(limit is not None for limit in of_classes)
+            or any(part.set_limits() for part in self._parts())
+        )
 
     def check_names(self, classes: tuple[str, ...], columns: Mapping[str, tuple[str, ...]]) -> None:
         """Refuse limits for what the test images do not have.

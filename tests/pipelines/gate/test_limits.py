@@ -70,6 +70,12 @@ def test_a_limit_on_accuracy_is_told_from_others(limit: str) -> None:
     assert not GateConfig(max_size_mb=1.0, p90_ms_max=1.0, max_p50_ratio=1.1).limits_accuracy()
 
 
+def test_tables_without_a_limit_are_none() -> None:
+    empty = GateConfig.model_validate({"classes": {"cat": {}}, "slices": {"camera": {"night": {}}}})
+    assert not empty.limits_accuracy()
+    assert GateConfig.model_validate({"classes": {"cat": {}, "dog": {"min_recall": 0.5}}}).limits_accuracy()
+
+
 def test_a_file_switches_the_recipe_s_limits_off_and_that_is_said(
     finished_run: tuple[Path, Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
