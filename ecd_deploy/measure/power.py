@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ecd_deploy.measure.classification import TOP
 from ecd_deploy.measure.drops import PAIRED, Pair
-from ecd_deploy.measure.estimates import OWN
+from ecd_deploy.measure.estimates import OWN, empty_classes
 from ecd_deploy.measure.scored import ScoredImages
 
 TRIALS: Final = 100
@@ -54,10 +55,12 @@ def power(images: ScoredImages, baseline: ScoredImages | None, confidence: float
 
     For a student no worse than the baseline, what the two say of an image is exchanged for a random half of the images:
     so they differ as these two do, and none is better. Without a baseline, 3 % of the images are judged differently.
+    Limits that these images can never decide are left out: top-5 of five classes, recalls of classes without images.
     """
+    shown = _applicable(images)
     pair = Pair(images, baseline or _mistaken(images))
     perfect = replace(images, probabilities=np.eye(len(images.classes), dtype=np.float32)[images.labels])
-    own = [Strictest(name, OWN[name](perfect, confidence).bound) for name in OWN]
+    own = [Strictest(name, OWN[name](perfect, confidence).bound) for name in OWN if name in shown]
     generator = np.random.default_rng(0)
     equals = [_exchanged(pair, generator.random(len(images)) < 0.5) for _ in range(TRIALS)]
     paired = [
@@ -67,6 +70,7 @@ def power(images: ScoredImages, baseline: ScoredImages | None, confidence: float
             float(np.quantile([estimate(each, confidence).bound for each in equals], USUAL_SHARE)),
         )
         for name, estimate in PAIRED.items()
+        if name in shown
     ]
     return Power(
         images=len(images),
@@ -74,6 +78,15 @@ def power(images: ScoredImages, baseline: ScoredImages | None, confidence: float
         assumed=baseline is None,
         limits=(*own, *paired),
     )
+
+
+def _applicable(images: ScoredImages) -> set[str]:
+    names = {*OWN, *PAIRED}
+    if len(images.classes) <= TOP:
+        names -= {"min_top5", "max_top5_drop"}
+    if empty_classes(images) is not None:
+        names -= {"min_balanced_accuracy", "min_class_recall", "max_balanced_accuracy_drop", "max_class_recall_drop"}
+    return names
 
 
 def _exchanged(pair: Pair, which: NDArray[np.bool_]) -> Pair:
