@@ -143,7 +143,7 @@ def _check_choice(target: Path, choice: str | None) -> None:
 
 def _foreign(path: Path) -> bytes:
     """An ONNX file with all its weights inside, which was tried where it can do no harm."""
-    from ecd_deploy.pipelines.evaluate.model import read_onnx_file
+    from ecd_deploy.pipelines.evaluate.model.file import read_onnx_file
 
     model = read_onnx_file(path).data
     check_untrusted(model, path.name)

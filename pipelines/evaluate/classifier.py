@@ -15,7 +15,8 @@ from ecd_deploy.errors import ArtefactError, UsageError, reraise_machine_fault
 from ecd_deploy.exporters.onnx.session import session_options
 from ecd_deploy.measure.device.device_runner import providers_of
 from ecd_deploy.measure.untrusted import check_untrusted
-from ecd_deploy.pipelines.evaluate.model import Expectation, OnnxFile, with_size
+from ecd_deploy.pipelines.evaluate.model.expectation import Expectation
+from ecd_deploy.pipelines.evaluate.model.file import OnnxFile, with_size
 from ecd_deploy.system import usable_cpus
 
 _MOST_IMAGES = 256

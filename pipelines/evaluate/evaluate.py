@@ -17,7 +17,8 @@ from ecd_deploy.pipelines.evaluate.alternatives import better_alternatives
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, open_classifier
 from ecd_deploy.pipelines.evaluate.files import check_output, probabilities_file, read_evaluation, write_evaluation
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles, list_images, match_classes
-from ecd_deploy.pipelines.evaluate.model import OnnxFile, expect, read_onnx_file
+from ecd_deploy.pipelines.evaluate.model.expectation import expect
+from ecd_deploy.pipelines.evaluate.model.file import OnnxFile, read_onnx_file
 from ecd_deploy.pipelines.evaluate.result import (
     EvaluatedImages,
     EvaluatedModel,

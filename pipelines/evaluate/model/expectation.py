@@ -1,67 +1,18 @@
-"""An ONNX file of any origin: what stands in it, and what is known of how to use it."""
+"""How a model is used: what its own metadata or `[input]` say, held against what it takes and gives."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NoReturn
 
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-from ecd_deploy.errors import ArtefactError, ExportError, UsageError, reraise_machine_fault
-from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
-from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata
-from ecd_deploy.files import read_bytes, sha256_bytes
-from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
+from ecd_deploy.errors import ArtefactError, UsageError
+from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.pipelines.evaluate.model.file import DTYPES, OnnxFile, Port
+from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
 from ecd_deploy.recipe.input import InputConfig, check_resize
 
-_DTYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
-    onnx.TensorProto.FLOAT: "float32",
-    onnx.TensorProto.FLOAT16: "float16",
-    onnx.TensorProto.UINT8: "uint8",
-}
 _COLOURS: Final = (1, 3)
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of a file; a free side is a name, or `?`."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-    def words(self) -> str:
-        """Name, type and shape."""
-        return f"{self.name}: {self.dtype} [{', '.join(map(str, self.shape))}]"
-
-
-@dataclass(frozen=True)
-class OnnxFile:
-    """An ONNX file that was parsed.
-
-    Attributes:
-        path: where it lies.
-        data: its bytes, with all weights inside.
-        sha256: of these bytes.
-        inputs: without those that have a value in the file.
-        outputs: in their order.
-        metadata: where this project wrote the file.
-    """
-
-    path: Path
-    data: bytes
-    sha256: str
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    metadata: ArtefactMetadata | None
-
-    def words(self) -> str:
-        """What the file takes and gives."""
-        inputs, outputs = ("; ".join(port.words() for port in ports) for ports in (self.inputs, self.outputs))
-        return f"{self.path.name} takes {inputs}, and gives {outputs}"
 
 
 @dataclass(frozen=True)
@@ -94,91 +45,6 @@ class Expectation:
         return "the model's metadata" if self.source == "the model's metadata" else "input.classes"
 
 
-def read_onnx_file(path: Path) -> OnnxFile:
-    """Read and parse a file, with the weights that it keeps in other files of its folder; nothing of it is run.
-
-    Raises:
-        UsageError: there is no such file.
-        ArtefactError: it is no ONNX model, is cut off, or its weights cannot be read or lie outside of its folder.
-    """
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}")
-    data = read_bytes(path)
-    model = _parsed(path, data)
-    try:
-        check_embedded(model)
-    except ExportError:
-        data = _with_weights(path, model)
-    return _described(path, data, model)
-
-
-def parse_onnx(path: Path, data: bytes) -> OnnxFile:
-    """Parse a model that was read from `path`; nothing of it is run.
-
-    Raises:
-        ArtefactError: it is no ONNX model, is cut off, or keeps tensors in another file.
-    """
-    model = _parsed(path, data)
-    try:
-        check_embedded(model)
-    except ExportError as error:
-        raise ArtefactError(f"{path}: {error}") from error
-    return _described(path, data, model)
-
-
-def _parsed(path: Path, data: bytes) -> onnx.ModelProto:
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError as error:
-        raise ArtefactError(f"{path} is not an ONNX model, or is cut off: it cannot be parsed") from error
-    if not model.graph.node or not model.graph.output:
-        raise ArtefactError(f"{path} is not an ONNX model: it has no operators or no outputs")
-    return model
-
-
-def _with_weights(path: Path, model: onnx.ModelProto) -> bytes:
-    """The bytes of the model with the weights inside that it keeps in other files."""
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-        data: bytes = model.SerializeToString(deterministic=True)
-    except Exception as error:
-        reraise_machine_fault(error)
-        cause = " ".join(str(error).split())
-        raise ArtefactError(f"{path}: weights that it keeps in another file cannot be read: {cause}") from error
-    return data
-
-
-def _described(path: Path, data: bytes, model: onnx.ModelProto) -> OnnxFile:
-    text = get_metadata(model)
-    inside = {tensor.name for tensor in model.graph.initializer}
-    return OnnxFile(
-        path=path,
-        data=data,
-        sha256=sha256_bytes(data),
-        inputs=_ports(value for value in model.graph.input if value.name not in inside),
-        outputs=_ports(model.graph.output),
-        metadata=None if text is None else parse_metadata(text, path.name),
-    )
-
-
-def with_size(file: OnnxFile, preprocessing: Preprocessing) -> bytes:
-    """The file's bytes, with height and width of its input fixed where they are free."""
-    (port,) = file.inputs
-    if all(isinstance(side, int) for side in port.shape[1:]):
-        return file.data
-    model = onnx.load_model_from_string(file.data)
-    value = next(value for value in model.graph.input if value.name == port.name)
-    channels = preprocessing.decoded_channels
-    sides = (channels, preprocessing.height, preprocessing.width)
-    sides = sides if preprocessing.layout == "nchw" else (*sides[1:], channels)
-    for dimension, side in zip(value.type.tensor_type.shape.dim[1:], sides, strict=True):
-        dimension.dim_value = side
-    # What is written of values in between holds for the free sides, by their names.
-    del model.graph.value_info[:]
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
-
-
 def expect(file: OnnxFile, config: InputConfig) -> Expectation:
     """Put together what the file and the configuration say.
 
@@ -192,7 +58,7 @@ def expect(file: OnnxFile, config: InputConfig) -> Expectation:
             f"a classifier of images has one input, and this has {len(file.inputs)}, {names}; {file.words()}"
         )
     (port,) = file.inputs
-    if port.dtype not in _DTYPES.values() or len(port.shape) != 4:
+    if port.dtype not in DTYPES.values() or len(port.shape) != 4:
         raise ArtefactError(f"images are float32, float16 or uint8 with four sides; {file.words()}")
     said = config.model_fields_set - {"output"}
     if file.metadata is not None and said:
@@ -232,19 +98,6 @@ def read_classes(config: InputConfig) -> tuple[str, ...] | None:
         cause = f"has {len(names)} name(s)" if twice is None else f"has the name {twice!r} twice"
         raise UsageError(f"input.classes: {config.classes} {cause}: the name of one class a line is expected")
     return names
-
-
-def _ports(values: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:
-    return tuple(_port(value) for value in values)
-
-
-def _port(value: onnx.ValueInfoProto) -> Port:
-    tensor = value.type.tensor_type
-    number = tensor.elem_type
-    known = _DTYPES.get(number)
-    name = onnx.TensorProto.DataType.Name(number).lower() if number in onnx.TensorProto.DataType.values() else "unknown"
-    shape = tuple(side.dim_value if side.dim_value > 0 else side.dim_param or "?" for side in tensor.shape.dim)
-    return Port(value.name, known or name, shape)
 
 
 def _output(file: OnnxFile, config: InputConfig) -> str:

@@ -1,0 +1,1 @@
+"""A model of any origin: its file, and how an image becomes its input."""
