@@ -16,7 +16,7 @@ from ecd_deploy.exporters.onnx.session import session_options
 from ecd_deploy.measure.device.device_runner import providers_of
 from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.evaluate.model.expectation import Expectation
-from ecd_deploy.pipelines.evaluate.model.file import OnnxFile, with_size
+from ecd_deploy.pipelines.evaluate.model.file import OnnxFile, with_sides
 from ecd_deploy.system import usable_cpus
 
 _MOST_IMAGES = 256
@@ -84,7 +84,10 @@ def open_classifier(file: OnnxFile, expectation: Expectation, provider: str | No
         ArtefactError: it cannot be opened or run, takes too much time or memory, is no classifier, or is left to the
             CPU by the provider.
     """
-    data, preprocessing = with_size(file, expectation.preprocessing), expectation.preprocessing
+    preprocessing = expectation.preprocessing
+    sides = (preprocessing.decoded_channels, preprocessing.height, preprocessing.width)
+    sides = sides if preprocessing.layout == "nchw" else (*sides[1:], sides[0])
+    data = with_sides(file, sides)
     try:
         providers = providers_of(provider)
     except ValueError as error:
@@ -99,9 +102,7 @@ def open_classifier(file: OnnxFile, expectation: Expectation, provider: str | No
     except Exception as error:
         reraise_machine_fault(error)
         raise ArtefactError(f"onnxruntime cannot open {file.path}: {_first_line(error)}") from error
-    shape = (preprocessing.decoded_channels, preprocessing.height, preprocessing.width)
-    shape = shape if preprocessing.layout == "nchw" else (*shape[1:], shape[0])
-    one = np.zeros((1, *shape), dtype=_DTYPES[preprocessing.dtype])
+    one = np.zeros((1, *sides), dtype=_DTYPES[preprocessing.dtype])
     batch_size = expectation.batch or max(1, min(_MOST_IMAGES, _MOST_BYTES // (4 * one.size)))
     opened = Classifier(file, expectation, data, session, threads, batch_size, outputs=0)
     outputs = opened.scores(one).shape[1]

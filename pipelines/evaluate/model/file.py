@@ -14,13 +14,14 @@ from ecd_deploy.errors import ArtefactError, ExportError, UsageError, reraise_ma
 from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata
 from ecd_deploy.files import read_bytes, sha256_bytes
-from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
 
 DTYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.UINT8: "uint8",
 }
+CHANNELS: Final = (1, 3)
+"""Of images."""
 
 
 @dataclass(frozen=True)
@@ -129,22 +130,43 @@ def _described(path: Path, data: bytes, model: onnx.ModelProto) -> OnnxFile:
     )
 
 
-def with_size(file: OnnxFile, preprocessing: Preprocessing) -> bytes:
-    """The file's bytes, with height and width of its input fixed where they are free."""
+def with_sides(file: OnnxFile, sides: tuple[int, int, int]) -> bytes:
+    """The file's bytes, with all sides of its only input but the first fixed, in its own order, where they are free."""
     (port,) = file.inputs
     if all(isinstance(side, int) for side in port.shape[1:]):
         return file.data
     model = onnx.load_model_from_string(file.data)
     value = next(value for value in model.graph.input if value.name == port.name)
-    channels = preprocessing.decoded_channels
-    sides = (channels, preprocessing.height, preprocessing.width)
-    sides = sides if preprocessing.layout == "nchw" else (*sides[1:], channels)
     for dimension, side in zip(value.type.tensor_type.shape.dim[1:], sides, strict=True):
         dimension.dim_value = side
     # What is written of values in between holds for the free sides, by their names.
     del model.graph.value_info[:]
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def with_shape(file: OnnxFile, shape: tuple[int, int] | None) -> bytes:
+    """The file's bytes, with height and width of its images fixed where they are free.
+
+    Raises:
+        UsageError: they are free and not given, or given otherwise than they are fixed.
+    """
+    free = [port for port in file.inputs if any(isinstance(side, str) for side in port.shape[1:])]
+    if shape is None:
+        if free:
+            raise UsageError(f"give --shape HEIGHTxWIDTH: only the number of images may be free; {file.words()}")
+        return file.data
+    if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:
+        raise UsageError(f"--shape is for a model with one input, images; {file.words()}")
+    sides = file.inputs[0].shape[1:]
+    last = sides[2] in CHANNELS and sides[0] not in CHANNELS
+    channels = sides[2] if last else sides[0]
+    if isinstance(channels, str):
+        raise UsageError(f"--shape: the number of channels is free as well; {file.words()}")
+    given = (*shape, channels) if last else (channels, *shape)
+    if any(isinstance(side, int) and side != wanted for side, wanted in zip(sides, given, strict=True)):
+        raise UsageError(f"--shape {shape[0]}x{shape[1]} is not the model's height and width; {file.words()}")
+    return with_sides(file, given)
 
 
 def _ports(values: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:
