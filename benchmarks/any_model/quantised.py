@@ -11,7 +11,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 
-class _Images(CalibrationDataReader):
+class _Images(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, name: str, images: NDArray[np.float32]) -> None:
         self._batches: Iterator[dict[str, NDArray[np.float32]]] = iter(
             [{name: images[place : place + 1]} for place in range(len(images))]

@@ -159,7 +159,7 @@ def test_samples_are_images_of_the_test_split_with_the_students_logits(
 ) -> None:
     directory = read_run(finished_run[0])
     data = load_data(directory.recipe.data, seed=directory.recipe.seed)
-    images, labels, logits = (np.load(unpacked / f"samples/{name}.npy") for name in ("images", "labels", "logits"))
+    images, labels, logits = (np.load(unpacked / f"samples/{name}.npy") for name in ("images", "labels", "scores"))
     test = {image.tobytes(): int(label) for image, label in zip(data.test.images, data.test.labels, strict=True)}
     assert [test[image.transpose(2, 0, 1).tobytes()] for image in images] == labels.tolist()
     assert np.bincount(labels, minlength=10).min() >= 20
