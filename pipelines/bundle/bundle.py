@@ -15,7 +15,7 @@ from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
 from ecd_deploy.measure.accuracy import Top1
 from ecd_deploy.pipelines.bundle.archive import SUFFIX, Bundle, CheckedSamples, archive_path, write_bundle
 from ecd_deploy.pipelines.bundle.description import BundleDescription, largest_drop, latency_conditions
-from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.predictions import Samples, read_predictions

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ecd_deploy.measure.latency import runner_arguments
 from ecd_deploy.pipelines.device.budgets import load_device
-from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.records import Record

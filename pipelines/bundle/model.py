@@ -11,12 +11,12 @@ import onnx
 
 from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.exporters.budget import FLOAT16_BUDGET, INT8_BUDGET, ParityBudget
+from ecd_deploy.exporters.onnx.file import read_onnx_file
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.pipelines.bundle.archive import SUFFIX, Bundle, CheckedSamples, archive_path, write_bundle
 from ecd_deploy.pipelines.bundle.description import BundleDescription, largest_drop, latency_conditions
 from ecd_deploy.pipelines.evaluate.evaluate import evaluate_files
 from ecd_deploy.pipelines.evaluate.images import list_images
-from ecd_deploy.pipelines.evaluate.model.file import read_onnx_file
 from ecd_deploy.pipelines.evaluate.stream import read_pixels
 from ecd_deploy.pipelines.steps.samples import choose_places
 from ecd_deploy.recipe.input import ModelConfig

@@ -155,7 +155,7 @@ def _check_choice(target: Path, choice: str | None) -> None:
 
 def _foreign(path: Path, shape: tuple[int, int] | None) -> bytes:
     """An ONNX file with all its weights inside, which was tried where it can do no harm."""
-    from ecd_deploy.pipelines.evaluate.model.file import read_onnx_file, with_shape
+    from ecd_deploy.exporters.onnx.file import read_onnx_file, with_shape
 
     model = with_shape(read_onnx_file(path), shape)
     check_untrusted(model, path.name)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ecd_deploy.measure.statistics import mcnemar_p_value
 from ecd_deploy.pipelines.evaluate.classifier import Classifier
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
-from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.evaluate.stream import read_pixels
 
 _MOST_IMAGES = 500

@@ -12,11 +12,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ecd_deploy.errors import ArtefactError, UsageError, reraise_machine_fault
+from ecd_deploy.exporters.onnx.file import OnnxFile, with_sides
 from ecd_deploy.exporters.onnx.session import session_options
 from ecd_deploy.measure.device.device_runner import providers_of
 from ecd_deploy.measure.untrusted import check_untrusted
-from ecd_deploy.pipelines.evaluate.model.expectation import Expectation
-from ecd_deploy.pipelines.evaluate.model.file import OnnxFile, with_sides
+from ecd_deploy.pipelines.evaluate.expectation import Expectation
 from ecd_deploy.system import usable_cpus
 
 _MOST_IMAGES = 256

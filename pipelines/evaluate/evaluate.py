@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from ecd_deploy.exporters.onnx.file import OnnxFile, read_onnx_file
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.pipelines.evaluate.alternatives import better_alternatives
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, open_classifier
+from ecd_deploy.pipelines.evaluate.expectation import expect
 from ecd_deploy.pipelines.evaluate.files import check_output, probabilities_file, read_evaluation, write_evaluation
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles, list_images, match_classes
-from ecd_deploy.pipelines.evaluate.model.expectation import expect
-from ecd_deploy.pipelines.evaluate.model.file import OnnxFile, read_onnx_file
 from ecd_deploy.pipelines.evaluate.result import (
     EvaluatedImages,
     EvaluatedModel,

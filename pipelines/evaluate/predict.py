@@ -13,12 +13,12 @@ import numpy as np
 from ecd_deploy.data.imagefolder.decode import ImageHeader, read_headers
 from ecd_deploy.errors import DataError
 from ecd_deploy.pipelines.evaluate.classifier import open_classifier
+from ecd_deploy.pipelines.evaluate.expectation import expect
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
-from ecd_deploy.pipelines.evaluate.model.expectation import expect
-from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
-from ecd_deploy.pipelines.evaluate.model.target import read_target
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.evaluate.result import to_probabilities
 from ecd_deploy.pipelines.evaluate.stream import score, usable_files
+from ecd_deploy.pipelines.evaluate.target import read_target
 from ecd_deploy.recipe.input import InputConfig
 from ecd_deploy.records import Record
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.measure.classification import TOP, chosen_by_class, correct_by_class, images_by_class, in_top
 from ecd_deploy.measure.scored import ScoredImages, softmax
-from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.records import Record
 
 _SUM_TOLERANCE = 0.01  # of probabilities that a model rounded to half precision

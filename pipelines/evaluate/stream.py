@@ -20,7 +20,7 @@ from ecd_deploy.data.imagefolder.progress import map_files
 from ecd_deploy.errors import ArtefactError, DataError
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, Input
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
-from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 
 _WAITING = 2  # batches beside those that are being decoded
 _MOST_BYTES_AHEAD = 1_000_000_000

@@ -10,6 +10,7 @@ import numpy as np
 
 from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.errors import DataError, UsageError
+from ecd_deploy.exporters.onnx.file import OnnxFile
 from ecd_deploy.files import sha256_bytes, sha256_file, write_atomic
 from ecd_deploy.measure.latency import compare_onnx
 from ecd_deploy.measure.scored import ScoredImages
@@ -18,8 +19,7 @@ from ecd_deploy.measure.untrusted import Limits as ProcessLimits
 from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate_files
 from ecd_deploy.pipelines.evaluate.files import check_output, write_evaluation
 from ecd_deploy.pipelines.evaluate.images import list_images
-from ecd_deploy.pipelines.evaluate.model.file import OnnxFile
-from ecd_deploy.pipelines.evaluate.model.target import read_target
+from ecd_deploy.pipelines.evaluate.target import read_target
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, class_changes, latency_ratio, ratio_checks
 from ecd_deploy.pipelines.gate.check import Check, Verdict, size_checks

@@ -21,6 +21,7 @@ from sklearn.metrics import (
 )
 
 from ecd_deploy.data.imagefolder.decode import read_image
+from ecd_deploy.exporters.onnx.file import read_onnx_file
 from ecd_deploy.files import sha256_file
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.pipelines.evaluate import evaluate as evaluating
@@ -28,8 +29,7 @@ from ecd_deploy.pipelines.evaluate import stream
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, Input
 from ecd_deploy.pipelines.evaluate.evaluate import evaluate, evaluate_files
 from ecd_deploy.pipelines.evaluate.images import list_images
-from ecd_deploy.pipelines.evaluate.model.file import read_onnx_file
-from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.evaluate.result import Evaluation, class_accuracies, count_top5
 from ecd_deploy.recipe.input import InputConfig
 from tests.commands import Ended, run_command

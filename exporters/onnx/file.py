@@ -15,7 +15,7 @@ from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata
 from ecd_deploy.files import read_bytes, sha256_bytes
 
-DTYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
+IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.UINT8: "uint8",
@@ -176,7 +176,7 @@ def _ports(values: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:
 def _port(value: onnx.ValueInfoProto) -> Port:
     tensor = value.type.tensor_type
     number = tensor.elem_type
-    known = DTYPES.get(number)
+    known = IMAGE_TYPES.get(number)
     name = onnx.TensorProto.DataType.Name(number).lower() if number in onnx.TensorProto.DataType.values() else "unknown"
     shape = tuple(side.dim_value if side.dim_value > 0 else side.dim_param or "?" for side in tensor.shape.dim)
     return Port(value.name, known or name, shape)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from ecd_deploy.errors import ArtefactError, UsageError
-from ecd_deploy.pipelines.evaluate.model.file import CHANNELS, DTYPES, OnnxFile, Port
-from ecd_deploy.pipelines.evaluate.model.preprocessing import Preprocessing
+from ecd_deploy.exporters.onnx.file import CHANNELS, IMAGE_TYPES, OnnxFile, Port
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.recipe.input import InputConfig, check_resize
 
 
@@ -55,7 +55,7 @@ def expect(file: OnnxFile, config: InputConfig) -> Expectation:
             f"a classifier of images has one input, and this has {len(file.inputs)}, {names}; {file.words()}"
         )
     (port,) = file.inputs
-    if port.dtype not in DTYPES.values() or len(port.shape) != 4:
+    if port.dtype not in IMAGE_TYPES.values() or len(port.shape) != 4:
         raise ArtefactError(f"images are float32, float16 or uint8 with four sides; {file.words()}")
     said = config.model_fields_set - {"output"}
     if file.metadata is not None and said:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from ecd_deploy.errors import ArtefactError, DigestError, UsageError
+from ecd_deploy.exporters.onnx.file import OnnxFile, parse_onnx, read_onnx_file
 from ecd_deploy.files import read_bytes, sha256_bytes
-from ecd_deploy.pipelines.evaluate.model.file import OnnxFile, parse_onnx, read_onnx_file
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME
 from ecd_deploy.pipelines.record.run_directory import read_run
