@@ -31,6 +31,7 @@ ON_REQUEST = (
     "memory",
     "gate_calibration",
     "profiler_floor",
+    "evaluation_speed",
     *STUDIES,
     "study_diagnosis",
 )

@@ -171,6 +171,7 @@ def differences(expected: Path, found: Path) -> list[str]:
     compared: dict[str, Callable[[Path], object]] = {
         "weights": lambda run: sha256_file(newest(run) / "weights.safetensors"),
         "momentum": lambda run: sha256_file(newest(run) / "momentum.safetensors"),
+        "average": lambda run: [sha256_file(path) for path in newest(run).glob("average.safetensors")],
         "metrics.jsonl": _metrics,
         "training.json": lambda run: _without_seconds(json.loads((run / "training.json").read_text())),
         "tensorboard": _curves,

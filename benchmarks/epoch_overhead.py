@@ -22,7 +22,8 @@ from benchmarks.figures import Figure, Report
 from ecd_deploy.data import load_data
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.data import DataConfig
-from ecd_deploy.recipe.recipe import Recipe, StudentConfig
+from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.recipe.student import StudentConfig
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training import trainer
 from ecd_deploy.training.loop import train

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tempfile
 from contextlib import suppress
+from errno import EISDIR
 from pathlib import Path
 
-from ecd_deploy.errors import ArtefactError, DigestError
+from ecd_deploy.errors import ArtefactError, DigestError, UsageError
 
 _PARTIAL_SUFFIX = ".partial"
 _BLOCK_BYTES = 1 << 20
@@ -69,6 +71,21 @@ def write_atomic(path: Path, data: bytes) -> str:
         with suppress(OSError):  # after the rename, and where the folder itself is missing, there is none
             partial.unlink()
     return sha256_bytes(data)
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Check before long work that `write_atomic` can write a file that an option names; nothing is left behind.
+
+    Raises:
+        UsageError: it is a folder, or nothing can be written where it would lie.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        with tempfile.TemporaryFile(dir=next(folder for folder in path.parents if folder.exists())):
+            pass
+    except OSError as error:
+        raise UsageError(f"{option} {path} cannot be written: {error.strerror}") from error
 
 
 def read_bytes(path: Path) -> bytes:

@@ -52,14 +52,14 @@ def run(
     from ecd_deploy.pipelines.record.environment import record_environment
     from ecd_deploy.pipelines.report.results import RunResults
     from ecd_deploy.pipelines.report.write import write_report
-    from ecd_deploy.pipelines.steps.data import load_run_data
     from ecd_deploy.pipelines.steps.export import export
     from ecd_deploy.pipelines.steps.measure import measure
     from ecd_deploy.pipelines.steps.split import open_student, split
+    from ecd_deploy.pipelines.steps.start import load_training_data
     from ecd_deploy.pipelines.steps.train import train, train_as_worker
     from ecd_deploy.pipelines.steps.validate import validate
 
-    data = load_run_data(recipe)
+    data = load_training_data(recipe)
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
@@ -118,10 +118,10 @@ def run_train(
 ) -> TrainingResult | None:
     """Train into a new run directory, rehearsed as in `run`, or resume in one; None in all processes but the first."""
     from ecd_deploy.pipelines.record.environment import record_environment
-    from ecd_deploy.pipelines.steps.data import load_run_data
+    from ecd_deploy.pipelines.steps.start import load_training_data
     from ecd_deploy.pipelines.steps.train import train, train_as_worker
 
-    data = load_run_data(recipe)
+    data = load_training_data(recipe)
     if not is_main_process():
         train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
         return None
@@ -140,9 +140,9 @@ def run_rehearsal(recipe: Recipe) -> Rehearsal:
         DataError: images that cannot be used.
     """
     from ecd_deploy.pipelines.rehearse.rehearsal import rehearse
-    from ecd_deploy.pipelines.steps.data import load_run_data
+    from ecd_deploy.pipelines.steps.start import load_training_data
 
-    return rehearse(recipe, load_run_data(recipe))
+    return rehearse(recipe, load_training_data(recipe))
 
 
 def run_split(root: Path) -> SplitProof:

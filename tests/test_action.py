@@ -49,8 +49,11 @@ def test_the_action_hands_on_arguments_and_exit_code(
     environment = {
         "COMMAND": str(command),
         "RUN": "runs/a b",
+        "DATA": "",
         "BASELINE": "runs/old",
         "LIMITS": "",
+        "OUT": "gated",
+        "MARKDOWN": "",
         "INCONCLUSIVE": inconclusive,
         "GITHUB_OUTPUT": str(tmp_path / "output"),
     }
@@ -62,7 +65,7 @@ def test_the_action_hands_on_arguments_and_exit_code(
 
 def test_the_action_asks_for_what_its_script_reads() -> None:
     text = (ROOT / "action.yml").read_text()
-    for name in ("run", "baseline", "config", "inconclusive", "python"):
+    for name in ("run", "data", "baseline", "config", "out", "markdown", "inconclusive", "python"):
         assert re.search(rf"^  {name}:$", text, re.MULTILINE)
         assert f"${{{{ inputs.{name} }}}}" in text
 

@@ -80,7 +80,7 @@ def test_commands_and_options_are_these() -> None:
             "threads",
             "timeout",
         ],
-        "gate": ["baseline", "config", "data", "out", "overrides", "power", "shape", "skip_bad", "target"],
+        "gate": ["baseline", "config", "data", "markdown", "out", "overrides", "power", "shape", "skip_bad", "target"],
         "report": ["against", "run_dir"],
         "bundle": ["format_name", "out", "run_dir"],
         "compare": ["jobs", "out", "resume", "slurm", "slurm_set", "study"],

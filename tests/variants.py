@@ -13,6 +13,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dense": {"name": "ecd", "density": "dense"},
     "dense conv1x1_bn": {"name": "ecd", "density": "dense", "connection": "conv1x1_bn"},
     "balanced": {"name": "ecd", "mixture": "balanced"},
+    "started": {"name": "ecd", "teacher_init": "student"},
+    "started dense": {"name": "ecd", "teacher_init": "student", "density": "dense"},
     "chunked": {"name": "ecd", "backend": "chunked"},
     "se": {"name": "ecd", "teacher": "se"},
     "cbam": {"name": "ecd", "teacher": "cbam"},

@@ -30,9 +30,14 @@ for name in hidden:
 """
 
 
+def code_without(hidden: Sequence[str], code: str) -> str:
+    """Code whose imports find none of the hidden packages."""
+    return _HIDE.format(hidden=tuple(hidden)) + code
+
+
 def run_without(hidden: Sequence[str], code: str, arguments: Sequence[str | Path], *, cwd: Path) -> Ended:
     """Run code in a process of its own, whose imports find none of the hidden packages."""
-    words = [sys.executable, "-c", _HIDE.format(hidden=tuple(hidden)) + code, *map(str, arguments)]
+    words = [sys.executable, "-c", code_without(hidden, code), *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "200"}
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)

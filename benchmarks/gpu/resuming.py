@@ -105,7 +105,7 @@ def _once(folder: Path, name: str, recipe: tuple[str, ...], kill_after: int, unt
         commands=commands,
         killed_after=killed_after,
         operation=None,
-        differing=(*_differing(expected.weights, found.weights), *_differing(expected.momentum, found.momentum)),
+        differing=(*_differing(expected.weights, found.weights), *_differing(expected.optimizer, found.optimizer)),
         distance=_distance(expected.weights, found.weights),
     )
 

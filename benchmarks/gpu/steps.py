@@ -20,7 +20,8 @@ from ecd_deploy.distill import build_objective
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.method import MethodConfig
-from ecd_deploy.recipe.recipe import Recipe, StudentConfig
+from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.recipe.student import StudentConfig
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.acceleration import build_accelerator, prepared
 from ecd_deploy.training.methods import build_training_model

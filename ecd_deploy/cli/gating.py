@@ -26,6 +26,12 @@ from ecd_deploy.errors import UsageError
 @click.option("--out", type=click.Path(path_type=Path), help="With --data: folder for the results; default: NAME-gate.")
 @click.option("--shape", metavar="HEIGHTxWIDTH", help="With --data: size of the input where the model leaves it free.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="With --data: set one value of TOML.")
+@click.option(
+    "--markdown",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the verdict as Markdown, fit for a comment of a pull request.",
+)
 @click.option("--skip-bad", is_flag=True, help="With --data: leave out images that cannot be read.")
 @click.option("--power", is_flag=True, help="Decide nothing; show what the test images of a run can decide at best.")
 def gate(
@@ -36,6 +42,7 @@ def gate(
     out: Path | None,
     shape: str | None,
     overrides: tuple[str, ...],
+    markdown: Path | None,
     skip_bad: bool,
     power: bool,
 ) -> None:
@@ -43,6 +50,12 @@ def gate(
 
     With --data the model, an ONNX file or that of a run, is evaluated on these images and timed first.
     """
+    from ecd_deploy.files import check_writable, write_atomic
+
+    if markdown is not None:
+        if power:
+            raise UsageError("--markdown: of a verdict only, without --power")
+        check_writable(markdown, "--markdown")
     if data is None:
         refuse_without_data("gate", target, out=out, shape=shape, overrides=overrides, skip_bad=skip_bad)
         if power:
@@ -70,6 +83,9 @@ def gate(
             skip_bad=skip_bad,
         )
     from ecd_deploy.cli.text.gate import print_gate
+    from ecd_deploy.pipelines.gate.decide import comment
 
+    if markdown is not None:
+        write_atomic(markdown, comment(report).encode())
     print_gate(report, console())
     finish(report, folder)

@@ -96,6 +96,13 @@ def has_forward_hooks(module: nn.Module) -> bool:
     return bool(module._forward_pre_hooks or module._forward_hooks)
 
 
+def move_towards(tensors: list[Tensor], targets: list[Tensor], rate: Tensor) -> None:
+    """Move tensors in place by a share of the way to others, few kernels for all of them: `torch._foreach_sub` etc."""
+    ways = torch._foreach_sub(targets, tensors)
+    torch._foreach_mul_(ways, rate)
+    torch._foreach_add_(tensors, ways)
+
+
 def is_normalisation(module: nn.Module) -> TypeGuard[_NormBase]:
     """Whether it may keep running statistics, as batch norms do: `torch.nn.modules.batchnorm._NormBase`."""
     return isinstance(module, _NormBase)

@@ -21,6 +21,7 @@ from ecd_deploy.errors import StudentError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ecd_deploy.distill.convolution.dynamic_conv import TeacherInit
     from ecd_deploy.distill.sites import ConnectionSite
 
 
@@ -31,13 +32,18 @@ class DenseConnections(FeatureConnections):
     with `conv1x1_bn` the sum is normalised once.
     """
 
-    def __init__(self, sites: Iterable[ConnectionSite], kind: ConnectionKind = "conv1x1") -> None:
+    def __init__(
+        self,
+        sites: Iterable[ConnectionSite],
+        kind: ConnectionKind = "conv1x1",
+        teacher_init: TeacherInit = "fresh",
+    ) -> None:
         """Make a transform for each site.
 
         Raises:
-            UsageError: `direct`, which cannot change a feature's width, or no such kind.
+            UsageError: `direct`, which cannot change a feature's width, or as `FeatureConnections`.
         """
-        super().__init__((), kind)
+        super().__init__((), kind, teacher_init)
         if kind == "direct":
             raise UsageError("dense connections need 'conv1x1' or 'conv1x1_bn': earlier layers have other widths")
         self.sites = tuple(sites)
@@ -48,6 +54,8 @@ class DenseConnections(FeatureConnections):
             self.transforms[module_key(site.name)] = (
                 convolution if kind == "conv1x1" else nn.Sequential(convolution, nn.BatchNorm2d(site.channels))
             )
+        if self.averages:
+            self._start_as_identities()
 
     def gather(self, features: FeatureQueues) -> FeatureQueues:
         """Turn the student's features of one forward into what each site of the teacher receives.
@@ -74,7 +82,7 @@ class DenseConnections(FeatureConnections):
 
     def forward(self, name: str, teacher_feature: Tensor, student_feature: Tensor) -> Tensor:  # noqa: ARG002
         """Add what `gather` made for the site; both are (N, C, H, W)."""
-        return teacher_feature + student_feature
+        return (teacher_feature + student_feature) / 2 if self.averages else teacher_feature + student_feature
 
 
 def _fitted(layer: Tensor | None, site: ConnectionSite, like: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from ecd_deploy.compat.torch import is_normalisation, own_children
 from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections
 from ecd_deploy.distill.convolution.dynamic_conv import TeacherOptions
 from ecd_deploy.distill.dense import DenseConnections
@@ -32,10 +34,22 @@ class TrainingModel(nn.Module, ABC):
     Attributes:
         layout: the memory layout in which the student gets its images, and so computes; the results are the
             same up to rounding. The teacher's is always the default one.
+        rates: of the parameters that learn at another rate, by name, as shares of the recipe's.
     """
 
     student: nn.Module
     layout: torch.memory_format = torch.contiguous_format
+    rates: Mapping[str, float] = MappingProxyType({})
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all parts; norms of the student whose parameters are all frozen stay in evaluation mode."""
+        super().train(mode)
+        student = own_children(self).get("student")  # a model that became a part of another has none of its own
+        for module in student.modules() if mode and student is not None else ():
+            own = list(module.parameters(recurse=False))
+            if own and is_normalisation(module) and not any(parameter.requires_grad for parameter in own):
+                module.eval()
+        return self
 
     @abstractmethod
     def auxiliary(self) -> Mapping[str, nn.Module]:
@@ -147,7 +161,7 @@ class ECDModel(JointModel):
         super().__init__(
             student,
             generated,
-            connections(chosen_sites(generated.report, stages, sites), connection),
+            connections(chosen_sites(generated.report, stages, sites), connection, options.teacher_init),
             ensemble=ensemble,
             compared=compared_sites(generated.report, features, stages),
         )

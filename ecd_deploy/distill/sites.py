@@ -72,7 +72,7 @@ def chosen_sites(
     if not patterns:
         return connection_sites(report, stages)
     structure = report.structure
-    expressions = {pattern: _expression(pattern) for pattern in patterns}
+    expressions = {pattern: name_pattern(pattern) for pattern in patterns}
     _require_matches(expressions, structure)
     replaced = {entry.name for entry in report.replaced}
     return tuple(
@@ -106,7 +106,8 @@ def _site(feature: FeatureMap, place: Place, stage: int) -> ConnectionSite:
     )
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
+def name_pattern(pattern: str) -> re.Pattern[str]:
+    """What matches a module's name: `*` stands for anything without a dot, `**` for anything."""
     parts = re.split(r"(\*\*|\*)", pattern)
     wild = {"*": r"[^.]*", "**": r".*"}
     return re.compile("".join(wild.get(part, re.escape(part)) for part in parts))

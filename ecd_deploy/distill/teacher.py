@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ecd_deploy.compat.torch import has_forward_hooks, is_normalisation, own_children
 from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
 from ecd_deploy.distill.convolution.attention import AttentionConv2d
-from ecd_deploy.distill.convolution.dynamic_conv import DynamicConv2d, TeacherOptions, fresh_like
+from ecd_deploy.distill.convolution.dynamic_conv import DynamicConv2d, TeacherOptions, apart_from, fresh_like
 from ecd_deploy.distill.convolution.same_padding import SamePaddedDynamicConv2d, pads_as_tensorflow
 from ecd_deploy.distill.student.randomness import separate_generators
 from ecd_deploy.distill.student.structure import StudentStructure, find_structure, is_spatial
@@ -76,6 +76,9 @@ def build_teacher(
     (batch norm, zero biases) keep the value, and running statistics start over. So the two share no
     storage and no random value.
 
+    With `teacher_init` "student" the teacher starts as the student's function instead, its weights and statistics
+    included, but for a millionth of each, so that no number of the student's is one of the teacher's.
+
     Args:
         student: any network of images (N, C, H, W) -> logits (N, classes); it is not changed.
         options: what takes the convolutions' place, and how it is made.
@@ -97,7 +100,10 @@ def build_teacher(
     if not dynamic:
         reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in skipped)
         raise StudentError(f"no convolution of the student can be replaced ({reasons})")
-    _start_over(module)
+    if options.teacher_init == "student":
+        _start_apart(module)
+    else:
+        _start_over(module)
     separate_generators(module)
     for name, replacement in dynamic.items():
         old = module.get_submodule(name)
@@ -163,6 +169,16 @@ def _start_over(module: nn.Module) -> None:
     for part in module.modules():
         if is_normalisation(part):
             part.reset_running_stats()
+
+
+def _start_apart(module: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(apart_from(parameter))
+        for part in filter(is_normalisation, module.modules()):
+            for buffer in part.buffers(recurse=False):
+                if buffer.is_floating_point():
+                    buffer.copy_(apart_from(buffer))
 
 
 def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Students of torchvision and timm, with fresh weights: nothing is downloaded."""
+"""Students of torchvision and timm: with fresh weights, for which nothing is downloaded, and their pretrained ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # These give a tuple of logits in training mode unless their auxiliary heads are left out.
-_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 _MATCHES_SHOWN = 5
 
 
@@ -33,7 +33,7 @@ def torchvision_student(name: str, num_classes: int, in_channels: int) -> nn.Mod
             f"student 'torchvision:{name}' takes images of 3 channels, the data has {in_channels}; "
             "use a built-in student, one of timm or a factory of your own"
         )
-    options = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY_HEADS else {}
+    options = {"aux_logits": False, "init_weights": True} if name in WITH_AUXILIARY_HEADS else {}
     network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
     return network
 
@@ -51,12 +51,6 @@ def timm_student(name: str, num_classes: int, in_channels: int) -> nn.Module:
             f"student 'timm:{name}' needs timm, which cannot be imported ({error}); "
             "install it with pip install 'ecd-deploy[timm]'"
         ) from error
-    architecture, _, weights = name.partition(".")
-    if weights and timm.is_model(architecture):
-        raise StudentError(
-            f"student 'timm:{name}' names pretrained weights, but students start from fresh ones: "
-            f"say timm:{architecture}"
-        )
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=_MATCHES_SHOWN)
         hint = f"the most similar are {', '.join(close)}; " if close else ""

@@ -97,9 +97,9 @@ class MethodConfig(Section):
     """How the student is trained: with ECD (paper, section 3), beside a teacher without connections, or alone.
 
     The fields of the teacher and of the connections (`teacher`, `kernels`, `reduction`, `temperature`,
-    `mixture`, `backend`, `connection`, `stages`, `sites`) may stand in a recipe whose method does not use
-    them, so that a baseline differs from ECD by `name` alone. A field that adds something is refused where
-    it cannot.
+    `mixture`, `backend`, `teacher_init`, `connection`, `stages`, `sites`) may stand in a recipe whose method
+    does not use them, so that a baseline differs from ECD by `name` alone. A field that adds something is
+    refused where it cannot.
     """
 
     name: Literal["ecd", "joint", "plain", "distil", "one"] = Field(
@@ -124,6 +124,11 @@ class MethodConfig(Section):
         default="convex",
         description="Whether the kernels are mixed as they are, or times sqrt(n), so that an equal mixture starts and "
         "moves as an ordinary kernel does. Not in the paper: our choice.",
+    )
+    teacher_init: Literal["fresh", "student"] = Field(
+        default="fresh",
+        description="How the teacher starts: drawn anew, or as the student's function, half of each connected feature "
+        "its own and half the student's. Not in the paper: our choice. With student.weights the default is student.",
     )
     connection: Literal["direct", "conv1x1", "conv1x1_bn"] = Field(
         default="conv1x1", description="T in phi_T + T(phi_S) (section 3.4; table 6)."
@@ -221,6 +226,15 @@ class MethodConfig(Section):
             raise ValueError(f"pretrained is for name 'distil', 'ecd' or 'joint', not '{self.name}'")
         if self.name != "one" and self.branches is not None:
             raise ValueError(f"branches {self.branches} has no effect: name is '{self.name}' and not 'one'")
+        return self
+
+    @model_validator(mode="after")
+    def _check_teacher_init(self) -> Self:
+        if self.teacher_init == "student" and self.name == "ecd" and self.connection == "conv1x1_bn":
+            raise ValueError(
+                "teacher_init 'student', the default with student.weights, needs connection 'direct' or 'conv1x1': the "
+                "batch norm of 'conv1x1_bn' would change the student's feature; or set teacher_init 'fresh'"
+            )
         return self
 
     @model_validator(mode="after")

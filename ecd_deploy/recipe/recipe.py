@@ -22,23 +22,10 @@ from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.recipe.section import Section
+from ecd_deploy.recipe.student import StudentConfig
 from ecd_deploy.recipe.train import TrainConfig
 
 BUILTIN_RECIPES = BuiltinDocuments("recipe", "ecd_deploy.recipe", "recipes", RecipeError)
-
-
-class StudentConfig(Section):
-    """The network that is deployed."""
-
-    name: str = Field(description="A built-in name, `torchvision:NAME`, `timm:NAME` or `package.module:factory`.")
-    num_classes: Annotated[int, Field(ge=2)] | None = Field(
-        default=None, description="Checked against the data; default: taken from the data."
-    )
-    unused: tuple[str, ...] = Field(
-        default=(),
-        description="Tensors of the network, or modules that hold them, that its logits do not depend on and that are "
-        "shipped all the same; any other is refused at the split.",
-    )
 
 
 class Recipe(Section):
@@ -71,6 +58,11 @@ class Recipe(Section):
             return (
                 "train.select is 'best', and data.validation_fraction 0 leaves no images to choose an epoch by: set "
                 "train.select to 'last'"
+            )
+        if self.train.patience is not None:
+            return (
+                f"train.patience {self.train.patience} is counted on the validation split, and "
+                "data.validation_fraction 0 leaves none: remove it"
             )
         if self.export.int8.max_drop is not None:
             return (
@@ -122,7 +114,15 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
     document = parse_toml(text, where, RecipeError)
     for override in overrides:
         apply_override(document, override)
+    _follow_weights(document)
     return Recipe.from_document(document, f"{where} cannot be used", RecipeError)
+
+
+def _follow_weights(document: dict[str, Any]) -> None:
+    """Let the teacher start as the student does, where that has weights and nothing else is said."""
+    student, method = document.get("student"), document.setdefault("method", {})
+    if isinstance(student, dict) and "weights" in student and isinstance(method, dict):
+        method.setdefault("teacher_init", "student")
 
 
 def apply_override(document: dict[str, Any], override: str) -> None:

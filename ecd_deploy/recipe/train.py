@@ -10,14 +10,29 @@ from ecd_deploy.recipe.section import NonNegativeFloat, PositiveFloat, PositiveI
 
 
 class TrainConfig(Section):
-    """The optimisation; SGD, as in the paper's appendix A.1."""
+    """The optimisation; by default SGD, as in the paper's appendix A.1."""
 
+    optimizer: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="SGD, or AdamW, whose first beta is `momentum`; torch's fused ones."
+    )
     epochs: PositiveInt = 200
     batch_size: PositiveInt = Field(default=128, description="Images of one optimiser step, over all processes.")
-    learning_rate: PositiveFloat = 0.1
+    learning_rate: PositiveFloat = Field(default=0.1, description="To be given with adamw, for which it is too high.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: NonNegativeFloat = 5e-4
+    clip_norm: PositiveFloat | None = Field(
+        default=None, description="Largest norm of all gradients together; longer ones are scaled to it."
+    )
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Evaluate and deploy a running average of the student's weights and statistics: the share of it "
+        "that each step keeps, at first (1 + step) / (10 + step) where that is less.",
+    )
+    patience: PositiveInt | None = Field(
+        default=None,
+        description="End the training after this many epochs without a better one on the validation split.",
+    )
     schedule: Literal["multistep", "cosine"] = "multistep"
     milestones: tuple[PositiveInt, ...] = Field(
         default=(100, 150), description="Epochs after which multistep multiplies the rate by `decay`."
@@ -65,4 +80,8 @@ class TrainConfig(Section):
             raise ValueError(f"gradient_accumulation {self.gradient_accumulation} exceeds batch_size {self.batch_size}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
+        if self.optimizer == "adamw" and self.nesterov:
+            raise ValueError("nesterov is of optimizer 'sgd', not of 'adamw'")
+        if self.optimizer == "adamw" and "learning_rate" not in self.model_fields_set:
+            raise ValueError("optimizer 'adamw' needs learning_rate, often 0.001: the default 0.1 is for 'sgd'")
         return self

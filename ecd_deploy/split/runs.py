@@ -14,8 +14,18 @@ if TYPE_CHECKING:
 
     from ecd_deploy.split.inventory import NamedTensor
 
-_LENGTHS = {torch.float32: 4, torch.float16: 6, torch.bfloat16: 7}
-"""Numbers in a row that are no coincidence, by their precision."""
+
+class _Row(NamedTuple):
+    """Numbers in a row that are no coincidence: how many, and how many last places apart.
+
+    Those that are closer share their upper bits: the variances of channels that hardly ever fire, for example.
+    """
+
+    numbers: int
+    spread: int
+
+
+_ROWS = {torch.float32: _Row(4, 2**12), torch.float16: _Row(6, 2**5), torch.bfloat16: _Row(7, 2**3)}
 _TABLE_BITS = 27
 _SHORT = 8
 _TINY = 1e-30
@@ -42,7 +52,7 @@ def common_runs(
     Signs are left out, so that a negation is found, and rows are read in either direction; floats are compared as
     float32, float16 and bfloat16, integers and complex numbers also by the floats that their bytes are; tensors of a
     few numbers are read one after the other.
-    Rows of few different or of round numbers are nobody's: ones, tables of places, filters.
+    Rows of few different, of round or of nearly equal numbers are nobody's: ones, tables of places, filters.
 
     Args:
         tensors: that are searched.
@@ -51,26 +61,26 @@ def common_runs(
     """
     sequences = list(_with_short_ones(tensors))
     found: dict[str, CommonRun] = {}
-    for dtype, length in _LENGTHS.items():
+    for dtype, row in _ROWS.items():
         mine = [(name, _words(view.to(dtype))) for name, tensor in sequences for view in _as_floats(tensor, dtype)]
-        sought = _Sought([words for _, words in mine], length)
+        sought = _Sought([words for _, words in mine], row)
         theirs = [
             (entry.name, sought.candidates(_words(entry.tensor.detach().cpu().to(dtype))))
             for entry in (others if sought.any else ())
             if entry.tensor.is_floating_point()
         ]
-        allowed = [_hashes(_words(tensor.detach().cpu().to(dtype)), length) for tensor in known]
+        allowed = [_hashes(_words(tensor.detach().cpu().to(dtype)), row) for tensor in known]
         wanted = np.setdiff1d(_joined(hashes for _, hashes in theirs), _joined(allowed))
         if not wanted.size:
             continue
         table = _Table(wanted)
         for name, words in mine:
-            own = _hashes(words, length)
+            own = _hashes(words, row)
             own = own[table.may_have(own)]
             own = own[wanted[np.searchsorted(wanted, own).clip(max=wanted.size - 1)] == own]
             for other, hashes in theirs if own.size else ():
                 if matches := int(np.isin(own, hashes).sum()):
-                    found.setdefault(name, CommonRun(name, min(matches + length - 1, words.size), other))
+                    found.setdefault(name, CommonRun(name, min(matches + row.numbers - 1, words.size), other))
     return tuple(found.values())
 
 
@@ -95,17 +105,17 @@ class _Table:
 class _Sought:
     """The rows of numbers that are looked for; nearly all others are told by their single numbers."""
 
-    def __init__(self, arrays: Sequence[_Words], length: int) -> None:
-        self._length = length
+    def __init__(self, arrays: Sequence[_Words], row: _Row) -> None:
+        self._row = row
         filled = [words[words != 0] for words in arrays]
         self.any = any(words.size for words in filled)
         if self.any:
             self._numbers = _Table(*filled)
-            self._rows = _Table(*(_hashes(words, length) for words in arrays))
+            self._rows = _Table(*(_hashes(words, row) for words in arrays))
 
     def candidates(self, words: _Words) -> NDArray[np.uint64]:
         """Hashes of the rows that may be among them, in each order in which they can be read."""
-        hashes = _hashes(words, self._length, self._numbers.may_have(words) & (words != 0))
+        hashes = _hashes(words, self._row, self._numbers.may_have(words) & (words != 0))
         return hashes[self._rows.may_have(hashes)]
 
 
@@ -146,14 +156,15 @@ def _words(tensor: Tensor) -> _Words:
     return bits.numpy().view(np.uint32) if tensor.element_size() == 4 else bits.numpy().view(np.uint16)
 
 
-def _hashes(words: _Words, length: int, wanted: NDArray[np.bool_] | None = None) -> NDArray[np.uint64]:
-    """A hash, the same in either direction, of each row of `length` numbers that are wanted and telling.
+def _hashes(words: _Words, row: _Row, wanted: NDArray[np.bool_] | None = None) -> NDArray[np.uint64]:
+    """A hash, the same in either direction, of each row of numbers that are wanted and telling.
 
-    Rows are flat, and along each other long dimension. Telling are those without a round number, and without the same
-    number twice within three.
+    Rows are flat, and along each other long dimension. Telling are those without a round number, without the same
+    number twice within three, and not all close together.
     """
+    length = row.numbers
     wanted = words != 0 if wanted is None else wanted
-    axes = [_FLAT, *(axis for axis in range(words.ndim - 1) if words.shape[axis] >= min(_LENGTHS.values()))]
+    axes = [_FLAT, *(axis for axis in range(words.ndim - 1) if words.shape[axis] >= min(_ROWS.values()).numbers)]
     found = []
     for axis in axes if words.size >= length else ():
         order = _along(wanted, axis)
@@ -162,7 +173,7 @@ def _hashes(words: _Words, length: int, wanted: NDArray[np.bool_] | None = None)
             inside &= order[place : order.size - length + 1 + place]
         starts = np.flatnonzero(inside)
         if starts.size:
-            found.append(_hashes_at(_along(words, axis), starts, length))
+            found.append(_hashes_at(_along(words, axis), starts, row))
     return _joined(found)
 
 
@@ -170,10 +181,10 @@ def _joined(hashes: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     return np.concatenate([np.empty(0, np.uint64), *hashes])
 
 
-def _hashes_at(words: _Words, starts: NDArray[np.int64], length: int) -> NDArray[np.uint64]:
-    windows = [words[starts + place] for place in range(length)]
-    telling = np.ones(starts.size, np.bool_)
-    for place in range(1, length):
+def _hashes_at(words: _Words, starts: NDArray[np.int64], row: _Row) -> NDArray[np.uint64]:
+    windows = [words[starts + place] for place in range(row.numbers)]
+    telling = np.maximum.reduce(windows) - np.minimum.reduce(windows) >= row.spread
+    for place in range(1, row.numbers):
         telling &= windows[place] != windows[place - 1]
         if place > 1:
             telling &= windows[place] != windows[place - 2]

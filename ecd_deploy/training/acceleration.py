@@ -12,7 +12,7 @@ from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils.operations import broadcast
 from torch import nn
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from ecd_deploy.compat.accelerate import forget_earlier_training, forget_preparation
 from ecd_deploy.compat.torch import growth_tracker, restore_scale
@@ -42,7 +42,7 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
 
 @contextmanager
 def prepared(
-    accelerator: Accelerator, model: nn.Module, optimizer: SGD
+    accelerator: Accelerator, model: nn.Module, optimizer: Optimizer
 ) -> Iterator[tuple[nn.Module, AcceleratedOptimizer]]:
     """Prepare a model and its optimiser for the device and the processes; the model is left as it was.
 

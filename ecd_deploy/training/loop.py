@@ -22,10 +22,10 @@ from ecd_deploy.training.checkpoints.weights import assign_weights
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER
 from ecd_deploy.training.progress import TrainingProgress
-from ecd_deploy.training.scores import EpochRecord, TrainingResult, best_score
+from ecd_deploy.training.scores import EpochRecord, TrainingResult, best_score, is_finished
 from ecd_deploy.training.steps.allocator import keep_freed_memory
 from ecd_deploy.training.steps.layout import laid_out
-from ecd_deploy.training.steps.optimizer import build_optimizer, restore_momentum
+from ecd_deploy.training.steps.optimizer import build_optimizer, restore_state
 from ecd_deploy.training.stopping import heed_signals
 from ecd_deploy.training.trainer import Trainer
 
@@ -86,7 +86,7 @@ def train(
         heed_signals() as stop,
     ):
         if start is not None:
-            restore_momentum(model, optimizer, start.momentum)
+            restore_state(model, optimizer, start.optimizer)
             restore_scaler(accelerator, start.state.scaler)
         trainer = Trainer(
             model=model,
@@ -106,8 +106,12 @@ def train(
             step=step,
             running=None if start is None else start.state.running,
         )
-        while len(trainer.history) < recipe.train.epochs:
+        if start is not None and trainer.average is not None and start.average:
+            trainer.average.restore(start.average)
+        while not is_finished(trainer.history, recipe.train):
             trainer.run_epoch()
+        if console is not None and accelerator.is_main_process and len(trainer.history) < recipe.train.epochs:
+            console.print(f"ended after {recipe.train.patience} epochs without a better one (train.patience)")
     return _result(trainer.history, accelerator)
 
 

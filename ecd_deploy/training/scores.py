@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.records import Record
 
 
@@ -90,6 +91,13 @@ class TrainingResult(Record):
     seconds: float
     threads: int
     processes: int
+
+
+def is_finished(history: tuple[EpochRecord, ...], config: TrainConfig) -> bool:
+    """Whether all epochs are done, or the best of them is as long ago as the recipe's patience."""
+    best = best_score(history)
+    is_exhausted = config.patience is not None and best is not None and len(history) - best.epoch >= config.patience
+    return is_exhausted or len(history) == config.epochs
 
 
 def best_score(history: tuple[EpochRecord, ...]) -> EpochScore | None:

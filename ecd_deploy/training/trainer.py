@@ -13,9 +13,9 @@ from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
-from torch.optim import SGD
+from torch.optim import Optimizer
 
-from ecd_deploy.data import Batches, DataSplits
+from ecd_deploy.data import Batches, DataSplits, ImageTensors
 from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.recipe.recipe import Recipe
@@ -25,10 +25,11 @@ from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.evaluation import moved_if_they_fit, top1
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.progress import TrainingProgress
-from ecd_deploy.training.scores import EpochRecord, HeadTop1, best_score
+from ecd_deploy.training.scores import EpochRecord, HeadTop1, best_score, is_finished
+from ecd_deploy.training.steps.average import WeightAverage
 from ecd_deploy.training.steps.cuda_graph import graphed
 from ecd_deploy.training.steps.losses import EpochLosses, MeanLosses
-from ecd_deploy.training.steps.optimizer import momentum_of
+from ecd_deploy.training.steps.optimizer import optimizer_state
 from ecd_deploy.training.steps.schedule import learning_rate
 from ecd_deploy.training.steps.step import StepWork, train_step
 from ecd_deploy.training.stopping import StopRequest, stopped
@@ -60,10 +61,11 @@ class Trainer:
         history: records of the finished epochs.
         step: optimiser steps done.
         running: of the epoch that a checkpoint left unfinished.
+        average: of the student's weights, if the recipe wants it.
     """
 
     model: TrainingModel
-    optimizer: SGD
+    optimizer: Optimizer
     wrapped: nn.Module
     wrapped_optimizer: AcceleratedOptimizer
     accelerator: Accelerator
@@ -83,12 +85,16 @@ class Trainer:
         self._saved = time.monotonic()
         self._unsaved_best: Checkpoint | None = None
         self._losses = EpochLosses(self.accelerator)
+        decay = self.recipe.train.ema_decay
+        self.average = None if decay is None else WeightAverage(self.model, decay)
         work = StepWork(
             model=self.wrapped,
             optimizer=self.wrapped_optimizer,
             accelerator=self.accelerator,
             objective=build_objective(self.recipe.method, label_smoothing=self.recipe.train.label_smoothing),
             losses=self._losses,
+            clip_norm=self.recipe.train.clip_norm,
+            average=self.average,
             parts=self.recipe.train.gradient_accumulation,
         )
         self._work = graphed(work, self.recipe)
@@ -110,6 +116,8 @@ class Trainer:
         losses = self._train(epoch, before, started)
         self._require_finite()
         share_buffers(self.model, self.accelerator)
+        if self.average is not None:
+            share_buffers(self.average.student, self.accelerator)
         accuracies = self._evaluate()
         record = self._record(epoch, losses.means(), accuracies, time.perf_counter() - started)
         self.history = (*self.history, record)
@@ -126,10 +134,19 @@ class Trainer:
         """Top-1 of each head on the validation split; None if there is none."""
         if self._validation is None:
             return None
-        evaluated = self.model if self.recipe.train.teacher_accuracy else PlainModel(self.model.student)
-        return top1(
-            evaluated, self._validation, self.data.normalisation, self.accelerator, self.recipe.train.batch_size
-        )
+        student = self.model.student if self.average is None else self.average.student
+        if not self.recipe.train.teacher_accuracy:
+            return self._top1(PlainModel(student), self._validation)
+        heads = self._top1(self.model, self._validation)
+        if self.average is None:
+            return heads
+        # the teacher receives features of the student that it is trained with
+        averaged = self._top1(PlainModel(student), self._validation)
+        return heads.model_copy(update={"student": averaged.student})
+
+    def _top1(self, model: TrainingModel, images: ImageTensors) -> HeadTop1:
+        model.layout = self.model.layout
+        return top1(model, images, self.data.normalisation, self.accelerator, self.recipe.train.batch_size)
 
     def _train(self, epoch: int, before: RunningEpoch | None, started: float) -> EpochLosses:
         self.wrapped.train()
@@ -144,6 +161,7 @@ class Trainer:
                 batch,
                 self.recipe,
                 losses,
+                self.average,
                 step=self.step,
                 steps_per_epoch=steps,
             )
@@ -170,7 +188,7 @@ class Trainer:
 
     def _save_epoch(self) -> bool:
         """Save the end of an epoch if it is due, or else keep it in memory if it is the best; whether it was saved."""
-        is_last = len(self.history) == self.recipe.train.epochs
+        is_last = is_finished(self.history, self.recipe.train)
         is_due = is_last or time.monotonic() - self._saved >= _seconds_between_saves(self.accelerator.device)
         if highest(_SAVE if is_due else _GO_ON, self.accelerator) == _SAVE:
             self._save(None)
@@ -178,7 +196,9 @@ class Trainer:
         best = best_score(self.history)
         if self.accelerator.is_main_process and best is not None and best.step == self.step:
             now = self._checkpoint(None)
-            self._unsaved_best = Checkpoint(now.state, _copied(now.weights), _copied(now.momentum))
+            self._unsaved_best = Checkpoint(
+                now.state, _copied(now.weights), _copied(now.optimizer), _copied(now.average)
+            )
         return False
 
     def _save(self, running: RunningEpoch | None) -> None:
@@ -201,7 +221,12 @@ class Trainer:
             running=running,
             scaler=scaler_state(self.accelerator),
         )
-        return Checkpoint(state, self.model.state_dict(), momentum_of(self.model, self.optimizer))
+        return Checkpoint(
+            state,
+            self.model.state_dict(),
+            optimizer_state(self.model, self.optimizer),
+            {} if self.average is None else self.average.student.state_dict(),
+        )
 
     def _require_finite(self) -> None:
         tensors = {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}

@@ -1,4 +1,4 @@
-"""An ONNX file of any origin: what it takes and gives, and what it says of itself."""
+"""An ONNX file of any origin: read and parsed, nothing of it run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.UINT8: "uint8",
 }
+"""The types that an image can have, by their numbers in ONNX."""
 CHANNELS: Final = (1, 3)
 """Of images."""
 
@@ -131,7 +132,7 @@ def _described(path: Path, data: bytes, model: onnx.ModelProto) -> OnnxFile:
 
 
 def with_sides(file: OnnxFile, sides: tuple[int, int, int]) -> bytes:
-    """The file's bytes, with all sides of its only input but the first fixed, in its own order, where they are free."""
+    """The file's bytes, with the sides of its one input after the batch fixed to these where any is free."""
     (port,) = file.inputs
     if all(isinstance(side, int) for side in port.shape[1:]):
         return file.data

@@ -85,8 +85,8 @@ def open_classifier(file: OnnxFile, expectation: Expectation, provider: str | No
             CPU by the provider.
     """
     preprocessing = expectation.preprocessing
-    sides = (preprocessing.decoded_channels, preprocessing.height, preprocessing.width)
-    sides = sides if preprocessing.layout == "nchw" else (*sides[1:], sides[0])
+    channels, height, width = preprocessing.decoded_channels, preprocessing.height, preprocessing.width
+    sides = (channels, height, width) if preprocessing.layout == "nchw" else (height, width, channels)
     data = with_sides(file, sides)
     try:
         providers = providers_of(provider)

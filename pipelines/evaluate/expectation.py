@@ -1,4 +1,4 @@
-"""How a model is used: what its own metadata or `[input]` say, held against what it takes and gives."""
+"""What a model of any origin expects of its input, and what its output means."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ _logger = logging.getLogger(__name__)
 
 _SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 _SUMMARY_BYTES = 1 << 20
+_COMMENT_LETTERS = 60_000
+"""GitHub takes 65,536 letters, GitLab more."""
 _KINDS = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error"}
 
 
@@ -70,14 +72,47 @@ def summary_markdown(
         lines += ["> [!WARNING]", f"> {escape(warning)}", ""]
     if limits:
         lines += [escape(limits), ""]
-    lines += ["| check | value | bound | limit | verdict | reason |", "| --- | --- | --- | --- | --- | --- |"]
-    for check in checks:
-        cells = (check.name, _number(check.value), _number(check.bound), _limit(check))
-        row = (*cells, check.verdict.value, check.reason)
-        lines.append(f"| {' | '.join(map(escape, row))} |")
+    lines += _table(checks)
     if baseline is not None:
         lines += ["", *map(escape, baseline_lines(baseline))]
     return "\n".join(lines) + "\n"
+
+
+def comment_markdown(
+    verdict: Verdict,
+    checks: Sequence[Check],
+    baseline: BaselineComparison | None,
+    *,
+    limits: str,
+    warning: str | None,
+) -> str:
+    """The same as a comment of a pull request: what did not pass first, the rest folded, and nobody is notified.
+
+    What would exceed the platforms' limit is left out, and said to be.
+    """
+    passed = [check for check in checks if check.verdict is Verdict.PASS]
+    others = [check for check in checks if check.verdict is not Verdict.PASS]
+    text = summary_markdown(verdict, others, baseline, limits=limits, warning=warning)
+    if not others:
+        text = text.replace("\n".join(_table([])), "Every check passed.")
+    if passed:
+        head = f"<details><summary>{len(passed)} passed</summary>"
+        text += "\n".join(["", head, "", *_table(passed), "", "</details>", ""])
+    # An empty HTML comment keeps a class called @team from being a mention of one.
+    text = text.replace("@", "@<!-- -->")
+    if len(text) <= _COMMENT_LETTERS:
+        return text
+    whole = text[:_COMMENT_LETTERS].rpartition("\n")[0]
+    closing = "\n\n</details>" if "<details>" in whole else ""
+    return f"{whole}{closing}\n\nThe rest is left out here; `gate.json` has all of it.\n"
+
+
+def _table(checks: Sequence[Check]) -> list[str]:
+    lines = ["| check | value | bound | limit | verdict | reason |", "| --- | --- | --- | --- | --- | --- |"]
+    for check in checks:
+        cells = (check.name, _number(check.value), _number(check.bound), _limit(check))
+        lines.append(f"| {' | '.join(map(escape, (*cells, check.verdict.value, check.reason)))} |")
+    return lines
 
 
 def baseline_lines(found: BaselineComparison) -> list[str]:

@@ -11,7 +11,7 @@ from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, Compared, compare_with_baseline, ratio_checks
 from ecd_deploy.pipelines.gate.check import Check, Verdict, overall, size_checks
-from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, summary_markdown
+from ecd_deploy.pipelines.gate.ci import append_step_summary, comment_markdown, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
 from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, Limits, LimitsSource, limits_of, read_limits
 from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, split_check
@@ -47,7 +47,7 @@ class Shipped(Record):
 class GateReport(Record):
     """Written to `gate.json`."""
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     verdict: Verdict
     confidence: float
     checks: tuple[Check, ...]
@@ -225,6 +225,11 @@ def summarise(report: GateReport) -> None:
     append_step_summary(
         summary_markdown(report.verdict, report.checks, report.baseline, limits=report.basis, warning=report.warning)
     )
+
+
+def comment(report: GateReport) -> str:
+    """The verdict as the comment of a pull request: what needs a reader first, what passed folded away."""
+    return comment_markdown(report.verdict, report.checks, report.baseline, limits=report.basis, warning=report.warning)
 
 
 def _check_measured_bytes(artefacts: ArtefactList, validation: Validation) -> None:

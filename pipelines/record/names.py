@@ -12,6 +12,7 @@ from ecd_deploy.training.names import TENSORBOARD_FOLDER as TENSORBOARD_FOLDER
 
 RECIPE_NAME: Final = "recipe.toml"
 ENVIRONMENT_NAME: Final = "environment.json"
+START_NAME: Final = "start.json"
 TRAINING_NAME: Final = "training.json"
 SPLIT_NAME: Final = "split.json"
 WEIGHTS_NAME: Final = "split.safetensors"
@@ -46,7 +47,8 @@ _STUDENT = (RECIPE_NAME, SPLIT_NAME, WEIGHTS_NAME)
 
 ORIGINS: Final[Mapping[str, Origin]] = {
     ENVIRONMENT_NAME: Origin("train"),
-    TRAINING_NAME: Origin("train", (RECIPE_NAME,)),
+    START_NAME: Origin("train", (RECIPE_NAME,)),
+    TRAINING_NAME: Origin("train", (RECIPE_NAME, START_NAME)),
     SPLIT_NAME: Origin("split", (RECIPE_NAME, TRAINING_NAME)),
     WEIGHTS_NAME: Origin("split", (RECIPE_NAME, TRAINING_NAME)),
     AUDIT_NAME: Origin("export", _STUDENT),

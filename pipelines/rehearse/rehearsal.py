@@ -21,6 +21,7 @@ from ecd_deploy.pipelines.rehearse.forward import check_forward
 from ecd_deploy.pipelines.rehearse.gradients import check_gradients
 from ecd_deploy.pipelines.rehearse.result import Part, Rehearsal
 from ecd_deploy.pipelines.rehearse.student import check_parts
+from ecd_deploy.pipelines.steps.start import open_weights
 from ecd_deploy.pipelines.steps.train import example_images, student_factory, training_model
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.split import SplitStudent, split_student
@@ -51,7 +52,7 @@ def rehearse(recipe: Recipe, data: DataSplits, *, noise: bool = False) -> Rehear
         with clock.part("forward"):
             check_forward(student, images, len(data.classes))
         with clock.part("loss and gradients"):
-            model = training_model(recipe, data)
+            model = training_model(recipe, data, open_weights(recipe, data))
             objective = build_objective(recipe.method, label_smoothing=recipe.train.label_smoothing)
             warnings += check_gradients(model, objective, images, data, recipe.student.unused)
         with clock.part("split proof"):

@@ -27,7 +27,7 @@ from ecd_deploy.pipelines.search.candidate import (
 )
 from ecd_deploy.pipelines.search.result import SearchReport
 from ecd_deploy.pipelines.search.table import pareto, to_markdown
-from ecd_deploy.pipelines.steps.data import load_run_data
+from ecd_deploy.pipelines.steps.start import load_training_data
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.records import Record
 
@@ -77,7 +77,7 @@ def search(
         # not refused: the rule only saves time, and is on unless it is switched off
         console.print("no training is given up early: data.validation_fraction is 0, so there is no validation top-1")
         rule = None
-    data = load_run_data(recipe)
+    data = load_training_data(recipe)
     recipes = {name: recipe_of(recipe, name) for name in students}
     measure = partial(measure_cost, data=data, host=host, python=python)
     costs = [_cost(recipes[name], folder_of(out, name), measure, console) for name in students]

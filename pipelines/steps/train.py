@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,18 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.errors import DataError, RecipeError, RunDirectoryError
 from ecd_deploy.models import build_student
+from ecd_deploy.models.weights import StartWeights
 from ecd_deploy.pipelines.record.epochs import read_epochs
-from ecd_deploy.pipelines.record.names import CHECKPOINTS_FOLDER, METRICS_NAME, TENSORBOARD_FOLDER, TRAINING_NAME
+from ecd_deploy.pipelines.record.names import (
+    CHECKPOINTS_FOLDER,
+    METRICS_NAME,
+    START_NAME,
+    TENSORBOARD_FOLDER,
+    TRAINING_NAME,
+)
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
+from ecd_deploy.pipelines.record.start import Start
+from ecd_deploy.pipelines.steps.start import open_weights, start_of, start_student
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import EpochRecord, TrainingResult, load_weights
 from ecd_deploy.training import train as train_model
@@ -54,9 +63,12 @@ def train(
         directory.bind_data(data.digest, accept_changes=accept_changes)
     except DataError as error:
         raise RunDirectoryError(f"{error}; to resume anyway, add --accept-changes") from error
+    weights = open_weights(directory.recipe, data)
+    if weights is not None:
+        _bind_start(directory, start_of(directory.recipe, data, weights), accept_changes=accept_changes)
     # What follows a training that is going on is stale, whenever it ends.
     directory.forget(TRAINING_NAME)
-    model = training_model(directory.recipe, data)
+    model = training_model(directory.recipe, data, weights)
     result = train_model(
         model, data, directory.recipe, directory.root, resume=resume, console=console, accept_changes=accept_changes
     )
@@ -71,14 +83,31 @@ def train_as_worker(
     recipe: Recipe, root: Path, data: DataSplits, *, resume: bool, accept_changes: bool = False
 ) -> None:
     """Take part in the training that the first process of an `accelerate launch` leads; only that one owns `root`."""
-    model = training_model(recipe, data)
+    model = training_model(recipe, data, open_weights(recipe, data))
     train_model(model, data, recipe, root, resume=resume, console=None, accept_changes=accept_changes)
 
 
-def training_model(recipe: Recipe, data: DataSplits) -> TrainingModel:
-    """Build the student and what trains with it; the seed alone decides the initial student.
+def _bind_start(directory: RunDirectory, start: Start, *, accept_changes: bool) -> None:
+    """Record what the run starts from, and compare it ever after."""
+    if START_NAME in directory.manifest.files and not accept_changes:
+        before = directory.read_json(START_NAME, Start)
+        if before.digest != start.digest:
+            raise RunDirectoryError(
+                f"student.weights: {directory.root} started from {before.origin} with digest {before.digest}, now it "
+                f"is {start.origin} with {start.digest}; to resume anyway, add --accept-changes"
+            )
+    directory.write_json(START_NAME, start)
+
+
+def training_model(recipe: Recipe, data: DataSplits, weights: StartWeights | None = None) -> TrainingModel:
+    """Build the student and what trains with it; the seed, and the weights to start from, decide the initial student.
 
     Torch's threads are set first: the last bits of the initial tensors depend on their number.
+
+    Args:
+        recipe: of the run.
+        data: its images.
+        weights: that the recipe names; None where the weights of a checkpoint follow, and with a fresh student.
 
     Raises:
         RecipeError: `student.num_classes` differs from the data's.
@@ -94,14 +123,30 @@ def training_model(recipe: Recipe, data: DataSplits) -> TrainingModel:
         torch.set_num_threads(recipe.train.threads)
     trained = None if recipe.method.pretrained is None else _trained_teacher(Path(recipe.method.pretrained.run), data)
     torch.manual_seed(recipe.seed)
-    return build_training_model(
-        recipe.method, student_factory(recipe, data)(), example=example_images(data), trained=trained
-    )
+    if weights is None:
+        student, taken = student_factory(recipe, data)(), frozenset[str]()
+    else:
+        student, taken = start_student(recipe.student, weights, data.classes, partial(_build, recipe, data))
+    model = build_training_model(recipe.method, student, example=example_images(data), trained=trained)
+    model.rates = dict.fromkeys(_of_backbone(model, recipe, taken), recipe.student.backbone_rate)
+    return model
+
+
+def _of_backbone(model: TrainingModel, recipe: Recipe, taken: frozenset[str]) -> Iterator[str]:
+    """Names of the parameters that came from the weights, and of the teacher's that started as they did."""
+    networks = ("student.", "teacher.", "joint.teacher.") if recipe.method.teacher_init == "student" else ("student.",)
+    for name, _ in model.named_parameters():
+        if any(name.startswith(network) and name.removeprefix(network) in taken for network in networks):
+            yield name
+
+
+def _build(recipe: Recipe, data: DataSplits, classes: int) -> nn.Module:
+    return build_student(recipe.student.name, num_classes=classes, in_channels=data.in_channels)
 
 
 def student_factory(recipe: Recipe, data: DataSplits) -> Callable[[], nn.Module]:
     """What builds the recipe's student for these data, untrained, from the global random state."""
-    return partial(build_student, recipe.student.name, num_classes=len(data.classes), in_channels=data.in_channels)
+    return partial(_build, recipe, data, len(data.classes))
 
 
 def _trained_teacher(root: Path, data: DataSplits) -> TrainedTeacher:

@@ -15,7 +15,7 @@ from ecd_deploy.distill import TrainingModel, TrainingOutputs
 from ecd_deploy.pipelines.record.environment import record_environment
 from ecd_deploy.pipelines.record.names import ARM_NAME, CHECKPOINTS_FOLDER
 from ecd_deploy.pipelines.record.run_directory import create_run
-from ecd_deploy.pipelines.steps.data import load_run_data
+from ecd_deploy.pipelines.steps.start import load_training_data, open_weights
 from ecd_deploy.pipelines.steps.train import train, training_model
 from ecd_deploy.pipelines.study.study import Study, recipe_of, run_directory
 from ecd_deploy.recipe.recipe import Recipe
@@ -90,9 +90,9 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
         EcdDeployError: what training can raise; checkpoints stay.
     """
     recipe = recipe_of(study, study.arm(arm), seed, out)
-    data = load_run_data(recipe)
+    data = load_training_data(recipe)
     root = run_directory(out, arm, seed)
-    model = training_model(recipe, data)
+    model = training_model(recipe, data, open_weights(recipe, data))
     initial = state_digest(model.student)
     with create_run(root, recipe, resume=True) as directory:
         record_environment(directory)

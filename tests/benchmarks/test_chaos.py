@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from benchmarks.chaos import differences, finish, torment
+from benchmarks.chaos import differences, finish, newest, torment
 
 RECIPE = (
     "train.epochs=60",
@@ -12,6 +12,7 @@ RECIPE = (
     "method.kernels=2",
     "method.stages=[3]",
     "method.name=plain",
+    *("train.optimizer=adamw", "train.learning_rate=0.003", "train.ema_decay=0.99", "train.clip_norm=1.0"),
 )
 MOST_KILLS = 8
 
@@ -26,6 +27,7 @@ def test_a_training_that_is_killed_gives_the_bits_of_one_that_is_not(tmp_path: P
     finish(tormented, RECIPE)
     assert kills[-1].in_save
     assert differences(undisturbed, tormented) == []
+    assert (newest(tormented) / "average.safetensors").is_file()
     metrics = tormented / "metrics.jsonl"
     metrics.write_text(metrics.read_text().replace('"epoch":8,', '"epoch":9,'))
     assert differences(undisturbed, tormented) == ["metrics.jsonl"]

@@ -63,6 +63,14 @@ def test_norms_with_running_statistics_are_known(norm: nn.Module) -> None:
     assert not compat.is_normalisation(nn.GroupNorm(1, 2))
 
 
+def test_tensors_move_by_a_share_of_the_way_in_place() -> None:
+    tensors, targets = ([torch.rand(shape) for shape in ((2, 3), (4,), ())] for _ in range(2))
+    before = [tensor.clone() for tensor in tensors]
+    compat.move_towards(tensors, targets, torch.tensor(0.25))
+    for tensor, old, target in zip(tensors, before, targets, strict=True):
+        torch.testing.assert_close(tensor, 0.75 * old + 0.25 * target)
+
+
 def test_the_padding_of_a_convolution_pads_as_it_does() -> None:
     conv = nn.Conv2d(1, 1, 3, padding=(1, 2), padding_mode="reflect", bias=False)
     images = torch.randn(1, 1, 6, 7)

@@ -19,7 +19,7 @@ def test_timm_student_has_the_wanted_classes_and_channels() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet18.a1_in1k", r"names pretrained weights.*say timm:resnet18$"),
+        ("resnet18.no_such_tag", r"cannot be made for 4 classes .*no_such_tag"),
         ("mobilenetv3_smal_050", r"no model 'mobilenetv3_smal_050'; the most similar are mobilenetv3_small_050"),
         ("", r"no model ''; timm.list_models\(\) lists all"),
         ("no.thing", r"no model 'no.thing'"),

@@ -16,7 +16,9 @@ Settings = Mapping[str, Any]
 
 FOLDERS = "FOLDERS"
 TEACHER = "TEACHER"
-"""Stand for a folder of images and for a trained run of the digits, until a test has made them."""
+WEIGHTS = "WEIGHTS"
+"""Stand for a folder of images, for a trained run of the digits and for a file of weights, until a test has made them.
+"""
 
 ELSEWHERE: Mapping[tuple[str, Value], str] = {
     ("data.source", "cifar10"): "downloads; tests/data/test_arrays.py reads an archive",
@@ -35,9 +37,14 @@ NEEDS: Mapping[str | tuple[str, Value], Settings] = {
     ("data.loading", "files"): _OF_FOLDERS,
     "data.skip_bad": _OF_FOLDERS,
     ("method.name", "distil"): {**_OF_TEACHER, "method.pretrained.losses": ["kd"]},
-    **{f"method.{field}": _OF_ECD for field in ("teacher", "mixture", "connection", "density", "backend")},
+    **{
+        f"method.{field}": _OF_ECD
+        for field in ("teacher", "mixture", "teacher_init", "connection", "density", "backend")
+    },
     **{f"method.{field}": _OF_ECD for field in ("logits", "features")},
     "method.pretrained.losses": {**_OF_TEACHER, "method.name": "distil"},
+    "student.head": {"data.source": "digits", "student.weights": WEIGHTS, "data.mean": [0.3], "data.std": [0.4]},
+    ("train.optimizer", "adamw"): {"train.learning_rate": 0.001},
     "train.teacher_accuracy": _OF_ECD,
     "export.formats": {"export.formats": ["onnx"]},
     **{f"export.int8.{field}": _OF_INT8 for field in ("target", "quant_format", "method", "per_channel")},

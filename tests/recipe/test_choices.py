@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from ecd_deploy.models import build_student
 from tests.commands import run_command
 from tests.recipe.choices import (
     ELSEWHERE,
@@ -19,6 +21,7 @@ from tests.recipe.choices import (
     NEEDS,
     PACKAGES,
     TEACHER,
+    WEIGHTS,
     Choice,
     documented_choices,
     one_of_each_field,
@@ -53,13 +56,19 @@ def _image_folders(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Where the folder of images and the trained run are."""
+    """Where the folder of images, the trained run and the file of weights are."""
     folder = tmp_path_factory.mktemp("choices")
     _image_folders(folder / "images")
     words = [word for value in (*BASE, "method.name=plain") for word in ("--set", value)]
     trained = run_command(["train", "teacher", "--recipe", "digits", *words], cwd=folder)
     assert trained.code == 0, trained.err
-    return {FOLDERS: str(folder / "images"), TEACHER: str(folder / "teacher")}
+    state = build_student("resnet8", num_classes=10, in_channels=1).state_dict()
+    safetensors.torch.save_file(state, folder / "start.safetensors")
+    return {
+        FOLDERS: str(folder / "images"),
+        TEACHER: str(folder / "teacher"),
+        WEIGHTS: str(folder / "start.safetensors"),
+    }
 
 
 def _run(settings: dict[str, Any], places: dict[str, str], folder: Path) -> None:
@@ -101,6 +110,9 @@ def test_the_choices_are_those_of_the_schema() -> None:
         ("method.pretrained.losses", "crd"),
         ("method.connection", "conv1x1_bn"),
         ("train.nesterov", True),
+        ("train.optimizer", "adamw"),
+        ("method.teacher_init", "student"),
+        ("student.head", "keep"),
         ("train.select", "best"),
     } <= names
     keys = {choice.key for choice in CHOICES}

@@ -13,6 +13,8 @@ from ecd_deploy.distill import ECDModel
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split import split_student
 from ecd_deploy.split.checks.values import auxiliary_values, check_values
+from ecd_deploy.split.inventory import NamedTensor
+from ecd_deploy.split.runs import common_runs
 
 ENCODINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "float64": lambda weight: weight.double(),
@@ -98,3 +100,18 @@ def test_few_numbers_that_change_all_the_time_are_bounded(joint: ECDModel, image
     spelled(joint, add, 1)
     with pytest.raises(SplitError, match=r"graph: the numbers .* change \d+ times from operation to operation"):
         split_student(joint, images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_numbers_that_are_nearly_equal_are_nobodys(dtype: torch.dtype) -> None:
+    """The variances of channels that hardly ever fire: any two tensors have some of these in a row."""
+
+    def variances(seed: int) -> Tensor:
+        drawn = torch.rand(20_000, generator=torch.Generator().manual_seed(seed))
+        return 0.9 + drawn * 4 * torch.finfo(dtype).eps
+
+    mine, theirs = variances(1).to(dtype), variances(2)
+    assert common_runs([NamedTensor("mine", "buffer", mine)], [NamedTensor("theirs", "buffer", theirs)]) == ()
+    mine[100:108] = theirs[7:15] = torch.rand(8, generator=torch.Generator().manual_seed(3)).to(dtype) / 16
+    (found,) = common_runs([NamedTensor("mine", "buffer", mine)], [NamedTensor("theirs", "buffer", theirs)])
+    assert (found.name, found.other) == ("mine", "theirs")

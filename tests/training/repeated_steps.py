@@ -15,16 +15,19 @@ from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.acceleration import build_accelerator
 from ecd_deploy.training.methods import build_training_model
+from ecd_deploy.training.steps.average import WeightAverage
 from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import build_optimizer, set_rate
 from ecd_deploy.training.steps.step import StepWork
 from tests.variants import VARIANTS
 
+SGD = TrainConfig(learning_rate=0.05)
+ADAMW = TrainConfig(optimizer="adamw", learning_rate=0.05, clip_norm=0.1, ema_decay=0.99)
 
-def make_work(variant: str, *, rate_on_device: bool = True) -> StepWork:
+
+def make_work(variant: str, config: TrainConfig = SGD, *, rate_on_device: bool = True) -> StepWork:
     torch.manual_seed(0)
     method = MethodConfig.model_validate({"kernels": 3, **VARIANTS[variant]})
-    config = TrainConfig(learning_rate=0.05)
     model = build_training_model(method, build_student("resnet8", num_classes=4), example=torch.randn(2, 3, 12, 12))
     accelerator = build_accelerator(config)
     optimizer = build_optimizer(model, config, accelerator.device)
@@ -39,6 +42,8 @@ def make_work(variant: str, *, rate_on_device: bool = True) -> StepWork:
         accelerator=accelerator,
         objective=build_objective(method),
         losses=losses,
+        clip_norm=config.clip_norm,
+        average=None if config.ema_decay is None else WeightAverage(model, config.ema_decay),
     )
 
 
@@ -53,4 +58,6 @@ def do_steps(work: StepWork, do: Callable[[Batch], None]) -> None:
     for step, images in enumerate((4, 4, 3, 4, 3)):
         set_rate(work.optimizer, 0.1 / (step + 1))
         work.losses.begin_step(step + 1, images)
+        if work.average is not None:
+            work.average.begin_step(step)
         do(make_batch(step, images, work.accelerator.device))

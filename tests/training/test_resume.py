@@ -11,21 +11,39 @@ from torch import Tensor
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.errors import CheckpointError, Interrupted, RunDirectoryError, Terminated, TrainingError
 from ecd_deploy.training import load_weights, train, trainer
+from ecd_deploy.training.checkpoints.store import CheckpointStore
 from tests.small import present
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run, same_state
 
 STEPS = 15  # of three epochs
 
 
+def newest_tensors(directory: Path) -> dict[str, bytes]:
+    """The files of weights, optimiser and average of the newest checkpoint."""
+    newest = CheckpointStore(directory / "checkpoints").paths()[-1]
+    return {path.name: path.read_bytes() for path in newest.glob("*.safetensors")}
+
+
 def checkpoints(directory: Path) -> list[str]:
     return sorted(path.name for path in (directory / "checkpoints").iterdir())
 
 
-@pytest.mark.parametrize("every", [0, 2])
+ADAMW = (
+    *("train.optimizer=adamw", "train.learning_rate=0.01", "train.clip_norm=0.5", "train.ema_decay=0.9"),
+    "train.patience=2",
+)
+
+
+@pytest.mark.parametrize(("every", "options"), [(0, ()), (2, ()), (2, ADAMW)])
 def test_resuming_gives_the_bits_of_an_uninterrupted_training(
-    make_model: MakeModel, make_recipe: MakeRecipe, data: DataSplits, tmp_path: Path, every: int
+    make_model: MakeModel,
+    make_recipe: MakeRecipe,
+    data: DataSplits,
+    tmp_path: Path,
+    every: int,
+    options: tuple[str, ...],
 ) -> None:
-    recipe = make_recipe(f"train.checkpoint_steps={every}")
+    recipe = make_recipe(f"train.checkpoint_steps={every}", *options)
     whole = make_model()
     expected = run(whole, data, recipe, tmp_path / "whole")
     for forward in range(1, STEPS + 1):
@@ -41,6 +59,7 @@ def test_resuming_gives_the_bits_of_an_uninterrupted_training(
         result = run(resumed, data, recipe, directory, resume=True)
 
         assert same_state(whole, resumed)
+        assert newest_tensors(directory) == newest_tensors(tmp_path / "whole")
         assert metrics(directory) == metrics(tmp_path / "whole")
         assert result.model_dump(exclude={"seconds"}) == expected.model_dump(exclude={"seconds"})
         saved = max(step for step in range(forward) if step % 5 == 0 or (every and step % every == 0))

@@ -13,7 +13,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill.convolution.dynamic_conv import MIN_HIDDEN, TeacherOptions, fresh_like
+from ecd_deploy.distill.convolution.dynamic_conv import MIN_HIDDEN, TeacherOptions, apart_from, fresh_like
 from ecd_deploy.errors import UsageError
 
 _SPATIAL_KERNEL = 7
@@ -40,13 +40,26 @@ class AttentionConv2d(nn.Module):
             raise UsageError("a teacher 'daconv' has no attention; those that have are se, cbam")
         self.kernel_size = conv.kernel_size
         self.convolution = copy.deepcopy(conv).requires_grad_(True)
-        with torch.no_grad():
-            for parameter in self.convolution.parameters():
-                parameter.copy_(fresh_like(parameter))
+        if options.teacher_init == "fresh":
+            with torch.no_grad():
+                for parameter in self.convolution.parameters():
+                    parameter.copy_(fresh_like(parameter))
         hidden = max(conv.out_channels // options.reduction, MIN_HIDDEN)
         self.channels = _ChannelAttention(conv.out_channels, hidden, with_maximum=options.teacher == "cbam")
         self.places = _PlaceAttention() if options.teacher == "cbam" else None
+        if options.teacher_init == "student":
+            self._start_as_given()
         self.to(device=conv.weight.device, dtype=conv.weight.dtype)
+
+    @torch.no_grad()
+    def _start_as_given(self) -> None:
+        """Let every weight of the attention be a half, and make up for it in the convolution."""
+        gates = [self.channels.expand] if self.places is None else [self.channels.expand, self.places.mix]
+        for gate in gates:
+            for parameter in gate.parameters():
+                parameter.zero_()
+        for parameter in self.convolution.parameters():
+            parameter.copy_(apart_from(parameter) * 2 ** len(gates))
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve, then weigh."""

@@ -22,9 +22,12 @@ from ecd_deploy.errors import UsageError
 Backend = Literal["grouped", "chunked"]
 Mixture = Literal["convex", "balanced"]
 TeacherKind = Literal["daconv", "se", "cbam"]
+TeacherInit = Literal["fresh", "student"]
 
 CHUNK_BYTES = 64 * 2**20
 """Bound of the `chunked` backend for the per-sample kernels held at one time (one sample's at least)."""
+
+_APART = 2.0**-20  # eight roundings of float32 or more
 
 MIN_HIDDEN = 4
 """Least number of hidden units of the router."""
@@ -41,6 +44,7 @@ class TeacherOptions:
             there are at least `MIN_HIDDEN`.
         temperature: divides the router's output before the softmax.
         mixture: `convex` mixes the kernels themselves, `balanced` sqrt(n) times them.
+        teacher_init: `fresh` draws the teacher anew, `student` lets it start as the student's function.
         backend: `grouped` applies all per-sample kernels as one grouped convolution; `chunked` does so for as many
             samples at a time as `CHUNK_BYTES` allows, and makes the kernels anew backward.
 
@@ -53,6 +57,7 @@ class TeacherOptions:
     reduction: int = 4
     temperature: float = 1.0
     mixture: Mixture = "convex"
+    teacher_init: TeacherInit = "fresh"
     backend: Backend = "grouped"
 
     def __post_init__(self) -> None:
@@ -65,6 +70,7 @@ class TeacherOptions:
         for name, value, choices in (
             ("teacher", self.teacher, TeacherKind),
             ("mixture", self.mixture, Mixture),
+            ("teacher_init", self.teacher_init, TeacherInit),
             ("backend", self.backend, Backend),
         ):
             if value not in get_args(choices):
@@ -88,6 +94,11 @@ class DynamicConv2d(nn.Module):
     all of the weight decay. The `balanced` mixture is the same with kernels in other units: what is mixed is
     sqrt(n) times the parameter. Then an equal mixture starts at the size of the given convolution's kernel,
     and a step of SGD with weight decay moves it as it would move that kernel.
+
+    With `teacher_init` "student" the module starts as the given convolution: the router's last layer is zero, so
+    that every sample mixes equally, and the kernels are the convolution's with noise of its own deviation that
+    cancels in their mean. So they are told apart, and the router has a gradient from the first step. SGD moves a
+    mixture as it would move the convolution's kernel if it is balanced, AdamW, whose steps have one size, if convex.
 
     Attributes:
         weight: the kernels, (n, O, C/G, h, w).
@@ -117,12 +128,16 @@ class DynamicConv2d(nn.Module):
             self._edge_padding = convolution_padding(conv)
 
         like = conv.weight
-        self.weight = nn.Parameter(fresh_like(like, kernels, self.gain))
-        self.bias = None if conv.bias is None else nn.Parameter(fresh_like(conv.bias, kernels, self.gain))
+        drawn = fresh_like if options.teacher_init == "fresh" else spread_like
+        self.weight = nn.Parameter(drawn(like, kernels, self.gain))
+        self.bias = None if conv.bias is None else nn.Parameter(drawn(conv.bias, kernels, self.gain))
         hidden = max(conv.in_channels // options.reduction, MIN_HIDDEN)
         self.reduce = nn.Linear(conv.in_channels, hidden, device=like.device, dtype=like.dtype)
         self.relu = nn.ReLU()
         self.expand = nn.Linear(hidden, kernels, device=like.device, dtype=like.dtype)
+        if options.teacher_init == "student":
+            nn.init.zeros_(self.expand.weight)
+            nn.init.zeros_(self.expand.bias)
         self.register_buffer("temperature", torch.tensor(options.temperature, device=like.device))
 
     def mixing_weights(self, features: Tensor) -> Tensor:
@@ -215,3 +230,18 @@ def fresh_like(tensor: Tensor, copies: int | None = None, gain: float = 1.0) -> 
             return tensor.expand(shape) / gain
         drawn = torch.randn(shape, device=tensor.device, dtype=tensor.dtype)
         return drawn * tensor.std(correction=0) + tensor.mean() / gain
+
+
+def spread_like(tensor: Tensor, copies: int, gain: float = 1.0) -> Tensor:
+    """Copies of a tensor with noise of its deviation that cancels in their mean, which is `tensor / gain`.
+
+    Shapes: S -> (copies, *S).
+    """
+    with torch.no_grad():
+        noise = torch.randn((copies, *tensor.shape), device=tensor.device, dtype=tensor.dtype)
+        return tensor / gain + (noise - noise.mean(dim=0)) * tensor.std(correction=0)
+
+
+def apart_from(tensor: Tensor) -> Tensor:
+    """The tensor with each value a millionth larger or smaller, at random: the same function, and other numbers."""
+    return tensor * (1 + torch.empty_like(tensor).bernoulli_(0.5).mul_(2).sub_(1) * _APART)

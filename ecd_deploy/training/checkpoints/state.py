@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -92,8 +92,9 @@ class CheckpointState(Record):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The whole training after a step: tensors by name, momentum by parameter name, and the rest."""
+    """The whole training after a step: tensors by name, the optimiser's, the student's average if any, and the rest."""
 
     state: CheckpointState
     weights: Mapping[str, Tensor]
-    momentum: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    average: Mapping[str, Tensor] = field(default_factory=dict)

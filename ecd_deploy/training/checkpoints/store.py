@@ -25,10 +25,11 @@ from ecd_deploy.files import is_partial, read_verified, sha256_bytes, sync_direc
 from ecd_deploy.training.checkpoints.state import Checkpoint, CheckpointState
 
 _WEIGHTS = "weights.safetensors"
-_MOMENTUM = "momentum.safetensors"
+_OPTIMIZER = "momentum.safetensors"
+_AVERAGE = "average.safetensors"  # only where there is one
 _STATE = "state.json"
 _MANIFEST = "MANIFEST.json"
-_FILES = (_WEIGHTS, _MOMENTUM, _STATE)
+_FILES = (_WEIGHTS, _OPTIMIZER, _STATE)
 _NAME = re.compile(r"step-(\d{9,})(-running)?")
 _RUNNING = "-running"
 _KEPT = 2
@@ -79,11 +80,12 @@ class CheckpointStore:
         """
         try:
             digests = _read_manifest(path / _MANIFEST)
-            contents = {name: read_verified(path / name, digests[name]) for name in _FILES}
+            contents = {name: read_verified(path / name, digests[name]) for name in digests}
             return Checkpoint(
                 state=CheckpointState.from_json(contents[_STATE], f"{_STATE} is not the state of a training"),
                 weights=safetensors.torch.load(contents[_WEIGHTS]),
-                momentum=safetensors.torch.load(contents[_MOMENTUM]),
+                optimizer=safetensors.torch.load(contents[_OPTIMIZER]),
+                average=safetensors.torch.load(contents[_AVERAGE]) if _AVERAGE in contents else {},
             )
         except (ArtefactError, SafetensorError) as error:
             raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
@@ -152,9 +154,11 @@ class CheckpointStore:
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     contents = {
         _WEIGHTS: _serialise(checkpoint.weights),
-        _MOMENTUM: _serialise(checkpoint.momentum),
+        _OPTIMIZER: _serialise(checkpoint.optimizer),
         _STATE: checkpoint.state.to_json(),
     }
+    if checkpoint.average:
+        contents[_AVERAGE] = _serialise(checkpoint.average)
     digests = {name: sha256_bytes(data) for name, data in contents.items()}
     contents[_MANIFEST] = json.dumps(digests, indent=2).encode()
     for name, data in contents.items():
@@ -179,7 +183,7 @@ def _read_manifest(path: Path) -> dict[str, str]:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(digests, dict) or set(digests) != set(_FILES):
+    if not isinstance(digests, dict) or set(digests) - {_AVERAGE} != set(_FILES):
         raise CheckpointError(f"{path} does not list {', '.join(_FILES)}")
     return digests
 

@@ -18,7 +18,7 @@ def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Modu
 
     Args:
         directory: the run directory.
-        which: of the best epoch on the validation split, or of the last.
+        which: of the best epoch on the validation split, or of the last; the student's average where there is one.
         model: built as it was for the training.
 
     Raises:
@@ -42,7 +42,8 @@ def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Modu
             )
         if best.step != checkpoint.state.step:
             checkpoint = store.read(store.path_of(best.step))
-    assign_weights(model, checkpoint.weights)
+    averaged = {f"student.{name}": tensor for name, tensor in checkpoint.average.items()}
+    assign_weights(model, {**checkpoint.weights, **averaged})
 
 
 def assign_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

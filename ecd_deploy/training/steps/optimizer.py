@@ -1,74 +1,112 @@
-"""SGD over every trainable parameter, and its momentum by parameter name."""
+"""The optimiser over every trainable parameter, and its state by parameter name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
+from ecd_deploy.distill import TrainingModel
 from ecd_deploy.errors import CheckpointError
 from ecd_deploy.recipe.train import TrainConfig
 
-_MOMENTUM = "momentum_buffer"  # torch's key
+_SHARE = "share"  # of the learning rate, a key of our own in each of torch's groups
+_SECOND_BETA = 0.999  # torch's default
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device | None = None) -> SGD:
-    """Build SGD; weight decay holds for all parameters, biases and norms too, as in the paper's appendix A.1.
+def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device | None = None) -> Optimizer:
+    """Build the optimiser; weight decay holds for all parameters, biases and norms too, as in the paper's appendix A.1.
 
-    The momentum is there from the start, as zeros, which gives the same first step. torch would make it in that step,
-    and leave it without values if the scaler of fp16 skips it; nor could a CUDA graph hold a step unlike the others.
+    Its state is there from the start, as zeros, which gives the same first step. torch would make it in that step, and
+    leave it without values if the scaler of fp16 skips it; nor could a CUDA graph hold a step unlike the others.
 
     Args:
-        model: whose parameters are trained.
+        model: whose parameters are trained; those of its `rates` in groups of their own.
         config: the recipe's training section.
         device: of the training; on an accelerator the rate is a tensor, for a CUDA graph would keep a number.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     is_cpu = device is None or device.type == "cpu"
-    optimizer = SGD(
-        parameters,
-        lr=config.learning_rate if is_cpu else torch.tensor(config.learning_rate, device=device),
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.nesterov,
-        fused=True,
-    )
-    if config.momentum:
-        for parameter in parameters:
-            optimizer.state[parameter][_MOMENTUM] = torch.zeros_like(parameter)
+    rates = model.rates if isinstance(model, TrainingModel) else {}
+    shares: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in _trainable(model):
+        shares.setdefault(rates.get(name, 1.0), []).append(parameter)
+    groups = [
+        {
+            "params": parameters,
+            "lr": config.learning_rate * share if is_cpu else torch.tensor(config.learning_rate * share, device=device),
+            _SHARE: share,
+        }
+        for share, parameters in shares.items()
+    ]
+    optimizer: Optimizer
+    if config.optimizer == "adamw":
+        betas = (config.momentum, _SECOND_BETA)
+        optimizer = AdamW(groups, betas=betas, weight_decay=config.weight_decay, capturable=not is_cpu, fused=True)
+    else:
+        optimizer = SGD(
+            groups,
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+            fused=True,
+        )
+    for _, parameter in _trainable(model):
+        optimizer.state[parameter].update(_initial_state(parameter, config))
     return optimizer
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Let the next step have this learning rate."""
+    """Let the next step have this learning rate, each group its share of it."""
     for group in optimizer.param_groups:
+        own = rate * group.get(_SHARE, 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(own)
         else:
-            group["lr"] = rate
+            group["lr"] = own
 
 
-def momentum_of(model: nn.Module, optimizer: SGD) -> dict[str, Tensor]:
-    """The momentum of each parameter that has one, by the parameter's name."""
-    buffers = ((name, optimizer.state[parameter].get(_MOMENTUM)) for name, parameter in _trainable(model))
-    return {name: buffer for name, buffer in buffers if buffer is not None}
+def optimizer_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Every tensor that the optimiser keeps of a parameter, as `KEY/NAME` by torch's key and the parameter's name."""
+    return {
+        f"{key}/{name}": value
+        for name, parameter in _trainable(model)
+        for key, value in optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }
 
 
-def restore_momentum(model: nn.Module, optimizer: SGD, momentum: Mapping[str, Tensor]) -> None:
-    """Put momentum back in place, on each parameter's device.
+def restore_state(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Put the state back in place, on each parameter's device.
 
     Raises:
-        CheckpointError: it belongs to other parameters.
+        CheckpointError: it belongs to other parameters, or to another optimiser.
     """
-    parameters = dict(_trainable(model))
-    for name, buffer in momentum.items():
-        parameter = parameters.get(name)
-        if parameter is None or parameter.shape != buffer.shape:
-            raise CheckpointError(f"the checkpoint has momentum of shape {tuple(buffer.shape)} for no parameter {name}")
-        optimizer.state[parameter][_MOMENTUM] = buffer.to(parameter.device, parameter.dtype, copy=True)
+    own = optimizer_state(model, optimizer)
+    for name in sorted(own.keys() | state.keys()):
+        expected = tuple(own[name].shape) if name in own else "nothing"
+        found = tuple(state[name].shape) if name in state else "nothing"
+        if expected != found:
+            raise CheckpointError(
+                f"the checkpoint is of another optimiser: at {name} it has {found}, this one has {expected}"
+            )
+    with torch.no_grad():
+        for name, value in state.items():
+            own[name].copy_(value)
 
 
-def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+def _initial_state(parameter: nn.Parameter, config: TrainConfig) -> dict[str, Tensor]:
+    """Zeros, by torch's keys."""
+    if config.optimizer == "adamw":
+        return {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return {"momentum_buffer": torch.zeros_like(parameter)} if config.momentum else {}
+
+
+def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)

@@ -17,6 +17,7 @@ from ecd_deploy.data import Batch
 from ecd_deploy.data.draws import Purpose, stream_key
 from ecd_deploy.distill import Objective
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.training.steps.average import WeightAverage
 from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import set_rate
 from ecd_deploy.training.steps.schedule import learning_rate
@@ -32,6 +33,8 @@ class StepWork:
         accelerator: device and processes.
         objective: what is minimised.
         losses: adds up the losses.
+        clip_norm: of all gradients together; None leaves them as they are.
+        average: of the student's weights, if there is one.
         parts: into which a batch is cut; gradients are added up.
     """
 
@@ -40,6 +43,8 @@ class StepWork:
     accelerator: Accelerator
     objective: Objective
     losses: EpochLosses
+    clip_norm: float | None = None
+    average: WeightAverage | None = None
     parts: int = 1
 
     def __call__(self, batch: Batch) -> None:
@@ -54,16 +59,21 @@ class StepWork:
                 # gradients are averaged over processes: this makes the sum the mean over the step's images
                 self.accelerator.backward(loss * (len(part) * self.accelerator.num_processes / part.step_images))
             self.losses.add(loss, terms, len(part))
+        if self.clip_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
 
     def changed(self) -> list[Tensor]:
-        """Every tensor that a step changes in place: weights, buffers, momentum and sums of losses."""
+        """Every tensor that a step changes in place: weights, buffers, optimiser, average, sums of losses."""
         momentum = (value for state in self.optimizer.state.values() for value in state.values())
         return [
             *(parameter.detach() for parameter in self.model.parameters()),
             *self.model.buffers(),
             *(value for value in momentum if isinstance(value, Tensor)),
             *self.losses.tensors,
+            *(() if self.average is None else self.average.tensors),
         ]
 
 
@@ -74,6 +84,7 @@ def train_step(
     batch: Batch,
     recipe: Recipe,
     losses: EpochLosses,
+    average: WeightAverage | None = None,
     *,
     step: int,
     steps_per_epoch: int,
@@ -87,6 +98,7 @@ def train_step(
         batch: images of the step on this process.
         recipe: of the run.
         losses: of the epoch.
+        average: of the student's weights, if there is one.
         step: optimiser steps done before.
         steps_per_epoch: optimiser steps of an epoch.
 
@@ -97,5 +109,7 @@ def train_step(
     torch.manual_seed(stream_key(recipe.seed, Purpose.STEP, step, accelerator.process_index))
     set_rate(optimizer, learning_rate(step, recipe.train, steps_per_epoch))
     losses.begin_step(step + 1, len(batch))
+    if average is not None:
+        average.begin_step(step)
     work(batch)
     losses.check(step + 1)

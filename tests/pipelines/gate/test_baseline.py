@@ -24,7 +24,7 @@ from ecd_deploy.pipelines.gate.baseline import (
     ratio_checks,
 )
 from ecd_deploy.pipelines.gate.check import Check, Verdict, judge, overall
-from ecd_deploy.pipelines.gate.ci import append_step_summary, junit, junit_error, summary_markdown
+from ecd_deploy.pipelines.gate.ci import append_step_summary, comment_markdown, junit, junit_error, summary_markdown
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, PREDICTIONS_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, read_predictions, scores_of, write_predictions
@@ -274,6 +274,27 @@ def test_names_in_the_step_summary_are_shown_as_they_are() -> None:
     compared = found(comparison(1.0)).model_copy(update={"regressions": (change,)})
     text = summary_markdown(Verdict.FAIL, [check(Verdict.FAIL)], compared)
     assert "- class a\\|b &lt;script&gt;[x\\](y): 2 to 1 of 2\n" in text
+
+
+def test_a_comment_shows_what_did_not_pass_first_and_mentions_nobody() -> None:
+    change = ClassChange(name="@team|<b>", baseline_correct=2, candidate_correct=1, images=2)
+    compared = found(comparison(1.0)).model_copy(update={"regressions": (change,)})
+    checks = [check(Verdict.PASS, "was fine"), check(Verdict.FAIL, "@octocat")]
+    text = comment_markdown(Verdict.FAIL, checks, compared, limits="", warning="low")
+    assert text.index("> low") < text.index("octocat") < text.index("<details>") < text.index("was fine")
+    assert "@octocat" not in text
+    assert "- class @<!-- -->team\\|&lt;b&gt;: 2 to 1 of 2\n" in text
+    passed = comment_markdown(Verdict.PASS, checks[:1], None, limits="", warning=None)
+    assert "Every check passed." in passed
+    assert passed.count("| check |") == 1
+
+
+def test_a_comment_stays_within_the_platforms_limit() -> None:
+    for verdicts in ([Verdict.FAIL] * 2000, [Verdict.PASS] * 2000):
+        text = comment_markdown(verdicts[0], [check(verdict) for verdict in verdicts], None, limits="", warning=None)
+        assert 50_000 < len(text) < 65_536
+        assert text.count("<details>") == text.count("</details>")
+        assert text.endswith("`gate.json` has all of it.\n")
 
 
 def test_step_summary_stays_within_githubs_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

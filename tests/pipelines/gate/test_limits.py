@@ -77,7 +77,8 @@ def test_a_file_switches_the_recipe_s_limits_off_and_that_is_said(
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     config = written(tmp_path, "[gate]\nmax_size_mb = 1.0\n")
-    ended = run_command(["gate", run, "--config", config], cwd=tmp_path)
+    comment = tmp_path / "comment.md"
+    ended = run_command(["gate", run, "--config", config, "--markdown", comment], cwd=tmp_path)
     assert ended.code == 0, ended.err
     gate = json.loads((run / "gate.json").read_text())
     names = [check["name"].split()[0] for check in gate["checks"]]
@@ -86,7 +87,7 @@ def test_a_file_switches_the_recipe_s_limits_off_and_that_is_said(
     assert gate["limits"] == {"file": "ci.toml", "sha256": sha256_file(config), "replaces_recipe": True}
     assert not gate["limits_accuracy"]
     assert run_command(["report", run], cwd=tmp_path).code == 0
-    for said in (ended.out, (run / "report.md").read_text(), summary.read_text()):
+    for said in (ended.out, (run / "report.md").read_text(), summary.read_text(), comment.read_text()):
         assert "This gate decides nothing about accuracy" in " ".join(said.split())
         assert f"Limits: ci.toml, in place of the recipe's (SHA-256 {sha256_file(config)})." in " ".join(said.split())
     assert "> [!WARNING]" in summary.read_text()

@@ -123,6 +123,29 @@ def test_a_run_keeps_its_proof_and_takes_its_recipes_limits(finished_run: tuple[
     assert (report.baseline.lost, report.baseline.gained) == (0, 0)
 
 
+@pytest.mark.parametrize("limit", ["0.5", "0.95"])
+def test_the_verdict_is_written_for_a_comment(folder: Path, limit: str) -> None:
+    (folder / "gate.toml").write_text(LOOSE.replace("min_top1 = 0.5", f"min_top1 = {limit}"))
+    ended = run_command([*COMMAND, "--markdown", "new/comment.md"], cwd=folder)
+    report = report_of(folder)
+    assert ended.code == (0 if report.verdict == "pass" else 1), ended.err
+    text = (folder / "new/comment.md").read_text()
+    assert text.startswith(f"## ecd-deploy gate: {report.verdict.value}\n")
+    assert f"| min_top1 | 0.8 | {report.checks[0].bound:.4g} | {limit} | {report.verdict.value} | 30 images |" in text
+    assert [path.name for path in (folder / "new").iterdir()] == ["comment.md"]
+
+
+@pytest.mark.parametrize("name", ["images", "model.onnx/comment.md", "/proc/comment.md"])
+def test_a_comment_that_cannot_be_written_is_told_before_anything_is_decided(folder: Path, name: str) -> None:
+    before = sorted(folder.rglob("*"))
+    for command in (COMMAND, ("gate", ".")):
+        ended = run_command([*command, "--markdown", name], cwd=folder)
+        assert (ended.code, ended.out) == (2, ""), ended.err
+        assert f"--markdown {name} cannot be written: " in ended.err
+        assert ended.err.count("\n") == 1
+        assert sorted(folder.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,10 +60,21 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     written = checkpoint(0.5, 0.25)
     found = store.read(store.save(written))
     assert found.state == written.state
-    for expected, tensors in ((written.weights, found.weights), (written.momentum, found.momentum)):
+    for expected, tensors in ((written.weights, found.weights), (written.optimizer, found.optimizer)):
         assert expected.keys() == tensors.keys()
         assert all(torch.equal(expected[name], tensors[name]) for name in expected)
     assert names(store.path_of(20)) == sorted(FILES)
+
+
+def test_the_average_is_there_where_there_is_one(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    written = replace(checkpoint(0.5), average={"weight": torch.rand(3)})
+    path = store.save(written)
+    assert torch.equal(store.read(path).average["weight"], written.average["weight"])
+    assert names(path) == sorted((*FILES, "average.safetensors"))
+    (path / "average.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"average.safetensors"):
+        store.read(path)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -171,7 +183,7 @@ def test_the_end_of_an_epoch_is_newer_than_its_last_step(tmp_path: Path) -> None
     ended = checkpoint(0.5, 0.5)
     running = RunningEpoch(losses=(LossSums(names=("student",), sums=(1 / 3, 1e-17), images=7),), seconds=0.1)
     before = ended.state.model_copy(update={"running": running, "history": ended.state.history[:1]})
-    store.save(Checkpoint(before, ended.weights, ended.momentum))
+    store.save(Checkpoint(before, ended.weights, ended.optimizer))
     newest = store.newest()
     assert newest is not None
     assert newest.state.running == running

@@ -24,6 +24,7 @@ from ecd_deploy.training.steps.cuda_graph import GraphedWork, find_obstacle
 from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import build_optimizer
 from ecd_deploy.training.steps.step import StepWork
+from tests.small import present
 from tests.training.helpers import MakeModel, MakeRecipe, metrics, run, same_state
 from tests.training.tape import TapeRecorder
 
@@ -32,7 +33,7 @@ from tests.training.tape import TapeRecorder
 def rate_on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives CPUs, too, the rate as a tensor."""
 
-    def build(model: nn.Module, config: TrainConfig, device: torch.device | None = None) -> torch.optim.SGD:
+    def build(model: nn.Module, config: TrainConfig, device: torch.device | None = None) -> torch.optim.Optimizer:
         optimizer = build_optimizer(model, config, device)
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(group["lr"])
@@ -57,16 +58,32 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> list[TapeRecorder]:
 
 
 OPTIONS = ("train.warmup_epochs=1.5", "train.nesterov=true")
+ADAMW = (
+    *("train.warmup_epochs=1.5", "train.optimizer=adamw", "train.learning_rate=0.01"),
+    *("train.clip_norm=0.5", "train.ema_decay=0.9"),
+)
 
 
 @pytest.mark.usefixtures("rate_on_device")
+@pytest.mark.parametrize("options", [OPTIONS, ADAMW], ids=["sgd", "adamw"])
 def test_a_recorded_training_has_the_bits_of_an_eager_one(
-    make_model: MakeModel, make_recipe: MakeRecipe, data: DataSplits, tmp_path: Path, recorders: list[TapeRecorder]
+    options: tuple[str, ...],
+    make_model: MakeModel,
+    make_recipe: MakeRecipe,
+    data: DataSplits,
+    tmp_path: Path,
+    recorders: list[TapeRecorder],
 ) -> None:
-    """With dropout, batch norm, momentum, a rate that rises, a smaller last batch, and the sums of the losses."""
+    """With dropout, batch norm, a rate that rises, a smaller last batch, sums of losses, and all that is kept."""
     recorded, eager = make_model(), make_model()
-    run(recorded, data, make_recipe(*OPTIONS), tmp_path / "recorded")
-    run(eager, data, make_recipe(*OPTIONS, "train.cuda_graph=never"), tmp_path / "eager")
+    run(recorded, data, make_recipe(*options), tmp_path / "recorded")
+    run(eager, data, make_recipe(*options, "train.cuda_graph=never"), tmp_path / "eager")
+    first, second = (
+        present(CheckpointStore(tmp_path / name / "checkpoints").newest()) for name in ("recorded", "eager")
+    )
+    for mine, other in ((first.optimizer, second.optimizer), (first.average, second.average)):
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(tensor, other[name]) for name, tensor in mine.items())
     assert [recorder.recordings for recorder in recorders] == [2]
     assert same_state(recorded, eager)
     assert metrics(tmp_path / "recorded") == metrics(tmp_path / "eager")
@@ -84,11 +101,16 @@ def test_a_number_that_a_recording_freezes_shows(
 
 
 @pytest.mark.usefixtures("rate_on_device", "recorders")
-@pytest.mark.parametrize("step", [3, 8, 10])
+@pytest.mark.parametrize(("step", "options"), [(3, OPTIONS), (8, OPTIONS), (8, ADAMW), (10, OPTIONS)])
 def test_a_recorded_training_is_gone_on_from_alike(
-    make_model: MakeModel, make_recipe: MakeRecipe, data: DataSplits, tmp_path: Path, step: int
+    make_model: MakeModel,
+    make_recipe: MakeRecipe,
+    data: DataSplits,
+    tmp_path: Path,
+    step: int,
+    options: tuple[str, ...],
 ) -> None:
-    recipe = make_recipe(*OPTIONS, "train.checkpoint_steps=1")
+    recipe = make_recipe(*options, "train.checkpoint_steps=1")
     whole, stopped, resumed = make_model(), make_model(), make_model()
     run(whole, data, recipe, tmp_path / "whole")
     run_until(stopped, data, recipe, tmp_path / "stopped", step)

@@ -17,7 +17,7 @@ from ecd_deploy.training.steps.cuda_graph import CudaRecorder, GraphedWork
 from ecd_deploy.training.steps.step import train_step
 from tests.small import present
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run
-from tests.training.repeated_steps import do_steps, make_work
+from tests.training.repeated_steps import ADAMW, do_steps, make_work
 from tests.variants import VARIANTS
 
 pytestmark = [
@@ -47,6 +47,15 @@ def test_recorded_steps_of_two_sizes_are_those_of_the_eager_step(
     assert not caplog.messages
     for found, expected in zip(recorded.changed(), eager.changed(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_steps_of_adamw_with_clipping_and_average_are_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    eager, recorded = make_work("ecd", ADAMW), make_work("ecd", ADAMW)
+    do_steps(eager, eager)
+    do_steps(recorded, GraphedWork(recorded, CudaRecorder(recorded.accelerator.device)))
+    assert not caplog.messages
+    for found, expected in zip(recorded.changed(), eager.changed(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_training_with_dropout_is_recorded_and_gone_on_from(

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import CheckpointError
 from ecd_deploy.recipe.train import TrainConfig
-from ecd_deploy.training.steps.optimizer import build_optimizer, momentum_of, restore_momentum, set_rate
+from ecd_deploy.training.steps.optimizer import build_optimizer, optimizer_state, restore_state, set_rate
 
 
-def step(model: nn.Module, optimizer: torch.optim.SGD) -> None:
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     model(torch.ones(2, 3)).square().sum().backward()
     optimizer.step()
@@ -24,11 +25,11 @@ def test_momentum_restored_by_name_goes_on_alike() -> None:
     optimizers = [build_optimizer(model, TrainConfig(learning_rate=0.01)) for model in models]
     step(models[0], optimizers[0])
     models[1].load_state_dict(models[0].state_dict())
-    restore_momentum(models[1], optimizers[1], momentum_of(models[0], optimizers[0]))
+    restore_state(models[1], optimizers[1], optimizer_state(models[0], optimizers[0]))
     for model, optimizer in zip(models, optimizers, strict=True):
         step(model, optimizer)
     assert torch.equal(models[0].weight, models[1].weight)
-    assert momentum_of(models[1], optimizers[1]).keys() == {"weight", "bias"}
+    assert optimizer_state(models[1], optimizers[1]).keys() == {"momentum_buffer/weight", "momentum_buffer/bias"}
 
 
 def test_weight_decay_has_no_exceptions_and_frozen_parameters_stay_out() -> None:
@@ -43,13 +44,16 @@ def test_weight_decay_has_no_exceptions_and_frozen_parameters_stay_out() -> None
     }
 
 
-def test_momentum_of_another_model_is_refused() -> None:
+def test_optimizer_state_another_model_is_refused() -> None:
     model = nn.Linear(3, 4)
     optimizer = build_optimizer(model, TrainConfig())
-    with pytest.raises(CheckpointError, match="no parameter teacher"):
-        restore_momentum(model, optimizer, {"teacher": torch.zeros(2)})
-    with pytest.raises(CheckpointError, match=r"shape \(2,\) for no parameter weight"):
-        restore_momentum(model, optimizer, {"weight": torch.zeros(2)})
+    state = optimizer_state(model, optimizer)
+    with pytest.raises(CheckpointError, match=r"at momentum_buffer/teacher it has \(2,\), this one has nothing"):
+        restore_state(model, optimizer, {**state, "momentum_buffer/teacher": torch.zeros(2)})
+    with pytest.raises(CheckpointError, match=r"at momentum_buffer/weight it has \(2,\), this one has \(4, 3\)"):
+        restore_state(model, optimizer, {**state, "momentum_buffer/weight": torch.zeros(2)})
+    with pytest.raises(CheckpointError, match="at exp_avg/bias it has nothing"):
+        restore_state(model, build_optimizer(model, TrainConfig(optimizer="adamw", learning_rate=0.1)), state)
 
 
 @pytest.fixture
@@ -84,9 +88,9 @@ def test_a_first_step_that_the_scaler_skips_leaves_no_momentum(nesterov: bool) -
         plain.step()
     assert scaler.get_scale() == 32768
     torch.testing.assert_close(model.state_dict(), expected.state_dict())
-    momentum = momentum_of(model, optimizer)
+    momentum = optimizer_state(model, optimizer)
     for name, parameter in expected.named_parameters():
-        torch.testing.assert_close(momentum[name], plain.state[parameter]["momentum_buffer"])
+        torch.testing.assert_close(momentum[f"momentum_buffer/{name}"], plain.state[parameter]["momentum_buffer"])
 
 
 def test_a_rate_on_the_device_is_the_rate() -> None:
@@ -103,6 +107,37 @@ def test_a_rate_on_the_device_is_the_rate() -> None:
             step(model, optimizer)
     assert group["lr"] is rate
     assert torch.equal(models[0].weight, models[1].weight)
+
+
+def test_adamw_is_torch_s() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 4)
+    reference = copy.deepcopy(model)
+    config = TrainConfig(optimizer="adamw", learning_rate=0.01, momentum=0.8, weight_decay=0.1)
+    fused = build_optimizer(model, config)
+    plain = torch.optim.AdamW(reference.parameters(), lr=0.01, betas=(0.8, 0.999), weight_decay=0.1, foreach=False)
+    for _ in range(5):
+        step(model, fused)
+        step(reference, plain)
+    torch.testing.assert_close(model.state_dict(), reference.state_dict())
+    kept = optimizer_state(model, fused)
+    assert {name.partition("/")[0] for name in kept} == {"step", "exp_avg", "exp_avg_sq"}
+    assert kept["step/weight"] == 5
+
+
+def test_parameters_with_a_rate_of_their_own_have_their_share_of_it() -> None:
+    torch.manual_seed(0)
+    slow, usual = nn.Linear(3, 4), nn.Linear(3, 4)
+    usual.load_state_dict(slow.state_dict())
+    model = PlainModel(slow)
+    model.rates = {"student.weight": 0.25}
+    weight = usual.weight.detach().clone()
+    config = TrainConfig(momentum=0.0, weight_decay=0.0)
+    for layer, optimizer in ((slow, build_optimizer(model, config)), (usual, build_optimizer(usual, config))):
+        set_rate(optimizer, 0.5)
+        step(layer, optimizer)
+    torch.testing.assert_close(slow.weight - weight, (usual.weight - weight) / 4)
+    torch.testing.assert_close(slow.bias, usual.bias)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

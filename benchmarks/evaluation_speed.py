@@ -1,0 +1,76 @@
+"""What decoding beside onnxruntime costs: `evaluate` on 10,000 image files against onnxruntime alone.
+
+An untrained ResNet-20 on the test images of CIFAR-100, which ECD_DEPLOY_CIFAR100 names. onnxruntime alone runs a
+session of its default settings, all cores, over as many batches of the same size that lie in memory. Both in turns; a
+ratio is of a pair that follow each other. The evaluation is that of the command: from listing the files to its figures,
+with the trial of the model in another process.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+from benchmarks.figures import Figure, Report
+from ecd_deploy.errors import UsageError
+from ecd_deploy.models import build_student
+from ecd_deploy.pipelines.evaluate.classifier import Classifier
+from ecd_deploy.pipelines.evaluate.evaluate import evaluate
+from ecd_deploy.recipe.input import InputConfig
+
+_ROUNDS = 5
+_NORMALISED = InputConfig(mean=(0.507, 0.487, 0.441), std=(0.267, 0.256, 0.276))
+
+
+def measure() -> Report:
+    """Measure both in turns.
+
+    Raises:
+        UsageError: the images are not there.
+    """
+    root = os.environ.get("ECD_DEPLOY_CIFAR100")
+    if root is None:
+        raise UsageError("evaluation_speed: name CIFAR-100 as image folders in ECD_DEPLOY_CIFAR100")
+    walls: list[tuple[float, float]] = []
+    processor: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.onnx"
+        student = build_student("resnet20", num_classes=100, in_channels=3).eval()
+        torch.onnx.export(student, (torch.zeros(2, 3, 32, 32),), model, dynamic_shapes=({0: "batch"},), verbose=False)
+        for _ in range(_ROUNDS):
+            started, cpu = time.perf_counter(), time.process_time()
+            found = evaluate(model, Path(root) / "test", _NORMALISED)
+            both = time.perf_counter() - started, time.process_time() - cpu
+            alone = _alone(found.classifier, found.evaluation.images.images)
+            walls.append((both[0], alone[0]))
+            processor.append((both[1], alone[1]))
+    ratio, by_processor = (statistics.median(ours / theirs for ours, theirs in pairs) for pairs in (walls, processor))
+    figures = [
+        Figure(name="evaluation over onnxruntime alone, wall time", value=ratio, better="lower", unit="x", aim=1.5),
+        Figure(name="evaluation over onnxruntime alone, processor time", value=by_processor, better="lower", unit="x"),
+    ]
+    setting = {"model": "resnet20, 100 classes, 3x32x32", "images": 10_000, "rounds": _ROUNDS}
+    return Report(
+        benchmark="evaluation_speed", figures=figures, setting=setting, raw={"wall": walls, "processor": processor}
+    )
+
+
+def _alone(classifier: Classifier, images: int) -> tuple[float, float]:
+    """Wall and processor seconds of onnxruntime alone for as many images in the same batches."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = classifier.threads
+    session = ort.InferenceSession(classifier.data, options, providers=["CPUExecutionProvider"])
+    batch = np.random.default_rng(0).standard_normal((classifier.batch_size, 3, 32, 32)).astype(np.float32)
+    name = classifier.expectation.input
+    session.run(None, {name: batch})
+    started, cpu = time.perf_counter(), time.process_time()
+    for start in range(0, images, classifier.batch_size):
+        session.run(None, {name: batch[: images - start]})
+    return time.perf_counter() - started, time.process_time() - cpu
