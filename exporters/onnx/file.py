@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.UINT8: "uint8",
 }
 """The types that an image can have, by their numbers in ONNX."""
+_INTEGER_OPERATOR: Final = re.compile("Quantize|QLinear|Integer|^QAttention$|^QGemm$")
 CHANNELS: Final = (1, 3)
 """Of images."""
 
@@ -49,6 +51,7 @@ class OnnxFile:
         inputs: without those that have a value in the file.
         outputs: in their order.
         metadata: where this project wrote the file.
+        low_precision: whether it computes with integers or half precision somewhere.
     """
 
     path: Path
@@ -57,6 +60,7 @@ class OnnxFile:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     metadata: ArtefactMetadata | None
+    low_precision: bool
 
     def words(self) -> str:
         """What the file takes and gives."""
@@ -128,6 +132,8 @@ def _described(path: Path, data: bytes, model: onnx.ModelProto) -> OnnxFile:
         inputs=_ports(value for value in model.graph.input if value.name not in inside),
         outputs=_ports(model.graph.output),
         metadata=None if text is None else parse_metadata(text, path.name),
+        low_precision=any(_INTEGER_OPERATOR.search(node.op_type) for node in model.graph.node)
+        or any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -27,7 +26,7 @@ from ecd_deploy.pipelines.evaluate.result import (
     count_top5,
     to_probabilities,
 )
-from ecd_deploy.pipelines.evaluate.stream import images_sha256, score, usable_files
+from ecd_deploy.pipelines.evaluate.stream import check_batches, images_sha256, score, usable_files
 from ecd_deploy.recipe.input import InputConfig
 
 _logger = logging.getLogger(__name__)
@@ -90,18 +89,17 @@ def evaluate_files(
     *,
     skip_bad: bool = False,
     provider: str | None = None,
+    batch_size: int | None = None,
     reuse: Path | None = None,
 ) -> Evaluated:
     """Evaluate a model that was read on images that were listed; see `evaluate`.
 
     What the folder `reuse` holds is taken instead if it is of the same model, images, preprocessing and onnxruntime, by
-    their digests, and of the same batch size.
+    their digests, and of the same batch size. `batch_size` is the most images at once.
     """
     expectation = expect(file, config)
-    with ThreadPoolExecutor(max_workers=1) as pool:  # the model is tried in another process meanwhile
-        opening = pool.submit(open_classifier, file, expectation, provider)
-        usable = usable_files(files, skip_bad=skip_bad)
-        classifier = opening.result()
+    usable = usable_files(files, skip_bad=skip_bad)
+    classifier = open_classifier(file, expectation, provider, most=batch_size or len(usable))
     matched = match_classes(usable, expectation.classes, classifier.outputs, file.path.name)
     if reuse is not None and (found := _stored(reuse, classifier, matched)) is not None:
         return found
@@ -119,9 +117,11 @@ def _stored(folder: Path, classifier: Classifier, files: LabelledFiles) -> Evalu
         and given.scores in (None, evaluation.model.scores)
         and evaluation.preprocessing == given.preprocessing
         and evaluation.onnxruntime == ort.__version__
-        and evaluation.provider == classifier.session.get_providers()[0]
+        and evaluation.provider == classifier.provider
         and evaluation.batch_size == classifier.batch_size
         and evaluation.images.sha256 == images_sha256(files)
+        and probabilities.shape == (len(files), len(files.classes))
+        and probabilities.dtype == np.float32
     )
     if not same:
         return None
@@ -134,6 +134,7 @@ def _stored(folder: Path, classifier: Classifier, files: LabelledFiles) -> Evalu
 def _evaluated(classifier: Classifier, matched: LabelledFiles, listed: LabelledFiles, *, skip_bad: bool) -> Evaluated:
     file, expectation = classifier.file, classifier.expectation
     found = score(classifier, matched, skip_bad=skip_bad)
+    check_batches(classifier, found)
     probabilities, kind = to_probabilities(found.scores, expectation.scores, file.path.name)
     scored = ScoredImages(probabilities, found.files.labels, found.files.classes, found.files.slices)
     warnings: tuple[str, ...] = ()
@@ -154,7 +155,7 @@ def _evaluated(classifier: Classifier, matched: LabelledFiles, listed: LabelledF
         preprocessing_sha256=expectation.preprocessing.sha256,
         classes_from=expectation.classes_from,
         onnxruntime=ort.__version__,
-        provider=classifier.session.get_providers()[0],
+        provider=classifier.provider,
         batch_size=classifier.batch_size,
         probabilities_sha256=sha256_bytes(probabilities_file(scored)),
         correct=int(scored.correct.sum()),

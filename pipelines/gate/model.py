@@ -128,7 +128,15 @@ def gate_model(
     file, files = read_target(target), list_images(data)
     other = None if baseline is None else read_target(baseline)
     given = settings.input if other is None else _input_of(file, settings)
-    found = evaluate_files(file, files, given, skip_bad=skip_bad, provider=settings.profile.provider, reuse=out)
+    found = evaluate_files(
+        file,
+        files,
+        given,
+        skip_bad=skip_bad,
+        provider=settings.profile.provider,
+        batch_size=settings.profile.batch_size,
+        reuse=out,
+    )
     theirs = None
     if other is not None:
         theirs = evaluate_files(
@@ -137,6 +145,7 @@ def gate_model(
             _input_of(other, settings),
             skip_bad=skip_bad,
             provider=settings.profile.provider,
+            batch_size=settings.profile.batch_size,
             reuse=out / BASELINE_FOLDER,
         )
     profiling = _profiling(settings.profile, found)

@@ -83,6 +83,13 @@ def test_what_was_evaluated_is_used_again_for_another_limit(folder: Path) -> Non
     assert "is used again" in ended.err
 
 
+def test_a_model_whose_scores_depend_on_the_batch_is_refused(folder: Path) -> None:
+    write_model(folder / "model.onnx", minus_batch_mean=True)
+    ended = run_command(COMMAND, cwd=folder)
+    assert ended.code == 4, ended.err
+    assert "gives an image other scores beside other images" in ended.err
+
+
 def test_classes_slices_size_and_mistakes_each_have_a_row(folder: Path) -> None:
     save_images(folder / "more", each=20)
     rows = [(name, number) for number in range(20) for name in ("blue", "green", "red")]
