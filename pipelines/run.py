@@ -198,12 +198,26 @@ def run_model_gate(
     out: Path,
     skip_bad: bool = False,
 ) -> GateReport:
-    """Evaluate, profile and decide about a model of any origin on labelled images, and write its report."""
-    from ecd_deploy.pipelines.gate.model import gate_model, read_settings
+    """Evaluate, profile and decide about a model of any origin on labelled images, and write its report.
+
+    What an earlier gate left in `out` goes first; where no verdict can be reached then, `junit.xml` there says why.
+    """
+    from ecd_deploy.files import write_atomic
+    from ecd_deploy.pipelines.evaluate.files import check_output
+    from ecd_deploy.pipelines.gate.ci import junit_error
+    from ecd_deploy.pipelines.gate.model import gate_model, read_settings, remove_verdict
+    from ecd_deploy.pipelines.record.names import JUNIT_NAME
     from ecd_deploy.pipelines.report.model import write_model_report
 
-    settings = read_settings(target, config, overrides, has_baseline=baseline is not None)
-    gated = gate_model(target, data, settings, out, baseline=baseline, skip_bad=skip_bad)
+    check_output(out)
+    stale = remove_verdict(out, keep_baseline=baseline is not None)
+    try:
+        settings = read_settings(target, config, overrides, has_baseline=baseline is not None)
+        gated = gate_model(target, data, settings, out, baseline=baseline, skip_bad=skip_bad)
+    except EcdDeployError as error:
+        if stale:
+            write_atomic(out / JUNIT_NAME, junit_error(error))
+        raise
     write_model_report(out, gated)
     return gated.report
 

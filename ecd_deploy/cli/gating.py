@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console, finish
-from ecd_deploy.cli.model_options import DATA_HELP, refuse_without_data, size_override
+from ecd_deploy.cli.model_options import DATA_HELP, default_output, refuse_without_data, size_override
 from ecd_deploy.errors import UsageError
 
 
@@ -72,7 +72,7 @@ def gate(
             raise UsageError("--power: of a run directory only, without --data")
         from ecd_deploy.pipelines.run import run_model_gate
 
-        folder = out or Path(f"{target.stem}-gate")
+        folder = out or default_output(target)
         report = run_model_gate(
             target,
             data,

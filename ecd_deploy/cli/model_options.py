@@ -30,6 +30,25 @@ def size_override(shape: str | None) -> tuple[str, ...]:
     return () if size is None else (f"input.size=[{size[0]}, {size[1]}]",)
 
 
+def refuse_other_keys(command: str, overrides: tuple[str, ...], *prefixes: str) -> None:
+    """Check that `--set` sets nothing that is without effect on a command.
+
+    Raises:
+        UsageError: a value has none of the prefixes.
+    """
+    for given in overrides:
+        if not given.startswith(prefixes):
+            keys = " or ".join(f"{prefix.rstrip('.=')}{'.KEY' * prefix.endswith('.')}" for prefix in prefixes)
+            raise UsageError(f"--set {given}: without effect on {command}, which takes {keys}")
+
+
+def default_output(target: Path) -> Path:
+    """The folder beside which nothing was named: `NAME-gate`, without the ending of a model or an archive."""
+    name = target.resolve().name
+    ending = next((ending for ending in (".tar.gz", ".tgz", ".onnx") if name.endswith(ending)), "")
+    return Path(f"{name.removesuffix(ending)}-gate")
+
+
 def refuse_without_data(command: str, target: Path, **given: object) -> None:
     """Check that a command without --data was given a run directory and none of the options for a model.
 

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -131,6 +132,14 @@ def _stored(folder: Path, classifier: Classifier, files: LabelledFiles) -> Evalu
     )
 
 
+def _classes_from(
+    classifier: Classifier, classes: tuple[str, ...]
+) -> Literal["the model's metadata", "input.classes", "the images", "the images' numbers"]:
+    known = classifier.expectation.classes_from
+    numbers = tuple(map(str, range(classifier.outputs)))
+    return "the images' numbers" if known == "the images" and classes == numbers else known
+
+
 def _evaluated(classifier: Classifier, matched: LabelledFiles, listed: LabelledFiles, *, skip_bad: bool) -> Evaluated:
     file, expectation = classifier.file, classifier.expectation
     found = score(classifier, matched, skip_bad=skip_bad)
@@ -153,7 +162,7 @@ def _evaluated(classifier: Classifier, matched: LabelledFiles, listed: LabelledF
         preprocessing=expectation.preprocessing,
         preprocessing_from=expectation.source,
         preprocessing_sha256=expectation.preprocessing.sha256,
-        classes_from=expectation.classes_from,
+        classes_from=_classes_from(classifier, scored.classes),
         onnxruntime=ort.__version__,
         provider=classifier.provider,
         batch_size=classifier.batch_size,

@@ -22,7 +22,7 @@ from ecd_deploy.pipelines.evaluate import classifier as running
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, open_classifier
 from ecd_deploy.pipelines.evaluate.expectation import expect
 from ecd_deploy.recipe.input import InputConfig
-from tests.pipelines.evaluate.colours import INPUT, save_images, write_model
+from tests.pipelines.evaluate.colours import save_images, write_model
 
 
 def hang_above(path: Path, batch: int) -> Path:
@@ -90,7 +90,6 @@ def test_a_signal_ends_a_run(tmp_path: Path) -> None:
 def test_a_signal_ends_the_trial_in_another_process(tmp_path: Path) -> None:
     hang_above(tmp_path / "model.onnx", 0)
     save_images(tmp_path / "images", each=2)
-    (tmp_path / "gate.toml").write_text(INPUT)
     command = [
         sys.executable,
         "-m",
