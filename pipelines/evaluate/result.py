@@ -89,8 +89,8 @@ class Evaluation(Record, allow_inf_nan=False):
             return None
         shown = ", ".join(entry.name for entry in self.classes[:3])
         return (
-            f"the outputs are taken for the images' classes in the order of their names ({shown}, ...), as texts; "
-            + ("set input.classes to be sure of it")
+            f"the outputs are taken for the images' classes in the order of their names as texts ({shown}, ...); set "
+            "input.classes to be sure of it"
         )
 
     @property
