@@ -11,7 +11,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 from sklearn.datasets import load_digits
 from sklearn.metrics import (
     balanced_accuracy_score,

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.pipelines.evaluate import target
+from ecd_deploy.pipelines.evaluate import target as reading
 from ecd_deploy.pipelines.evaluate.predict import predict
 from ecd_deploy.pipelines.evaluate.target import read_target
 from ecd_deploy.recipe.input import InputConfig
@@ -141,7 +141,7 @@ def test_a_bundle_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatc
     (tmp_path / "zeros").write_bytes(bytes(100_000))
     with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "zeros", "bomb/zeros")
-    monkeypatch.setattr(target, "_MOST_BYTES", 50_000)
+    monkeypatch.setattr(reading, "_MOST_BYTES", 50_000)
     with pytest.raises(ArtefactError, match="more than 50000 bytes"):
         read_target(tmp_path / "bomb.tar.gz")
 
