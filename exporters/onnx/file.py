@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ecd_deploy.errors import ArtefactError, ExportError, UsageError, reraise_machine_fault
 from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
-from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata
-from ecd_deploy.files import read_bytes, sha256_bytes
+from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata, outside_tensors
+from ecd_deploy.files import read_bytes, sha256_bytes, sha256_file
 
 IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -41,6 +41,14 @@ class Port:
 
 
 @dataclass(frozen=True)
+class FilePart:
+    """A file that a model is put together from, and its own digest."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class OnnxFile:
     """An ONNX file that was parsed.
 
@@ -51,6 +59,7 @@ class OnnxFile:
         inputs: without those that have a value in the file.
         outputs: in their order.
         metadata: where this project wrote the file.
+        parts: the files that it was put together from; none where it is one.
         low_precision: whether it computes with integers or half precision somewhere.
     """
 
@@ -61,6 +70,7 @@ class OnnxFile:
     outputs: tuple[Port, ...]
     metadata: ArtefactMetadata | None
     low_precision: bool
+    parts: tuple[FilePart, ...] = ()
 
     def words(self) -> str:
         """What the file takes and gives."""
@@ -82,7 +92,16 @@ def read_onnx_file(path: Path) -> OnnxFile:
     try:
         check_embedded(model)
     except ExportError:
-        data = _with_weights(path, model)
+        locations = {
+            entry.value
+            for tensor in outside_tensors(model)
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+        whole = _with_weights(path, model)
+        own = FilePart(path.name, sha256_bytes(data))
+        others = (FilePart(name, sha256_file(path.parent / name)) for name in sorted(locations))
+        return replace(_described(path, whole, model), parts=(own, *others))
     return _described(path, data, model)
 
 

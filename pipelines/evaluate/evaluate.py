@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import onnxruntime as ort
 
+from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.exporters.onnx.file import OnnxFile, read_onnx_file
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.scored import ScoredImages
@@ -23,6 +24,7 @@ from ecd_deploy.pipelines.evaluate.result import (
     EvaluatedImages,
     EvaluatedModel,
     Evaluation,
+    ModelPart,
     class_accuracies,
     count_top5,
     to_probabilities,
@@ -151,7 +153,12 @@ def _evaluated(classifier: Classifier, matched: LabelledFiles, listed: LabelledF
         warnings = better_alternatives(classifier, found.files, scored.correct)
     evaluation = Evaluation(
         model=EvaluatedModel(
-            file=file.path.name, sha256=file.sha256, bytes=len(file.data), output=expectation.output, scores=kind
+            file=file.path.name,
+            sha256=file.sha256,
+            bytes=len(file.data),
+            output=expectation.output,
+            scores=kind,
+            parts=tuple(ModelPart(file=printable(part.name), sha256=part.sha256) for part in file.parts),
         ),
         images=EvaluatedImages(
             source=listed.source.name,

@@ -16,6 +16,13 @@ from ecd_deploy.records import Record
 _SUM_TOLERANCE = 0.01  # of probabilities that a model rounded to half precision
 
 
+class ModelPart(Record):
+    """A file that the model was put together from."""
+
+    file: str
+    sha256: str
+
+
 class EvaluatedModel(Record):
     """The file that was evaluated."""
 
@@ -24,6 +31,8 @@ class EvaluatedModel(Record):
     bytes: int
     output: str
     scores: Literal["logits", "probabilities"]
+    parts: tuple[ModelPart, ...] = ()
+    """Where weights lie in other files, each of them as it lies; `sha256` is of what they give together."""
 
 
 class EvaluatedImages(Record):

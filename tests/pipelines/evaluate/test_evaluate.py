@@ -124,6 +124,8 @@ def test_weights_in_another_file_of_the_folder_are_read(tmp_path: Path) -> None:
     images, model = save_images(tmp_path / "images"), write_model(tmp_path / "model.onnx")
     onnx.save(onnx.load(model), model, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
     found = evaluate(model, images, EXPECTS)
+    parts = {part.file: part.sha256 for part in found.evaluation.model.parts}
+    assert parts == {name: sha256_file(tmp_path / name) for name in ("model.onnx", "model.onnx.data")}
     np.testing.assert_allclose(found.scored.probabilities, expected_probabilities(10), atol=1e-5)
 
 
