@@ -29,6 +29,7 @@ _ROWS = {torch.float32: _Row(4, 2**12), torch.float16: _Row(6, 2**5), torch.bflo
 _TABLE_BITS = 27
 _SHORT = 8
 _TINY = 1e-30
+_LOW_BITS = 2**15 - 1  # of a float32; where they are 0, it is a small multiple of a power of two: what rounding leaves
 _FLAT = -1
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -152,7 +153,8 @@ def _words(tensor: Tensor) -> _Words:
     magnitudes = tensor.contiguous().abs()
     scaled = magnitudes.float() * 256
     bits = magnitudes.view(torch.int32 if tensor.element_size() == 4 else torch.int16)
-    bits[(scaled == scaled.round()) | (scaled < _TINY) | ~scaled.isfinite()] = 0
+    few_digits = bits & _LOW_BITS == 0 if tensor.element_size() == 4 else torch.zeros_like(bits, dtype=torch.bool)
+    bits[few_digits | (scaled == scaled.round()) | (scaled < _TINY) | ~scaled.isfinite()] = 0
     return bits.numpy().view(np.uint32) if tensor.element_size() == 4 else bits.numpy().view(np.uint16)
 
 
