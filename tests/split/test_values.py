@@ -121,7 +121,7 @@ def test_what_rounding_leaves_is_nobodys() -> None:
     """Means of what has none: small multiples of the last place of what was summed."""
 
     def means(seed: int) -> Tensor:
-        return torch.randint(-60, 60, (20_000,), generator=torch.Generator().manual_seed(seed)) * 2.0**-30
+        return torch.randint(-60, 60, (20_000,), generator=torch.Generator().manual_seed(seed)) * (0.1 * 2.0**-27)
 
     theirs = [NamedTensor("theirs", "buffer", means(2))]
     assert common_runs([NamedTensor("mine", "buffer", means(1))], theirs) == ()
