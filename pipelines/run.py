@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ecd_deploy.data import DataSplits
     from ecd_deploy.measure.power import Power
-    from ecd_deploy.pipelines.bundle.bundle import Bundle
+    from ecd_deploy.pipelines.bundle.archive import Bundle
     from ecd_deploy.pipelines.gate.decide import GateReport
     from ecd_deploy.pipelines.record.artefacts import ArtefactList
     from ecd_deploy.pipelines.record.predictions import StoredPredictions
@@ -245,6 +245,22 @@ def run_bundle(root: Path, *, format_name: str | None = None, output: Path | Non
         path = bundle_path(directory, format_name, output)
         find_artefact(directory, format_name)
         return bundle(directory, directory.read_json(SPLIT_NAME, SplitProof), _data(directory), format_name, path)
+
+
+def run_model_bundle(
+    model: Path,
+    data: Path,
+    *,
+    config: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    output: Path | None = None,
+    skip_bad: bool = False,
+) -> Bundle:
+    """Pack a model of any origin, with some of the labelled images that it is evaluated on."""
+    from ecd_deploy.pipelines.bundle.model import bundle_model
+    from ecd_deploy.recipe.input import read_model_config
+
+    return bundle_model(model, data, read_model_config(config, overrides), output, skip_bad=skip_bad)
 
 
 def _shipped_format(directory: RunDirectory, choice: str | None = None) -> str:

@@ -21,6 +21,8 @@ IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.UINT8: "uint8",
 }
 """The types that an image can have, by their numbers in ONNX."""
+CHANNELS: Final = (1, 3)
+"""Of images."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,30 @@ def with_sides(file: OnnxFile, sides: tuple[int, int, int]) -> bytes:
     del model.graph.value_info[:]
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def with_shape(file: OnnxFile, shape: tuple[int, int] | None) -> bytes:
+    """The file's bytes, with height and width of its images fixed where they are free.
+
+    Raises:
+        UsageError: they are free and not given, or given otherwise than they are fixed.
+    """
+    free = [port for port in file.inputs if any(isinstance(side, str) for side in port.shape[1:])]
+    if shape is None:
+        if free:
+            raise UsageError(f"give --shape HEIGHTxWIDTH: only the number of images may be free; {file.words()}")
+        return file.data
+    if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:
+        raise UsageError(f"--shape is for a model with one input, images; {file.words()}")
+    sides = file.inputs[0].shape[1:]
+    last = sides[2] in CHANNELS and sides[0] not in CHANNELS
+    channels = sides[2] if last else sides[0]
+    if isinstance(channels, str):
+        raise UsageError(f"--shape: the number of channels is free as well; {file.words()}")
+    given = (*shape, channels) if last else (channels, *shape)
+    if any(isinstance(side, int) and side != wanted for side, wanted in zip(sides, given, strict=True)):
+        raise UsageError(f"--shape {shape[0]}x{shape[1]} is not the model's height and width; {file.words()}")
+    return with_sides(file, given)
 
 
 def _ports(values: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:
