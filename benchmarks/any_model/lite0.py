@@ -49,7 +49,8 @@ def prepare(wheels: Path, folder: Path) -> None:
     squares = [np.asarray(crop.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)) for crop in crops[_CROPS:]]
     pixels = np.stack(squares).astype(np.float32) / 255
     given = (pixels - np.array(_MEAN, np.float32)) / np.array(_STD, np.float32)
-    quantise(folder / "model.onnx", folder / "model-int8.onnx", "x", np.ascontiguousarray(given.transpose(0, 3, 1, 2)))
+    images = np.ascontiguousarray(given.transpose(0, 3, 1, 2), dtype=np.float32)
+    quantise(folder / "model.onnx", folder / "model-int8.onnx", "x", images, per_channel=True)
 
 
 def _convert(wheels: Path, target: Path) -> None:

@@ -21,7 +21,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
         return next(self._batches, None)
 
 
-def quantise(model: Path, target: Path, input_name: str, images: NDArray[np.float32]) -> None:
+def quantise(model: Path, target: Path, input_name: str, images: NDArray[np.float32], *, per_channel: bool) -> None:
     """Write a model in INT8, calibrated with inputs (N, C, H, W); its last layers stay in float.
 
     Args:
@@ -29,6 +29,7 @@ def quantise(model: Path, target: Path, input_name: str, images: NDArray[np.floa
         target: where the copy is written.
         input_name: of the model's input.
         images: what the activations' ranges are taken from.
+        per_channel: whether each output channel has a scale of its own, which needs opset 13.
     """
     prepared = target.with_suffix(".prepared.onnx")
     quant_pre_process(model, prepared, skip_symbolic_shape=True)
@@ -39,6 +40,7 @@ def quantise(model: Path, target: Path, input_name: str, images: NDArray[np.floa
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
+        per_channel=per_channel,
         op_types_to_quantize=["Conv"],
         reduce_range=True,  # without VNNI, 8 bits of both overflow on x86
     )

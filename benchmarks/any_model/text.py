@@ -54,7 +54,7 @@ def prepare(wheels: Path, folder: Path) -> None:
     turned = [image.transpose(Image.Transpose.ROTATE_180) for image in calibration]
     pixels = np.stack([np.asarray(image) for image in calibration + turned])[..., ::-1].transpose(0, 3, 1, 2)
     given = np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(127.5) - np.float32(1)
-    quantise(folder / "model.onnx", folder / "model-int8.onnx", "x", given)
+    quantise(folder / "model.onnx", folder / "model-int8.onnx", "x", given, per_channel=False)
 
 
 def _draw(text: str, random: np.random.Generator) -> Image.Image:
