@@ -88,7 +88,9 @@ def test_what_was_evaluated_is_used_again_for_another_limit(folder: Path) -> Non
 
 def test_a_baseline_that_is_given_the_wrong_input_is_warned_of(folder: Path) -> None:
     shutil.copy(folder / "model.onnx", folder / "old.onnx")
-    ended = run_command([*COMMAND, "--baseline", "old.onnx", "--set", "input.channels=bgr"], cwd=folder)
+    save_images(folder / "more", each=30)
+    given = ["--data", "more", "--baseline", "old.onnx", "--set", "input.channels=bgr"]
+    ended = run_command([*COMMAND, *given], cwd=folder)
     assert ended.code in {1, 3}, ended.err
     reasons = {check.name: check.reason for check in report_of(folder).checks}
     assert 'channels = "rgb"' in reasons["preprocessing"]
