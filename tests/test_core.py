@@ -76,7 +76,7 @@ def test_a_bundle_made_without_torch_has_the_same_bytes(copy: Path) -> None:
     assert core(*words, "without.tar.gz", cwd=copy.parent).code == 0
     assert (copy.parent / "with.tar.gz").read_bytes() == (copy.parent / "without.tar.gz").read_bytes()
     with tarfile.open(copy.parent / "with.tar.gz") as archive:
-        assert any(name.endswith("samples/logits.npy") for name in archive.getnames())
+        assert any(name.endswith("samples/scores.npy") for name in archive.getnames())
 
 
 def test_a_baseline_is_evaluated_anew_without_torch(copy: Path) -> None:

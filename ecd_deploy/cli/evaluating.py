@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console
-from ecd_deploy.cli.model_options import DATA_HELP, size_override
+from ecd_deploy.cli.model_options import DATA_HELP, refuse_other_keys, size_override
 
 
 @click.command()
@@ -37,6 +37,7 @@ def evaluate(
     skip_bad: bool,
 ) -> None:
     """Measure the accuracy of any ONNX classifier on labelled images."""
+    refuse_other_keys("evaluate", overrides, "input.", "profile.provider=")
     given = (*overrides, *size_override(shape))
     from ecd_deploy.recipe.input import read_model_config
 
@@ -70,6 +71,7 @@ def predict(
     as_json: bool,
 ) -> None:
     """Classify images of any size."""
+    refuse_other_keys("predict", overrides, "input.")
     given = (*overrides, *size_override(shape))
     from ecd_deploy.recipe.input import read_model_config
 
@@ -79,7 +81,8 @@ def predict(
 
     found = predict_images(model, images, settings.input, top=top)
     if as_json:
-        click.echo(json.dumps([entry.model_dump() for entry in found], indent=2, ensure_ascii=False))
+        shown = [entry.model_dump() | {"image": printable(entry.image)} for entry in found]
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     for entry in found:
         ranked = ", ".join(f"{choice.name} {choice.probability:.1%}" for choice in entry.classes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console, finish
-from ecd_deploy.cli.model_options import DATA_HELP, size_override
+from ecd_deploy.cli.model_options import DATA_HELP, default_output, refuse_without_data, size_override
 from ecd_deploy.errors import UsageError
 
 
@@ -57,7 +57,7 @@ def gate(
             raise UsageError("--markdown: of a verdict only, without --power")
         check_writable(markdown, "--markdown")
     if data is None:
-        _check_run(target, out=out, shape=shape, overrides=overrides, skip_bad=skip_bad)
+        refuse_without_data("gate", target, out=out, shape=shape, overrides=overrides, skip_bad=skip_bad)
         if power:
             from ecd_deploy.cli.text.gate import print_power
             from ecd_deploy.pipelines.run import run_power
@@ -72,7 +72,7 @@ def gate(
             raise UsageError("--power: of a run directory only, without --data")
         from ecd_deploy.pipelines.run import run_model_gate
 
-        folder = out or Path(f"{target.stem}-gate")
+        folder = out or default_output(target)
         report = run_model_gate(
             target,
             data,
@@ -89,11 +89,3 @@ def gate(
         write_atomic(markdown, comment(report).encode())
     print_gate(report, console())
     finish(report, folder)
-
-
-def _check_run(target: Path, **given: object) -> None:
-    if target.is_file():
-        raise UsageError(f"gate {target}: a file is evaluated first; give images with --data FOLDER")
-    named = [f"--{name.replace('_', '-').replace('overrides', 'set')}" for name, value in given.items() if value]
-    if named:
-        raise UsageError(f"{' and '.join(named)}: only with --data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from ecd_deploy.errors import UsageError
@@ -9,15 +10,53 @@ from ecd_deploy.errors import UsageError
 DATA_HELP: Final = "Images as FOLDER/CLASS/*, or a CSV file with the columns path and label; other columns are slices."
 
 
-def size_override(shape: str | None) -> tuple[str, ...]:
-    """`--shape` as the value of `input.size`.
+def parse_shape(shape: str | None) -> tuple[int, int] | None:
+    """Height and width of `--shape`.
 
     Raises:
         UsageError: it is no height and width.
     """
     if shape is None:
-        return ()
+        return None
     height, separator, width = shape.lower().partition("x")
-    if not (separator and height.isdecimal() and width.isdecimal()):
+    if not (separator and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise UsageError(f"--shape {shape}: expected HEIGHTxWIDTH in pixels, for example 224x224")
-    return (f"input.size=[{int(height)}, {int(width)}]",)
+    return int(height), int(width)
+
+
+def size_override(shape: str | None) -> tuple[str, ...]:
+    """`--shape` as the value of `input.size`; see `parse_shape`."""
+    size = parse_shape(shape)
+    return () if size is None else (f"input.size=[{size[0]}, {size[1]}]",)
+
+
+def refuse_other_keys(command: str, overrides: tuple[str, ...], *prefixes: str) -> None:
+    """Check that `--set` sets nothing that is without effect on a command.
+
+    Raises:
+        UsageError: a value has none of the prefixes.
+    """
+    for given in overrides:
+        if not given.startswith(prefixes):
+            keys = " or ".join(f"{prefix.rstrip('.=')}{'.KEY' * prefix.endswith('.')}" for prefix in prefixes)
+            raise UsageError(f"--set {given}: without effect on {command}, which takes {keys}")
+
+
+def default_output(target: Path) -> Path:
+    """The folder beside which nothing was named: `NAME-gate`, without the ending of a model or an archive."""
+    name = target.resolve().name
+    ending = next((ending for ending in (".tar.gz", ".tgz", ".onnx") if name.endswith(ending)), "")
+    return Path(f"{name.removesuffix(ending)}-gate")
+
+
+def refuse_without_data(command: str, target: Path, **given: object) -> None:
+    """Check that a command without --data was given a run directory and none of the options for a model.
+
+    Raises:
+        UsageError: it was not.
+    """
+    if target.is_file():
+        raise UsageError(f"{command} {target}: a file is evaluated first; give images with --data FOLDER")
+    named = [f"--{name.replace('_', '-').replace('overrides', 'set')}" for name, value in given.items() if value]
+    if named:
+        raise UsageError(f"{' and '.join(named)}: only with --data")

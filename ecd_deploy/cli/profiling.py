@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 
 from ecd_deploy.cli.ending import console
+from ecd_deploy.cli.model_options import parse_shape
 from ecd_deploy.errors import Inconclusive, UsageError
 
 
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path), metavar="RUN_DIR|MODEL.onnx")
 @click.option("--format", "choice", metavar="NAME|all", help="Measure this artefact of the run; default: what ships.")
+@click.option("--shape", metavar="HEIGHTxWIDTH", help="Size of MODEL.onnx's input where it leaves it free.")
 @click.option("--device", metavar="NAME", help="Use this device's number of threads, and compare with its budget.")
 @click.option("--host", "hosts", multiple=True, metavar="USER@HOST", help="Measure on this host, over ssh; repeatable.")
 @click.option("--python", default="python3", show_default=True, help="The hosts' Python.")
@@ -29,6 +31,7 @@ from ecd_deploy.errors import Inconclusive, UsageError
 def profile(
     target: Path,
     choice: str | None,
+    shape: str | None,
     device: str | None,
     hosts: tuple[str, ...],
     python: str,
@@ -49,13 +52,21 @@ def profile(
     if len(hosts) > 1 and output is not None:
         raise UsageError("--json takes one result: give one --host, or a run directory, which keeps all results")
     conditions = Conditions.read(device=device, threads=threads, cpus=cpus, memory_mb=memory, provider=provider)
-    terminal = console()
+    size, terminal = parse_shape(shape), console()
     if hosts:
         found = profile_hosts(
-            target, conditions, hosts, terminal, python=python, timeout=timeout, choice=choice, output=output
+            target,
+            conditions,
+            hosts,
+            terminal,
+            python=python,
+            timeout=timeout,
+            choice=choice,
+            shape=size,
+            output=output,
         )
     else:
-        found = profile_target(target, conditions, choice=choice, output=output)
+        found = profile_target(target, conditions, choice=choice, shape=size, output=output)
     for entry in found:
         print_profile(entry, terminal)
         if conditions.device is not None:

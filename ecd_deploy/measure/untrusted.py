@@ -37,7 +37,7 @@ class Limits:
         return ["sh", "-c", f'{limits} && exec "$@"', "sh"]
 
 
-def check_untrusted(data: bytes, name: str, limits: Limits = Limits()) -> None:
+def check_untrusted(data: bytes, name: str, limits: Limits = Limits(), *, batch_size: int = 1) -> None:
     """Try an untrusted file: what passes can be opened and run within the limits, and keeps nothing outside.
 
     An ONNX model is opened and run on dark, light, noisy and picture-like images in a child process, which is ended
@@ -49,6 +49,7 @@ def check_untrusted(data: bytes, name: str, limits: Limits = Limits()) -> None:
         data: of the file.
         name: for the error.
         limits: of the child process.
+        batch_size: that a model is also tried with, on one image.
 
     Raises:
         ArtefactError: the file is of another kind, keeps data outside, crashes, hangs, or takes too much memory.
@@ -61,14 +62,14 @@ def check_untrusted(data: bytes, name: str, limits: Limits = Limits()) -> None:
         return
     if not data.startswith(_ONNX):
         raise ArtefactError(f"{name} was not written by this run: such files are opened only if ONNX or safetensors")
-    problem = _tried(data, limits)
+    problem = _tried(data, limits, batch_size)
     if problem is not None:
         raise ArtefactError(f"{name} cannot be used: it {problem}")
 
 
-def _tried(data: bytes, limits: Limits) -> str | None:
+def _tried(data: bytes, limits: Limits, batch_size: int) -> str | None:
     with as_file(files("ecd_deploy.measure") / _RUNNER) as script, tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-I", str(script), str(limits.memory_bytes), str(limits.seconds)]
+        command = [sys.executable, "-I", str(script), *map(str, (limits.memory_bytes, limits.seconds, batch_size))]
         try:
             done = subprocess.run(
                 command, input=data, cwd=folder, capture_output=True, timeout=limits.seconds, check=False

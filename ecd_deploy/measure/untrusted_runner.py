@@ -21,7 +21,7 @@ _BATCHES = (1, 2)
 
 def main() -> None:
     """Set the limits before anything is parsed, then open, run and describe the model."""
-    memory, seconds = int(sys.argv[1]), int(sys.argv[2])
+    memory, seconds, batch_size = map(int, sys.argv[1:4])
     if resource is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
@@ -29,7 +29,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     data = sys.stdin.buffer.read()
     try:
-        answer = _described(data)
+        answer = _described(data, batch_size)
     except MemoryError:
         answer = {"problem": f"needs more than {memory} bytes"}
     except Exception as error:  # noqa: BLE001 - whatever a hostile file provokes is the answer
@@ -37,7 +37,7 @@ def main() -> None:
     sys.stdout.write(json.dumps(answer))
 
 
-def _described(data: bytes) -> dict[str, Any]:
+def _described(data: bytes, batch_size: int) -> dict[str, Any]:
     import numpy as np
     import onnx
     import onnxruntime as ort
@@ -50,7 +50,7 @@ def _described(data: bytes) -> dict[str, Any]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    for batch in _BATCHES:
+    for batch in sorted({*_BATCHES, batch_size}):
         shapes = {
             value.name: [
                 size if isinstance(size, int) and size > 0 else batch if at == 0 else 1
@@ -61,7 +61,8 @@ def _described(data: bytes) -> dict[str, Any]:
         for shape in shapes.values():
             if int(np.prod(shape, dtype=object)) > _MOST_ELEMENTS:
                 return {"problem": f"takes an input of shape {shape}"}
-        for what, image in _IMAGES.items():
+        images = _IMAGES if batch in _BATCHES else {"a picture": _picture}
+        for what, image in images.items():
             feeds = {value.name: _of_type(image(shapes[value.name]), value.type) for value in session.get_inputs()}
             results = session.run(None, feeds)
             finite = all(bool(np.isfinite(result).all()) for result in results if result.dtype.kind == "f")

@@ -93,11 +93,16 @@ class ModelConfig(Section):
 def read_model_config(path: Path | None, overrides: tuple[str, ...] = ()) -> ModelConfig:
     """Read the file, if there is one, and apply overrides, `key.path=value` each.
 
+    A file without a header holds limits, as it may for a run.
+
     Raises:
         RecipeError: it cannot be read, or names the key that cannot be used.
     """
     where = "the options" if path is None else str(path)
     document = {} if path is None else parse_toml(read_text(path, "configuration", RecipeError), where, RecipeError)
+    headed = any(isinstance(value, dict) and key not in GateConfig.model_fields for key, value in document.items())
+    if document and not headed:
+        document = {"gate": document}
     for override in overrides:
         apply_override(document, override)
     config = ModelConfig.from_document(document, f"{where} cannot be used", RecipeError)

@@ -28,7 +28,7 @@ class _Row(NamedTuple):
 _ROWS = {torch.float32: _Row(4, 2**12), torch.float16: _Row(6, 2**5), torch.bfloat16: _Row(7, 2**3)}
 _TABLE_BITS = 27
 _SHORT = 8
-_TINY = 1e-30
+_TINY = 2.0**-23  # what rounding leaves of numbers near 1, such as a mean of none
 _FLAT = -1
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -52,7 +52,7 @@ def common_runs(
     Signs are left out, so that a negation is found, and rows are read in either direction; floats are compared as
     float32, float16 and bfloat16, integers and complex numbers also by the floats that their bytes are; tensors of a
     few numbers are read one after the other.
-    Rows of few different, of round or of nearly equal numbers are nobody's: ones, tables of places, filters.
+    Rows of few different, of round, tiny or nearly equal numbers are nobody's: ones, tables of places, filters.
 
     Args:
         tensors: that are searched.
@@ -152,7 +152,7 @@ def _words(tensor: Tensor) -> _Words:
     magnitudes = tensor.contiguous().abs()
     scaled = magnitudes.float() * 256
     bits = magnitudes.view(torch.int32 if tensor.element_size() == 4 else torch.int16)
-    bits[(scaled == scaled.round()) | (scaled < _TINY) | ~scaled.isfinite()] = 0
+    bits[(scaled == scaled.round()) | (magnitudes < _TINY) | ~scaled.isfinite()] = 0
     return bits.numpy().view(np.uint32) if tensor.element_size() == 4 else bits.numpy().view(np.uint16)
 
 

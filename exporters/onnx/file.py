@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,8 +13,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ecd_deploy.errors import ArtefactError, ExportError, UsageError, reraise_machine_fault
 from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
-from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata
-from ecd_deploy.files import read_bytes, sha256_bytes
+from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata, outside_tensors
+from ecd_deploy.files import read_bytes, sha256_bytes, sha256_file
 
 IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -21,6 +22,9 @@ IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.UINT8: "uint8",
 }
 """The types that an image can have, by their numbers in ONNX."""
+_INTEGER_OPERATOR: Final = re.compile("Quantize|QLinear|Integer|^QAttention$|^QGemm$")
+CHANNELS: Final = (1, 3)
+"""Of images."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,14 @@ class Port:
 
 
 @dataclass(frozen=True)
+class FilePart:
+    """A file that a model is put together from, and its own digest."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class OnnxFile:
     """An ONNX file that was parsed.
 
@@ -47,6 +59,8 @@ class OnnxFile:
         inputs: without those that have a value in the file.
         outputs: in their order.
         metadata: where this project wrote the file.
+        parts: the files that it was put together from; none where it is one.
+        low_precision: whether it computes with integers or half precision somewhere.
     """
 
     path: Path
@@ -55,6 +69,8 @@ class OnnxFile:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     metadata: ArtefactMetadata | None
+    low_precision: bool
+    parts: tuple[FilePart, ...] = ()
 
     def words(self) -> str:
         """What the file takes and gives."""
@@ -76,7 +92,16 @@ def read_onnx_file(path: Path) -> OnnxFile:
     try:
         check_embedded(model)
     except ExportError:
-        data = _with_weights(path, model)
+        locations = {
+            entry.value
+            for tensor in outside_tensors(model)
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+        whole = _with_weights(path, model)
+        own = FilePart(path.name, sha256_bytes(data))
+        others = (FilePart(name, sha256_file(path.parent / name)) for name in sorted(locations))
+        return replace(_described(path, whole, model), parts=(own, *others))
     return _described(path, data, model)
 
 
@@ -126,6 +151,8 @@ def _described(path: Path, data: bytes, model: onnx.ModelProto) -> OnnxFile:
         inputs=_ports(value for value in model.graph.input if value.name not in inside),
         outputs=_ports(model.graph.output),
         metadata=None if text is None else parse_metadata(text, path.name),
+        low_precision=any(_INTEGER_OPERATOR.search(node.op_type) for node in model.graph.node)
+        or any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer),
     )
 
 
@@ -142,6 +169,30 @@ def with_sides(file: OnnxFile, sides: tuple[int, int, int]) -> bytes:
     del model.graph.value_info[:]
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def with_shape(file: OnnxFile, shape: tuple[int, int] | None) -> bytes:
+    """The file's bytes, with height and width of its images fixed where they are free.
+
+    Raises:
+        UsageError: they are free and not given, or given otherwise than they are fixed.
+    """
+    free = [port for port in file.inputs if any(isinstance(side, str) for side in port.shape[1:])]
+    if shape is None:
+        if free:
+            raise UsageError(f"give --shape HEIGHTxWIDTH: only the number of images may be free; {file.words()}")
+        return file.data
+    if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:
+        raise UsageError(f"--shape is for a model with one input, images; {file.words()}")
+    sides = file.inputs[0].shape[1:]
+    last = sides[2] in CHANNELS and sides[0] not in CHANNELS
+    channels = sides[2] if last else sides[0]
+    if isinstance(channels, str):
+        raise UsageError(f"--shape: the number of channels is free as well; {file.words()}")
+    given = (*shape, channels) if last else (channels, *shape)
+    if any(isinstance(side, int) and side != wanted for side, wanted in zip(sides, given, strict=True)):
+        raise UsageError(f"--shape {shape[0]}x{shape[1]} is not the model's height and width; {file.words()}")
+    return with_sides(file, given)
 
 
 def _ports(values: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:

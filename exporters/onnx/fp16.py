@@ -6,7 +6,7 @@ import onnx
 
 from ecd_deploy.compat.onnxruntime import half_precision
 from ecd_deploy.errors import ExportError, reraise_machine_fault
-from ecd_deploy.exporters.budget import ParityBudget
+from ecd_deploy.exporters.budget import FLOAT16_BUDGET
 from ecd_deploy.exporters.contract import ExportInput
 from ecd_deploy.exporters.onnx.format import OnnxFormat, finish, fp32_source, parse_model
 from ecd_deploy.exporters.onnx.graph import sort_nodes, strip_provenance
@@ -19,7 +19,7 @@ class HalfOnnxExporter(OnnxFormat):
 
     format = "onnx-fp16"
     filename = "student.fp16.onnx"
-    budget = ParityBudget(relative=0.02, agreement=0.98)
+    budget = FLOAT16_BUDGET
 
     def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""

@@ -71,13 +71,19 @@ def check_embedded(model: onnx.ModelProto) -> None:
     Raises:
         ExportError: naming the first such tensor.
     """
+    for tensor in outside_tensors(model):
+        raise ExportError(f"the ONNX model keeps {tensor.name or 'a constant'} in another file")
+
+
+def outside_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The tensors that are kept in another file."""
     for graph in _graphs(model.graph):
         attributes = (attribute for node in graph.node for attribute in node.attribute)
         constants = (tensor for attribute in attributes for tensor in (attribute.t, *attribute.tensors))
         sparse = (part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices))
         for tensor in (*graph.initializer, *constants, *sparse):
             if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-                raise ExportError(f"the ONNX model keeps {tensor.name or 'a constant'} in another file")
+                yield tensor
 
 
 def sort_nodes(model: onnx.ModelProto) -> None:

@@ -69,9 +69,16 @@ class Conditions:
 
 
 def profile_target(
-    target: Path, conditions: Conditions, *, choice: str | None = None, output: Path | None = None
+    target: Path,
+    conditions: Conditions,
+    *,
+    choice: str | None = None,
+    shape: tuple[int, int] | None = None,
+    output: Path | None = None,
 ) -> list[Profile]:
     """Measure what a run ships, or the artefacts of a choice, or an ONNX file, on this host.
+
+    Where the ONNX file leaves them free, `shape` is height and width of its images.
 
     Raises:
         UsageError: the target or a condition cannot be used.
@@ -79,8 +86,10 @@ def profile_target(
     """
     if target.suffix == ".onnx":
         _check_choice(target, choice)
-        found = [profile_bytes(target.name, _foreign(target), conditions.apply(ProfileConfig()), Limits())]
+        found = [profile_bytes(target.name, _foreign(target, shape), conditions.apply(ProfileConfig()), Limits())]
     else:
+        if shape is not None:
+            raise UsageError("--shape: of an ONNX file only; a run's artefacts have their size")
         with open_run(target) as directory:
             validation = directory.read_json(VALIDATION_NAME, Validation)
             if output is not None and len(validation.shipping(choice or directory.recipe.gate.artefact)) > 1:
@@ -101,6 +110,7 @@ def profile_hosts(
     python: str,
     timeout: float,
     choice: str | None = None,
+    shape: tuple[int, int] | None = None,
     output: Path | None = None,
 ) -> list[Profile]:
     """Measure on devices at once, over ssh: what a run ships, an artefact of it, or an ONNX file.
@@ -113,9 +123,11 @@ def profile_hosts(
     """
     if target.suffix == ".onnx":
         _check_choice(target, choice)
-        model = _foreign(target)
+        model = _foreign(target, shape)
         found, errors = _measure_all(target.name, model, conditions, ProfileConfig(), hosts, console, python, timeout)
     else:
+        if shape is not None:
+            raise UsageError("--shape: of an ONNX file only; a run's artefacts have their size")
         with open_run(target) as directory:
             validation = directory.read_json(VALIDATION_NAME, Validation)
             shipped = validation.shipping(choice or directory.recipe.gate.artefact)
@@ -141,11 +153,11 @@ def _check_choice(target: Path, choice: str | None) -> None:
         raise UsageError(f"--format {choice}: {target} is one file; formats are those of a run directory")
 
 
-def _foreign(path: Path) -> bytes:
+def _foreign(path: Path, shape: tuple[int, int] | None) -> bytes:
     """An ONNX file with all its weights inside, which was tried where it can do no harm."""
-    from ecd_deploy.exporters.onnx.file import read_onnx_file
+    from ecd_deploy.exporters.onnx.file import read_onnx_file, with_shape
 
-    model = read_onnx_file(path).data
+    model = with_shape(read_onnx_file(path), shape)
     check_untrusted(model, path.name)
     return model
 

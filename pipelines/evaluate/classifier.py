@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
+from typing import Final
 
 import numpy as np
 import onnxruntime as ort
@@ -15,12 +17,15 @@ from ecd_deploy.errors import ArtefactError, UsageError, reraise_machine_fault
 from ecd_deploy.exporters.onnx.file import OnnxFile, with_sides
 from ecd_deploy.exporters.onnx.session import session_options
 from ecd_deploy.measure.device.device_runner import providers_of
+from ecd_deploy.measure.untrusted import Limits as ProcessLimits
 from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.evaluate.expectation import Expectation
 from ecd_deploy.system import usable_cpus
 
-_MOST_IMAGES = 256
+_MOST_IMAGES = 32
 _MOST_BYTES = 64_000_000
+_LIMITS: Final = ProcessLimits(seconds=120)
+CPU: Final = "CPUExecutionProvider"
 _DTYPES = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8}
 
 Input = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]
@@ -35,6 +40,7 @@ class Classifier:
         expectation: how it is used.
         data: the bytes that run: the file's, with the sides of its input fixed.
         session: of onnxruntime.
+        provider: that is asked first, with its options: `NAME` or `NAME:key=value,...`.
         threads: of the session.
         batch_size: images that are given at once.
         outputs: scores an image.
@@ -44,6 +50,7 @@ class Classifier:
     expectation: Expectation
     data: bytes
     session: ort.InferenceSession
+    provider: str
     threads: int
     batch_size: int
     outputs: int
@@ -58,7 +65,7 @@ class Classifier:
         if fixed is not None and count < fixed:
             images = np.concatenate((images, np.repeat(images[-1:], fixed - count, axis=0)))
         try:
-            (found,) = self.session.run([self.expectation.output], {self.expectation.input: images})
+            found = self._run(images)
         except Exception as error:
             reraise_machine_fault(error)
             raise ArtefactError(f"onnxruntime cannot run {self.file.path}: {_first_line(error)}") from error
@@ -70,14 +77,47 @@ class Classifier:
             )
         return rows.reshape(len(images), -1)[:count]
 
+    def _run(self, images: Input) -> object:
+        """Run the session in a thread, so that signals come through and a run that does not end is left.
 
-def open_classifier(file: OnnxFile, expectation: Expectation, provider: str | None = None) -> Classifier:
+        Raises:
+            ArtefactError: it takes longer than the model was tried for.
+        """
+        options, found, faults = ort.RunOptions(), list[object](), list[BaseException]()
+
+        def run() -> None:
+            try:
+                found.extend(
+                    self.session.run([self.expectation.output], {self.expectation.input: images}, run_options=options)
+                )
+            except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+                faults.append(error)
+
+        thread = Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            thread.join(_LIMITS.seconds)
+        finally:
+            options.terminate = True
+        if faults:
+            raise faults[0]
+        if not found:
+            raise ArtefactError(
+                f"{self.file.path.name} does not finish {len(images)} image(s) within {_LIMITS.seconds} s"
+            )
+        return found[0]
+
+
+def open_classifier(
+    file: OnnxFile, expectation: Expectation, provider: str | None = None, most: int = _MOST_IMAGES
+) -> Classifier:
     """Open a model of any origin and run it once, after it was tried in another process, within limits.
 
     Args:
         file: the model.
         expectation: how it is used.
         provider: onnxruntime's, `NAME` or `NAME:key=value,...`; None for the CPU.
+        most: images at once.
 
     Raises:
         UsageError: there is no such provider here.
@@ -92,7 +132,9 @@ def open_classifier(file: OnnxFile, expectation: Expectation, provider: str | No
         providers = providers_of(provider)
     except ValueError as error:
         raise UsageError(f"provider {provider}: {error}") from error
-    check_untrusted(data, file.path.name)
+    size = 4 * channels * height * width
+    batch_size = expectation.batch or max(1, min(most, _MOST_IMAGES, _MOST_BYTES // size))
+    check_untrusted(data, file.path.name, _LIMITS, batch_size=batch_size)
     threads = len(usable_cpus())
     options = session_options(threads)
     # Threads that wait by spinning would take the cores from those that decode.
@@ -103,14 +145,14 @@ def open_classifier(file: OnnxFile, expectation: Expectation, provider: str | No
         reraise_machine_fault(error)
         raise ArtefactError(f"onnxruntime cannot open {file.path}: {_first_line(error)}") from error
     one = np.zeros((1, *sides), dtype=_DTYPES[preprocessing.dtype])
-    batch_size = expectation.batch or max(1, min(_MOST_IMAGES, _MOST_BYTES // (4 * one.size)))
-    opened = Classifier(file, expectation, data, session, threads, batch_size, outputs=0)
+    name, given = providers[0][0], ",".join(f"{key}={value}" for key, value in sorted(providers[0][1].items()))
+    opened = Classifier(file, expectation, data, session, f"{name}:{given}" if given else name, threads, batch_size, 0)
     outputs = opened.scores(one).shape[1]
     if provider is not None:
         _check_provider(opened, providers, one)
     if outputs < 2:
         raise ArtefactError(f"a classifier tells two classes or more apart, and {file.path.name} gives {outputs} score")
-    return Classifier(file, expectation, data, session, threads, batch_size, outputs)
+    return replace(opened, outputs=outputs)
 
 
 def _check_provider(classifier: Classifier, providers: list[tuple[str, dict[str, str]]], image: Input) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
 
+from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.exporters.onnx.file import OnnxFile, read_onnx_file
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.scored import ScoredImages
@@ -23,11 +24,12 @@ from ecd_deploy.pipelines.evaluate.result import (
     EvaluatedImages,
     EvaluatedModel,
     Evaluation,
+    ModelPart,
     class_accuracies,
     count_top5,
     to_probabilities,
 )
-from ecd_deploy.pipelines.evaluate.stream import images_sha256, score, usable_files
+from ecd_deploy.pipelines.evaluate.stream import check_batches, images_sha256, score, usable_files
 from ecd_deploy.recipe.input import InputConfig
 
 _logger = logging.getLogger(__name__)
@@ -90,18 +92,17 @@ def evaluate_files(
     *,
     skip_bad: bool = False,
     provider: str | None = None,
+    batch_size: int | None = None,
     reuse: Path | None = None,
 ) -> Evaluated:
     """Evaluate a model that was read on images that were listed; see `evaluate`.
 
     What the folder `reuse` holds is taken instead if it is of the same model, images, preprocessing and onnxruntime, by
-    their digests, and of the same batch size.
+    their digests, and of the same batch size. `batch_size` is the most images at once.
     """
     expectation = expect(file, config)
-    with ThreadPoolExecutor(max_workers=1) as pool:  # the model is tried in another process meanwhile
-        opening = pool.submit(open_classifier, file, expectation, provider)
-        usable = usable_files(files, skip_bad=skip_bad)
-        classifier = opening.result()
+    usable = usable_files(files, skip_bad=skip_bad)
+    classifier = open_classifier(file, expectation, provider, most=batch_size or len(usable))
     matched = match_classes(usable, expectation.classes, classifier.outputs, file.path.name)
     if reuse is not None and (found := _stored(reuse, classifier, matched)) is not None:
         return found
@@ -119,9 +120,11 @@ def _stored(folder: Path, classifier: Classifier, files: LabelledFiles) -> Evalu
         and given.scores in (None, evaluation.model.scores)
         and evaluation.preprocessing == given.preprocessing
         and evaluation.onnxruntime == ort.__version__
-        and evaluation.provider == classifier.session.get_providers()[0]
+        and evaluation.provider == classifier.provider
         and evaluation.batch_size == classifier.batch_size
         and evaluation.images.sha256 == images_sha256(files)
+        and probabilities.shape == (len(files), len(files.classes))
+        and probabilities.dtype == np.float32
     )
     if not same:
         return None
@@ -131,9 +134,18 @@ def _stored(folder: Path, classifier: Classifier, files: LabelledFiles) -> Evalu
     )
 
 
+def _classes_from(
+    classifier: Classifier, classes: tuple[str, ...]
+) -> Literal["the model's metadata", "input.classes", "the images", "the images' numbers"]:
+    known = classifier.expectation.classes_from
+    numbers = tuple(map(str, range(classifier.outputs)))
+    return "the images' numbers" if known == "the images" and classes == numbers else known
+
+
 def _evaluated(classifier: Classifier, matched: LabelledFiles, listed: LabelledFiles, *, skip_bad: bool) -> Evaluated:
     file, expectation = classifier.file, classifier.expectation
     found = score(classifier, matched, skip_bad=skip_bad)
+    check_batches(classifier, found)
     probabilities, kind = to_probabilities(found.scores, expectation.scores, file.path.name)
     scored = ScoredImages(probabilities, found.files.labels, found.files.classes, found.files.slices)
     warnings: tuple[str, ...] = ()
@@ -141,7 +153,12 @@ def _evaluated(classifier: Classifier, matched: LabelledFiles, listed: LabelledF
         warnings = better_alternatives(classifier, found.files, scored.correct)
     evaluation = Evaluation(
         model=EvaluatedModel(
-            file=file.path.name, sha256=file.sha256, bytes=len(file.data), output=expectation.output, scores=kind
+            file=file.path.name,
+            sha256=file.sha256,
+            bytes=len(file.data),
+            output=expectation.output,
+            scores=kind,
+            parts=tuple(ModelPart(file=printable(part.name), sha256=part.sha256) for part in file.parts),
         ),
         images=EvaluatedImages(
             source=listed.source.name,
@@ -152,9 +169,9 @@ def _evaluated(classifier: Classifier, matched: LabelledFiles, listed: LabelledF
         preprocessing=expectation.preprocessing,
         preprocessing_from=expectation.source,
         preprocessing_sha256=expectation.preprocessing.sha256,
-        classes_from=expectation.classes_from,
+        classes_from=_classes_from(classifier, scored.classes),
         onnxruntime=ort.__version__,
-        provider=classifier.session.get_providers()[0],
+        provider=classifier.provider,
         batch_size=classifier.batch_size,
         probabilities_sha256=sha256_bytes(probabilities_file(scored)),
         correct=int(scored.correct.sum()),

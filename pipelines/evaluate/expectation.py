@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import Literal, NoReturn
 
 from ecd_deploy.errors import ArtefactError, UsageError
-from ecd_deploy.exporters.metadata import ArtefactMetadata
-from ecd_deploy.exporters.onnx.file import IMAGE_TYPES, OnnxFile, Port
+from ecd_deploy.exporters.onnx.file import CHANNELS, IMAGE_TYPES, OnnxFile, Port
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.recipe.input import InputConfig, check_resize
-
-_COLOURS: Final = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def expect(file: OnnxFile, config: InputConfig) -> Expectation:
         input=port.name,
         output=_output(file, config),
         batch=batch if isinstance(batch, int) else None,
-        preprocessing=_of_metadata(file.metadata) if file.metadata else _of_config(file, port, config),
+        preprocessing=Preprocessing.of_metadata(file.metadata) if file.metadata else _of_config(file, port, config),
         classes=file.metadata.classes if file.metadata else read_classes(config),
         scores="logits" if file.metadata else config.scores,
         source="the model's metadata" if file.metadata else "[input]",
@@ -111,28 +108,12 @@ def _output(file: OnnxFile, config: InputConfig) -> str:
     return names[0]
 
 
-def _of_metadata(metadata: ArtefactMetadata) -> Preprocessing:
-    channels, height, width = metadata.input_shape
-    inside = metadata.preprocessing == "inside"
-    return Preprocessing(
-        height=height,
-        width=width,
-        resize=metadata.resize,
-        channels="grey" if channels == 1 else "rgb",
-        scale=1.0,
-        mean=metadata.mean,
-        std=metadata.std,
-        layout="nhwc" if inside else "nchw",
-        dtype="uint8" if inside else "float32",
-    )
-
-
 def _of_config(file: OnnxFile, port: Port, config: InputConfig) -> Preprocessing:
     layout = config.layout or _layout(file, port)
     channels, height, width = port.shape[1:] if layout == "nchw" else (port.shape[3], *port.shape[1:3])
     if isinstance(channels, str) and config.mean is not None:
         channels = len(config.mean)
-    if channels not in _COLOURS:
+    if channels not in CHANNELS:
         raise ArtefactError(
             f"a model of images takes 1 or 3 channels, and this has {channels} as {layout}; {file.words()}"
         )
@@ -168,7 +149,7 @@ def _of_config(file: OnnxFile, port: Port, config: InputConfig) -> Preprocessing
 
 
 def _layout(file: OnnxFile, port: Port) -> Literal["nchw", "nhwc"]:
-    first, last = port.shape[1] in _COLOURS, port.shape[3] in _COLOURS
+    first, last = port.shape[1] in CHANNELS, port.shape[3] in CHANNELS
     if first == last:
         _missing(file, 'layout = "nchw" or "nhwc"')
     return "nchw" if first else "nhwc"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.files import is_partial, read_verified, write_atomic
 from ecd_deploy.measure.classification import confusion_counts
@@ -55,17 +56,21 @@ def write_evaluation(folder: Path, evaluation: Evaluation, names: Sequence[str],
     Raises:
         ArtefactError: the folder cannot be written.
     """
-    write_atomic(folder / PROBABILITIES_NAME, probabilities_file(scored))
-    write_atomic(folder / PREDICTIONS_NAME, _predictions(names, scored))
-    write_atomic(folder / CONFUSION_NAME, _confusion(scored.classes, confusion_counts(scored)))
-    write_atomic(folder / EVALUATION_NAME, evaluation.to_json())
+    made = {
+        PROBABILITIES_NAME: probabilities_file(scored),
+        PREDICTIONS_NAME: _predictions(names, scored),
+        CONFUSION_NAME: _confusion(scored.classes, confusion_counts(scored)),
+        EVALUATION_NAME: evaluation.to_json(),
+    }
+    for name, data in made.items():
+        write_atomic(folder / name, data)
 
 
 def _predictions(names: Sequence[str], scored: ScoredImages) -> bytes:
     confidence = scored.probabilities.max(axis=1)
     rows = (
         (
-            name,
+            printable(name),
             scored.classes[label],
             scored.classes[choice],
             f"{confidence[place]:.6f}",

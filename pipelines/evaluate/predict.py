@@ -72,7 +72,7 @@ def predict(
     )
     usable = usable_files(listed, skip_bad=False)
     sized = _with_resize(expectation.preprocessing, usable.paths)
-    classifier = open_classifier(file, replace(expectation, preprocessing=sized))
+    classifier = open_classifier(file, replace(expectation, preprocessing=sized), most=len(usable))
     found = score(classifier, usable)
     probabilities, _ = to_probabilities(found.scores, expectation.scores, file.path.name)
     names = expectation.classes or tuple(map(str, range(classifier.outputs)))

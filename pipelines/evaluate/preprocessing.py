@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from ecd_deploy.data.resize import Framing
+from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.records import Record
 
@@ -35,6 +36,23 @@ class Preprocessing(Record):
     layout: Literal["nchw", "nhwc"]
     dtype: Literal["float32", "float16", "uint8"]
     """uint8: pixels as they are, without scale, mean and std."""
+
+    @classmethod
+    def of_metadata(cls, metadata: ArtefactMetadata) -> Self:
+        """What an artefact of this project says of itself."""
+        channels, height, width = metadata.input_shape
+        inside = metadata.preprocessing == "inside"
+        return cls(
+            height=height,
+            width=width,
+            resize=metadata.resize,
+            channels="grey" if channels == 1 else "rgb",
+            scale=1.0,
+            mean=metadata.mean,
+            std=metadata.std,
+            layout="nhwc" if inside else "nchw",
+            dtype="uint8" if inside else "float32",
+        )
 
     @property
     def sha256(self) -> str:
@@ -70,20 +88,25 @@ class Preprocessing(Record):
         values /= std
         return values.astype(np.float16) if self.dtype == "float16" else values
 
-    def words(self) -> str:
-        """All of it in a sentence."""
+    @property
+    def framing(self) -> str:
+        """How an image is brought to the input's size before anything else, in words."""
         sized = f"{self.height} x {self.width} pixels (height x width)"
         if self.resize is None:
-            sized += " as they are"
-        elif self.resize == "stretch":
-            sized = f"stretched to {sized}"
-        else:
-            sized = f"the shorter side scaled to {self.resize} pixels, the middle {sized} cut out"
+            return f"{sized} as they are"
+        if self.resize == "stretch":
+            return f"stretched to {sized}, bilinear and antialiased"
+        return (
+            f"the shorter side scaled to {self.resize} pixels (bilinear, antialiased), then the middle {sized} cut out"
+        )
+
+    def words(self) -> str:
+        """All of it in a sentence."""
         if self.dtype == "uint8":
             values = "pixels of 0..255 as they are"
         else:
             values = f"pixels of 0..{self.scale:g}, minus mean {_listed(self.mean)}, divided by std {_listed(self.std)}"
-        return f"{sized}; {self.channels}; {values}; {self.dtype} {self.layout}"
+        return f"{self.framing}; {self.channels}; {values}; {self.dtype} {self.layout}"
 
 
 def _listed(values: tuple[float, ...]) -> str:

@@ -16,6 +16,13 @@ from ecd_deploy.records import Record
 _SUM_TOLERANCE = 0.01  # of probabilities that a model rounded to half precision
 
 
+class ModelPart(Record):
+    """A file that the model was put together from."""
+
+    file: str
+    sha256: str
+
+
 class EvaluatedModel(Record):
     """The file that was evaluated."""
 
@@ -24,6 +31,8 @@ class EvaluatedModel(Record):
     bytes: int
     output: str
     scores: Literal["logits", "probabilities"]
+    parts: tuple[ModelPart, ...] = ()
+    """Where weights lie in other files, each of them as it lies; `sha256` is of what they give together."""
 
 
 class EvaluatedImages(Record):
@@ -66,7 +75,7 @@ class Evaluation(Record, allow_inf_nan=False):
     preprocessing: Preprocessing
     preprocessing_from: Literal["the model's metadata", "[input]"]
     preprocessing_sha256: str
-    classes_from: Literal["the model's metadata", "input.classes", "the images"]
+    classes_from: Literal["the model's metadata", "input.classes", "the images", "the images' numbers"]
     onnxruntime: str
     provider: str
     batch_size: int
@@ -79,6 +88,19 @@ class Evaluation(Record, allow_inf_nan=False):
     mean_confidence: float
     """Mean probability of the class that was chosen; well above top-1 in an overconfident model."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def classes_warning(self) -> str | None:
+        """What is to be checked where only the images say which output is which class; None where more is known."""
+        if self.classes_from == "the images' numbers":
+            return "the images' classes are numbers, taken for those of the outputs, from 0; input.classes names them"
+        if self.classes_from != "the images":
+            return None
+        shown = ", ".join(entry.name for entry in self.classes[:3])
+        return (
+            f"the outputs are taken for the images' classes in the order of their names as texts ({shown}, ...); set "
+            "input.classes to be sure of it"
+        )
 
     @property
     def top1(self) -> float:

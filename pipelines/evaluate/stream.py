@@ -18,12 +18,16 @@ from ecd_deploy.data.imagefolder.decode import BadImage, ImageHeader, read_heade
 from ecd_deploy.data.imagefolder.preflight import Findings
 from ecd_deploy.data.imagefolder.progress import map_files
 from ecd_deploy.errors import ArtefactError, DataError
-from ecd_deploy.pipelines.evaluate.classifier import Classifier, Input
+from ecd_deploy.exporters.budget import COARSE_BATCH_SPREAD
+from ecd_deploy.pipelines.evaluate.classifier import CPU, Classifier, Input
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 
 _WAITING = 2  # batches beside those that are being decoded
 _MOST_BYTES_AHEAD = 1_000_000_000
+_COMPARED = 64  # images that are also scored alone and in another order
+_FEW = 8
+_BATCH_SPREAD = 1e-3  # in float32, of the largest score: for other batch sizes, other kernels round otherwise
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,32 @@ def score(classifier: Classifier, files: LabelledFiles, *, skip_bad: bool = Fals
         files = files.select(np.array([place for place in range(len(files)) if place not in wrong], dtype=np.int64))
     _check_finite(classifier, files, scores[:done])
     return Scored(files, scores[:done], len(bad), digest.hexdigest())
+
+
+def check_batches(classifier: Classifier, found: Scored) -> None:
+    """Refuse a model that gives an image other scores alone or beside other images than it was scored with.
+
+    Raises:
+        ArtefactError: it does.
+    """
+    preprocessing, fixed = classifier.expectation.preprocessing, classifier.expectation.batch
+    count = min(len(found.files), max(2, _COMPARED // (fixed or 1)))
+    places = np.linspace(0, len(found.files) - 1, count).astype(np.int64)
+    images = preprocessing.apply(read_pixels(found.files, places.tolist(), preprocessing).pixels)
+    expected, size = found.scores[places], fixed or max(_FEW, classifier.batch_size)
+    coarse = classifier.file.low_precision or classifier.provider != CPU
+    limit = COARSE_BATCH_SPREAD if coarse else _BATCH_SPREAD
+    scale = float(np.abs(expected).max()) or 1.0
+    order = np.random.default_rng(0).permutation(len(places))
+    alone = [np.array([place]) for place in range(len(places))]
+    mixed = [order[start : start + size] for start in range(0, len(order), size)]
+    for words, batches in (("alone", alone), ("beside other images", mixed)):
+        spread = [np.abs(classifier.scores(images[chosen]) - expected[chosen]).max() / scale for chosen in batches]
+        if not np.max(spread) <= limit:
+            raise ArtefactError(
+                f"{classifier.file.path.name} gives an image other scores {words} than in the batches of the "
+                f"evaluation, off by {np.max(spread):.2g} of the largest: no accuracy of it would hold on a device"
+            )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -12,8 +13,9 @@ from ecd_deploy.errors import ArtefactError, DigestError, UsageError
 from ecd_deploy.exporters.onnx.file import OnnxFile, parse_onnx, read_onnx_file
 from ecd_deploy.files import read_bytes, sha256_bytes
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
-from ecd_deploy.pipelines.record.names import MANIFEST_NAME
-from ecd_deploy.pipelines.record.run_directory import read_run
+from ecd_deploy.pipelines.record.names import MANIFEST_NAME, VALIDATION_NAME
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
+from ecd_deploy.pipelines.record.validation import Validation
 
 _DESCRIPTION_NAME: Final = "bundle.json"
 _SUMS_NAME: Final = "SHA256SUMS"
@@ -21,8 +23,12 @@ _SUFFIXES: Final = (".tar.gz", ".tgz")
 _MOST_BYTES: Final = 2_000_000_000
 
 
-def read_target(target: Path) -> OnnxFile:
+def read_target(target: Path, artefact: str | None = None) -> OnnxFile:
     """Read the ONNX model of a file, a run directory or a bundle; of the latter two, its digest is checked.
+
+    Args:
+        target: one of these.
+        artefact: of a run, as `gate.artefact` names it; None for that of its recipe.
 
     Raises:
         UsageError: it is none of these.
@@ -31,30 +37,56 @@ def read_target(target: Path) -> OnnxFile:
     if target.is_dir():
         if (target / MANIFEST_NAME).is_file():
             directory = read_run(target)
-            file = read_artefacts(directory).find("onnx").file
+            file = _file_of_run(directory, artefact)
             return parse_onnx(target / file, directory.read(file))
         if (target / _DESCRIPTION_NAME).is_file():
-            return _of_bundle(target, lambda name: read_bytes(target / name))
+            return _of_bundle(target, lambda name: _of_folder(target / name))
         raise UsageError(f"{target} is neither a run directory ({MANIFEST_NAME}) nor a bundle ({_DESCRIPTION_NAME})")
     if target.is_file() and target.name.endswith(_SUFFIXES):
         return _of_archive(target)
     return read_onnx_file(target)
 
 
+def _file_of_run(directory: RunDirectory, artefact: str | None) -> str:
+    fp32 = read_artefacts(directory).find("onnx").file
+    if VALIDATION_NAME not in directory.manifest.files:
+        return fp32
+    shipped = directory.read_json(VALIDATION_NAME, Validation).shipping(artefact or directory.recipe.gate.artefact)
+    if len(shipped) == 1 and shipped[0].file.endswith(".onnx"):
+        return shipped[0].file
+    if artefact is None:
+        return fp32
+    names = ", ".join(entry.file for entry in shipped)
+    raise UsageError(f"gate.artefact is {artefact!r}, {names}: with --data, one ONNX file is decided about; name it")
+
+
 def _of_archive(path: Path) -> OnnxFile:
     try:
         with tarfile.open(path) as archive:
-            members = {member.name.partition("/")[2]: member for member in archive.getmembers() if member.isfile()}
+            members: dict[str, tarfile.TarInfo] = {}
+            total = 0
+            for member in archive:
+                total += member.size
+                if total > _MOST_BYTES:
+                    raise ArtefactError(f"{path} is not a bundle: it holds more than {_MOST_BYTES} bytes")
+                if member.isfile():
+                    members[member.name.partition("/")[2]] = member
 
             def read(name: str) -> bytes:
-                if name not in members or members[name].size > _MOST_BYTES:
+                if name not in members:
                     raise ArtefactError(f"{path} is not a bundle: it has no {name}")
                 file = archive.extractfile(members[name])
                 return b"" if file is None else file.read()
 
             return _of_bundle(path, read)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise ArtefactError(f"{path} is not a bundle, or is cut off: {error}") from error
+
+
+def _of_folder(path: Path) -> bytes:
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        raise ArtefactError(f"{path} is not of a bundle: it has more than {_MOST_BYTES} bytes")
+    return read_bytes(path)
 
 
 def _of_bundle(path: Path, read: Callable[[str], bytes]) -> OnnxFile:
@@ -68,8 +100,10 @@ def _of_bundle(path: Path, read: Callable[[str], bytes]) -> OnnxFile:
 
     try:
         model = str(json.loads(checked(_DESCRIPTION_NAME))["model"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a bundle: {_DESCRIPTION_NAME} names no model") from error
+    if not model or set(model) & set("/\\\0") or model == "..":
+        raise ArtefactError(f"{path} is not a bundle: {_DESCRIPTION_NAME} names a model outside of it, {model!r}")
     return parse_onnx(path / model, checked(model))
 
 

@@ -141,7 +141,7 @@ def gate(
     validation, artefacts = evidence.validation, evidence.artefacts
     for artefact in artefacts.artefacts:
         directory.read(artefact.file)
-    _check_measured_bytes(artefacts, validation)
+    check_measured_bytes(artefacts, validation)
     shipped = validation.shipping(config.artefact)
     compared = None if baseline is None else compare_with_baseline(directory, shipped[0], baseline, config.confidence)
     found = None if compared is None else compared.found
@@ -232,7 +232,12 @@ def comment(report: GateReport) -> str:
     return comment_markdown(report.verdict, report.checks, report.baseline, limits=report.basis, warning=report.warning)
 
 
-def _check_measured_bytes(artefacts: ArtefactList, validation: Validation) -> None:
+def check_measured_bytes(artefacts: ArtefactList, validation: Validation) -> None:
+    """Check that what was validated is what was exported.
+
+    Raises:
+        ArtefactError: it is not.
+    """
     exported = {artefact.file: artefact.sha256 for artefact in artefacts.artefacts}
     measured = {entry.file: entry.sha256 for entry in validation.artefacts}
     if exported != measured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,30 +18,42 @@ from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.measure.statistics import mcnemar_p_value
 from ecd_deploy.measure.untrusted import Limits as ProcessLimits
 from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate_files
-from ecd_deploy.pipelines.evaluate.files import check_output, write_evaluation
+from ecd_deploy.pipelines.evaluate.files import EVALUATION_NAME, write_evaluation
 from ecd_deploy.pipelines.evaluate.images import list_images
 from ecd_deploy.pipelines.evaluate.target import read_target
-from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks
+from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, class_changes, latency_ratio, ratio_checks
 from ecd_deploy.pipelines.gate.check import Check, Verdict, size_checks
 from ecd_deploy.pipelines.gate.ci import junit
-from ecd_deploy.pipelines.gate.decide import GateReport, make_report, summarise
+from ecd_deploy.pipelines.gate.decide import GateReport, Shipped, check_measured_bytes, make_report, summarise
 from ecd_deploy.pipelines.gate.latency import latency_checks
 from ecd_deploy.pipelines.gate.limits import Limits, LimitsSource, limits_of
-from ecd_deploy.pipelines.gate.separation import audit_check, split_check
+from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, split_check
 from ecd_deploy.pipelines.record.artefacts import AuditReport, read_artefacts
-from ecd_deploy.pipelines.record.names import AUDIT_NAME, GATE_NAME, JUNIT_NAME, MANIFEST_NAME, PROFILE_NAME, SPLIT_NAME
+from ecd_deploy.pipelines.record.names import (
+    AUDIT_NAME,
+    GATE_NAME,
+    HTML_NAME,
+    JUNIT_NAME,
+    MANIFEST_NAME,
+    MARKDOWN_NAME,
+    PROFILE_NAME,
+    SPLIT_NAME,
+    VALIDATION_NAME,
+)
 from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.record.run_directory import read_run
+from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.pipelines.steps.measure import profile_bytes
+from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.input import InputConfig, read_model_config
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.split import SplitProof
 
 BASELINE_FOLDER: Final = "baseline"
 NOT_MADE_HERE: Final = (
-    "This model was not made here: nothing is proved of where its weights come from (no split proof, no audit), and "
-    "its logits were compared with those of no reference (no parity)."
+    "No run directory was given: nothing is proved of where the weights of this model come from (no split proof, no "
+    "audit), and its logits were compared with those of no reference (no parity)."
 )
 
 
@@ -85,6 +98,8 @@ def read_settings(
     """
     config = read_model_config(config_file, overrides)
     if config_file is None and _is_run(target):
+        if ignored := [given for given in overrides if not given.startswith("input.")]:
+            raise UsageError(f"--set {ignored[0]}: limits and conditions are those of the run's recipe; give --config")
         directory = read_run(target)
         return ModelSettings(limits_of(directory), directory.recipe.profile, config.input)
     if config_file is None and not has_baseline:
@@ -92,8 +107,23 @@ def read_settings(
     if config_file is None:
         source = LimitsSource(file="no file", sha256=sha256_bytes(b""), replaces_recipe=False)
     else:
-        source = LimitsSource(file=printable(config_file.name), sha256=sha256_file(config_file), replaces_recipe=False)
+        source = LimitsSource(
+            file=printable(config_file.name), sha256=sha256_file(config_file), replaces_recipe=_is_run(target)
+        )
     return ModelSettings(Limits(config.gate, source), config.profile, config.input)
+
+
+def remove_verdict(out: Path, *, keep_baseline: bool) -> bool:
+    """Remove what an earlier gate decided, and its baseline; what it evaluated may be of use again.
+
+    Returns:
+        Whether there was an evaluation.
+    """
+    for name in (GATE_NAME, JUNIT_NAME, PROFILE_NAME, HTML_NAME, MARKDOWN_NAME):
+        (out / name).unlink(missing_ok=True)
+    if not keep_baseline and (out / BASELINE_FOLDER / EVALUATION_NAME).is_file():
+        shutil.rmtree(out / BASELINE_FOLDER)
+    return (out / EVALUATION_NAME).is_file()
 
 
 def gate_model(
@@ -124,19 +154,29 @@ def gate_model(
         raise UsageError(
             "gate.max_drop compares with the PyTorch student, which a file has none of: set max_baseline_drop"
         )
-    check_output(out)
-    file, files = read_target(target), list_images(data)
+    if config.artefact != GateConfig().artefact and not _is_run(target):
+        raise UsageError(f"gate.artefact = {config.artefact!r}: only of a run directory")
+    file, files = read_target(target, config.artefact), list_images(data)
     other = None if baseline is None else read_target(baseline)
     given = settings.input if other is None else _input_of(file, settings)
-    found = evaluate_files(file, files, given, skip_bad=skip_bad, provider=settings.profile.provider, reuse=out)
+    found = evaluate_files(
+        file,
+        files,
+        given,
+        skip_bad=skip_bad,
+        provider=settings.profile.provider,
+        batch_size=settings.profile.batch_size,
+        reuse=out,
+    )
     theirs = None
     if other is not None:
         theirs = evaluate_files(
             other,
             files,
-            _input_of(other, settings),
+            _input_of(other, settings, optional=True),
             skip_bad=skip_bad,
             provider=settings.profile.provider,
+            batch_size=settings.profile.batch_size,
             reuse=out / BASELINE_FOLDER,
         )
     profiling = _profiling(settings.profile, found)
@@ -147,9 +187,9 @@ def gate_model(
         scores = Scores(found.scored, _paired(found, theirs))
         compared = _compare(found, theirs, scores, profiling, config.confidence)
     checks = [
-        *_separation_checks(target),
+        *_run_checks(target, config),
         *accuracy_checks(config, scores),
-        *_preprocessing_checks(found),
+        *_warnings(found, theirs),
         *latency_checks(config, profile, profiling.device),
         *size_checks(file.path.name, len(file.data), config.max_size_mb),
         *ratio_checks(config, compared, profiling.device),
@@ -157,6 +197,7 @@ def gate_model(
     report = make_report(
         checks,
         settings.limits,
+        artefacts=_shipped(target, file),
         baseline=compared,
         profile_sha256=sha256_bytes(profile.to_json()),
         not_proved=None if _is_run(target) else NOT_MADE_HERE,
@@ -171,9 +212,15 @@ def gate_model(
     return GatedModel(found, profile, report)
 
 
-def _input_of(file: OnnxFile, settings: ModelSettings) -> InputConfig:
-    """What the file does not say itself; of two models one may say it and the other not."""
-    return settings.input if file.metadata is None else InputConfig(output=settings.input.output)
+def _input_of(file: OnnxFile, settings: ModelSettings, *, optional: bool = False) -> InputConfig:
+    """What the file does not say itself; of two models one may say it and the other not.
+
+    Where it is `optional`, an output that the file does not have is not asked for.
+    """
+    given, output = settings.input, settings.input.output
+    if optional and output not in {port.name for port in file.outputs}:
+        output = None
+    return given.model_copy(update={"output": output}) if file.metadata is None else InputConfig(output=output)
 
 
 def _profiling(config: ProfileConfig, found: Evaluated) -> ProfileConfig:
@@ -214,24 +261,49 @@ def _compare(
     )
 
 
-def _separation_checks(target: Path) -> list[Check]:
-    """What a run made here proves besides."""
+def _run_checks(target: Path, config: GateConfig) -> list[Check]:
+    """What a run made here proves besides, and its limits against the PyTorch student."""
     if not _is_run(target):
         return []
     directory = read_run(target)
-    artefacts = read_artefacts(directory)
+    artefacts, validation = read_artefacts(directory), directory.read_json(VALIDATION_NAME, Validation)
+    check_measured_bytes(artefacts, validation)
     return [
         split_check(directory.read_json(SPLIT_NAME, SplitProof)),
         audit_check(artefacts, directory.read_json(AUDIT_NAME, AuditReport)),
+        *parity_checks(config, validation),
+        *drop_checks(config, validation),
     ]
 
 
-def _preprocessing_checks(found: Evaluated) -> list[Check]:
+def _shipped(target: Path, file: OnnxFile) -> tuple[Shipped, ...]:
+    """The artefact of the run that is decided about."""
+    if not _is_run(target):
+        return ()
+    artefacts = read_artefacts(read_run(target)).artefacts
+    return tuple(
+        Shipped(format=entry.format, file=entry.file, sha256=entry.sha256)
+        for entry in artefacts
+        if target / entry.file == file.path
+    )
+
+
+def _warnings(found: Evaluated, theirs: Evaluated | None) -> list[Check]:
+    """Signs that a model was not given what it expects: a baseline that was not loses every comparison."""
+    own = found.evaluation
+    rows = [("preprocessing", warning) for warning in own.warnings]
+    rows += [("classes", warning) for warning in [own.classes_warning] if warning is not None]
+    if theirs is not None:
+        rows += [("preprocessing baseline", warning) for warning in theirs.evaluation.warnings]
+        if theirs.evaluation.classes_from != own.classes_from:
+            reason = (
+                f"its classes are named by {theirs.evaluation.classes_from}, and the candidate's by "
+                f"{own.classes_from}: check that its outputs are in that order"
+            )
+            rows.append(("classes baseline", reason))
     return [
-        Check(
-            name="preprocessing", value=None, bound=None, limit=None, unit="", verdict=Verdict.WARNING, reason=warning
-        )
-        for warning in found.evaluation.warnings
+        Check(name=name, value=None, bound=None, limit=None, unit="", verdict=Verdict.WARNING, reason=reason)
+        for name, reason in rows
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecd_deploy.data import ImageSet
 from ecd_deploy.measure.prediction import Predictions
@@ -24,15 +25,29 @@ def choose_samples(images: ImageSet, found: Predictions, gate: GateConfig) -> Sa
         found: the PyTorch student's logits of them.
         gate: of the recipe.
     """
-    two_largest = np.sort(found.logits, axis=1)[:, -2:]
-    clear = np.flatnonzero(two_largest[:, 1] - two_largest[:, 0] > 2 * largest_difference(gate))
-    rank = np.zeros(len(clear), dtype=np.int64)
-    for label in np.unique(found.labels[clear]):
-        members = found.labels[clear] == label
-        rank[members] = np.arange(members.sum())
-    count = min(_MOST, max(1, _MOST_BYTES // images.images[0].size))
-    chosen = np.sort(clear[np.lexsort((clear, rank))[:count]])
+    chosen = choose_places(found.logits, found.labels, 2 * largest_difference(gate), images.images[0].size)
     return Samples(chosen, found.logits[chosen])
+
+
+def choose_places(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], margin: float, image_bytes: int
+) -> NDArray[np.int64]:
+    """Places of the first clear image of each class, then of the second of each, up to 256 images or 8 MB, in order.
+
+    Args:
+        scores: (N, classes).
+        labels: (N,).
+        margin: an image is clear whose two largest scores differ by more.
+        image_bytes: of one image.
+    """
+    two_largest = np.sort(scores, axis=1)[:, -2:]
+    clear = np.flatnonzero(two_largest[:, 1] - two_largest[:, 0] > margin)
+    rank = np.zeros(len(clear), dtype=np.int64)
+    for label in np.unique(labels[clear]):
+        members = labels[clear] == label
+        rank[members] = np.arange(members.sum())
+    count = min(_MOST, max(1, _MOST_BYTES // image_bytes))
+    return np.sort(clear[np.lexsort((clear, rank))[:count]])
 
 
 def largest_difference(gate: GateConfig) -> float:

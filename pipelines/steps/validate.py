@@ -11,7 +11,7 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
-from ecd_deploy.exporters.budget import ParityBudget
+from ecd_deploy.exporters.budget import COARSE_BATCH_SPREAD, ParityBudget
 from ecd_deploy.exporters.divergence import first_divergence
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.onnx.format import OnnxFormat
@@ -35,7 +35,6 @@ from ecd_deploy.split.checks.batch import TOLERANCE, batch_spread
 _PARITY_IMAGES = 256
 _REFERENCE_BATCH = 128
 _DIVERGENCE_IMAGES = 4
-_COARSE = 0.05
 _BATCHED_IMAGES = 32
 
 
@@ -174,7 +173,7 @@ def batch_limit(budget: ParityBudget | None) -> float:
 
     Where it is rounded to few bits, a last bit of a float becomes one of those.
     """
-    return TOLERANCE if budget is None else _COARSE
+    return TOLERANCE if budget is None else COARSE_BATCH_SPREAD
 
 
 def _accuracy_problem(entry: ArtefactValidation, gate: GateConfig) -> str | None:

@@ -115,3 +115,13 @@ def test_numbers_that_are_nearly_equal_are_nobodys(dtype: torch.dtype) -> None:
     mine[100:108] = theirs[7:15] = torch.rand(8, generator=torch.Generator().manual_seed(3)).to(dtype) / 16
     (found,) = common_runs([NamedTensor("mine", "buffer", mine)], [NamedTensor("theirs", "buffer", theirs)])
     assert (found.name, found.other) == ("mine", "theirs")
+
+
+def test_what_rounding_leaves_is_nobodys() -> None:
+    """Means of what has none: small multiples of the last place of what was summed."""
+
+    def means(seed: int) -> Tensor:
+        return torch.randint(-60, 60, (20_000,), generator=torch.Generator().manual_seed(seed)) * (0.1 * 2.0**-27)
+
+    theirs = [NamedTensor("theirs", "buffer", means(2))]
+    assert common_runs([NamedTensor("mine", "buffer", means(1))], theirs) == ()

@@ -15,9 +15,7 @@ def print_evaluation(found: Evaluation, console: Console) -> None:
     """Print what was evaluated, the accuracies, and the classes that are recognised least."""
     images = found.images
     console.print(f"{found.model.file}: {found.preprocessing.words()} ({found.preprocessing_from})", soft_wrap=True)
-    if found.classes_from == "the images":
-        console.print("classes: named by the images, in the order of their names; set input.classes to be sure of it")
-    for warning in found.warnings:
+    for warning in filter(None, (found.classes_warning, *found.warnings)):
         console.print(f"Warning: {warning}", style="bold yellow", soft_wrap=True)
     low, high = accuracy_interval(found.correct, images.images, 0.95)
     console.print(f"top-1 {found.top1:.2%} (95% interval {low:.2%} to {high:.2%}), {found.correct} of {images.images}")

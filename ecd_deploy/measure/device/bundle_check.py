@@ -1,7 +1,7 @@
-"""`run.py` of a bundle: is the student here what it was where the bundle was made, and how fast is it?
+"""`run.py` of a bundle: is the model here what it was where the bundle was made, and how fast is it?
 
 `python run.py` needs numpy and onnxruntime and what lies beside it, no network. It checks every file's SHA-256, the
-logits of real images, in batches and one at a time, how many of these are right, and the latency; it prints a
+scores of real images, in batches and one at a time, how many of these are right, and the latency; it prints a
 summary and, as the last line, JSON.
 Exit codes: 0 pass, 1 a limit is violated, 2 wrong call, 3 inconclusive, 4 a damaged file or a model that does not
 run, 70 a fault of this program, 130 stopped. Runs on Python 3.8 and newer.
@@ -106,19 +106,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Check files, logits, accuracy and latency, in this order; a wrong model is not timed."""
+    """Check files, scores, accuracy and latency, in this order; a wrong model is not timed."""
     bundle = _Bundle(folder)
     import numpy as np
     import onnxruntime as ort
 
     description = bundle.description
     checks = [_row("files", "pass", f"{bundle.files} files have the SHA-256 that was recorded")]
-    expected, labels = bundle.array("samples/logits.npy"), bundle.array("samples/labels.npy")
+    expected, labels = bundle.array("samples/scores.npy"), bundle.array("samples/labels.npy")
     size = description["batch"] or _BATCH_SIZE
-    found = _logits(bundle, options.threads, size)
+    found = _scores(bundle, options.threads, size)
     checks.append(_parity("parity", description, expected, found, size))
     if description["batch"] is None and checks[-1]["verdict"] == "pass":
-        found = _logits(bundle, options.threads, 1)
+        found = _scores(bundle, options.threads, 1)
         checks.append(_parity("batch 1", description, expected, found, 1))
     if checks[-1]["verdict"] == "pass":
         checks.append(_accuracy(description, labels, found))
@@ -173,7 +173,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="only name the classes of these photos")
     parser.add_argument("--threads", type=int, help="threads of onnxruntime; default: the run's")
-    parser.add_argument("--no-latency", action="store_true", help="check files, logits and accuracy only")
+    parser.add_argument("--no-latency", action="store_true", help="check files, scores and accuracy only")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for the latency; default: as the run says")
     parser.add_argument("--json", metavar="FILE", help="also write everything to this file, each latency included")
     options = parser.parse_args(arguments)
@@ -184,7 +184,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _logits(bundle: _Bundle, threads: int | None, size: int) -> NDArray[np.float32]:
+def _scores(bundle: _Bundle, threads: int | None, size: int) -> NDArray[np.float32]:
     import numpy as np
     import onnxruntime as ort
 
@@ -193,22 +193,22 @@ def _logits(bundle: _Bundle, threads: int | None, size: int) -> NDArray[np.float
     settings.intra_op_num_threads = threads or description["latency"]["threads"]
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
-    pixels = bundle.array("samples/images.npy")
-    if description["preprocessing"] == "inside":
-        images = pixels
-    else:
-        mean, std = (np.array(description[name], dtype=np.float32).reshape(1, -1, 1, 1) for name in ("mean", "std"))
-        images = (pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255) - mean) / std
+    prepare = runpy.run_path(bundle.checked_path("classify.py"))["prepare"]
+    images = prepare(bundle.array("samples/images.npy"), description["preprocessing"])
+    count = len(images)
+    if description["batch"] is not None:  # the last one is repeated to fill the last batch
+        images = np.concatenate((images, np.repeat(images[-1:], -count % size, axis=0)))
+    names = description["input"], [description["output"]]
     try:
         session = ort.InferenceSession(bundle.read(description["model"]), settings, providers=["CPUExecutionProvider"])
-        parts = [session.run(["logits"], {"images": images[at : at + size]})[0] for at in range(0, len(images), size)]
+        parts = [session.run(names[1], {names[0]: images[at : at + size]})[0] for at in range(0, len(images), size)]
     except _Damaged:
         raise
     except Exception as error:
         here = f"onnxruntime {ort.__version__} cannot run {description['model']} here{_made_with()}"
         raise _Damaged(f"{here}: {error}".replace("\n", " ")) from error
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    return logits
+    scores: NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
+    return scores.reshape(len(images), -1)[:count]
 
 
 def _parity(
@@ -216,16 +216,17 @@ def _parity(
 ) -> dict[str, Any]:
     import numpy as np
 
+    scores = description["scores"]
     if found.shape != expected.shape:
-        return _row(name, "fail", f"logits have shape {list(found.shape)}, expected {list(expected.shape)}")
+        return _row(name, "fail", f"{scores} have shape {list(found.shape)}, expected {list(expected.shape)}")
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(bad):
-        return _row(name, "fail", f"a logit of sample {bad[0]} is not finite")
+        return _row(name, "fail", f"one of the {scores} of sample {bad[0]} is not finite")
     difference = np.abs(expected.astype(np.float64) - found)
-    value, limit = float(difference.max()), description["max_logit_difference"]
+    value, limit = float(difference.max()), description["max_difference"]
     same = float((expected.argmax(axis=1) == found.argmax(axis=1)).mean())
     batches = "one at a time" if size == 1 else f"in batches of {size}"
-    reason = f"logits differ by at most {value:.2g} (limit {limit:.2g}) over {len(found)} samples, {batches}"
+    reason = f"{scores} differ by at most {value:.2g} (limit {limit:.2g}) over {len(found)} samples, {batches}"
     verdict = "pass"
     if value > limit:
         reason += f", most at sample {int(difference.max(axis=1).argmax())}"
@@ -277,7 +278,8 @@ def _row(
 
 
 def _show(document: dict[str, Any]) -> None:
-    lines = ["{name}: {model}, {format}, {student}".format(**document["bundle"])]
+    names = [document["bundle"][name] for name in ("model", "format", "student")]
+    lines = ["{}: {}".format(document["bundle"]["name"], ", ".join(filter(None, names)))]
     lines += [f"  {row['name']:<12} {row['verdict']:<13} {row['reason']}" for row in document["checks"]]
     lines.append(f"verdict: {document['verdict']}")
     latency = document["latency"]

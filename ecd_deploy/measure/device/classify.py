@@ -32,7 +32,7 @@ def classify(
     Args:
         model: the ONNX file.
         description: `bundle.json`.
-        labels: names of the logits, in order.
+        labels: names of the outputs, in order.
         images: paths of image files, of any size.
         threads: of onnxruntime.
 
@@ -46,26 +46,24 @@ def classify(
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-    inside = description["preprocessing"] == "inside"
-    sides = session.get_inputs()[0].shape[1:]
-    height, width, channels = sides if inside else (*sides[1:], sides[0])
     lines = []
     for path in images:
-        pixels = read_pixels(path, height, width, channels, description["resize"])
-        given = pixels if inside else _normalised(pixels, description)
-        logits = session.run(["logits"], {"images": given})[0][0].astype(np.float64)
-        powers = np.exp(logits - logits.max())
-        ranked = np.argsort(-powers, kind="stable")[:_TOP]
-        shares = powers / powers.sum()
+        given = prepare(read_pixels(path, description["preprocessing"]), description["preprocessing"])
+        given = np.repeat(given, description["batch"] or 1, axis=0)
+        scores = session.run([description["output"]], {description["input"]: given})[0][0].astype(np.float64).ravel()
+        if description["scores"] == "logits":
+            scores = np.exp(scores - scores.max())
+        ranked = np.argsort(-scores, kind="stable")[:_TOP]
+        shares = scores / scores.sum()
         lines.append(f"{path}: " + ", ".join(f"{labels[index]} {shares[index]:.1%}" for index in ranked))
     return lines
 
 
-def read_pixels(path: str, height: int, width: int, channels: int, resize: int | None) -> NDArray[np.uint8]:
-    """Decode an image as the training did: upright, over black, the shorter side scaled, the middle cut out.
+def read_pixels(path: str, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
+    """Decode an image as it was decoded where the bundle was made: upright, over black, brought to size.
 
     Returns:
-        uint8 (1, height, width, channels).
+        uint8 (1, height, width, channels), RGB or grey.
 
     Raises:
         OSError: the file is absent or is no image.
@@ -73,25 +71,38 @@ def read_pixels(path: str, height: int, width: int, channels: int, resize: int |
     import numpy as np
     from PIL import Image, ImageOps
 
+    height, width, resize = (preprocessing[name] for name in ("height", "width", "resize"))
+    grey = preprocessing["channels"] == "grey"
     with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
-    image = image.convert("L" if channels == 1 else "RGB")
-    if resize is not None or image.size != (width, height):
-        shorter = resize or height
+    image = image.convert("L" if grey else "RGB")
+    if resize is None and image.size != (width, height):
+        resize = height if height == width else "stretch"
+    if resize == "stretch":
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    elif resize is not None:
         wide, high = image.size
-        size = (shorter, shorter * high // wide) if wide <= high else (shorter * wide // high, shorter)
+        size = (resize, resize * high // wide) if wide <= high else (resize * wide // high, resize)
         image = image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image
         left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
         image = image.crop((left, top, left + width, top + height))
-    pixels: NDArray[np.uint8] = np.asarray(image).reshape(1, height, width, channels)
+    pixels: NDArray[np.uint8] = np.asarray(image).reshape(1, height, width, 1 if grey else 3)
     return pixels
 
 
-def _normalised(pixels: NDArray[np.uint8], description: dict[str, Any]) -> NDArray[np.float32]:
+def prepare(pixels: NDArray[np.uint8], preprocessing: dict[str, Any]) -> NDArray[Any]:
+    """The model's input of uint8 pixels (N, H, W, C), RGB or grey, of its size.
+
+    In this order: channels put in order, `pixel / 255 * scale`, minus mean, divided by std.
+    """
     import numpy as np
 
-    mean, std = (np.array(description[name], dtype=np.float32).reshape(1, -1, 1, 1) for name in ("mean", "std"))
-    images: NDArray[np.float32] = (pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255) - mean) / std
-    return images
+    given: NDArray[Any] = pixels[..., ::-1] if preprocessing["channels"] == "bgr" else pixels
+    if preprocessing["dtype"] != "uint8":
+        mean, std = (np.array(preprocessing[name], dtype=np.float32) for name in ("mean", "std"))
+        given = (given.astype(np.float32) / np.float32(255 / preprocessing["scale"]) - mean) / std
+    if preprocessing["layout"] == "nchw":
+        given = given.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(given, dtype=preprocessing["dtype"])

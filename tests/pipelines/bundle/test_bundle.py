@@ -44,7 +44,7 @@ FILES = (
     "run.py",
     "samples/images.npy",
     "samples/labels.npy",
-    "samples/logits.npy",
+    "samples/scores.npy",
     "student.onnx",
 )
 NO_NETWORK = """
@@ -128,7 +128,7 @@ def test_it_runs_where_nothing_of_the_project_is(
 def test_photos_are_classified_where_pillow_is_and_else_it_is_asked_for(python: Path, unpacked: Path) -> None:
     photo = unpacked.parent / "photo.png"
     Image.fromarray(np.load(unpacked / "samples/images.npy")[0, ..., 0]).save(photo)
-    chosen = np.load(unpacked / "samples/logits.npy")[0].argmax()
+    chosen = np.load(unpacked / "samples/scores.npy")[0].argmax()
     before = sorted(unpacked.rglob("*"))
     ended, _ = run(Path(sys.executable), unpacked, str(photo))
     assert ended.code == 0, ended.err
@@ -159,7 +159,7 @@ def test_samples_are_images_of_the_test_split_with_the_students_logits(
 ) -> None:
     directory = read_run(finished_run[0])
     data = load_data(directory.recipe.data, seed=directory.recipe.seed)
-    images, labels, logits = (np.load(unpacked / f"samples/{name}.npy") for name in ("images", "labels", "logits"))
+    images, labels, logits = (np.load(unpacked / f"samples/{name}.npy") for name in ("images", "labels", "scores"))
     test = {image.tobytes(): int(label) for image, label in zip(data.test.images, data.test.labels, strict=True)}
     assert [test[image.transpose(2, 0, 1).tobytes()] for image in images] == labels.tolist()
     assert np.bincount(labels, minlength=10).min() >= 20
@@ -199,7 +199,7 @@ def test_one_damaged_byte_of_any_file_is_told(python: Path, unpacked: Path, name
     assert ended.out == ""
 
 
-@pytest.mark.parametrize("name", ["SHA256SUMS", "samples/logits.npy"])
+@pytest.mark.parametrize("name", ["SHA256SUMS", "samples/scores.npy"])
 def test_a_missing_file_is_told(python: Path, unpacked: Path, name: str) -> None:
     (unpacked / name).unlink()
     ended, _ = run(python, unpacked)
@@ -215,9 +215,9 @@ def test_a_file_that_no_digest_covers_is_not_read(python: Path, unpacked: Path) 
 
 
 def test_other_logits_fail_parity_and_are_not_timed(python: Path, unpacked: Path) -> None:
-    logits = np.load(unpacked / "samples/logits.npy")
+    logits = np.load(unpacked / "samples/scores.npy")
     logits[7, 3] += 0.01
-    np.save(unpacked / "samples/logits.npy", logits)
+    np.save(unpacked / "samples/scores.npy", logits)
     seal(unpacked)
     ended, document = run(python, unpacked)
     assert ended.code == 1
@@ -249,7 +249,7 @@ def test_a_logit_that_is_not_finite_fails_and_names_the_sample(python: Path, unp
     seal(unpacked)
     ended, _ = run(python, unpacked)
     assert ended.code == 1
-    assert "a logit of sample 0 is not finite" in ended.out
+    assert "one of the logits of sample 0 is not finite" in ended.out
 
 
 def test_fewer_right_samples_fail(python: Path, unpacked: Path) -> None:

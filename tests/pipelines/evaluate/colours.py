@@ -34,10 +34,11 @@ def write_model(
     second_input: bool = False,
     second_output: bool = False,
     flat: bool = True,
+    minus_batch_mean: bool = False,
 ) -> Path:
     """Write it; `factor` multiplies the pixels first, and without `flat` the output is no row of scores.
 
-    `bias` is added to the logits.
+    `bias` is added to the logits, and with `minus_batch_mean` their mean over the batch is subtracted.
     """
     colour = 3
     shape = [batch, colour, *sides] if layout == "nchw" else [batch, *sides, colour]
@@ -54,6 +55,13 @@ def write_model(
         helper.make_node("Gemm", ["colour", "w", "bias"], ["logits"]),
         helper.make_node("Softmax" if softmax else "Identity", ["logits"], ["scores"]),
     ]
+    if minus_batch_mean:
+        constants["first"] = np.array([0])
+        nodes[-2].output[0] = "own"
+        nodes[-1:-1] = [
+            helper.make_node("ReduceMean", ["own", "first"], ["batch_mean"]),
+            helper.make_node("Sub", ["own", "batch_mean"], ["logits"]),
+        ]
     inputs = [helper.make_tensor_value_info("pixels", _ELEMENTS[dtype], shape)]
     if second_input:
         inputs.append(helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [batch, 4]))

@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.pipelines.evaluate import target as reading
 from ecd_deploy.pipelines.evaluate.predict import predict
+from ecd_deploy.pipelines.evaluate.target import read_target
 from ecd_deploy.recipe.input import InputConfig
 from tests.commands import Ended, run_command
 from tests.pipelines.evaluate.colours import INPUT, MEAN, STD, draw, expected_probabilities, save_images, write_model
@@ -114,3 +117,37 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, arguments: tuple[str, ..
     ended = run_command(["predict", *arguments, "--config", "gate.toml"], cwd=tmp_path)
     assert (ended.code, ended.out) == (code, ""), ended.err
     assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("description", "said"),
+    [
+        (b'{"model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "names no model"),
+        (b'{"model": "../model.onnx"}', "outside of it"),
+        (b'{"model": "/model.onnx"}', "outside of it"),
+    ],
+)
+def test_a_bundle_that_names_no_file_of_its_own_is_refused(tmp_path: Path, description: bytes, said: str) -> None:
+    place = tmp_path / "bundle"
+    place.mkdir()
+    write_model(tmp_path / "model.onnx")
+    (place / "bundle.json").write_bytes(description)
+    (place / "SHA256SUMS").write_text(f"{sha256_bytes(description)}  bundle.json\n")
+    with pytest.raises(ArtefactError, match=said):
+        read_target(place)
+
+
+def test_a_bundle_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(100_000))
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "zeros", "bomb/zeros")
+    monkeypatch.setattr(reading, "_MOST_BYTES", 50_000)
+    with pytest.raises(ArtefactError, match="more than 50000 bytes"):
+        read_target(tmp_path / "bomb.tar.gz")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_value_without_effect_is_refused(tmp_path: Path, command: str) -> None:
+    arguments = [command, "model.onnx", *(["--data", "images"] if command == "evaluate" else ["image.png"])]
+    ended = run_command([*arguments, "--set", "gate.min_top1=0.9"], cwd=tmp_path)
+    assert (ended.code, f"without effect on {command}" in ended.err) == (2, True), ended.err

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from ecd_deploy.cli.model_options import default_output
 from ecd_deploy.files import sha256_file
 from ecd_deploy.pipelines.gate.decide import GateReport
 from tests.commands import Ended, run_command
@@ -38,7 +39,9 @@ def test_one_command_evaluates_profiles_decides_and_reports(folder: Path) -> Non
     ended = run_command(COMMAND, cwd=folder)
     assert ended.code == 0, ended.err
     report = report_of(folder)
-    (check,) = report.checks
+    check, warning = report.checks
+    assert (warning.name, warning.verdict) == ("classes", "warning")
+    assert "blue, green, red" in warning.reason
     assert (check.name, check.verdict) == ("min_top1", "pass")
     assert check.value == pytest.approx(0.8)
     assert report.limits_accuracy
@@ -46,7 +49,7 @@ def test_one_command_evaluates_profiles_decides_and_reports(folder: Path) -> Non
     assert "no split proof" in (report.not_proved or "")
     assert "no split proof" in " ".join(ended.out.split())
     suite = ET.fromstring((folder / "out/junit.xml").read_text())
-    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "0", "0")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "0", "0")
     for name in ("report.html", "report.md"):
         page = (folder / "out" / name).read_text()
         assert "model.onnx" in page
@@ -83,6 +86,43 @@ def test_what_was_evaluated_is_used_again_for_another_limit(folder: Path) -> Non
     assert "is used again" in ended.err
 
 
+def test_a_baseline_that_is_given_the_wrong_input_is_warned_of(folder: Path) -> None:
+    shutil.copy(folder / "model.onnx", folder / "old.onnx")
+    save_images(folder / "more", each=30)
+    given = ["--data", "more", "--baseline", "old.onnx", "--set", "input.channels=bgr"]
+    ended = run_command([*COMMAND, *given], cwd=folder)
+    assert ended.code in {1, 3}, ended.err
+    reasons = {check.name: check.reason for check in report_of(folder).checks}
+    assert 'channels = "rgb"' in reasons["preprocessing"]
+    assert 'channels = "rgb"' in reasons["preprocessing baseline"]
+
+
+def test_no_earlier_verdict_is_left_where_none_is_reached(folder: Path) -> None:
+    shutil.copy(folder / "model.onnx", folder / "old.onnx")
+    assert run_command([*COMMAND, "--baseline", "old.onnx"], cwd=folder).code in {0, 3}
+    assert (folder / "out/baseline/evaluation.json").is_file()
+    ended = run_command([*COMMAND, "--set", "gate.classes.pink.min_recall=0.5"], cwd=folder)
+    assert ended.code == 2, ended.err
+    left = {path.name for path in (folder / "out").iterdir()}
+    assert left == {"evaluation.json", "probabilities.safetensors", "predictions.csv", "confusion.csv", "junit.xml"}
+    assert "there is no such class" in (folder / "out/junit.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("m.onnx", "m-gate"), ("runs/v1.2", "v1.2-gate"), ("x.tar.gz", "x-gate"), (".", f"{Path.cwd().name}-gate")],
+)
+def test_results_lie_in_a_folder_of_the_models_name(target: str, expected: str) -> None:
+    assert default_output(Path(target)) == Path(expected)
+
+
+def test_a_model_whose_scores_depend_on_the_batch_is_refused(folder: Path) -> None:
+    write_model(folder / "model.onnx", minus_batch_mean=True)
+    ended = run_command(COMMAND, cwd=folder)
+    assert ended.code == 4, ended.err
+    assert "gives an image other scores beside other images" in ended.err
+
+
 def test_classes_slices_size_and_mistakes_each_have_a_row(folder: Path) -> None:
     save_images(folder / "more", each=20)
     rows = [(name, number) for number in range(20) for name in ("blue", "green", "red")]
@@ -115,6 +155,18 @@ def test_a_run_keeps_its_proof_and_takes_its_recipes_limits(finished_run: tuple[
     assert {verdicts[name] for name in ("split proof", "artefact audit", "min_top1")} == {"pass"}
     assert report.not_proved is None
     assert report.limits.file == "recipe.toml"
+    (tmp_path / "limits.toml").write_text("min_top1 = 0.5\nmax_drop = 0.5\nmax_abs_diff = 1e-12\n")
+    ended = run_command(
+        ["gate", run, "--data", "images", "--out", "out", "--config", "limits.toml", "--set", "gate.artefact=onnx"],
+        cwd=tmp_path,
+    )
+    report = report_of(tmp_path)
+    verdicts = {check.name: check.verdict for check in report.checks}
+    assert (ended.code, verdicts["max_abs_diff onnx"], verdicts["max_drop"]) == (1, "fail", "pass"), ended.err
+    assert report.limits.replaces_recipe
+    assert [shipped.format for shipped in report.artefacts] == ["onnx"]
+    ended = run_command(["gate", run, "--data", "images", "--out", "out", "--set", "gate.min_top1=1"], cwd=tmp_path)
+    assert (ended.code, "give --config" in ended.err) == (2, True), ended.err
     student = run / "exports/student.onnx"
     ended = run_command(["gate", student, "--data", "images", "--baseline", run, "--out", "out"], cwd=tmp_path)
     assert ended.code in {0, 1, 3}, ended.err
@@ -152,6 +204,7 @@ def test_a_comment_that_cannot_be_written_is_told_before_anything_is_decided(fol
         (("gate", "model.onnx"), 2, "give images with --data"),
         (("gate", "model.onnx", "--data", "images"), 2, "nothing is limited"),
         (("gate", "images", "--out", "out"), 2, "--out: only with --data"),
+        ((*COMMAND, "--set", "gate.artefact=onnx-int8"), 2, "only of a run directory"),
         ((*COMMAND, "--set", "gate.max_drop=0.1"), 2, "which a file has none of"),
         ((*COMMAND, "--set", "gate.min_topp1=0.1"), 2, "did you mean 'min_top1'"),
         ((*COMMAND, "--set", "gate.classes.pink.min_recall=0.5"), 2, "there is no such class"),
