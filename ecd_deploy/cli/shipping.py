@@ -34,9 +34,9 @@ def bundle(
     skip_bad: bool,
     out: Path | None,
 ) -> None:
-    """Pack an artefact of a run, or any model with --data, for a device without a network.
+    """Pack an artefact, with images that check it on a device.
 
-    On the device, the archive's `python run.py` checks files, scores, accuracy on real images and latency.
+    It is a run's, or with --data any model. On the device, the archive's `python run.py` checks files, scores, accuracy on real images and latency.
     """
     if data is None:
         refuse_without_data("bundle", target, config=config, shape=shape, overrides=overrides, skip_bad=skip_bad)

@@ -132,4 +132,4 @@ def test_the_jobs_for_ci_call_what_the_tutorial_runs() -> None:
     given = re.findall(r"^          (\w+):", github[github.index("OWNER/ecd-deploy") :], re.MULTILINE)
     inputs = (ROOT / "action.yml").read_text().partition("outputs:")[0]
     assert len(given) == 4
-    assert {*given, "python"} == set(re.findall(r"^  (\w+):$", inputs, re.MULTILINE))
+    assert {*given, "python", "data", "markdown", "out"} == set(re.findall(r"^  (\w+):$", inputs, re.MULTILINE))
