@@ -227,6 +227,18 @@ def test_inspect_rehearses_a_recipe_on_noise_unless_told_not_to(tmp_path: Path) 
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("student", ["branches_in_the_graph", "expert_by_chance", "forward_compiled"])
+@pytest.mark.parametrize(
+    "student",
+    [
+        pytest.param(
+            "branches_in_the_graph",
+            marks=pytest.mark.skipif(
+                torch.__version__.startswith("2.11."), reason="torch 2.11 cannot run torch.cond under hooks"
+            ),
+        ),
+        "expert_by_chance",
+        "forward_compiled",
+    ],
+)
 def test_what_a_graph_can_hold_passes(digits: DataSplits, student: str) -> None:
     assert rehearse(recipe_of(student, 'export.formats=["onnx"]'), digits).parts
