@@ -127,4 +127,5 @@ def test_whoever_catches_all_exceptions_lets_faults_of_the_machine_pass() -> Non
     for place, handler in found:
         text = ast.unparse(handler)
         raises_again = any(isinstance(node, ast.Raise) and node.exc is None for node in ast.walk(handler))
-        assert raises_again or "machine_fault(error)" in text, place
+        handed_on = "faults.append(error)" in text  # by a thread, to the one that waits for it and raises it
+        assert raises_again or handed_on or "machine_fault(error)" in text, place
