@@ -44,7 +44,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tu
 
 
 def _finish(folder: Path) -> Ended:
-    arguments = ["run", "digits", "--out", "run", "--set", "train.epochs=4", "--set", "profile.min_seconds=0.5"]
+    arguments = ["run", "digits", "--out", "run", "--set", "train.epochs=4"]
+    arguments += ["--set", "profile.min_seconds=0.1", "--set", "profile.warmup_seconds=0.0"]
     # A test machine may be slow and shared: latency is measured here, but not limited.
     arguments += ["--set", "gate.p90_ms_max=1000.0", "--set", "gate.min_top1=0.8"]
     return run_command(arguments, cwd=folder, fresh=True)

@@ -158,27 +158,23 @@ def gate_model(
         raise UsageError(f"gate.artefact = {config.artefact!r}: only of a run directory")
     file, files = read_target(target, config.artefact), list_images(data)
     other = None if baseline is None else read_target(baseline)
-    given = settings.input if other is None else _input_of(file, settings)
-    found = evaluate_files(
-        file,
-        files,
-        given,
-        skip_bad=skip_bad,
-        provider=settings.profile.provider,
-        batch_size=settings.profile.batch_size,
-        reuse=out,
-    )
+
+    def evaluated(model: OnnxFile, given: InputConfig, reuse: Path) -> Evaluated:
+        conditions = settings.profile
+        return evaluate_files(
+            model,
+            files,
+            given,
+            skip_bad=skip_bad,
+            provider=conditions.provider,
+            batch_size=conditions.batch_size,
+            reuse=reuse,
+        )
+
+    found = evaluated(file, settings.input if other is None else _input_of(file, settings), out)
     theirs = None
     if other is not None:
-        theirs = evaluate_files(
-            other,
-            files,
-            _input_of(other, settings, optional=True),
-            skip_bad=skip_bad,
-            provider=settings.profile.provider,
-            batch_size=settings.profile.batch_size,
-            reuse=out / BASELINE_FOLDER,
-        )
+        theirs = evaluated(other, _input_of(other, settings, optional=True), out / BASELINE_FOLDER)
     profiling = _profiling(settings.profile, found)
     model = found.classifier.data
     profile = profile_bytes(file.path.name, model, profiling, ProcessLimits())

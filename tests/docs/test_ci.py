@@ -101,6 +101,7 @@ def test_the_workflow_for_github_gates_a_model_and_comments(checkout: Path) -> N
     assert told(checkout)[-9:] == ["gh", "pr", "comment", "7", "--repo", "us/model", *comment][-9:]
 
 
+@pytest.mark.slow
 def test_a_run_directory_is_gated_by_the_same_action(checkout: Path, finished_run: tuple[Path, Ended]) -> None:
     for name in ("candidate", "released"):
         shutil.copytree(finished_run[0], checkout / "runs" / name)
@@ -109,6 +110,7 @@ def test_a_run_directory_is_gated_by_the_same_action(checkout: Path, finished_ru
     assert "500 test images: 0 lost, 0 gained" in (checkout / "gate.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_jobs_for_gitlab_gate_a_model_and_comment(checkout: Path) -> None:
     jobs = yaml.safe_load(GITLAB)
     variables = {

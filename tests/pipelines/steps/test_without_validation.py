@@ -34,7 +34,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     limits = ("gate.min_top1=0.0", "gate.max_drop=1.0", "gate.p90_ms_max=1000.0", "profile.min_seconds=0.1")
     formats = 'export.formats=["onnx", "onnx-int8"]'
     overrides = [word for value in (*EVERYTHING, *TINY, *limits, formats) for word in ("--set", value)]
-    return folder / "run", run_command(["run", "digits", "--out", "run", *overrides], cwd=folder)
+    return folder / "run", run_command(["run", "digits", "--out", "run", "--no-rehearsal", *overrides], cwd=folder)
 
 
 @pytest.fixture
@@ -89,6 +89,7 @@ def test_the_model_card_claims_no_choice_and_no_watch(ended: tuple[Path, Ended])
     assert "the last epoch is deployed" in card
 
 
+@pytest.mark.slow
 def test_each_later_step_can_be_repeated_alone(ended: tuple[Path, Ended], tmp_path: Path) -> None:
     run = shutil.copytree(ended[0], tmp_path / "run")
     for step in ("split", "export", "validate", "gate", "report"):

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -83,7 +85,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("arm", [pytest.param(arm, id=arm.name) for arm in rows().values()])
+def rows_by_speed() -> Iterator[Any]:
+    """One row of each table, and the others among the slow tests."""
+    tables = set[str]()
+    for arm in rows().values():
+        table = arm.name.partition(".")[0]
+        yield pytest.param(arm, id=arm.name, marks=[pytest.mark.slow] * (table in tables))
+        tables.add(table)
+
+
+@pytest.mark.parametrize("arm", list(rows_by_speed()))
 def test_every_row_of_the_papers_tables_runs(arm: Arm, trained: Path, tmp_path: Path) -> None:
     arms = (arm,) if arm.teacher is None else (arm, TEACHER)
     study = Study(name="row", recipe="digits", seeds=(0,), baseline=arm.name, set=TINY, arms=arms)
