@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+
+from ecd_deploy.measure.statistics.distributions import t_quantile
 
 _STRONGEST_MEMORY = 0.95
 _LAGS = np.arange(1, 200)
@@ -57,7 +58,7 @@ def median_bounds(samples: Sequence[float], confidence: float) -> tuple[float, f
     """
     ordered = sorted(samples)
     count, effective = len(ordered), effective_samples(samples)
-    quantile = float(special.stdtrit(max(effective - 1, 1.0), confidence))
+    quantile = t_quantile(confidence, max(effective - 1, 1.0))
     rank = math.ceil(count / 2 + quantile * count / (2 * math.sqrt(max(effective, 1.0))) + 0.5)
     if rank > count:
         return -math.inf, math.inf

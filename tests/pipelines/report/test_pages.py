@@ -23,7 +23,7 @@ from ecd_deploy.pipelines.gate.limits import LimitsSource
 from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.record.run_directory import open_run
 from ecd_deploy.pipelines.report.card import write_model_card
-from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves
+from ecd_deploy.pipelines.report.page.charts.training import Curve, compared_curves
 from ecd_deploy.pipelines.report.page.comparison import comparison_section
 from ecd_deploy.pipelines.report.page.html import to_html
 from ecd_deploy.pipelines.report.page.markdown import to_markdown
