@@ -229,7 +229,8 @@ class MethodConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_teacher_init(self) -> Self:
+    def check_teacher_init(self) -> Self:
+        """Refuse a start as the student that a connection would change."""
         if self.teacher_init == "student" and self.name == "ecd" and self.connection == "conv1x1_bn":
             raise ValueError(
                 "teacher_init 'student', the default with student.weights, needs connection 'direct' or 'conv1x1': the "
