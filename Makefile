@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-choices test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
+.PHONY: help demo docs reference test test-slow test-choices test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,14 @@ gpu-rehearsal: install ## Run every part of the GPU check on the CPU with minute
 
 study: install ## Run the reduced studies on data/cifar100, hours of two cores; writes benchmarks/results/*_study*
 	$(BIN)/python -m benchmarks reduced_study few_images_study short_study study_diagnosis
+
+# The pages are built from the text of the modules, which nothing imports: no torch is needed.
+docs: $(BIN)/python ## Build the documentation site, strict, into build/site
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+reference: install ## Write the reference of commands and recipe, docs/reference/, from the code
+	$(BIN)/python -m docs.reference.generate
 
 install: $(INSTALLED) ## Make .venv and install the project
 install-dev: $(INSTALLED_DEV) ## Make .venv and install the project with the development extras
