@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 import ecd_deploy
 
@@ -241,3 +243,15 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 def test_version_is_that_of_the_project() -> None:
     assert ecd_deploy.__version__ == PROJECT["version"] == importlib.metadata.version("ecd-deploy")
+
+
+def test_changelog_and_citation_are_of_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+
+    assert (
+        re.findall(r"^## \[(.+?)\] - (?:unreleased|\d{4}-\d{2}-\d{2})$", changelog, re.MULTILINE)[0]
+        == PROJECT["version"]
+    )
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]

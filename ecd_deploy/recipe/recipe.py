@@ -32,9 +32,15 @@ BUILTIN_RECIPES = BuiltinDocuments("recipe", "ecd_deploy.recipe", "recipes", Rec
 class Recipe(Section):
     """Everything that a run needs to know: read by `load_recipe`, or made of its sections."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    description: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="What folders, reports and bundles call the run."
+    )
+    description: str = Field(
+        default="", description="One line for `ecd-deploy recipes` and for the reader of the file."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="Of initial weights, validation cut, order of the images and augmentation."
+    )
     data: DataConfig
     student: StudentConfig
     method: MethodConfig = MethodConfig()
