@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ecd_deploy.errors import UsageError
 from ecd_deploy.pipelines.record.run_directory import open_run
-from ecd_deploy.pipelines.report.page.charts import Curve, compared_curves
+from ecd_deploy.pipelines.report.page.charts.training import Curve, compared_curves
 from ecd_deploy.pipelines.report.page.html import to_html
 from ecd_deploy.pipelines.report.page.markdown import to_markdown
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults, read_results
