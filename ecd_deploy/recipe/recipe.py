@@ -56,6 +56,10 @@ class Recipe(Section):
             raise ValueError(self.need_of_validation)
         if self.gate.artefact not in (choices := ("recommended", "all", *self.export.formats)):
             raise ValueError(f"gate.artefact is '{self.gate.artefact}', and is one of {', '.join(choices)}")
+        if self.export.preprocessing == "full" and self.data.image_size is None:
+            raise ValueError(
+                "export.preprocessing is 'full', and data.image_size, which images are brought to, not set"
+            )
         return self
 
     @model_validator(mode="after")
