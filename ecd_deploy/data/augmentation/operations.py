@@ -44,7 +44,7 @@ def apply_operations(images: Tensor, names: NDArray[np.str_], strengths: Strengt
     """
     groups = np.where(np.isin(names, GEOMETRIC), "", names)
     order = groups.argsort(kind="stable")
-    changed = []
+    changed: list[Tensor] = []
     for rows in np.split(order, np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1):
         part = images.index_select(0, torch.from_numpy(rows).to(images.device))
         name = groups[rows[0]]

@@ -14,7 +14,7 @@ HERE = "tests.data.augmentation.own_transforms"
 
 def test_each_image_has_its_own_draws_whatever_was_drawn_before() -> None:
     images = torch.full((12, 3, 8, 8), 90, dtype=torch.uint8)
-    transforms = (OwnTransform.of(f"{HERE}:noisy"),)
+    transforms = (OwnTransform.of(f"{HERE}:noisy"), OwnTransform.of(f"{HERE}:inverting"))
     whole = apply_own(transforms, images, np.arange(12), seed=0, epoch=1)
     assert len(torch.unique(whole[:, 0, 0, 0])) > 4
     torch.rand(3)
