@@ -13,7 +13,7 @@ from ecd_deploy.data.augmentation.crop import crop_and_mirror
 from ecd_deploy.data.batch import Batch
 from ecd_deploy.data.images import ImageSet, Normalisation
 from ecd_deploy.data.plan import StepPlan
-from ecd_deploy.data.tensors import ImageTensors, normalise
+from ecd_deploy.data.tensors import ImageTensors, normalise, sent
 
 if TYPE_CHECKING:
     from ecd_deploy.data.augmentation.augmenter import Augmenter
@@ -115,7 +115,7 @@ class TrainBatches:
         while steps := list(islice(shares, self._steps_at_once)):
             images = self._augmented(epoch, [indices for indices, _ in steps])
             for (draws, step_images), pixels in zip(steps, images, strict=True):
-                indices = draws.to(device)
+                indices = draws if self._augmenter is None else sent(draws, device)
                 batch = Batch(normalise(pixels, self._normalisation), self._labels[indices], indices, step_images)
                 yield batch if self._augmenter is None else self._augmenter.finish(batch, draws.numpy(), epoch)
 
@@ -125,7 +125,7 @@ class TrainBatches:
     def _augmented(self, epoch: int, steps: list[Tensor]) -> tuple[Tensor, ...]:
         """The images of some steps, given each one's indices."""
         draws = steps[0] if len(steps) == 1 else torch.cat(steps)
-        indices = draws.to(self._labels.device)
+        indices = draws if self._augmenter is None else sent(draws, self._labels.device)
         images = crop_and_mirror(
             self._images.index_select(0, indices),
             indices,

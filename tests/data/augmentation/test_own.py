@@ -31,7 +31,7 @@ def test_each_image_has_its_own_draws_whatever_was_drawn_before() -> None:
     ("name", "expected"),
     [
         ("noisy", r"'noisy': expected package\.module:factory"),
-        ("no_such_package:noisy", "module 'no_such_package' cannot be imported.*is its folder on PYTHONPATH"),
+        ("no_such_package:noisy", "module 'no_such_package' cannot be imported.*nor on PYTHONPATH"),
         (f"{HERE}:noizy", r"has no 'noizy' \(did you mean 'noisy'\?\)"),
         (f"{HERE}:broken", "calling it failed with .*no such file: masks.npz"),
         (f"{HERE}:nothing", "returned NoneType, which cannot be called"),
