@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from ecd_deploy.data.sources.arrays import ArraySource
 from ecd_deploy.errors import DataError, RecipeError, UsageError
 from ecd_deploy.recipe import data as recipe_data
 from ecd_deploy.recipe.data import DataConfig
+
+PAGE = (Path(__file__).parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")
 
 
 def stripes(config: DataConfig) -> ArraySource:
@@ -49,6 +53,21 @@ def test_a_plug_in_s_images_are_those_of_the_run() -> None:
     data = load_data(DataConfig(source="stripes", path="30"), seed=0)
     assert data.classes == ("dark", "bright")
     assert (len(data.train), len(data.test)) == (27, 30)
+
+
+def test_the_source_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.search(r"^```python\n(# shelf_source.py\n.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+    assert code is not None
+    (tmp_path / "shelf_source.py").write_text(code[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(globals(), "stripes", importlib.import_module("shelf_source").open_shelf)
+    pixels = np.ones((20, 3, 8, 8), np.uint8) * np.arange(20, dtype=np.uint8)[:, None, None, None]
+    arrays = {"train_images": pixels, "test_images": pixels + np.uint8(100)}
+    arrays |= dict.fromkeys(("train_labels", "test_labels"), np.arange(20) % 2)
+    np.savez(tmp_path / "shelf.npz", classes=np.array(["full", "empty"]), **arrays)
+    data = load_data(DataConfig(source="stripes", path=str(tmp_path / "shelf.npz")), seed=0)
+    assert data.classes == ("full", "empty")
+    np.testing.assert_array_equal(data.test.images, arrays["test_images"])
 
 
 def test_what_is_wrong_with_a_plug_in_is_told_in_one_line(tmp_path: Path) -> None:
