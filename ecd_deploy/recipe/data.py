@@ -19,6 +19,7 @@ _OF_ARRAYS = ("digits", "cifar10", "cifar100")
 _PATHS = {
     "imagefolder": "the folder that holds train/ and test/",
     "csv": "the file that names the images",
+    "parquet": "the file, or the folder of files",
 }
 
 
@@ -35,12 +36,14 @@ class DataConfig(Section):
     source: str = Field(
         description="`digits`, scikit-learn's 8x8 ones; `cifar10` or `cifar100`, or another classification set as "
         "`torchvision:NAME`, downloaded where it is missing; `imagefolder`, folders of images, one for each class; "
-        "`csv`, a table of image files; or one of an installed plug-in."
+        "`csv` and `parquet`, tables of images (parquet with the extra [parquet]); or one of an installed plug-in."
     )
     path: str | None = Field(
         default=None,
-        description="For imagefolder the folder of `train/` and `test/`, and `val/` if there is one. For csv the file, "
-        "with the columns path (from the file's folder), label and split (train, validation or test). For cifar and "
+        description="For imagefolder the folder of `train/` and `test/`, and `val/` if there is one. For csv and "
+        "parquet the file, with the columns path (from the file's folder), label and split (train, validation, test); "
+        "parquet may have a column image of encoded images instead of path, and be a folder of files named by their "
+        "split, as on the Hugging Face hub. For cifar and "
         "torchvision the download folder; default: `data`.",
     )
     image_size: PositiveInt | None = Field(
@@ -139,7 +142,9 @@ class DataConfig(Section):
 
     def _check_files(self) -> None:
         if self.source in _OF_ARRAYS or self.source.startswith(_TORCHVISION):
-            raise ValueError(f"loading 'files' needs source 'imagefolder' or 'csv'; for '{self.source}' it is 'cache'")
+            raise ValueError(
+                f"loading 'files' needs source 'imagefolder', 'csv' or 'parquet'; for '{self.source}' it is 'cache'"
+            )
         if self.image_size is None:
             raise ValueError("loading 'files' needs image_size, the side that all images are brought to")
         if self.random_resized_crop is None:

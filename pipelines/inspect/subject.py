@@ -160,10 +160,10 @@ def _of_recipe(recipe: Recipe, in_channels: int | None) -> Subject:
 def _classes_of_files(data: DataConfig) -> int | None:
     # not at the top: it brings libraries along, which a student of a built-in data set is inspected without
     from ecd_deploy.data.imagefolder.listing import class_folders
-    from ecd_deploy.data.sources.tables import list_table, read_csv
+    from ecd_deploy.data.sources.registry import open_source
 
-    if data.source == "csv" and data.path is not None:
-        return len(list_table(read_csv(Path(data.path))).train.classes)
+    if data.source in ("csv", "parquet"):
+        return len(open_source(data).classes)
     folder = Path(data.path or "") / "train"
     if not folder.is_dir():
         return None

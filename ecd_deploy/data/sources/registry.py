@@ -11,6 +11,7 @@ from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.sources.contract import Source
 from ecd_deploy.data.sources.digits import open_digits
 from ecd_deploy.data.sources.files import FileSource
+from ecd_deploy.data.sources.parquet import read_parquet
 from ecd_deploy.data.sources.tables import list_table, read_csv
 from ecd_deploy.data.sources.torchvision_sets import open_cifar, open_torchvision
 from ecd_deploy.errors import DataError, EcdDeployError, UsageError, first_line, reraise_machine_fault
@@ -37,13 +38,18 @@ def open_source(config: DataConfig) -> Source:
             return _files(config, list_root(Path(config.path or "")), framing)
         case "csv":
             return _files(config, list_table(read_csv(Path(config.path or ""))), framing)
+        case "parquet":
+            return _files(config, list_table(read_parquet(Path(config.path or ""), _cache(config))), framing)
         case _:
             return _plugged(config)
 
 
 def _files(config: DataConfig, listings: Listings, framing: Framing | None) -> FileSource:
-    cache = Path(config.cache_dir) if config.cache_dir else default_cache_folder()
-    return FileSource(listings, framing, cache_folder=cache, skip_bad=config.skip_bad)
+    return FileSource(listings, framing, cache_folder=_cache(config), skip_bad=config.skip_bad)
+
+
+def _cache(config: DataConfig) -> Path:
+    return Path(config.cache_dir) if config.cache_dir else default_cache_folder()
 
 
 def _plugged(config: DataConfig) -> Source:

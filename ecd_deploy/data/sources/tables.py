@@ -15,9 +15,9 @@ import numpy as np
 from ecd_deploy.data.imagefolder.listing import Listing, Listings, printable, require_same_classes
 from ecd_deploy.errors import DataError
 
-_PATH: Final = "path"
-_LABEL: Final = "label"
-_SPLIT: Final = "split"
+PATH: Final = "path"
+LABEL: Final = "label"
+SPLIT: Final = "split"
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[Mapping[str, Split]] = {
@@ -68,7 +68,7 @@ def read_csv(path: Path) -> LabelledRows:
     if not rows:
         raise DataError(f"{path} names no images")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-    names, labels = columns.pop(_PATH), columns.pop(_LABEL)
+    names, labels = columns.pop(PATH), columns.pop(LABEL)
     if len(set(names)) != len(names):
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
@@ -82,13 +82,13 @@ def list_table(rows: LabelledRows) -> Listings:
     Raises:
         DataError: there is no column split, or it has other values, or a split is missing or has other classes.
     """
-    if _SPLIT not in rows.columns:
-        found = ", ".join(map(printable, (_PATH, _LABEL, *rows.columns)))
+    if SPLIT not in rows.columns:
+        found = ", ".join(map(printable, (PATH, LABEL, *rows.columns)))
         raise DataError(
             f"{rows.source} has no column 'split', which says train, validation or test of each image; its columns are "
             f"{found}"
         )
-    splits = [_split(rows.source, value) for value in rows.columns[_SPLIT]]
+    splits = [_split(rows.source, value) for value in rows.columns[SPLIT]]
     for needed in ("train", "test"):
         if needed not in splits:
             raise DataError(f"{rows.source} has no image whose split is {needed}")
@@ -98,14 +98,14 @@ def list_table(rows: LabelledRows) -> Listings:
         root = Path(os.path.commonpath([file.parent for file in files]))
     else:
         root = rows.source.parent
-    found = {
+    found: dict[Split, Listing] = {
         split: _listing(root, [(labels[place], files[place]) for place, value in enumerate(splits) if value == split])
         for split in dict.fromkeys(splits)
     }
-    for split in ("test", "validation"):
-        if split in found:
-            train, other = found["train"].classes, found[split].classes
-            require_same_classes(f"the classes of {rows.source}", {"train": train, split: other})
+    for split, listing in found.items():
+        if split != "train":
+            classes = {"train": found["train"].classes, split: listing.classes}
+            require_same_classes(f"the classes of {rows.source}", classes)
     if len(found["train"].classes) == 1:
         raise DataError(f"{rows.source} has one class only, {found['train'].classes[0]}: two or more are needed")
     return Listings(root, found["train"], found.get("validation"), found["test"])
@@ -127,7 +127,7 @@ def _split(source: Path, value: str) -> Split:
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     found = ", ".join(map(printable, header)) or "none"
-    for name in (_PATH, _LABEL):
+    for name in (PATH, LABEL):
         if name not in header:
             raise DataError(f"{path} has no column {name!r} in its first line; its columns are {found}")
     if len(set(header)) != len(header) or not all(header):
@@ -138,7 +138,7 @@ def _row(path: Path, line: int, row: list[str], header: Sequence[str]) -> tuple[
     if len(row) != len(header):
         raise DataError(f"{path}, line {line}: {len(row)} values for {len(header)} columns")
     values = tuple(value.strip() for value in row)
-    for name in (_PATH, _LABEL):
+    for name in (PATH, LABEL):
         if not values[header.index(name)]:
             raise DataError(f"{path}, line {line}: {name} is empty")
     return values

@@ -62,12 +62,19 @@ def test_the_source_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(globals(), "stripes", importlib.import_module("shelf_source").open_shelf)
     pixels = np.ones((20, 3, 8, 8), np.uint8) * np.arange(20, dtype=np.uint8)[:, None, None, None]
-    arrays = {"train_images": pixels, "test_images": pixels + np.uint8(100)}
-    arrays |= dict.fromkeys(("train_labels", "test_labels"), np.arange(20) % 2)
-    np.savez(tmp_path / "shelf.npz", classes=np.array(["full", "empty"]), **arrays)
+    labels = np.arange(20) % 2
+    np.savez(
+        tmp_path / "shelf.npz",
+        allow_pickle=False,
+        classes=np.array(["full", "empty"]),
+        train_labels=labels,
+        test_labels=labels,
+        train_images=pixels,
+        test_images=pixels + np.uint8(100),
+    )
     data = load_data(DataConfig(source="stripes", path=str(tmp_path / "shelf.npz")), seed=0)
     assert data.classes == ("full", "empty")
-    np.testing.assert_array_equal(data.test.images, arrays["test_images"])
+    np.testing.assert_array_equal(data.test.images, pixels + np.uint8(100))
 
 
 def test_what_is_wrong_with_a_plug_in_is_told_in_one_line(tmp_path: Path) -> None:
@@ -79,5 +86,5 @@ def test_what_is_wrong_with_a_plug_in_is_told_in_one_line(tmp_path: Path) -> Non
         load_data(DataConfig(source="broken"), seed=0)
     with pytest.raises(RecipeError, match=r"data.loading 'files' needs image files, and source 'stripes' has none"):
         load_data(DataConfig(source="stripes", loading="files", image_size=8, cache_dir=str(tmp_path)), seed=0)
-    with pytest.raises(RecipeError, match=r"csv, broken, stripes, torchvision:NAME \(it is 'stripe'\)"):
+    with pytest.raises(RecipeError, match=r"parquet, broken, stripes, torchvision:NAME \(it is 'stripe'\)"):
         DataConfig(source="stripe")
