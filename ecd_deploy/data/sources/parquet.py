@@ -64,7 +64,7 @@ def _read(file: Path, cache: Path, split: str | None) -> LabelledRows:
             others = [name for name in schema.names if name not in (PATH, LABEL, _IMAGE)]
             found = table.read([LABEL, *others]).to_pydict()
             if _IMAGE in schema.names:
-                paths = _unpacked(table, file, cache)
+                paths = tuple(map(str, _unpacked(table, file, cache)))
             else:
                 paths = tuple(str(file.parent / name) for name in table.read([PATH]).to_pydict()[PATH])
     except DataError:
@@ -75,7 +75,7 @@ def _read(file: Path, cache: Path, split: str | None) -> LabelledRows:
     columns = {name: tuple(map(str, found[name])) for name in others}
     if split is not None:
         columns[SPLIT] = (split,) * len(paths)
-    return LabelledRows(file, tuple(map(str, paths)), _labels(file, found[LABEL], schema.metadata), columns)
+    return LabelledRows(file, paths, _labels(file, found[LABEL], schema.metadata), columns)
 
 
 def _check_columns(file: Path, names: Sequence[str]) -> None:

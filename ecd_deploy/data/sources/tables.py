@@ -83,10 +83,10 @@ def list_table(rows: LabelledRows) -> Listings:
         DataError: there is no column split, or it has other values, or a split is missing or has other classes.
     """
     if SPLIT not in rows.columns:
-        found = ", ".join(map(printable, (PATH, LABEL, *rows.columns)))
+        columns = ", ".join(map(printable, (PATH, LABEL, *rows.columns)))
         raise DataError(
             f"{rows.source} has no column 'split', which says train, validation or test of each image; its columns are "
-            f"{found}"
+            f"{columns}"
         )
     splits = [_split(rows.source, value) for value in rows.columns[SPLIT]]
     for needed in ("train", "test"):
