@@ -17,9 +17,12 @@ from torch.utils.checkpoint import checkpoint
 from ecd_deploy.compat.torch import convolution_padding
 from ecd_deploy.distill.convolution.pooling import pooled
 from ecd_deploy.distill.convolution.sample_convolution import Geometry, convolve_mixed
+from ecd_deploy.distill.convolution.triton_check import LayerShape, is_trusted, say_unused
+from ecd_deploy.distill.convolution.triton_convolution import Arithmetic, RouterTensors, convolve_by_triton
+from ecd_deploy.distill.convolution.triton_operators import rounds_to_tf32
 from ecd_deploy.errors import UsageError
 
-Backend = Literal["grouped", "chunked"]
+Backend = Literal["grouped", "chunked", "triton"]
 Mixture = Literal["convex", "balanced"]
 TeacherKind = Literal["daconv", "se", "cbam"]
 TeacherInit = Literal["fresh", "student"]
@@ -46,7 +49,8 @@ class TeacherOptions:
         mixture: `convex` mixes the kernels themselves, `balanced` sqrt(n) times them.
         teacher_init: `fresh` draws the teacher anew, `student` lets it start as the student's function.
         backend: `grouped` applies all per-sample kernels as one grouped convolution; `chunked` does so for as many
-            samples at a time as `CHUNK_BYTES` allows, and makes the kernels anew backward.
+            samples at a time as `CHUNK_BYTES` allows, and makes the kernels anew backward; `triton` does on
+            a GPU what `grouped` does, by programs of our own.
 
     Raises:
         UsageError: an option is out of its range.
@@ -108,6 +112,7 @@ class DynamicConv2d(nn.Module):
     """
 
     temperature: Tensor
+    _pads_first = False
 
     def __init__(self, conv: nn.Conv2d, options: TeacherOptions = TeacherOptions()) -> None:
         """Make the dynamic counterpart of `conv`, which is not changed.
@@ -147,9 +152,11 @@ class DynamicConv2d(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve each sample with its own kernel."""
+        if self.backend == "triton" and self._is_for_triton(features):
+            return self._convolve_by_triton(features)
         mixing = self.mixing_weights(features) * self.gain
         features = self._padded(features)
-        if self.backend == "grouped":
+        if self.backend != "chunked":
             if self._is_quick(features, mixing):
                 return convolve_mixed(features.contiguous(), mixing, self.weight, self.bias, self._geometry())
             return self._convolve(features, mixing)
@@ -182,6 +189,39 @@ class DynamicConv2d(nn.Module):
             # An exported program is to show torch's own operations.
             and not torch.compiler.is_compiling()
         )
+
+    def _is_for_triton(self, features: Tensor) -> bool:
+        if torch.compiler.is_compiling():
+            return False
+        if self._pads_first or self._edge_padding is not None or isinstance(self.padding, str):
+            say_unused("a convolution pads otherwise than with given numbers of zeros")
+            return False
+        dtype = self._product_dtype(features)
+        return is_trusted(
+            LayerShape(
+                features=tuple(features.shape),
+                weight=tuple(self.weight.shape),
+                hidden=self.reduce.out_features,
+                connected=0,
+                has_bias=self.bias is not None,
+                geometry=self._geometry(),
+                dtype=dtype,
+                router_dtype=self.weight.dtype,
+                rounds=rounds_to_tf32(dtype),
+                device=features.device,
+            )
+        )
+
+    def _product_dtype(self, features: Tensor) -> torch.dtype:
+        device = features.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
+
+    def _convolve_by_triton(self, features: Tensor) -> Tensor:
+        router = RouterTensors(
+            self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias, self.temperature
+        )
+        arithmetic = Arithmetic(self._product_dtype(features), self._geometry(), self.gain)
+        return convolve_by_triton(features, self.weight, self.bias, router, None, arithmetic)
 
     def _geometry(self) -> Geometry:
         padding = (0, 0) if self._edge_padding is not None else self.padding
