@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ecd_deploy.distill.additive import back_through
 from ecd_deploy.distill.convolution import triton_operators as launch
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
 
@@ -130,7 +131,7 @@ class _DynamicConvolution(torch.autograd.Function):
             )
         columns = gradient.flatten(2)
         if ctx.needs_input_grad[8]:
-            student_gradient = torch.matmul(matrix.t(), columns).view_as(added)
+            student_gradient = back_through(columns, added, matrix)
         if ctx.needs_input_grad[9]:
             products = torch.bmm(columns, added.flatten(2).transpose(1, 2))
             connection_gradient = products.sum(dim=0)[:, :, None, None]

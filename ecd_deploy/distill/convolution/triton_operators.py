@@ -56,7 +56,7 @@ def convolve_samples(
     """
     from ecd_deploy.distill.convolution import triton_products
 
-    output = _empty_output(features, kernels, None, None, None, stride, padding, dilation, groups)
+    output: Tensor = _empty_output(features, kernels, None, None, None, stride, padding, dilation, groups)
     samples, outputs = len(features), kernels.shape[1] // groups
     block = _block(outputs, _OUT)
     grid = (samples, _count(output[0, 0].numel(), _PLACES), groups * _count(outputs, block))
@@ -92,9 +92,17 @@ def _empty_output(
     groups: int,
 ) -> Tensor:
     del bias, student, connection, groups
-    each = zip(features.shape[2:], kernels.shape[3:], stride, padding, dilation, strict=True)
-    size = [(side + 2 * pad - spread * (tap - 1) - 1) // step + 1 for side, tap, step, pad, spread in each]
-    return features.new_empty(*kernels.shape[:2], *size)
+    return features.new_empty(
+        *kernels.shape[:2], *output_size(features.shape[2:], kernels.shape[3:], stride, padding, dilation)
+    )
+
+
+def output_size(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, ...]:
+    """(H', W') of a convolution of features (H, W) with a kernel (h, w)."""
+    each = zip(size, kernel, stride, padding, dilation, strict=True)
+    return tuple((side + 2 * pad - spread * (tap - 1) - 1) // step + 1 for side, tap, step, pad, spread in each)
 
 
 @torch.library.custom_op("ecd_deploy::differentiate_features", mutates_args=())
@@ -114,7 +122,7 @@ def differentiate_features(
     """
     from ecd_deploy.distill.convolution import triton_products
 
-    result = _empty_features(gradient, kernels, pooled_gradient, size, stride, padding, dilation, groups)
+    result: Tensor = _empty_features(gradient, kernels, pooled_gradient, size, stride, padding, dilation, groups)
     samples, channels = len(gradient), kernels.shape[2]
     block = _block(channels, _OUT)
     grid = (samples, _count(size[0] * size[1], _PLACES), groups * _count(channels, block))
@@ -162,7 +170,7 @@ def differentiate_kernels(
     """
     from ecd_deploy.distill.convolution import triton_products
 
-    result = _empty_kernels(gradient, features, size, stride, padding, dilation, groups)
+    result: Tensor = _empty_kernels(gradient, features, size, stride, padding, dilation, groups)
     samples, outputs, channels = len(gradient), gradient.shape[1] // groups, features.shape[1] // groups
     block, inner = _block(outputs, _OUT), _block(channels * size[0] * size[1], _OUT)
     grid = (samples, _count(channels * size[0] * size[1], inner), groups * _count(outputs, block))
@@ -210,7 +218,9 @@ def route(
     """
     from ecd_deploy.distill.convolution import triton_router
 
-    results = _empty_route(features, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature, gain)
+    results: tuple[Tensor, Tensor, Tensor] = _empty_route(
+        features, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature, gain
+    )
     mixing, pooled, hidden = results
     samples, channels, *size = features.shape
     triton_router.route[samples,](
@@ -260,7 +270,9 @@ def differentiate_route(
     """
     from ecd_deploy.distill.convolution import triton_router
 
-    results = _empty_route_gradients(gradient, mixing, pooled, hidden, reduce_weight, expand_weight, temperature, gain)
+    results: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _empty_route_gradients(
+        gradient, mixing, pooled, hidden, reduce_weight, expand_weight, temperature, gain
+    )
     (samples, channels), hidden_units, kernels = pooled.shape, hidden.shape[1], mixing.shape[1]
     triton_router.differentiate_route[_count(channels, _FEWEST),](
         *(gradient, mixing, pooled, hidden, reduce_weight, expand_weight, temperature),

@@ -48,7 +48,8 @@ def differentiate_features(
         _one_image(gradient), _one_image(features), kernels.flatten(0, 1), None, *options, [True, False, False]
     )
     spread = (pooled_gradient / (size[0] * size[1]))[:, :, None, None]
-    return (to_features.view_as(features) + spread).to(gradient.dtype)
+    result: Tensor = (to_features.view_as(features) + spread).to(gradient.dtype)
+    return result
 
 
 def differentiate_kernels(
@@ -66,7 +67,8 @@ def differentiate_kernels(
     _, to_kernels, _ = torch.ops.aten.convolution_backward(
         _one_image(gradient), _one_image(features), kernels.flatten(0, 1), None, *options, [False, True, False]
     )
-    return to_kernels.view_as(kernels)
+    result: Tensor = to_kernels.view_as(kernels)
+    return result
 
 
 def route(

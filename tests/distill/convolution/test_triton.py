@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,11 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ecd_deploy.distill import DynamicConv2d, TeacherOptions
+from ecd_deploy.distill import DynamicConv2d, TeacherOptions, build_objective
 from ecd_deploy.distill.convolution import dynamic_conv, triton_check, triton_operators, triton_references
+from ecd_deploy.distill.convolution.triton_convolution import Added
+from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.training.methods import build_training_model
 from tests.fake_cuda import move
 from tests.launches import forget_checks, interpreting, standing_in
+from tests.variants import VARIANTS
 
 QUICK: list[dict[str, Any]] = [
     {"in_channels": 6, "out_channels": 10, "kernel_size": 3, "padding": 1, "stride": 2, "groups": 2},
@@ -30,14 +38,6 @@ CASES: list[dict[str, Any]] = [
     {"in_channels": 8, "out_channels": 8, "kernel_size": 5, "groups": 8, "padding": 2, "stride": 2},
     {"in_channels": 3, "out_channels": 4, "kernel_size": 3, "dilation": (1, 2), "padding": 2},
 ]
-ENDS = ("", "_gradient")
-SIDED = ("KERNEL", "STRIDE", "PADDING", "DILATION")
-BLOCKS = ("OUT", "CHANNELS", "PLACES", "SAMPLES", "INNER", "HIDDEN", "KERNELS")
-POINTERS = (
-    *("features", "kernels", "bias", "student", "connection", "output", "gradient"),
-    *("features_gradient", "kernels_gradient", "temperature", "pooled", "hidden", "mixing", "mixing_gradient"),
-    *(f"{layer}_{tensor}{end}" for layer in ("reduce", "expand") for tensor in ("weight", "bias") for end in ENDS),
-)
 HALF = {torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 
@@ -126,40 +126,11 @@ def test_autocast_gives_half_precision_and_gradients_in_full(dtype: torch.dtype)
     ("element", "precision"), [("fp32", "ieee"), ("fp32", "tf32"), ("bf16", "ieee"), ("fp16", "ieee")]
 )
 def test_the_kernels_compile_for_gpus_and_use_their_tensor_cores(element: str, precision: str, capability: int) -> None:
-    """Triton compiles to machine code without a GPU."""
-    import triton
-    import triton.language as tl
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from ecd_deploy.distill.convolution import triton_products, triton_router
-
-    operand = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}[element]
-    sides = {f"{name}_{side}": 1 + (name == "STRIDE") for name in SIDED for side in "HW"}
-    blocks = {name: 64 if name in ("OUT", "CHANNELS", "PLACES", "SAMPLES") else 32 for name in BLOCKS}
-    constants: dict[str, Any] = {
-        **sides,
-        "KERNEL_H": 3,
-        "KERNEL_W": 3,
-        "GROUPS": 2,
-        "HAS_BIAS": True,
-        "IS_CONNECTED": True,
-        "GAIN": 4.0,
-        "SUM": tl.float32,
-        "OPERAND": operand,
-        "PRECISION": precision,
-        **{f"BLOCK_{name}": size for name, size in blocks.items()},
-    }
-    functions = [triton_products.convolve, triton_products.differentiate_features]
-    functions += [triton_products.differentiate_kernels, triton_router.route, triton_router.differentiate_route]
-    for function in functions:
-        own = {name: value for name, value in constants.items() if name in function.arg_names}
-        is_product = "OPERAND" in own
-        types = dict.fromkeys(POINTERS, f"*{element if is_product else 'fp32'}") | {"pooled_gradient": "*fp32"}
-        signature = {name: "constexpr" if name in own else types.get(name, "i32") for name in function.arg_names}
-        places = {(function.arg_names.index(name),): value for name, value in own.items()}
-        compiled = triton.compile(ASTSource(function, signature, places), target=GPUTarget("cuda", capability, 32))
-        assert ("mma" in compiled.asm["ptx"]) is (is_product and (element, precision) != ("fp32", "ieee"))
+    """Triton compiles to machine code without a GPU; in a process of its own, for its interpreter leaves traces."""
+    words = (sys.executable, "-m", "tests.compile_triton", element, precision, str(capability))
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    products = ["convolve", "differentiate_features", "differentiate_kernels"]
+    assert found == ([] if (element, precision) == ("fp32", "ieee") else products)
 
 
 def test_a_cpu_gets_the_grouped_backend_and_a_word(caplog: pytest.LogCaptureFixture) -> None:
@@ -217,9 +188,14 @@ def test_a_launch_that_fails_is_not_used(caplog: pytest.LogCaptureFixture, monke
 @pytest.mark.usefixtures("_standing_in")
 def test_a_shape_is_checked_once_and_leaves_torchs_random_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = make_layer(QUICK[0])
-    checked: list[Any] = []
+    checked: list[triton_check.LayerShape] = []
     find = triton_check._find_difference
-    monkeypatch.setattr(triton_check, "_find_difference", lambda shape: checked.append(shape) or find(shape))
+
+    def counted(shape: triton_check.LayerShape) -> str | None:
+        checked.append(shape)
+        return find(shape)
+
+    monkeypatch.setattr(triton_check, "_find_difference", counted)
     before = torch.get_rng_state()
     for samples in (3, 3, 2):
         layer(torch.ones(samples, 6, 9, 8, dtype=torch.float64))
@@ -246,3 +222,64 @@ def test_tensors_without_data_pass_through(monkeypatch: pytest.MonkeyPatch) -> N
     assert output.shape == (3, 10, 5, 4)
     assert output.device.type == "cuda"
     assert not output._is_view()
+
+
+@pytest.mark.needs("triton")
+@pytest.mark.parametrize(
+    ("outputs", "student", "stride", "groups"),
+    [(10, 10, 2, 2), pytest.param(70, 40, 1, 1, marks=pytest.mark.slow)],
+)
+def test_a_launch_adds_a_connection(outputs: int, student: int, stride: int, groups: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    size = 3 if stride == 2 else 5
+    shapes = [(2, 6, 5, 5), (2, outputs, 6 // groups, 3, 3), (2, student, size, size), (outputs, student)]
+    features, kernels, feature, weight = (torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes)
+    arguments = (features, kernels, None, feature, weight, [stride, stride], [1, 1], [1, 1], groups)
+    with interpreting():
+        found = triton_operators.convolve_samples(*arguments)
+    torch.testing.assert_close(found, triton_references.convolve_samples(*arguments), rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("_standing_in")
+@pytest.mark.parametrize("name", ["ecd", "dense", "direct", "conv1x1_bn", "started"])
+def test_models_whose_convolutions_add_the_connections_are_those_of_the_grouped_backend(name: str) -> None:
+    """The logits and every gradient, the student's and the connections' among them; only bare ones are added so."""
+    found = []
+    for backend in ("triton", "grouped"):
+        torch.manual_seed(0)
+        method = MethodConfig.model_validate({**VARIANTS[name], "kernels": 3, "backend": backend})
+        example = torch.randn(3, 3, 12, 12)
+        model = build_training_model(method, build_student("resnet8", num_classes=4), example=example).double()
+        model(example.double())  # each shape is checked once, by launches too
+        with _Operators() as operators:
+            outputs = model(example.double())
+        total = build_objective(method)(outputs, torch.tensor([0, 3, 1])).total
+        gradients = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
+        found.append([*outputs.heads().values(), *(gradient for gradient in gradients if gradient is not None)])
+        fused = operators.connected
+        assert fused == (4 if backend == "triton" and name == "ecd" else 0)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts convolutions that are given a connection."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.connected = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.connected += func is torch.ops.ecd_deploy.convolve_samples.default and args[3] is not None
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("_standing_in")
+def test_a_feature_of_another_size_is_not_read() -> None:
+    layer = make_layer(QUICK[0])
+    images = torch.randn(3, 6, 9, 8, dtype=torch.float64)
+    layer.offered = offered = Added(torch.randn(3, 10, 4, 4, dtype=torch.float64), torch.randn(10, 10, 1, 1))
+    found = layer(images)
+    assert layer.offered is offered
+    layer.offered = None
+    assert torch.equal(found, layer(images))
