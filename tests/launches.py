@@ -67,7 +67,7 @@ def _owned(reference: Any) -> Any:
 def forget_checks() -> None:
     """Let what was found of a shape be found anew, and be said again."""
     triton_check._find_fault.cache_clear()
-    triton_check.say_unused.cache_clear()
+    triton_check._unused.clear()
 
 
 def _forget_kernels() -> None:

@@ -20,6 +20,8 @@ from ecd_deploy.errors import reraise_machine_fault
 
 _logger = logging.getLogger(__name__)
 
+_unused: list[str] = []
+
 _SAMPLES = 4
 _TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 _TF32_TOLERANCE = 2e-3  # ten bits of mantissa, as float16
@@ -65,10 +67,16 @@ def is_trusted(shape: LayerShape) -> bool:
     return lack is None
 
 
-@cache
 def say_unused(reason: str) -> None:
     """Log, once for each reason, that layers are computed as with the backend `grouped`."""
-    _logger.warning("method.backend 'triton' is not used, and 'grouped' takes its place: %s", reason)
+    if reason not in _unused:
+        _unused.append(reason)
+        _logger.warning("method.backend 'triton' is not used, and 'grouped' takes its place: %s", reason)
+
+
+def reasons_unused() -> tuple[str, ...]:
+    """What was logged so far in this process; nothing where no layer wants Triton."""
+    return tuple(_unused)
 
 
 @cache
