@@ -33,8 +33,10 @@ IMAGENET = Workload(
 )
 WORKLOADS = (CIFAR, IMAGENET)
 _REHEARSED = (
-    Workload(name="ResNet-20, 8x8", student="resnet20", side=8, batch=4, kernels=2, has_reference=True),
-    Workload(name="ResNet-8, 16x16", student="resnet8", side=16, batch=4, kernels=2),
+    Workload(
+        name="ResNet-20, 8x8", student="resnet20", side=8, batch=4, kernels=2, has_reference=True, has_triton=False
+    ),
+    Workload(name="ResNet-8, 8x8", student="resnet8", side=8, batch=2, kernels=2),
 )
 
 
@@ -123,7 +125,7 @@ class _Built:
 def measure_speed(run: PartRun) -> Speed:
     """Measure each workload in each precision; what is compared is timed in turns."""
     workloads = _REHEARSED if run.tiny else WORKLOADS
-    planned = sum(len(workload.candidates) for workload in workloads) * len(_MODES) * len(_PRECISIONS)
+    planned = sum(len(workload.candidates(run.device)) for workload in workloads) * len(_MODES) * len(_PRECISIONS)
     findings = Speed(planned=planned, batches={workload.name: workload.batch for workload in workloads})
     groups = [(workload, precision) for workload in workloads for precision in _PRECISIONS]
     for number, (workload, precision) in enumerate(groups):
@@ -144,7 +146,7 @@ def _measure_group(workload: Workload, precision: Precision, run: PartRun, until
     failed: list[StepTiming] = []
     with ExitStack() as stack:
         for mode in _MODES:
-            for candidate in workload.candidates:
+            for candidate in workload.candidates(run.device):
                 if time.monotonic() > built_until and not run.tiny:
                     continue
                 timing = StepTiming(workload=workload.name, precision=precision, mode=mode, candidate=candidate)
@@ -238,6 +240,8 @@ def _ratios(found: Mapping[CandidateName, StepTiming]) -> str:
     """ECD over the student and mutual learning, the reference over ECD: medians of the rounds' ratios."""
     pairs: tuple[tuple[str, CandidateName, CandidateName], ...] = (
         ("ECD/student", "ecd", "student"),
+        ("ECD by Triton/student", "ecd_triton", "student"),
+        ("ECD/ECD by Triton", "ecd", "ecd_triton"),
         ("ECD/mutual", "ecd", "mutual"),
         ("reference/ECD", "reference", "ecd"),
     )
@@ -250,11 +254,12 @@ def _ratios(found: Mapping[CandidateName, StepTiming]) -> str:
 
 
 def _counts(found: Mapping[CandidateName, StepTiming]) -> str:
-    """What a step of ECD takes beside time; nothing without a GPU."""
-    ecd = found.get("ecd")
-    if ecd is None or ecd.peak_mib is None:
-        return ""
-    return f"; ECD: {ecd.launches:g} launches and {ecd.waits:g} waits a step, {ecd.peak_mib:.0f} MiB"
+    """What a step of ECD takes beside time, by either backend; nothing without a GPU."""
+    known = [one for name, one in found.items() if name in ("ecd", "ecd_triton") and one.peak_mib is not None]
+    return "".join(
+        f"; {one.candidate}: {one.launches:g} launches and {one.waits:g} waits a step, {one.peak_mib:.0f} MiB"
+        for one in known
+    )
 
 
 def _median_ratio(over: Sequence[float], under: Sequence[float]) -> float:

@@ -93,7 +93,8 @@ def _cudnn() -> int | None:
         return None
     import torch
 
-    return torch.backends.cudnn.version()
+    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return version
 
 
 def _driver() -> str | None:

@@ -6,6 +6,7 @@ The fault of a compiler or a driver would otherwise train a network that is sile
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -115,7 +116,7 @@ def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
 
     def of_router(*size: int) -> Tensor:
         # scores of about one: a softmax of large ones magnifies rounding
-        return drawn(*size, dtype=shape.router_dtype) / size[-1] ** 0.5
+        return drawn(*size, dtype=shape.router_dtype) / math.sqrt(size[-1])
 
     samples, channels, *places = shape.features
     mixed, outputs, inputs, *kernel = shape.weight

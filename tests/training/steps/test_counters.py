@@ -33,8 +33,7 @@ def test_counters_and_statistics_are_those_of_counting_one_by_one() -> None:
     torch.manual_seed(0)
     models = [Network()]
     models.append(copy.deepcopy(models[0]))
-    images = torch.randn(4, 3, 5, 5)
-    for batch in images.split(2):
+    for batch in torch.randn(2, 2, 3, 5, 5):
         with as_on_cuda():
             expected = models[0](batch)
             with Launches() as launches, counted_at_once(models[1]):
