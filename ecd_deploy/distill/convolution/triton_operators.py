@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,7 +21,7 @@ _OUT, _PLACES, _INNER = 64, 64, 32  # of a block, at most
 
 def find_lack(device: torch.device, dtype: torch.dtype) -> str | None:
     """What keeps Triton from tensors of this kind, None if nothing does; its interpreter, for tests, takes all."""
-    if find_spec("triton") is None:
+    if not _is_installed():
         return "the package triton is not installed"
     if is_interpreted():
         return None
@@ -31,6 +32,11 @@ def find_lack(device: torch.device, dtype: torch.dtype) -> str | None:
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"{dtype} is none of float32, bfloat16, float16"
     return None
+
+
+@cache
+def _is_installed() -> bool:
+    return find_spec("triton") is not None
 
 
 def is_interpreted() -> bool:
