@@ -143,7 +143,7 @@ def _divergence(
     measured: _Measured, entry: ArtefactValidation, content: bytes, metadata: ArtefactMetadata
 ) -> Divergence | None:
     images = measured.data.normalisation.apply(measured.data.test.images[:_DIVERGENCE_IMAGES])
-    given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
+    given = to_pixels(images, metadata) if metadata.preprocessing != "outside" else images
     limit = 1e-3 if entry.budget is None else entry.budget.relative
     return first_divergence(content, measured.student, given, images, limit)
 

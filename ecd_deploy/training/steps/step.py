@@ -57,7 +57,7 @@ class StepWork:
                 arguments = (part.images, part.indices) if self.objective.pretrained else (part.images,)
                 with counted_at_once(self.model):
                     outputs = self.model(*arguments)
-                terms = self.objective(outputs, part.labels)
+                terms = self.objective(outputs, part.targets)
                 loss = terms.total
                 # gradients are averaged over processes: this makes the sum the mean over the step's images
                 self.accelerator.backward(loss * (len(part) * self.accelerator.num_processes / part.step_images))

@@ -52,7 +52,7 @@ def test_training_sets_the_layout_and_puts_it_back(
 ) -> None:
     model = Watching()
     recipe = make_recipe("train.epochs=1", "data.train_limit=100", f"train.channels_last={wanted}")
-    result = train(model, data, recipe, tmp_path, resume=False, console=None)
+    result = train(model, data, recipe, tmp_path, resume=False)
     assert model.seen == {layout}
     assert present(result.use).channels_last is (wanted != "never")
     assert model.layout == torch.contiguous_format
