@@ -54,7 +54,7 @@ def results(layer: DynamicConv2d, images: Tensor, backend: Any) -> list[Tensor]:
     output = layer(images)
     assert ("_DynamicConvolution" in str(output.grad_fn)) is (backend == "triton")
     direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    gradients = torch.autograd.grad(output, [images, *layer.parameters()], direction.to(output.dtype))
+    gradients = torch.autograd.grad(output, [images, *layer.parameters()], direction.to(output))
     return [output.detach(), *gradients]
 
 
@@ -133,6 +133,27 @@ def test_the_kernels_compile_for_gpus_and_use_their_tensor_cores(element: str, p
     assert found == ([] if (element, precision) == ("fp32", "ieee") else products)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("rounds", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)
+@pytest.mark.parametrize("case", [*QUICK, *CASES], ids=str)
+def test_on_a_gpu_every_launch_agrees_with_torch(case: dict[str, Any], dtype: torch.dtype, rounds: bool) -> None:
+    layer = make_layer(case, torch.float32).cuda()
+    nn.init.zeros_(layer.expand.weight)
+    images = torch.randn(20, case["in_channels"], 33, 32, device="cuda")
+    forget_checks()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=rounds):
+        with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+            found = results(layer, images, "triton")
+        expected = results(layer.cpu(), images.cpu(), "grouped")
+    assert triton_check.reasons_unused() == ()
+    count = 3 if layer.bias is None else 4
+    limit = HALF.get(dtype, 3e-3 if rounds else 1e-4)
+    assert_near([one.cpu() for one in found[:count]], expected[:count], limit)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_cpu_gets_the_grouped_backend_and_a_word(caplog: pytest.LogCaptureFixture) -> None:
     forget_checks()
     layer = make_layer(QUICK[0])
