@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.gpu.layers import LayerTiming, summary_of, time_layers
 from benchmarks.gpu.parts import Findings, Frozen, PartRun, Precision
 from benchmarks.gpu.steps import CandidateName, Mode, Step, Workload, building_step
 
@@ -84,11 +85,13 @@ class Speed(Findings):
         planned: candidates in all settings.
         batches: images of a step of each workload.
         timings: that there are, or why not.
+        layers: dynamic convolutions of each shape, by each backend.
     """
 
     planned: int
     batches: dict[str, int]
     timings: tuple[StepTiming, ...] = ()
+    layers: tuple[LayerTiming, ...] = ()
 
     def faults(self) -> tuple[str, ...]:
         """Steps that could not be built or done, and those that were not reached."""
@@ -111,7 +114,7 @@ class Speed(Findings):
             if found:
                 title = next(iter(found.values())).title.rpartition(", ")[0]
                 lines.append(f"{title}: {_milliseconds(found)}{_ratios(found)}{_counts(found)}")
-        return tuple(lines)
+        return (*lines, *summary_of(self.layers))
 
 
 @dataclass(frozen=True)
@@ -129,13 +132,16 @@ def measure_speed(run: PartRun) -> Speed:
     findings = Speed(planned=planned, batches={workload.name: workload.batch for workload in workloads})
     groups = [(workload, precision) for workload in workloads for precision in _PRECISIONS]
     for number, (workload, precision) in enumerate(groups):
-        until = time.monotonic() + max(run.left(), 0.0) / (len(groups) - number)
+        until = time.monotonic() + max(run.left(), 0.0) / (len(groups) + 1 - number)
         timings = _measure_group(workload, precision, run, until)
         findings = findings.model_copy(update={"timings": (*findings.timings, *timings)})
         run.keep(findings)
         gc.collect()
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
+    for workload in workloads if run.left() > 0 or run.tiny else ():
+        findings = findings.model_copy(update={"layers": (*findings.layers, *time_layers(workload, run))})
+        run.keep(findings)
     return findings
 
 
