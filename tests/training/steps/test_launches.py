@@ -9,9 +9,9 @@ import torch
 
 from ecd_deploy.data import Batch
 from ecd_deploy.recipe.train import TrainConfig
-from tests.launches import standing_in
-from tests.training.launches import Launches, as_on_cuda
+from tests.training.launch_count import Launches, as_on_cuda
 from tests.training.repeated_steps import SGD, make_work
+from tests.triton_launches import standing_in
 
 METHODS: dict[str, dict[str, Any]] = {
     "student": {"name": "plain"},
