@@ -71,7 +71,6 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
         ("detached_inside", "middle", "without a gradient: it is lost in"),
         ("leaves_torch", "middle", "without a gradient: it is lost in"),
         ("checkpointed_reentrantly", "use_reentrant=False", "the gradient of the logits by the images cannot be"),
-        ("asserts_values", "middle", "looks at the values of the images"),
         ("ten_and_one", "student", "11 logits, and the data have 10 classes"),
         ("no_gradient", "own forward (Net)", "have no gradient"),
         ("detached_block", "own forward (Output)", "have no gradient"),
@@ -126,7 +125,7 @@ def test_every_format_of_the_recipe_is_tried_and_the_random_state_kept(digits: D
     found = rehearse(recipe, digits)
     assert torch.equal(torch.get_rng_state(), state)
     assert [part.name for part in found.parts] == [
-        *("recipe", "student", "forward", "loss and gradients", "split proof"),
+        *("recipe", "augmentation", "student", "forward", "loss and gradients", "split proof"),
         *(f"export {name}" for name in recipe.export.formats),
     ]
     assert found.seconds == pytest.approx(sum(part.seconds for part in found.parts))
@@ -262,6 +261,7 @@ def test_inspect_rehearses_a_recipe_on_noise_unless_told_not_to(tmp_path: Path) 
                 torch.__version__.startswith("2.11."), reason="torch 2.11 cannot run torch.cond under hooks"
             ),
         ),
+        "asserts_values",
         "expert_by_chance",
         "forward_compiled",
     ],
