@@ -43,8 +43,8 @@ test-newest: ## Run the tests with the newest torch and runtimes, past the ceili
 	.venv-newest/bin/python -m pytest -m 'not slow' -W default --numprocesses 2 --dist loadscope
 
 test-extras: install-dev ## Install the extra formats' packages, and test those formats
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[executorch,ncnn,openvino]'
-	$(BIN)/python -m pytest tests/exporters/executorch tests/exporters/ncnn tests/exporters/openvino
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[executorch,litert,ncnn,openvino]'
+	$(BIN)/python -m pytest tests/exporters/executorch tests/exporters/litert tests/exporters/ncnn tests/exporters/openvino
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
