@@ -104,7 +104,7 @@ def train(
         loaded, run_dir, resume=resume, console=console(), accept_changes=accept_changes, rehearsal=rehearsal
     )
     if result is not None:
-        click.echo(describe_training(result))
+        click.echo(describe_training(result, loaded.train.select))
 
 
 @click.command(cls=TrainingCommand)

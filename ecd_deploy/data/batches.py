@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ecd_deploy.data.augment import augment
 from ecd_deploy.data.images import ImageSet, Normalisation
-from ecd_deploy.data.plan import LEAST_SHARE, StepPlan
+from ecd_deploy.data.plan import LEAST_SHARE, Share, StepPlan
 from ecd_deploy.data.tensors import ImageTensors, normalise
 
 AUGMENTED_BYTES = 256 * 2**20
@@ -81,6 +81,7 @@ class TrainBatches:
         process_index: of this process.
         process_count: over which each step is spread.
         device: where the images are kept and augmented.
+        balanced: draw each class equally often, instead of every image once.
         augmented_bytes: bound of the memory to augment the images of several steps in at once. By default a CPU
             augments step by step; an accelerator, for which the number of operations counts and not their size, does
             so in `AUGMENTED_BYTES`. The images are the same.
@@ -101,6 +102,7 @@ class TrainBatches:
         process_index: int = 0,
         process_count: int = 1,
         device: torch.device | None = None,
+        balanced: bool = False,
         augmented_bytes: int | None = None,
     ) -> None:
         whole = ImageTensors.of(images, device)
@@ -115,6 +117,7 @@ class TrainBatches:
             seed=seed,
             process_index=process_index,
             process_count=process_count,
+            balanced=images.labels if balanced else None,
         )
         if augmented_bytes is None:
             augmented_bytes = 0 if self._images.device.type == "cpu" else AUGMENTED_BYTES
@@ -128,25 +131,28 @@ class TrainBatches:
         """Yield the epoch's steps, from the one numbered `first_step` (from 0) on; epochs count from 1."""
         shares = self._plan.shares(epoch, first_step, self._labels.device)
         while steps := list(islice(shares, self._steps_at_once)):
-            images = self._augmented(epoch, [indices for indices, _ in steps])
-            for (indices, step_images), pixels in zip(steps, images, strict=True):
-                yield Batch(normalise(pixels, self._normalisation), self._labels[indices], indices, step_images)
+            for share, pixels in zip(steps, self._augmented(epoch, steps), strict=True):
+                labels = self._labels[share.indices]
+                yield Batch(normalise(pixels, self._normalisation), labels, share.indices, share.step_images)
 
     def close(self) -> None:
         """Nothing works in the background."""
 
-    def _augmented(self, epoch: int, steps: list[Tensor]) -> tuple[Tensor, ...]:
-        """The images of some steps, given each one's indices."""
-        indices = steps[0] if len(steps) == 1 else torch.cat(steps)
+    def _augmented(self, epoch: int, steps: list[Share]) -> tuple[Tensor, ...]:
+        """The images of some steps."""
         images = augment(
-            self._images.index_select(0, indices),
-            indices,
+            self._images.index_select(0, _joined([share.indices for share in steps])),
+            _joined([share.draws for share in steps]),
             seed=self._seed,
             epoch=epoch,
             crop_padding=self._crop_padding,
             horizontal_flip=self._horizontal_flip,
         )
-        return torch.split(images, [len(step) for step in steps])
+        return torch.split(images, [len(share.indices) for share in steps])
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def eval_batches(

@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     VALIDATION = 6
     STEP = 7
     RESIZED_CROP = 8
+    SAMPLE = 9
 
 
 def stream_key(seed: int, *parts: int) -> int:

@@ -49,15 +49,21 @@ class Recipe(Section):
             raise ValueError(self.need_of_validation)
         if self.gate.artefact not in (choices := ("recommended", "all", *self.export.formats)):
             raise ValueError(f"gate.artefact is '{self.gate.artefact}', and is one of {', '.join(choices)}")
+        pretrained = self.method.pretrained
+        if self.train.sampling == "balanced" and pretrained is not None and "crd" in pretrained.losses:
+            raise ValueError(
+                "train.sampling 'balanced' repeats images, and method.pretrained.losses 'crd' needs those of a batch "
+                "to differ: set train.class_weights or train.logit_adjustment instead"
+            )
         return self
 
     @property
     def need_of_validation(self) -> str | None:
         """What is asked for that needs validation images, and the way out where there are none; None if nothing is."""
-        if self.train.select == "best":
+        if self.train.select != "last":
             return (
-                "train.select is 'best', and data.validation_fraction 0 leaves no images to choose an epoch by: set "
-                "train.select to 'last'"
+                f"train.select is '{self.train.select}', and data.validation_fraction 0 leaves no images to choose an "
+                "epoch by: set train.select to 'last'"
             )
         if self.train.patience is not None:
             return (

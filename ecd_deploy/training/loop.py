@@ -112,7 +112,7 @@ def train(
             trainer.run_epoch()
         if console is not None and accelerator.is_main_process and len(trainer.history) < recipe.train.epochs:
             console.print(f"ended after {recipe.train.patience} epochs without a better one (train.patience)")
-    return _result(trainer.history, accelerator)
+    return _result(trainer.history, recipe, accelerator)
 
 
 def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> Batches:
@@ -127,6 +127,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
             process_index=accelerator.process_index,
             process_count=accelerator.num_processes,
             device=accelerator.device,
+            balanced=recipe.train.sampling == "balanced",
         )
     return TrainBatches(
         data.train,
@@ -138,6 +139,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
         process_index=accelerator.process_index,
         process_count=accelerator.num_processes,
         device=accelerator.device,
+        balanced=recipe.train.sampling == "balanced",
     )
 
 
@@ -157,15 +159,16 @@ def _progress(
         epochs=recipe.train.epochs,
         steps_per_epoch=len(batches),
         steps_done=steps_done,
+        balanced=recipe.train.select == "balanced_accuracy",
     )
 
 
-def _result(history: tuple[EpochRecord, ...], accelerator: Accelerator) -> TrainingResult:
+def _result(history: tuple[EpochRecord, ...], recipe: Recipe, accelerator: Accelerator) -> TrainingResult:
     return TrainingResult(
         epochs=history[-1].epoch,
         steps=history[-1].step,
         last=history[-1].score(),
-        best=best_score(history),
+        best=best_score(history, recipe.train.select),
         seconds=sum(record.seconds for record in history),
         threads=torch.get_num_threads(),
         processes=accelerator.num_processes,

@@ -14,10 +14,16 @@ _REFRESHES_PER_SECOND = 4
 
 
 class TrainingProgress:
-    """Progress over all steps of a training; silent without a console, plain if it is no terminal."""
+    """Progress over all steps of a training; silent without a console, plain if it is no terminal.
 
-    def __init__(self, console: Console | None, *, epochs: int, steps_per_epoch: int, steps_done: int) -> None:
+    With `balanced`, the balanced accuracy is shown too.
+    """
+
+    def __init__(
+        self, console: Console | None, *, epochs: int, steps_per_epoch: int, steps_done: int, balanced: bool = False
+    ) -> None:
         self._console = console
+        self._balanced = balanced
         self._epochs = epochs
         self._bar: Progress | None = None
         if console is not None and steps_done:
@@ -63,7 +69,9 @@ class TrainingProgress:
         if self._console is None:
             return
         student, teacher = record.validation_top1, record.teacher_validation_top1
+        balanced = record.validation_balanced_accuracy if self._balanced else None
         beside = "" if teacher is None else f", teacher {teacher:.2%}"
+        beside += "" if balanced is None else f"; balanced accuracy {balanced:.2%}"
         accuracy = "" if student is None else f"validation top-1: student {student:.2%}{beside}  "
         width = len(str(self._epochs))
         self._console.print(

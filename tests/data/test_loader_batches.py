@@ -43,7 +43,9 @@ def files_of(data: DataSplits) -> ImageFiles:
     return data.train_files
 
 
-def batches_of(data: DataSplits, *, index: int = 0, processes: int = 1, **changes: object) -> LoaderBatches:
+def batches_of(
+    data: DataSplits, *, index: int = 0, processes: int = 1, balanced: bool = False, **changes: object
+) -> LoaderBatches:
     config = files_config(files_of(data).root, **changes)
     return LoaderBatches(
         files_of(data),
@@ -54,6 +56,7 @@ def batches_of(data: DataSplits, *, index: int = 0, processes: int = 1, **change
         seed=0,
         process_index=index,
         process_count=processes,
+        balanced=balanced,
     )
 
 
@@ -62,7 +65,7 @@ def same(first: Batch, second: Batch) -> bool:
     return first.step_images == second.step_images and all(torch.equal(one, other) for one, other in tensors)
 
 
-@pytest.mark.parametrize("changes", [CROP, {"crop_padding": 2}])
+@pytest.mark.parametrize("changes", [CROP, {"crop_padding": 2}, {**CROP, "balanced": True}])
 def test_bytes_are_the_same_for_any_number_of_workers_and_after_a_resume(
     data: DataSplits, changes: dict[str, Any]
 ) -> None:

@@ -34,7 +34,10 @@ ADAMW = (
 )
 
 
-@pytest.mark.parametrize(("every", "options"), [(0, ()), (2, ()), (2, ADAMW)])
+UNEQUAL = ("train.sampling=balanced", "train.select=balanced_accuracy", 'train.class_weights={"3" = 4.0}')
+
+
+@pytest.mark.parametrize(("every", "options"), [(0, ()), (2, ()), (2, ADAMW), (2, UNEQUAL)])
 def test_resuming_gives_the_bits_of_an_uninterrupted_training(
     make_model: MakeModel,
     make_recipe: MakeRecipe,

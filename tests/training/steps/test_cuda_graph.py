@@ -64,8 +64,11 @@ ADAMW = (
 )
 
 
+WEIGHED = (*OPTIONS, 'train.class_weights={"3" = 4.0}', "train.logit_adjustment=1.0")
+
+
 @pytest.mark.usefixtures("rate_on_device")
-@pytest.mark.parametrize("options", [OPTIONS, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("options", [OPTIONS, ADAMW, WEIGHED], ids=["sgd", "adamw", "weighed"])
 def test_a_recorded_training_has_the_bits_of_an_eager_one(
     options: tuple[str, ...],
     make_model: MakeModel,
