@@ -16,8 +16,8 @@ HEAVY = (
     *("PIL", "accelerate", "jinja2", "matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript", "pandas", "scipy"),
     *("scipy.stats", "sklearn", "tensorboard", "torch", "torchvision"),
 )
-PAGES = {"PIL", "jinja2", "matplotlib", "numpy", "scipy"}
-"""What the figures, bounds and pictures of a report are made with."""
+PAGES = {"PIL", "jinja2", "numpy", "scipy"}
+"""What the bounds and pages of a report are made with."""
 
 _COMMAND = "from ecd_deploy.cli import cli\ncli.main({words!r}, standalone_mode=False)"
 

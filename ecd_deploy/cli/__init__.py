@@ -45,10 +45,6 @@ cli.add_section("Look", inspect, rehearse, explain, recipes, models, studies, sc
 cli.add_section("Ship", bundle, verify, sign)
 
 
-class _Terminated(BaseException):
-    """SIGTERM came. No `Exception`, for libraries and this package take those for faults of the student."""
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `ecd-deploy`: runs the command and exits with its code."""
     sys.exit(invoke(cli, list(sys.argv[1:] if arguments is None else arguments)))

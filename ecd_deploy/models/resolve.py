@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -39,7 +41,8 @@ def build_student(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Mo
     Args:
         name: a built-in name, `wrn-D-K`, `torchvision:NAME` (RGB only), `timm:NAME` (no pretrained weights
             of either), or `package.module:factory`, called as `factory(num_classes=..., in_channels=...)`;
-            what it wraps in torch.compile or DataParallel is taken out of it.
+            its module is looked for on Python's path and in the current folder, and what it wraps in
+            torch.compile or DataParallel is taken out of it.
         num_classes: width of the logits.
         in_channels: channels of the images.
 
@@ -92,12 +95,13 @@ def _find_factory(name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
         raise StudentError(f"student '{name}': expected package.module:factory, for example my_package.students:tiny")
+    _look_in_current_folder()
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
         reraise_machine_fault(error)
         missing = isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name)
-        hint = "; is its folder on PYTHONPATH?" if missing else ""
+        hint = f"; it is neither in the current folder, {Path.cwd()}, nor on PYTHONPATH" if missing else ""
         raise StudentError(
             f"student '{name}': module '{module_name}' cannot be imported, {first_line(error)}{hint}"
         ) from error
@@ -113,6 +117,13 @@ def _find_factory(name: str) -> Callable[..., Any]:
         raise StudentError(f"student '{name}' is of type {type(found).__name__} and cannot be called")
     factory: Callable[..., Any] = found
     return factory
+
+
+def _look_in_current_folder() -> None:
+    """Put it at the end of Python's path, where it hides no other module; a student may import more of it later."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def _parents(module_name: str) -> tuple[str, ...]:

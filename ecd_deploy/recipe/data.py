@@ -14,7 +14,10 @@ _MAX_TEST_OVERLAP = 0.01
 class DataConfig(Section):
     """Where the images come from and how they are prepared."""
 
-    source: Literal["digits", "cifar10", "cifar100", "imagefolder"]
+    source: Literal["digits", "cifar10", "cifar100", "imagefolder"] = Field(
+        description="scikit-learn's 8x8 digits; CIFAR-10 or CIFAR-100, downloaded where they are missing; or folders "
+        "of images, one for each class."
+    )
     path: str | None = Field(
         default=None,
         description="Root folder: `train/` and `test/`, and `val/` if there is one, for imagefolder; the download "

@@ -230,12 +230,20 @@ class MethodConfig(Section):
 
     @model_validator(mode="after")
     def _check_teacher_init(self) -> Self:
+        self.check_teacher_init()
+        return self
+
+    def check_teacher_init(self) -> None:
+        """Refuse a start as the student that a connection would change.
+
+        Raises:
+            ValueError: it would.
+        """
         if self.teacher_init == "student" and self.name == "ecd" and self.connection == "conv1x1_bn":
             raise ValueError(
                 "teacher_init 'student', the default with student.weights, needs connection 'direct' or 'conv1x1': the "
                 "batch norm of 'conv1x1_bn' would change the student's feature; or set teacher_init 'fresh'"
             )
-        return self
 
     @model_validator(mode="after")
     def _check_density(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
+from os import PathLike, fspath
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -29,11 +30,17 @@ BUILTIN_RECIPES = BuiltinDocuments("recipe", "ecd_deploy.recipe", "recipes", Rec
 
 
 class Recipe(Section):
-    """Everything that a run needs to know."""
+    """Everything that a run needs to know: read by `load_recipe`, or made of its sections."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    description: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="What folders, reports and bundles call the run."
+    )
+    description: str = Field(
+        default="", description="One line for `ecd-deploy recipes` and for the reader of the file."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="Of initial weights, validation cut, order of the images and augmentation."
+    )
     data: DataConfig
     student: StudentConfig
     method: MethodConfig = MethodConfig()
@@ -55,6 +62,15 @@ class Recipe(Section):
                 "train.sampling 'balanced' repeats images, and method.pretrained.losses 'crd' needs those of a batch "
                 "to differ: set train.class_weights or train.logit_adjustment instead"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _follow_weights(self) -> Self:
+        """Let the teacher start as the student does, where that has weights and nothing else is said."""
+        if self.student.weights is not None and "teacher_init" not in self.method.model_fields_set:
+            followed = self.method.model_copy(update={"teacher_init": "student"})
+            followed.check_teacher_init()
+            object.__setattr__(self, "method", followed)  # frozen for everybody else
         return self
 
     @property
@@ -98,7 +114,7 @@ def _flat(section: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
             yield f"{above}{key}", value
 
 
-def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(name_or_path: str | PathLike[str], overrides: tuple[str, ...] = ()) -> Recipe:
     """Read a built-in recipe by name or a TOML file by path, apply overrides, and check it.
 
     Args:
@@ -108,7 +124,8 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
     Raises:
         RecipeError: naming the key's path, the value and the choices.
     """
-    return parse_recipe(BUILTIN_RECIPES.text_or_file(name_or_path), f"recipe {name_or_path}", overrides)
+    name = fspath(name_or_path)
+    return parse_recipe(BUILTIN_RECIPES.text_or_file(name), f"recipe {name}", overrides)
 
 
 def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -120,15 +137,7 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
     document = parse_toml(text, where, RecipeError)
     for override in overrides:
         apply_override(document, override)
-    _follow_weights(document)
     return Recipe.from_document(document, f"{where} cannot be used", RecipeError)
-
-
-def _follow_weights(document: dict[str, Any]) -> None:
-    """Let the teacher start as the student does, where that has weights and nothing else is said."""
-    student, method = document.get("student"), document.setdefault("method", {})
-    if isinstance(student, dict) and "weights" in student and isinstance(method, dict):
-        method.setdefault("teacher_init", "student")
 
 
 def apply_override(document: dict[str, Any], override: str) -> None:

@@ -21,12 +21,12 @@ class TrainConfig(Section):
     optimizer: Literal["sgd", "adamw"] = Field(
         default="sgd", description="SGD, or AdamW, whose first beta is `momentum`; torch's fused ones."
     )
-    epochs: PositiveInt = 200
+    epochs: PositiveInt = Field(default=200, description="Passes over the training images.")
     batch_size: PositiveInt = Field(default=128, description="Images of one optimiser step, over all processes.")
     learning_rate: PositiveFloat = Field(default=0.1, description="To be given with adamw, for which it is too high.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    weight_decay: NonNegativeFloat = 5e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Of SGD; the first beta of AdamW.")
+    nesterov: bool = Field(default=False, description="Nesterov's momentum, for SGD.")
+    weight_decay: NonNegativeFloat = Field(default=5e-4, description="L2 penalty of SGD, decoupled decay of AdamW.")
     clip_norm: PositiveFloat | None = Field(
         default=None, description="Largest norm of all gradients together; longer ones are scaled to it."
     )
@@ -39,13 +39,20 @@ class TrainConfig(Section):
         default=None,
         description="End the training after this many epochs without a better one on the validation split.",
     )
-    schedule: Literal["multistep", "cosine"] = "multistep"
+    schedule: Literal["multistep", "cosine"] = Field(
+        default="multistep",
+        description="How the learning rate falls: by steps at `milestones`, or along a half cosine.",
+    )
     milestones: tuple[PositiveInt, ...] = Field(
         default=(100, 150), description="Epochs after which multistep multiplies the rate by `decay`."
     )
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Factor of the learning rate at each of the `milestones`."
+    )
     warmup_epochs: NonNegativeFloat = Field(default=0.0, description="Epochs of linear rise from zero.")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of each label that is spread evenly over all classes."
+    )
     class_weights: Literal["balanced", "effective"] | Mapping[str, PositiveFloat] | None = Field(
         default=None,
         description="How much an image of each class counts in the cross-entropies: the inverse of its class's images, "
@@ -70,7 +77,9 @@ class TrainConfig(Section):
     gradient_accumulation: PositiveInt = Field(
         default=1, description="Parts into which a batch is cut, to bound memory; BN sees the parts."
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        default="no", description="Number format of the forward and backward pass; the weights stay float32."
+    )
     cuda_graph: Literal["auto", "never"] = Field(
         default="auto",
         description="Whether a training step on a GPU is recorded as a CUDA graph and then launched as a whole. With "

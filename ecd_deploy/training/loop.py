@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from accelerate.accelerator import Accelerator
-from rich.console import Console
 
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.distill import TrainingModel
@@ -21,7 +20,7 @@ from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.checkpoints.weights import assign_weights
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER
-from ecd_deploy.training.progress import TrainingProgress
+from ecd_deploy.training.progress import OnTrainingEvent, StoppedEarly, TrainingStarted, ignore
 from ecd_deploy.training.scores import EpochRecord, TrainingResult, best_score, is_finished
 from ecd_deploy.training.steps.allocator import keep_freed_memory
 from ecd_deploy.training.steps.layout import laid_out
@@ -37,8 +36,8 @@ def train(
     directory: Path,
     *,
     resume: bool,
-    console: Console | None,
     accept_changes: bool = False,
+    on_event: OnTrainingEvent = ignore,
 ) -> TrainingResult:
     """Train all heads of a model together and leave metrics and checkpoints in the run directory.
 
@@ -51,8 +50,8 @@ def train(
         recipe: `train`, `seed` and, of `data`, what concerns loading and augmentation are used.
         directory: gets `metrics.jsonl`, `checkpoints/` and, if asked for, `tensorboard/`.
         resume: continue after the newest whole checkpoint, or start if there is none.
-        console: for progress; None is silent.
         accept_changes: resume although the recipe, the images or the machine differ.
+        on_event: is told of the progress, in the first process.
 
     Raises:
         TrainingError: the loss or a weight is not finite; the last good checkpoint is kept.
@@ -67,6 +66,8 @@ def train(
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
     accelerator = build_accelerator(recipe.train)
+    if not accelerator.is_main_process:
+        on_event = ignore
     batches = _train_batches(data, recipe, accelerator)
     identity = identify(recipe, data, len(batches), accelerator)
     store = CheckpointStore(directory / CHECKPOINTS_FOLDER)
@@ -82,7 +83,6 @@ def train(
         laid_out(model, recipe, data, accelerator),
         prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer),
         _metrics_log(directory, history, recipe, accelerator) as log,
-        _progress(console, step, recipe, batches, accelerator) as progress,
         heed_signals() as stop,
     ):
         if start is not None:
@@ -100,7 +100,7 @@ def train(
             identity=identity,
             store=store,
             log=log,
-            progress=progress,
+            on_event=on_event,
             stop=stop,
             history=history,
             step=step,
@@ -108,10 +108,11 @@ def train(
         )
         if start is not None and trainer.average is not None and start.average:
             trainer.average.restore(start.average)
+        on_event(TrainingStarted(epochs=recipe.train.epochs, batches_per_epoch=len(batches), batches_done=step))
         while not is_finished(trainer.history, recipe.train):
             trainer.run_epoch()
-        if console is not None and accelerator.is_main_process and len(trainer.history) < recipe.train.epochs:
-            console.print(f"ended after {recipe.train.patience} epochs without a better one (train.patience)")
+        if recipe.train.patience is not None and len(trainer.history) < recipe.train.epochs:
+            on_event(StoppedEarly(patience=recipe.train.patience))
     return _result(trainer.history, recipe, accelerator)
 
 
@@ -149,18 +150,6 @@ def _metrics_log(
     if not accelerator.is_main_process:
         return nullcontext()
     return MetricsLog(directory, history, tensorboard=recipe.train.tensorboard)
-
-
-def _progress(
-    console: Console | None, steps_done: int, recipe: Recipe, batches: Batches, accelerator: Accelerator
-) -> TrainingProgress:
-    return TrainingProgress(
-        console if accelerator.is_main_process else None,
-        epochs=recipe.train.epochs,
-        steps_per_epoch=len(batches),
-        steps_done=steps_done,
-        balanced=recipe.train.select == "balanced_accuracy",
-    )
 
 
 def _result(history: tuple[EpochRecord, ...], recipe: Recipe, accelerator: Accelerator) -> TrainingResult:

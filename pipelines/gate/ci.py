@@ -130,10 +130,7 @@ def baseline_sentences(found: BaselineComparison) -> list[str]:
         f"Against the baseline, {found.images} test images: {found.lost} lost, {found.gained} gained; "
         f"exact McNemar p = {found.mcnemar_p:.3g}, which never shows that nothing was lost."
     )
-    latency = (
-        f"p50 ratio {found.latency.ratio:.3f} [{found.latency.lower:.3f}, {found.latency.upper:.3f}], "
-        f"same model against itself {found.latency.same_model:.3f}."
-    )
+    latency = f"p50 ratio {found.latency.text}, same model against itself {found.latency.same_model:.3f}."
     if not found.evaluated_anew:
         return [accuracy, latency]
     anew = (

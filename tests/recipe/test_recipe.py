@@ -7,7 +7,11 @@ import pytest
 
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
+from ecd_deploy.recipe.data import DataConfig
+from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.recipe import BUILTIN_RECIPES, Recipe, load_recipe, parse_recipe
+from ecd_deploy.recipe.student import StudentConfig
+from ecd_deploy.recipe.train import TrainConfig
 
 MINIMAL = """
 name = "mine"
@@ -243,3 +247,38 @@ def test_schema_names_every_section() -> None:
 
 def test_integers_are_accepted_where_a_number_is_wanted() -> None:
     assert math.isclose(load_recipe("digits", ("train.learning_rate=1",)).train.learning_rate, 1.0)
+
+
+def test_a_recipe_made_in_python_is_the_one_of_its_document() -> None:
+    made = Recipe(
+        name="x",
+        data=DataConfig(source="digits"),
+        student=StudentConfig(name="torchvision:resnet18", weights="pretrained"),
+        train=TrainConfig(epochs=3),
+    )
+    text = """
+name = "x"
+data = { source = "digits" }
+student = { name = "torchvision:resnet18", weights = "pretrained" }
+train = { epochs = 3 }
+"""
+    assert made == parse_recipe(text, "text")
+    assert made.method.teacher_init == "student"
+    fresh = MethodConfig(teacher_init="fresh")
+    assert Recipe(name="x", data=made.data, student=made.student, method=fresh).method == fresh
+
+
+def test_values_that_cannot_be_used_are_told_in_python_as_in_a_document() -> None:
+    with pytest.raises(RecipeError) as refused:
+        DataConfig(source="digit", crop_paddin=1)  # type: ignore[arg-type,call-arg]
+    first, source, padding = str(refused.value).splitlines()
+    assert first == "this DataConfig cannot be used:"
+    assert source == "  source: Input should be 'digits', 'cifar10', 'cifar100' or 'imagefolder' (it is 'digit')"
+    assert padding.startswith("  crop_paddin: unknown key (did you mean 'crop_padding'?); known keys are source, path,")
+    with pytest.raises(RecipeError, match=r"this Recipe cannot be used:\n  the document: teacher_init 'student'"):
+        Recipe(
+            name="x",
+            data=DataConfig(source="digits"),
+            student=StudentConfig(name="timm:x", weights="pretrained"),
+            method=MethodConfig(connection="conv1x1_bn"),
+        )

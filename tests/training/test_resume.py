@@ -147,7 +147,7 @@ def test_what_differs_is_refused_by_name_and_accepted_on_demand(
     assert "recipe digest: " in str(caught.value)
     assert "threads: 1 in the checkpoint, 2 now" in str(caught.value)
     recipe = make_recipe("train.epochs=2")
-    result = train(make_model(), data, recipe, tmp_path, resume=True, console=None, accept_changes=True)
+    result = train(make_model(), data, recipe, tmp_path, resume=True, accept_changes=True)
     assert result.epochs == 2
     assert "recipe digest" in caplog.text
 
@@ -161,7 +161,7 @@ def test_other_images_need_consent_and_other_steps_cannot_have_it(
         run(make_model(), others, make_recipe("train.epochs=1"), tmp_path, resume=True)
     recipe = make_recipe("train.batch_size=32")
     with pytest.raises(RunDirectoryError, match=r"steps per epoch: 5 in the checkpoint, 9 now"):
-        train(make_model(), data, recipe, tmp_path, resume=True, console=None, accept_changes=True)
+        train(make_model(), data, recipe, tmp_path, resume=True, accept_changes=True)
 
 
 @pytest.fixture

@@ -12,19 +12,14 @@ from jinja2 import Environment, StrictUndefined
 from ecd_deploy.measure.latency import Latency
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.pipelines.report.page.calibration import bins
-from ecd_deploy.pipelines.report.page.charts import (
-    Curve,
-    class_scores,
-    compared_curves,
-    latency_distribution,
-    reliability_diagram,
-    training_curves,
-)
+from ecd_deploy.pipelines.report.page.charts.latency import latency_distribution
+from ecd_deploy.pipelines.report.page.charts.scores import class_scores, reliability_diagram
+from ecd_deploy.pipelines.report.page.charts.split import split_picture
+from ecd_deploy.pipelines.report.page.charts.training import Curve, compared_curves, training_curves
 from ecd_deploy.pipelines.report.page.classes import class_rows
 from ecd_deploy.pipelines.report.page.comparison import THIS_RUN
 from ecd_deploy.pipelines.report.page.content import run_page
 from ecd_deploy.pipelines.report.page.page import Chart, Page, Tile
-from ecd_deploy.pipelines.report.page.split_picture import split_picture
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.words import format_number
 

@@ -48,7 +48,7 @@ def test_training_sets_the_layout_and_puts_it_back(
 ) -> None:
     model = Watching()
     recipe = make_recipe("train.epochs=1", "data.train_limit=100", f"train.channels_last={wanted}")
-    train(model, data, recipe, tmp_path, resume=False, console=None)
+    train(model, data, recipe, tmp_path, resume=False)
     assert model.seen == {layout}
     assert model.layout == torch.contiguous_format
 

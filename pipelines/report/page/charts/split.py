@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from html import escape
-
+from ecd_deploy.pipelines.report.page.charts.axes import STUDENT_COLOUR, TEACHER_COLOUR, svg, text
 from ecd_deploy.split import SplitProof
 
 _BOX = '<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="8" fill="none" stroke="{stroke}" stroke-width="2"{dash}/>'
 _ARROW = '<path d="{path}" fill="none" stroke="{stroke}" stroke-width="2" marker-end="url(#head)"{dash}/>'
-_OPENING = (
-    '<svg aria-hidden="true" viewBox="0 0 760 250" xmlns="http://www.w3.org/2000/svg" '
-    'font-family="sans-serif" font-size="14" fill="currentColor">'
+_HEAD = (
     '<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
     'orient="auto-start-reverse"><path d="M0 0 10 5 0 10z" fill="currentColor"/></marker></defs>'
 )
 _DASHED = ' stroke-dasharray="6 5" opacity=".75"'
-_STUDENT = "#2f7fd1"
-_TEACHER = "#d0691b"
 
 
 def split_picture(proof: SplitProof) -> str:
     """Draw student, teacher side and the one-way connections, with the counts of the proof."""
     dataflow, storage = proof.checks.dataflow, proof.checks.storage
     parts = [
-        _OPENING,
-        _text(10, 66, "images"),
+        _HEAD,
+        text(10, 66, "images"),
         _arrow("M62 61 H128", "currentColor"),
-        _box(130, 20, 420, 84, _STUDENT),
-        _text(146, 46, "student, ships whole"),
-        _text(146, 70, f"{storage.student_tensors} tensors, {proof.parameters:,} parameters"),
-        _text(146, 92, f"{len(dataflow.reached)} trainable tensors reached from the logits"),
+        _box(130, 20, 420, 84, STUDENT_COLOUR),
+        text(146, 46, "student, ships whole"),
+        text(146, 70, f"{storage.student_tensors} tensors, {proof.parameters:,} parameters"),
+        text(146, 92, f"{len(dataflow.reached)} trainable tensors reached from the logits"),
         _arrow("M550 61 H636", "currentColor"),
-        _text(644, 66, "logits"),
+        text(644, 66, "logits"),
     ]
     if proof.auxiliary:
         parts += [
-            _box(130, 156, 420, 74, _TEACHER, dashed=True),
-            _text(146, 182, f"{' and '.join(proof.auxiliary)}, discarded"),
-            _text(146, 206, f"{storage.auxiliary_tensors} tensors, none reached from the logits"),
-            *(_arrow(f"M{x} 104 V154", _TEACHER, dashed=True) for x in (200, 300, 400, 500)),
+            _box(130, 156, 420, 74, TEACHER_COLOUR, dashed=True),
+            text(146, 182, f"{' and '.join(proof.auxiliary)}, discarded"),
+            text(146, 206, f"{storage.auxiliary_tensors} tensors, none reached from the logits"),
+            *(_arrow(f"M{x} 104 V154", TEACHER_COLOUR, dashed=True) for x in (200, 300, 400, 500)),
             '<path d="M20 130 H740" stroke="currentColor" stroke-dasharray="2 6" stroke-width="2"/>',
-            _text(600, 122, "cut here"),
+            text(600, 122, "cut here"),
         ]
-    return "".join([*parts, "</svg>"])
+    return svg(250, parts)
 
 
 def _box(x: int, y: int, width: int, height: int, stroke: str, *, dashed: bool = False) -> str:
@@ -51,7 +46,3 @@ def _box(x: int, y: int, width: int, height: int, stroke: str, *, dashed: bool =
 
 def _arrow(path: str, stroke: str, *, dashed: bool = False) -> str:
     return _ARROW.format(path=path, stroke=stroke, dash=_DASHED if dashed else "")
-
-
-def _text(x: int, y: int, text: str) -> str:
-    return f'<text x="{x}" y="{y}">{escape(text)}</text>'
