@@ -62,13 +62,23 @@ class Recipe(Section):
             raise ValueError(
                 "export.preprocessing is 'full', and data.image_size, which images are brought to, not set"
             )
-        if self.augment.mixes_labels and self.method.pretrained is not None and "crd" in self.method.pretrained.losses:
+        if self.method.pretrained is not None and "crd" in self.method.pretrained.losses:
+            self._check_crd()
+        return self
+
+    def _check_crd(self) -> None:
+        """CRD contrasts the images of a batch, each of one class."""
+        if self.augment.mixes_labels:
             key = "cutmix" if self.augment.mixup is None else "mixup"
             raise ValueError(
                 f"augment.{key} {getattr(self.augment, key)} makes images of two classes, and the loss 'crd' of "
                 "method.pretrained.losses contrasts images of one: remove one of them"
             )
-        return self
+        if self.train.sampling == "balanced":
+            raise ValueError(
+                "train.sampling 'balanced' repeats images, and method.pretrained.losses 'crd' needs those of a batch "
+                "to differ: set train.class_weights or train.logit_adjustment instead"
+            )
 
     @model_validator(mode="after")
     def _follow_weights(self) -> Self:
@@ -82,10 +92,10 @@ class Recipe(Section):
     @property
     def need_of_validation(self) -> str | None:
         """What is asked for that needs validation images, and the way out where there are none; None if nothing is."""
-        if self.train.select == "best":
+        if self.train.select != "last":
             return (
-                "train.select is 'best', and data.validation_fraction 0 leaves no images to choose an epoch by: set "
-                "train.select to 'last'"
+                f"train.select is '{self.train.select}', and data.validation_fraction 0 leaves no images to choose an "
+                "epoch by: set train.select to 'last'"
             )
         if self.train.patience is not None:
             return (

@@ -114,7 +114,7 @@ def train(
             trainer.run_epoch()
         if recipe.train.patience is not None and len(trainer.history) < recipe.train.epochs:
             on_event(StoppedEarly(patience=recipe.train.patience))
-    return _result(trainer.history, accelerator)
+    return _result(trainer.history, recipe, accelerator)
 
 
 def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> Batches:
@@ -131,6 +131,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
             process_index=accelerator.process_index,
             process_count=accelerator.num_processes,
             device=accelerator.device,
+            balanced=recipe.train.sampling == "balanced",
         )
     return TrainBatches(
         data.train,
@@ -143,6 +144,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
         process_index=accelerator.process_index,
         process_count=accelerator.num_processes,
         device=accelerator.device,
+        balanced=recipe.train.sampling == "balanced",
     )
 
 
@@ -154,12 +156,12 @@ def _metrics_log(
     return MetricsLog(directory, history, tensorboard=recipe.train.tensorboard)
 
 
-def _result(history: tuple[EpochRecord, ...], accelerator: Accelerator) -> TrainingResult:
+def _result(history: tuple[EpochRecord, ...], recipe: Recipe, accelerator: Accelerator) -> TrainingResult:
     return TrainingResult(
         epochs=history[-1].epoch,
         steps=history[-1].step,
         last=history[-1].score(),
-        best=best_score(history),
+        best=best_score(history, recipe.train.select),
         seconds=sum(record.seconds for record in history),
         threads=torch.get_num_threads(),
         processes=accelerator.num_processes,

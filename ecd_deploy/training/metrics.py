@@ -59,7 +59,7 @@ class MetricsLog:
             raise ArtefactError(f"cannot write {self._path}: {error.strerror}") from error
         if self._events is not None:
             try:
-                for name, value in record.model_dump(exclude={"epoch", "step"}, exclude_none=True).items():
+                for name, value in record.scalars().items():
                     self._events.add_scalar(name, value, record.step)
                 self._events.flush()
             except OSError as error:

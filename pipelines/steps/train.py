@@ -163,7 +163,7 @@ def _trained_teacher(root: Path, data: DataSplits) -> TrainedTeacher:
         )
     model = training_model(directory.recipe, data)
     load_weights(root, directory.recipe.train.select, model)
-    return TrainedTeacher(model.student, torch.from_numpy((data.train_files or data.train).labels))
+    return TrainedTeacher(model.student, torch.from_numpy(data.train_labels))
 
 
 def example_images(data: DataSplits) -> Tensor:

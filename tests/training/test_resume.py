@@ -36,6 +36,7 @@ ADAMW = (
 )
 
 
+UNEQUAL = ("train.sampling=balanced", "train.select=balanced_accuracy", 'train.class_weights={"3" = 4.0}')
 AUGMENTED = (
     *("augment.policy=randaugment", "augment.rotation=10", "augment.brightness=0.2", "augment.contrast=0.2"),
     *("augment.random_erasing=0.5", "augment.mixup=0.4", "augment.cutmix=1.0", "train.label_smoothing=0.1"),
@@ -45,7 +46,13 @@ AUGMENTED = (
 
 @pytest.mark.parametrize(
     ("every", "options", "broken_at"),
-    [(0, (), EVERY_STEP), (2, (), EVERY_STEP), (2, ADAMW, EVERY_STEP), (2, AUGMENTED, (9,))],
+    [
+        (0, (), EVERY_STEP),
+        (2, (), EVERY_STEP),
+        (2, ADAMW, EVERY_STEP),
+        (2, UNEQUAL, EVERY_STEP),
+        (2, (*AUGMENTED, *UNEQUAL), (9,)),
+    ],
 )
 def test_resuming_gives_the_bits_of_an_uninterrupted_training(
     make_model: MakeModel,
