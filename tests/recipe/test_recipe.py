@@ -300,10 +300,13 @@ train = { epochs = 3 }
 
 def test_values_that_cannot_be_used_are_told_in_python_as_in_a_document() -> None:
     with pytest.raises(RecipeError) as refused:
-        DataConfig(source="digit", crop_paddin=1)  # type: ignore[arg-type,call-arg]
+        DataConfig(source="digit", crop_paddin=1)  # type: ignore[call-arg]
     first, source, padding = str(refused.value).splitlines()
     assert first == "this DataConfig cannot be used:"
-    assert source == "  source: Input should be 'digits', 'cifar10', 'cifar100' or 'imagefolder' (it is 'digit')"
+    assert source == (
+        "  source: there is no such source (did you mean 'digits'?); there are digits, cifar10, cifar100, imagefolder, "
+        "csv, parquet, torchvision:NAME (it is 'digit')"
+    )
     assert padding.startswith("  crop_paddin: unknown key (did you mean 'crop_padding'?); known keys are source, path,")
     with pytest.raises(RecipeError, match=r"this Recipe cannot be used:\n  the document: teacher_init 'student'"):
         Recipe(
