@@ -137,7 +137,15 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
     document = parse_toml(text, where, RecipeError)
     for override in overrides:
         apply_override(document, override)
+    _rename_tensorboard(document)
     return Recipe.from_document(document, f"{where} cannot be used", RecipeError)
+
+
+def _rename_tensorboard(document: dict[str, Any]) -> None:
+    """Read `train.tensorboard`, which recipes and run directories had before `train.trackers`."""
+    train = document.get("train")
+    if isinstance(train, dict) and isinstance(train.get("tensorboard"), bool) and "trackers" not in train:
+        train["trackers"] = ["tensorboard"] if train.pop("tensorboard") else []
 
 
 def apply_override(document: dict[str, Any], override: str) -> None:
