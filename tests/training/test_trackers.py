@@ -1,5 +1,3 @@
-# mypy: untyped-calls-exclude=accelerate
-
 """Trackers against their own servers and files; where the extra [tracking] is absent, what needs no library."""
 
 from __future__ import annotations
@@ -51,7 +49,6 @@ class Broken(GeneralTracker):
     tracker: ClassVar[None] = None
 
     def __init__(self, error: Exception) -> None:
-        super().__init__()
         self.steps: list[int | None] = []
         self._error = error
 
