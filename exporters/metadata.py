@@ -18,6 +18,7 @@ METADATA_KEY = "ecd_deploy"
 
 INPUT_NAME: Final = "images"
 OUTPUT_NAME: Final = "logits"
+PROBABILITIES_NAME: Final = "probabilities"
 
 _Size = Annotated[int, Field(ge=1)]
 
@@ -55,17 +56,19 @@ class ArtefactMetadata(Record, strict=True, allow_inf_nan=False):
     resize: _Size | None = Field(
         default=None,
         description="Side in pixels that the shorter side of an image is scaled to, bilinear and antialiased, before "
-        "the middle of input_shape is cut out; no file does this itself. None: images have that shape as they are.",
+        "the middle of input_shape is cut out; only a file of full preprocessing does this itself. None: images have "
+        "that shape as they are.",
     )
     mean: tuple[float, ...] = Field(description="Subtracted from each channel of an image in 0..1.")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="Each channel is divided by it after that.")
     input_name: Literal["images"] = INPUT_NAME
     output_name: Literal["logits"] = OUTPUT_NAME
     batch: _Size | None = Field(default=None, description="The only batch size that runs; None for any.")
-    preprocessing: Literal["outside", "inside"] = Field(
+    preprocessing: Literal["outside", "inside", "full"] = Field(
         default="outside",
         description="inside: `images` are uint8 (N, H, W, C), and the file itself does what mean and std say, though "
-        "not what resize says.",
+        "not what resize says. full: they have any size, the file does what resize says too, and has a second output, "
+        "`probabilities`.",
     )
     derived_from: str | None = Field(default=None, description="SHA-256 of the file it was made from.")
     quantisation: Quantisation | None = None

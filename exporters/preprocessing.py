@@ -1,70 +1,141 @@
-"""Normalisation inside an ONNX graph: uint8 images (N, H, W, C) in, so that a device needs no code of its own for it.
+"""Preprocessing inside an ONNX graph: uint8 images (N, H, W, C) in, so that a device needs no code of its own for it.
 
-Images come in the input's size: scaling and cutting stay outside, as the metadata's `resize` says.
+`inside` normalises images of the input's size. `full` takes images of any size and frames them as training did: the
+shorter side scaled, the middle cut out. It differs from Pillow, whose resizing onnxruntime follows with less precise
+weights, by at most `FRAMING_BOUND`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ecd_deploy.exporters.metadata import INPUT_NAME, ArtefactMetadata
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, PROBABILITIES_NAME, ArtefactMetadata
 
 _PREFIX = "preprocessing"
 _NORMALISED = f"{_PREFIX}.normalised"
 
 
+@dataclass(frozen=True)
+class FramingBound:
+    """How far pixels of 0..255 that the graph frames may be from Pillow's.
+
+    Attributes:
+        largest: of any pixel, of noise; where neighbours resemble each other, as in photographs, `usual`.
+        usual: see there.
+        average: over the pixels of an image.
+    """
+
+    largest: int = 16
+    usual: int = 2
+    average: float = 0.25
+
+
+FRAMING_BOUND: Final = FramingBound()
+
+
+@dataclass
+class _Steps:
+    """Nodes and constants in the order in which they are added, their names below that of the preprocessing."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    def add(self, operator: str, *inputs: str, gives: str, **attributes: Any) -> str:
+        output = f"{_PREFIX}.{gives}"
+        self.nodes.append(
+            helper.make_node(operator, inputs, [output], name=f"{output}.{operator.lower()}", **attributes)
+        )
+        return output
+
+    def constant(self, name: str, values: NDArray[Any]) -> str:
+        self.constants.append(numpy_helper.from_array(values, f"{_PREFIX}.{name}"))
+        return f"{_PREFIX}.{name}"
+
+
 def put_preprocessing_inside(model: onnx.ModelProto, metadata: ArtefactMetadata) -> None:
-    """Let the graph take pixels: transposed, cast, then pixel * scale + offset for each channel.
+    """Let the graph take pixels: framed where the metadata say so, transposed, then pixel * scale + offset by channel.
 
     The constants `preprocessing.scale` = 1 / (255 std) and `preprocessing.offset` = -mean / std, float32 (C, 1, 1),
-    are rounded once from float64.
+    are rounded once from float64. With framing, the graph also gives `probabilities`.
+
+    Raises:
+        ExportError: images are to be framed, and the metadata do not say how.
     """
-    graph = model.graph
+    graph, steps = model.graph, _Steps()
     channels, height, width = metadata.input_shape
-    std = np.array(metadata.std, dtype=np.float64).reshape(-1, 1, 1)
-    mean = np.array(metadata.mean, dtype=np.float64).reshape(-1, 1, 1)
     for node in graph.node:
         for index, name in enumerate(node.input):
             if name == INPUT_NAME:
                 node.input[index] = _NORMALISED
-    steps: tuple[tuple[str, tuple[str, ...], str, dict[str, Any]], ...] = (
-        ("Transpose", (INPUT_NAME,), "channels_first", {"perm": [0, 3, 1, 2]}),
-        ("Cast", ("channels_first",), "float", {"to": onnx.TensorProto.FLOAT}),
-        ("Mul", ("float", "scale"), "scaled", {}),
-        ("Add", ("scaled", "offset"), "normalised", {}),
-    )
-    nodes = [
-        helper.make_node(
-            operator,
-            [name if name == INPUT_NAME else f"{_PREFIX}.{name}" for name in inputs],
-            [f"{_PREFIX}.{output}"],
-            name=f"{_PREFIX}.{operator.lower()}",
-            **attributes,
-        )
-        for operator, inputs, output, attributes in steps
-    ]
+    sides: tuple[int | str, int | str] = (height, width)
+    pixels = INPUT_NAME
+    if metadata.preprocessing == "full":
+        sides, pixels = ("height", "width"), _framed(steps, metadata)
+    std = np.array(metadata.std, dtype=np.float64).reshape(-1, 1, 1)
+    mean = np.array(metadata.mean, dtype=np.float64).reshape(-1, 1, 1)
+    scale = steps.constant("scale", (1 / (255 * std)).astype(np.float32))
+    offset = steps.constant("offset", (-mean / std).astype(np.float32))
+    transposed = steps.add("Transpose", pixels, gives="channels_first", perm=[0, 3, 1, 2])
+    floats = steps.add("Cast", transposed, gives="float", to=onnx.TensorProto.FLOAT)
+    steps.add("Add", steps.add("Mul", floats, scale, gives="scaled"), offset, gives="normalised")
     body = list(graph.node)
     del graph.node[:]
-    graph.node.extend((*nodes, *body))
-    for name, values in (("scale", 1 / (255 * std)), ("offset", -mean / std)):
-        graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), f"{_PREFIX}.{name}"))
+    graph.node.extend((*steps.nodes, *body))
+    graph.initializer.extend(steps.constants)
     batch = graph.input[0].type.tensor_type.shape.dim[0]
-    sizes = [batch.dim_param or batch.dim_value, height, width, channels]
-    graph.input[0].CopyFrom(helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.UINT8, sizes))
+    free = batch.dim_param or batch.dim_value
+    graph.input[0].CopyFrom(helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.UINT8, [free, *sides, channels]))
+    if metadata.preprocessing == "full":
+        name = f"{_PREFIX}.softmax"
+        graph.node.append(helper.make_node("Softmax", [OUTPUT_NAME], [PROBABILITIES_NAME], name=name, axis=1))
+        shape = [free, len(metadata.classes)]
+        graph.output.append(helper.make_tensor_value_info(PROBABILITIES_NAME, onnx.TensorProto.FLOAT, shape))
+
+
+def _framed(steps: _Steps, metadata: ArtefactMetadata) -> str:
+    """Scale the shorter side, rounding as Pillow does on uint8, and cut the middle out: halves go to the even side."""
+    if metadata.resize is None:
+        raise ExportError("preprocessing 'full' brings images to size, and the recipe sets no data.image_size")
+    axes, side = steps.constant("axes", np.array([1, 2])), steps.constant("side", np.array(metadata.input_shape[1:]))
+    shorter, half = steps.constant("shorter", np.array([metadata.resize])), steps.constant("half", np.float32([0.5]))
+    given = steps.add("Shape", INPUT_NAME, gives="given", start=1, end=3)
+    least = steps.add("ReduceMin", given, gives="least", keepdims=1)
+    sizes = steps.add("Div", steps.add("Mul", given, shorter, gives="product"), least, gives="sizes")
+    scaled = steps.add("Resize", INPUT_NAME, "", "", sizes, gives="resized", mode="linear", antialias=1, axes=[1, 2])
+    around = steps.add("Cast", steps.add("Sub", sizes, side, gives="around"), gives="float_around", to=1)
+    rounded = steps.add("Round", steps.add("Mul", around, half, gives="before"), gives="rounded")
+    start = steps.add("Cast", rounded, gives="start", to=onnx.TensorProto.INT64)
+    return steps.add("Slice", scaled, start, steps.add("Add", start, side, gives="end"), axes, gives="framed")
 
 
 def preprocessing_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that normalise: they stay in float, whatever the rest becomes."""
+    """Names of the nodes before and after the student's own: they stay as they are, whatever the rest becomes."""
     return [node.name for node in model.graph.node if node.name.startswith(f"{_PREFIX}.")]
 
 
 def to_pixels(images: NDArray[np.float32], metadata: ArtefactMetadata) -> NDArray[np.uint8]:
-    """The uint8 images (N, H, W, C) that normalise to `images` (N, C, H, W); exact for what came from pixels."""
+    """The uint8 images (N, H, W, C) that become `images` (N, C, H, W) in the graph; exact for what came from pixels.
+
+    For a graph that frames them they stand in the middle of a black square whose side needs no scaling.
+    """
     mean, std = (np.array(values, dtype=np.float64).reshape(1, -1, 1, 1) for values in (metadata.mean, metadata.std))
     pixels = np.rint((images * std + mean) * 255).clip(0, 255).astype(np.uint8)
-    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+    return on_canvas(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), metadata)
+
+
+def on_canvas(pixels: NDArray[np.uint8], metadata: ArtefactMetadata) -> NDArray[np.uint8]:
+    """Framed images (N, H, W, C) as the graph takes them: where it frames them itself, what it will cut out."""
+    if metadata.preprocessing != "full" or metadata.resize is None:
+        return pixels
+    count, height, width, channels = pixels.shape
+    canvas = np.zeros((count, metadata.resize, metadata.resize, channels), dtype=np.uint8)
+    top, left = round((metadata.resize - height) / 2), round((metadata.resize - width) / 2)
+    canvas[:, top : top + height, left : left + width] = pixels
+    return canvas

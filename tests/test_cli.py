@@ -60,6 +60,7 @@ def test_commands_and_options_are_these() -> None:
         name: sorted(parameter.name or "" for parameter in command.params) for name, command in cli.commands.items()
     }
     assert options == {
+        "init": ["folder", "force", "out"],
         "run": ["accept_changes", "device", "out", "overrides", "recipe", "rehearsal", "resume", "skip_bad"],
         "train": ["accept_changes", "overrides", "recipe", "rehearsal", "resume", "run_dir", "skip_bad"],
         "rehearse": ["overrides", "recipe"],

@@ -26,6 +26,9 @@ BUILTIN_FORMATS = (
 )
 
 
+_FIXED_SIZE_FORMATS = ("onnx-static", "openvino")
+
+
 def format_names() -> tuple[str, ...]:
     """The formats of this package, then those of installed plug-ins; nothing of a plug-in is imported."""
     found = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
@@ -77,10 +80,11 @@ class ExportConfig(Section):
     opset: Annotated[int, Field(ge=18, le=24)] = Field(
         default=20, description="ONNX opset; asserted from the written file. The exporter has none below 18."
     )
-    preprocessing: Literal["outside", "inside"] = Field(
+    preprocessing: Literal["outside", "inside", "full"] = Field(
         default="outside",
         description="inside: the ONNX formats take uint8 images (N, H, W, C) of the input's size and normalise them "
-        "themselves.",
+        "themselves. full: of any size; they also scale them, cut the middle out and give `probabilities` beside the "
+        "logits. For full, data.image_size must be set.",
     )
     int8: Int8Config = Int8Config()
 
@@ -97,6 +101,9 @@ class ExportConfig(Section):
     def _check(self) -> Self:
         if len(set(self.formats)) != len(self.formats):
             raise ValueError(f"formats {list(self.formats)} names a format twice")
+        fixed = [name for name in self.formats if name in _FIXED_SIZE_FORMATS]
+        if self.preprocessing == "full" and fixed:
+            raise ValueError(f"preprocessing = 'full' takes images of any size, and {fixed[0]} of one size alone")
         if "onnx" not in self.formats:
             raise ValueError("formats must contain 'onnx': accuracy and latency are measured on it")
         return self

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from ecd_deploy.documents import BuiltinDocuments, parse_toml, toml_values
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.recipe.augment import AugmentConfig
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.recipe.gate import GateConfig
@@ -42,6 +43,7 @@ class Recipe(Section):
         default=0, description="Of initial weights, validation cut, order of the images and augmentation."
     )
     data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
     student: StudentConfig
     method: MethodConfig = MethodConfig()
     train: TrainConfig = TrainConfig()
@@ -56,11 +58,21 @@ class Recipe(Section):
             raise ValueError(self.need_of_validation)
         if self.gate.artefact not in (choices := ("recommended", "all", *self.export.formats)):
             raise ValueError(f"gate.artefact is '{self.gate.artefact}', and is one of {', '.join(choices)}")
-        pretrained = self.method.pretrained
-        if self.train.sampling == "balanced" and pretrained is not None and "crd" in pretrained.losses:
+        if self.export.preprocessing == "full" and self.data.image_size is None:
+            raise ValueError(
+                "export.preprocessing is 'full', and data.image_size, which images are brought to, not set"
+            )
+        has_crd = self.method.pretrained is not None and "crd" in self.method.pretrained.losses
+        if has_crd and self.train.sampling == "balanced":
             raise ValueError(
                 "train.sampling 'balanced' repeats images, and method.pretrained.losses 'crd' needs those of a batch "
                 "to differ: set train.class_weights or train.logit_adjustment instead"
+            )
+        if has_crd and self.augment.mixes_labels:
+            key = "cutmix" if self.augment.mixup is None else "mixup"
+            raise ValueError(
+                f"augment.{key} {getattr(self.augment, key)} makes images of two classes, and the loss 'crd' of "
+                "method.pretrained.losses contrasts images of one: remove one of them"
             )
         return self
 

@@ -11,6 +11,7 @@ import torch
 from accelerate.accelerator import Accelerator
 
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
+from ecd_deploy.data.augmentation import find_augmenter
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler
@@ -117,6 +118,7 @@ def train(
 
 
 def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> Batches:
+    augmenter = find_augmenter(recipe, data)
     if data.train_files is not None:
         return LoaderBatches(
             data.train_files,
@@ -125,6 +127,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
             image_size=data.image_size[0],
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
+            augmenter=augmenter,
             process_index=accelerator.process_index,
             process_count=accelerator.num_processes,
             device=accelerator.device,
@@ -137,6 +140,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
         seed=recipe.seed,
         crop_padding=recipe.data.crop_padding,
         horizontal_flip=recipe.data.horizontal_flip,
+        augmenter=augmenter,
         process_index=accelerator.process_index,
         process_count=accelerator.num_processes,
         device=accelerator.device,

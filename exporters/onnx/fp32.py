@@ -19,21 +19,24 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+Preprocessing = Literal["outside", "inside", "full"]
+
+
 class OnnxExporter(OnnxFormat):
     """Writes a graph with its weights inside; batch normalisation is folded into the convolutions.
 
     Args:
         opset: of the standard operators, asserted from what was written.
-        preprocessing: whether the graph itself normalises uint8 pixels.
+        preprocessing: what the graph itself does with uint8 pixels.
     """
 
     format = "onnx"
     filename = "student.onnx"
     derived_from = None
 
-    def __init__(self, opset: int = 20, preprocessing: Literal["outside", "inside"] = "outside") -> None:
+    def __init__(self, opset: int = 20, preprocessing: Preprocessing = "outside") -> None:
         self._opset = opset
-        self._preprocessing: Literal["outside", "inside"] = preprocessing
+        self._preprocessing: Preprocessing = preprocessing
 
     def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
@@ -42,7 +45,7 @@ class OnnxExporter(OnnxFormat):
         model = _translated(student.module, student.example_shape, self._opset)
         check_opset(model, self._opset)
         strip_provenance(model)
-        if self._preprocessing == "inside":
+        if self._preprocessing != "outside":
             put_preprocessing_inside(model, described)
         return finish(model, described, self.format)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ArtefactMetadata
+from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, PROBABILITIES_NAME, ArtefactMetadata
 
 
 def strip_provenance(model: onnx.ModelProto) -> None:
@@ -54,12 +54,14 @@ def check_interface(model: onnx.ModelProto, metadata: ArtefactMetadata) -> None:
         ExportError: something differs.
     """
     channels, height, width = metadata.input_shape
+    element, sizes = onnx.TensorProto.UINT8, ("height", "width", channels)
     if metadata.preprocessing == "inside":
-        element, sizes = onnx.TensorProto.UINT8, (height, width, channels)
-    else:
+        sizes = (height, width, channels)
+    elif metadata.preprocessing == "outside":
         element, sizes = onnx.TensorProto.FLOAT, (channels, height, width)
-    _check_values("input", model.graph.input, _Value(INPUT_NAME, element, metadata.batch, sizes))
-    outputs = _Value(OUTPUT_NAME, onnx.TensorProto.FLOAT, metadata.batch, (len(metadata.classes),))
+    _check_values("input", model.graph.input, [_Value(INPUT_NAME, element, metadata.batch, sizes)])
+    names = (OUTPUT_NAME, PROBABILITIES_NAME)[: 2 if metadata.preprocessing == "full" else 1]
+    outputs = [_Value(name, onnx.TensorProto.FLOAT, metadata.batch, (len(metadata.classes),)) for name in names]
     _check_values("output", model.graph.output, outputs)
     if _sizes(model.graph.input[0])[0] != _sizes(model.graph.output[0])[0]:
         raise ExportError("the ONNX model's output has another batch size than its input")
@@ -111,18 +113,24 @@ class _Value:
     name: str
     element: int
     batch: int | None
-    sizes: tuple[int, ...]
+    sizes: tuple[int | str, ...]
 
 
-def _check_values(side: str, values: Iterable[onnx.ValueInfoProto], expected: _Value) -> None:
-    found, name = list(values), expected.name
-    names = [value.name for value in found]
-    if names != [name]:
-        raise ExportError(f"the ONNX model's {side}s are {names}, expected ['{name}']")
-    if found[0].type.tensor_type.elem_type != expected.element:
+def _check_values(side: str, values: Iterable[onnx.ValueInfoProto], expected: Sequence[_Value]) -> None:
+    found = list(values)
+    names, wanted = [value.name for value in found], [value.name for value in expected]
+    if names != wanted:
+        raise ExportError(f"the ONNX model's {side}s are {names}, expected {wanted}")
+    for value, one in zip(found, expected, strict=True):
+        _check_value(side, value, one)
+
+
+def _check_value(side: str, found: onnx.ValueInfoProto, expected: _Value) -> None:
+    name = expected.name
+    if found.type.tensor_type.elem_type != expected.element:
         type_name = "uint8" if expected.element == onnx.TensorProto.UINT8 else "float32"
         raise ExportError(f"the ONNX model's {side} '{name}' is not {type_name}")
-    batch, *others = _sizes(found[0])
+    batch, *others = _sizes(found)
     if expected.batch is None and (not isinstance(batch, str) or not batch):
         raise ExportError(f"the ONNX model's {side} '{name}' has a fixed batch size, {batch}")
     if expected.batch is not None and batch != expected.batch:

@@ -60,7 +60,7 @@ class Int8OnnxExporter(OnnxFormat):
     def _quantised(
         self, model: onnx.ModelProto, metadata: ArtefactMetadata, context: ExportContext, chosen: ImageSet
     ) -> Controlled:
-        inside = metadata.preprocessing == "inside"
+        inside = metadata.preprocessing != "outside"
         shown = context.normalisation.apply(chosen.images)
         given = to_pixels(shown, metadata) if inside else shown
         validation = context.validation

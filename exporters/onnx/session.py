@@ -45,7 +45,7 @@ def session_predictor(session: ort.InferenceSession, metadata: ArtefactMetadata)
         return result
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
+        given = to_pixels(images, metadata) if metadata.preprocessing != "outside" else images
         size = metadata.batch
         if size is None:
             return run(given)

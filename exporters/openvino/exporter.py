@@ -96,7 +96,7 @@ def _predictor(data: bytes, threads: int) -> Predictor:
         raise ExportError(f"OpenVINO cannot open the artefact: {error}") from error
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = to_pixels(images, metadata) if metadata.preprocessing == "inside" else images
+        given = to_pixels(images, metadata) if metadata.preprocessing != "outside" else images
         logits: NDArray[np.float32] = compiled({INPUT_NAME: given})[compiled.output(0)]
         return logits.copy()
 

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ecd_deploy.compat.torch import value_read
 from ecd_deploy.data import DataSplits
+from ecd_deploy.data.augmentation import find_augmenter
 from ecd_deploy.distill import TrainingModel, build_objective
 from ecd_deploy.distill.student.locate import described
 from ecd_deploy.errors import SplitError, StudentError
@@ -46,6 +48,10 @@ def rehearse(recipe: Recipe, data: DataSplits, *, noise: bool = False) -> Rehear
         torch.manual_seed(recipe.seed)
         with clock.part("recipe"):
             warnings = check_applies(recipe, None if noise else len(data.test))
+        with clock.part("augmentation"):
+            if (augmenter := find_augmenter(recipe, data)) is not None:
+                few = data.train.first(len(images))
+                augmenter.change(torch.from_numpy(few.images), np.arange(len(few)), epoch=1)
         with clock.part("student"):
             student = student_factory(recipe, data)()
             check_parts(student)

@@ -11,6 +11,9 @@ import yaml
 
 import ecd_deploy
 from ecd_deploy.cli import cli
+from ecd_deploy.exporters.registry import exporter_for
+from ecd_deploy.pipelines.device.budgets import BUILTIN_DEVICES, load_device
+from ecd_deploy.recipe.export import BUILTIN_FORMATS, ExportConfig
 from ecd_deploy.recipe.recipe import parse_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +80,28 @@ def test_the_navigation_has_every_page() -> None:
     brought = set(re.findall(r'^    "\S+": "(\S+\.md)",$', code, flags=re.MULTILINE))
     assert len(listed) == len(set(listed))
     assert set(listed) == written | brought
+
+
+def cells(page: str) -> list[list[str]]:
+    rows = re.findall(r"^\| (`.*) \|$", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [[cell.strip().strip("`") for cell in row.split("|")] for row in rows]
+
+
+def test_the_devices_are_those_of_the_files() -> None:
+    devices = [load_device(name) for name in BUILTIN_DEVICES.names()]
+    assert cells("devices.md") == [
+        [
+            *(device.name, device.description, str(device.threads)),
+            *(f"{device.budget.p90_ms:g} ms", f"{device.budget.size_mb:g} MB", f"{device.budget.peak_memory_mb:g} MB"),
+        ]
+        for device in devices
+    ]
+
+
+def test_the_formats_are_those_that_there_are() -> None:
+    rows = cells("formats.md")
+    assert sorted(row[0] for row in rows) == sorted(BUILTIN_FORMATS)
+    without_extra = [row for row in rows if not row[3]]
+    assert len(without_extra) >= 8
+    for name, filename, *_ in without_extra:
+        assert exporter_for(name, ExportConfig()).filename == filename

@@ -1,15 +1,23 @@
-"""Normalisation inside the graph: the same logits from pixels."""
+"""Preprocessing inside the graph: the same logits from pixels, and from images of any size."""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import helper
+from PIL import Image
+from pydantic import ValidationError
 
 from ecd_deploy.data import Normalisation
-from ecd_deploy.exporters.preprocessing import to_pixels
+from ecd_deploy.data.resize import Framing
+from ecd_deploy.errors import RecipeError
+from ecd_deploy.exporters.preprocessing import FRAMING_BOUND, on_canvas, put_preprocessing_inside, to_pixels
+from ecd_deploy.measure.scored import softmax
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
+from ecd_deploy.recipe.recipe import load_recipe
 from ecd_deploy.split import SplitStudent
 from tests.exporters.conftest import export_format, fresh_student, make_context, make_metadata
 from tests.small import present
@@ -37,6 +45,79 @@ def test_pixels_give_the_logits_of_normalised_images(student: SplitStudent, name
     atol = 5e-6 if exporter.budget is None else exporter.budget.relative * np.abs(expected).max()
     np.testing.assert_allclose(alone, expected, rtol=0, atol=atol)
     np.testing.assert_allclose(exporter.open(data, fresh_student)(normalised), alone, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx-int8", "onnx-fp16", "ort"])
+def test_images_of_any_size_are_framed_inside(student: SplitStudent, name: str) -> None:
+    metadata = make_metadata().model_copy(update={"mean": MEAN, "std": STD, "resize": 11})
+    context = make_context(Normalisation(MEAN, STD))
+    config = ExportConfig(preprocessing="full", int8=Int8Config(count=32))
+    written = export_format(name, config, student, metadata, context)
+    exporter, data = written.exporter, written.data
+    assert exporter.read_metadata(data).preprocessing == "full"
+    pixels = present(context.validation).images[:9]
+    normalised = context.normalisation.apply(pixels)
+    with torch.no_grad():
+        expected = student.module(torch.from_numpy(normalised)).numpy()
+    atol = 5e-6 if exporter.budget is None else exporter.budget.relative * np.abs(expected).max()
+    np.testing.assert_allclose(exporter.open(data, fresh_student)(normalised), expected, rtol=0, atol=atol)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    assert [(value.name, value.shape[1:]) for value in session.get_inputs()] == [("images", ["height", "width", 1])]
+    photos = np.random.default_rng(0).integers(0, 256, (3, 1, 40, 23), dtype=np.uint8)
+    logits, probabilities = session.run(None, {"images": photos.transpose(0, 2, 3, 1)})
+    framed = context.normalisation.apply(Framing(8, 11).apply_all(photos))
+    np.testing.assert_allclose(logits, exporter.open(data, fresh_student)(framed), rtol=0, atol=0.05)
+    np.testing.assert_allclose(probabilities, softmax(logits), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("side", "resize"), [(224, 256), (224, 224), (32, 40), (8, 11)])
+@pytest.mark.parametrize("noise", [False, True], ids=["smooth", "noise"])
+def test_framing_is_pillows_within_the_stated_bound(side: int, resize: int, noise: bool) -> None:
+    metadata = make_metadata().model_copy(
+        update={
+            "input_shape": (3, side, side), "resize": resize, "mean": (0.0,) * 3, "std": (1 / 255,) * 3,
+            "preprocessing": "full",
+        }
+    )  # fmt: skip
+    free, fixed = ["batch", 3, side, side], onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["images"], ["logits"])],
+        "framing",
+        [helper.make_tensor_value_info("images", fixed, free)],
+        [helper.make_tensor_value_info("logits", fixed, free)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    put_preprocessing_inside(model, metadata)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    generator = np.random.default_rng(0)
+    for height, width in ((480, 640), (333, 500), (91, 37), (224, 224), (1000, 700), (31, 33), (1, 7), (256, 2000)):
+        pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        if not noise:  # neighbours resemble each other, as in a photograph
+            small = Image.fromarray(pixels[: -(-height // 16), : -(-width // 16)])
+            pixels = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+        expected = np.asarray(Framing(side, resize).apply(Image.fromarray(pixels)), dtype=np.float32)
+        (found,) = session.run(["logits"], {"images": pixels[np.newaxis]})
+        difference = np.abs(found[0].transpose(1, 2, 0) - expected)
+        assert difference.max() <= (FRAMING_BOUND.largest if noise else FRAMING_BOUND.usual) + 1e-3
+        assert difference.mean() <= FRAMING_BOUND.average
+
+
+def test_framing_takes_the_side_to_which_halves_are_rounded() -> None:
+    metadata = make_metadata().model_copy(update={"preprocessing": "full"})
+    for resize in (8, 9, 10, 11, 12, 13):
+        described = metadata.model_copy(update={"resize": resize})
+        framed = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), dtype=np.uint8)
+        canvas = on_canvas(framed, described)
+        assert canvas.shape == (2, resize, resize, 1)
+        cut = Framing(8, resize).apply_all(canvas.transpose(0, 3, 1, 2))
+        assert np.array_equal(cut.transpose(0, 2, 3, 1), framed)
+
+
+def test_what_cannot_take_any_size_is_refused_by_its_name() -> None:
+    with pytest.raises(ValidationError, match="'full' takes images of any size, and onnx-static of one size"):
+        ExportConfig(preprocessing="full", formats=("onnx", "onnx-static"))
+    with pytest.raises(RecipeError, match="image_size"):
+        load_recipe("digits", ["export.preprocessing=full"])
 
 
 def test_every_pixel_value_survives_normalisation() -> None:

@@ -182,6 +182,36 @@ def test_loading_files_has_its_own_needs(overrides: tuple[str, ...], expected: s
         load_recipe("digits", ("data.crop_padding=0", *overrides))
 
 
+CRD = ("method.name=distil", "method.pretrained.run=teacher", "method.pretrained.losses=['kd', 'crd']")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ("augment.policy=autoaugment",),
+            r"augment\.policy: .*'none', 'randaugment' or 'trivialaugment' .*autoaugment",
+        ),
+        (("augment.policy=trivialaugment", "augment.magnitude=5"), "magnitude 5 has no effect.*not 'trivialaugment'"),
+        (("augment.operations=3",), "operations 3 has no effect: it is of policy 'randaugment', not 'none'"),
+        (
+            ("augment.policy=randaugment", "augment.magnitude=31"),
+            r"augment\.magnitude: .*less than or equal to 30 .*31",
+        ),
+        (("augment.hue=0.6",), r"augment\.hue: .*less than or equal to 0\.5 .*0\.6"),
+        (("augment.mixup=0.0",), r"augment\.mixup: .*greater than 0 .*0\.0"),
+        (("augment.mix_up=0.2",), r"augment\.mix_up.*did you mean 'mixup'"),
+        ((*CRD, "augment.mixup=0.2"), r"augment\.mixup 0\.2 .*'crd' of method\.pretrained\.losses.*remove one"),
+        ((*CRD, "augment.cutmix=1.0"), r"augment\.cutmix 1\.0 .*'crd' of method\.pretrained\.losses.*remove one"),
+    ],
+)
+def test_augmentation_that_cannot_be_is_refused_by_key_value_and_choices(
+    overrides: tuple[str, ...], expected: str
+) -> None:
+    with pytest.raises(RecipeError, match=expected):
+        load_recipe("digits", overrides)
+
+
 def test_what_loading_files_needs_is_part_of_the_digest_and_survives_the_way_through_a_file() -> None:
     fewer, more = (parse_recipe(MINIMAL, "a", (*FILES, f"data.workers={workers}")) for workers in (1, 2))
     assert fewer.digest() != more.digest()

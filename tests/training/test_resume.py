@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.small import present
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run, same_state
 
 STEPS = 15  # of three epochs
+EVERY_STEP = range(1, STEPS + 1)
 
 
 def newest_tensors(directory: Path) -> dict[str, bytes]:
@@ -34,10 +36,18 @@ ADAMW = (
 )
 
 
-UNEQUAL = ("train.sampling=balanced", "train.select=balanced_accuracy", 'train.class_weights={"3" = 4.0}')
+AUGMENTED = (
+    *("augment.policy=randaugment", "augment.rotation=10", "augment.brightness=0.2", "augment.contrast=0.2"),
+    *("augment.random_erasing=0.5", "augment.mixup=0.4", "augment.cutmix=1.0", "train.label_smoothing=0.1"),
+    *("train.sampling=balanced", "train.select=balanced_accuracy", 'train.class_weights={"3" = 4.0}'),
+    "augment.transforms=['tests.data.augmentation.own_transforms:noisy']",
+)
 
 
-@pytest.mark.parametrize(("every", "options"), [(0, ()), (2, ()), (2, ADAMW), (2, UNEQUAL)])
+@pytest.mark.parametrize(
+    ("every", "options", "broken_at"),
+    [(0, (), EVERY_STEP), (2, (), EVERY_STEP), (2, ADAMW, EVERY_STEP), (2, AUGMENTED, (4, 9))],
+)
 def test_resuming_gives_the_bits_of_an_uninterrupted_training(
     make_model: MakeModel,
     make_recipe: MakeRecipe,
@@ -45,11 +55,12 @@ def test_resuming_gives_the_bits_of_an_uninterrupted_training(
     tmp_path: Path,
     every: int,
     options: tuple[str, ...],
+    broken_at: Iterable[int],
 ) -> None:
     recipe = make_recipe(f"train.checkpoint_steps={every}", *options)
     whole = make_model()
     expected = run(whole, data, recipe, tmp_path / "whole")
-    for forward in range(1, STEPS + 1):
+    for forward in broken_at:
         directory = tmp_path / f"broken-{forward}"
         broken = make_model()
         at_forward(broken, forward, interrupt)

@@ -16,7 +16,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -110,7 +110,7 @@ class GraphedWork:
 
     def _record(self, batch: Batch) -> None:
         """Record the work for batches of this size, or find that it cannot be; what it changed is put back."""
-        inputs = replace(batch, images=batch.images.clone(), labels=batch.labels.clone(), indices=batch.indices.clone())
+        inputs = batch.like(tuple(tensor.clone() for tensor in batch.tensors()))
         changed = self._work.changed()
         before = [tensor.clone() for tensor in changed]
         devices = [batch.images.device] if batch.images.device.type == "cuda" else []
@@ -154,9 +154,8 @@ class _Recorded:
 
     def repeat(self, batch: Batch) -> None:
         """Do the work on another batch of the same size."""
-        self.inputs.images.copy_(batch.images)
-        self.inputs.labels.copy_(batch.labels)
-        self.inputs.indices.copy_(batch.indices)
+        for recorded, tensor in zip(self.inputs.tensors(), batch.tensors(), strict=True):
+            recorded.copy_(tensor)
         self.launch()
 
 

@@ -54,7 +54,7 @@ class StepWork:
         for part in parts:
             with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.model):
                 arguments = (part.images, part.indices) if self.objective.pretrained else (part.images,)
-                terms = self.objective(self.model(*arguments), part.labels)
+                terms = self.objective(self.model(*arguments), part.targets)
                 loss = terms.total
                 # gradients are averaged over processes: this makes the sum the mean over the step's images
                 self.accelerator.backward(loss * (len(part) * self.accelerator.num_processes / part.step_images))

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -71,8 +71,11 @@ def test_int8_between_float_operators_is_traced_too(student: SplitStudent, sourc
     assert sum(tensor.origin is Origin.QUANTISED for tensor in audit.tensors) >= 10
 
 
-def test_the_constants_of_the_preprocessing_are_known(student: SplitStudent, sources: StudentSources) -> None:
-    written = export_format("onnx", ExportConfig(preprocessing="inside"), student, make_metadata())
+@pytest.mark.parametrize("preprocessing", ["inside", "full"])
+def test_the_constants_of_the_preprocessing_are_known(
+    student: SplitStudent, sources: StudentSources, preprocessing: Literal["inside", "full"]
+) -> None:
+    written = export_format("onnx", ExportConfig(preprocessing=preprocessing), student, make_metadata())
     assert audit_of(written, student, sources).findings == ()
 
 
