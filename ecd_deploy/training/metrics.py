@@ -37,7 +37,7 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._trackers.close()
+        self._trackers.close(failed=kind is not None)
 
     def append(self, record: EpochRecord) -> None:
         """Write one record durably.

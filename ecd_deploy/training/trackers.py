@@ -92,10 +92,10 @@ class Trackers:
             elif isinstance(tracker, WandBTracker):
                 self._attempt(name, partial(_conclude_wandb, tracker, verdict, values, files))
 
-    def close(self) -> None:
-        """End all of them."""
+    def close(self, *, failed: bool = False) -> None:
+        """End all of them, and say whether the training failed or was stopped."""
         for name, tracker in tuple(self._trackers.items()):
-            self._attempt(name, tracker.finish)
+            self._attempt(name, partial(_end, tracker, failed=failed))
         self._trackers.clear()
 
     def _attempt(self, name: TrackerName, action: Callable[[], None]) -> None:
@@ -104,7 +104,8 @@ class Trackers:
                 action()
         except Exception as error:
             if name == "tensorboard" and isinstance(error, OSError):
-                raise ArtefactError(f"cannot write TensorBoard's events: {error.strerror}") from error
+                where = f" to {error.filename}" if error.filename else ""
+                raise ArtefactError(f"cannot write TensorBoard's events{where}: {error.strerror}") from error
             reraise_machine_fault(error)
             self._trackers.pop(name, None)
             _logger.warning("train.trackers: '%s' fails, and the run goes on without it: %s", name, first_line(error))
@@ -180,6 +181,17 @@ def _wandb(project: str, name: str, run_id: str | None) -> WandBTracker:
 
     settings = Settings(console="off", silent=True, init_timeout=_PATIENCE, finish_timeout=_PATIENCE)
     return WandBTracker(project, name=name, id=run_id, resume="allow", settings=settings)
+
+
+def _end(tracker: GeneralTracker, *, failed: bool) -> None:
+    if failed and isinstance(tracker, MLflowTracker):
+        import mlflow
+
+        mlflow.end_run("FAILED")
+    elif failed and isinstance(tracker, WandBTracker):
+        tracker.tracker.finish(exit_code=1)
+    else:
+        tracker.finish()
 
 
 def _conclude_mlflow(

@@ -145,6 +145,10 @@ def curve(url: str, run_id: str, name: str) -> list[tuple[int, float]]:
     return sorted({(int(point["step"]), point["value"]) for point in found})
 
 
+def status(url: str, run_id: str) -> str:
+    return str(ask(url, "mlflow/runs/get", run_id=run_id)["run"]["info"]["status"])
+
+
 @pytest.mark.needs("mlflow")
 def test_mlflow_has_parameters_curves_verdict_and_artefacts(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,8 +204,10 @@ def test_a_resumed_training_goes_on_with_its_run(
     before = (directory / "trackers.json").read_text()
     run_id = json.loads(before)["runs"]["mlflow"]
     assert len(curve(server, run_id, "loss")) == 1
+    assert status(server, run_id) == "FAILED"
     run(make_model(), data, recipe, directory, resume=True)
     assert (directory / "trackers.json").read_text() == before
+    assert status(server, run_id) == "FINISHED"
     assert curve(server, run_id, "loss") == [(line["step"], line["loss"]) for line in metrics(directory)]
 
 
