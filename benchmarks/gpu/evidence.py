@@ -32,7 +32,7 @@ ARMS: Mapping[str, tuple[str, ...]] = {
 }
 """What each arm sets; the third one is trained where the time allows it."""
 
-_OF_ALL = ("data.validation_fraction=0.0", "train.select=last", "train.tensorboard=false")
+_OF_ALL = ("data.validation_fraction=0.0", "train.select=last", "train.trackers=[]")
 _TRIAL_SEED = 1_000_000  # of no pair
 _TEST_BATCH = 1000
 

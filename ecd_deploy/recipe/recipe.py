@@ -62,23 +62,19 @@ class Recipe(Section):
             raise ValueError(
                 "export.preprocessing is 'full', and data.image_size, which images are brought to, not set"
             )
-        if self.method.pretrained is not None and "crd" in self.method.pretrained.losses:
-            self._check_crd()
-        return self
-
-    def _check_crd(self) -> None:
-        """CRD contrasts the images of a batch, each of one class."""
-        if self.augment.mixes_labels:
+        has_crd = self.method.pretrained is not None and "crd" in self.method.pretrained.losses
+        if has_crd and self.train.sampling == "balanced":
+            raise ValueError(
+                "train.sampling 'balanced' repeats images, and method.pretrained.losses 'crd' needs those of a batch "
+                "to differ: set train.class_weights or train.logit_adjustment instead"
+            )
+        if has_crd and self.augment.mixes_labels:
             key = "cutmix" if self.augment.mixup is None else "mixup"
             raise ValueError(
                 f"augment.{key} {getattr(self.augment, key)} makes images of two classes, and the loss 'crd' of "
                 "method.pretrained.losses contrasts images of one: remove one of them"
             )
-        if self.train.sampling == "balanced":
-            raise ValueError(
-                "train.sampling 'balanced' repeats images, and method.pretrained.losses 'crd' needs those of a batch "
-                "to differ: set train.class_weights or train.logit_adjustment instead"
-            )
+        return self
 
     @model_validator(mode="after")
     def _follow_weights(self) -> Self:
@@ -153,7 +149,15 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
     document = parse_toml(text, where, RecipeError)
     for override in overrides:
         apply_override(document, override)
+    _rename_tensorboard(document)
     return Recipe.from_document(document, f"{where} cannot be used", RecipeError)
+
+
+def _rename_tensorboard(document: dict[str, Any]) -> None:
+    """Read `train.tensorboard`, which recipes and run directories had before `train.trackers`."""
+    train = document.get("train")
+    if isinstance(train, dict) and isinstance(train.get("tensorboard"), bool) and "trackers" not in train:
+        train["trackers"] = ["tensorboard"] if train.pop("tensorboard") else []
 
 
 def apply_override(document: dict[str, Any], override: str) -> None:

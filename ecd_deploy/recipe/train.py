@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from ecd_deploy.recipe.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 Select = Literal["best", "balanced_accuracy", "last"]
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 
 _EFFECTIVE_BETA = 0.999
 
@@ -116,7 +117,12 @@ class TrainConfig(Section):
     checkpoint_steps: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Steps after which a checkpoint is saved within an epoch; 0: by the clock only."
     )
-    tensorboard: bool = Field(default=True, description="Write TensorBoard events beside metrics.jsonl.")
+    trackers: tuple[TrackerName, ...] = Field(
+        default=("tensorboard",),
+        description="Where curves go besides metrics.jsonl: TensorBoard's events in the run directory, and with the "
+        "extra [tracking] MLflow, on the server of MLFLOW_TRACKING_URI, and Weights & Biases, which also get the "
+        "recipe, the verdict and the artefacts.",
+    )
 
     @property
     def used_effective_beta(self) -> float:
@@ -151,6 +157,8 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len(set(self.trackers)) != len(self.trackers):
+            raise ValueError(f"trackers {list(self.trackers)} names a tracker twice")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones {list(self.milestones)} must rise strictly")
         if self.warmup_epochs > self.epochs:

@@ -83,9 +83,9 @@ def evaluate(
             correct.index_add_(1, batch.labels, hits.long())
     total = accelerator.reduce(correct, reduction="sum")
     sizes = torch.bincount(images.labels, minlength=total.shape[1]).tolist()
-    hits = total.sum(dim=1).tolist()
+    right = total.sum(dim=1).tolist()
     return Accuracy(
-        HeadTop1(**{name: count / len(images) for name, count in zip(names, hits, strict=True)}),
+        HeadTop1(**{name: count / len(images) for name, count in zip(names, right, strict=True)}),
         tuple(count / size if size else None for count, size in zip(total[0].tolist(), sizes, strict=True)),
     )
 

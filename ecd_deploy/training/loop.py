@@ -156,7 +156,7 @@ def _metrics_log(
 ) -> AbstractContextManager[MetricsLog | None]:
     if not accelerator.is_main_process:
         return nullcontext()
-    return MetricsLog(directory, history, tensorboard=recipe.train.tensorboard)
+    return MetricsLog(directory, history, recipe)
 
 
 def _result(trainer: Trainer, accelerator: Accelerator) -> TrainingResult:
