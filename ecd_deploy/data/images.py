@@ -120,6 +120,11 @@ class DataSplits:
     overlapping_test_images: int = 0
 
     @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """Of all images that are trained on, (N,)."""
+        return (self.train_files or self.train).labels
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         channels, height, width = self.train.images.shape[1:]

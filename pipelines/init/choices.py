@@ -96,6 +96,9 @@ def choose_training(facts: ImageFacts, network: Network) -> Iterator[Choice]:
         yield Choice("learning_rate", 0.1 if batch >= 64 else 0.05, "usual for SGD and a batch of this size")
     yield Choice("schedule", "cosine", "needs no epochs to be chosen at which the rate falls")
     yield Choice("warmup_epochs", 1.0, "the rate rises from zero, so that the first steps do no harm")
+    if facts.is_unequal:
+        yield Choice("class_weights", "balanced", "the classes are unequal: images of the small ones count more")
+        yield Choice("select", "balanced_accuracy", "deploy the epoch with the best average recall of the classes")
 
 
 def choose_limits(facts: ImageFacts, network: Network) -> Iterator[Choice]:

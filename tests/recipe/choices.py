@@ -53,6 +53,7 @@ NEEDS: Mapping[str | tuple[str, Value], Settings] = {
 PACKAGES: Mapping[tuple[str, Value], str] = {
     ("export.formats", "openvino"): "openvino",
     ("export.formats", "executorch"): "executorch",
+    **{("train.trackers", name): name for name in ("mlflow", "wandb")},
     **{("method.pretrained.losses", loss): "torchdistill" for loss in ("at", "vid", "pkt", "ft", "rkd", "cc", "crd")},
 }
 """Of an extra, without which a choice is refused."""
