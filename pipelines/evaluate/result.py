@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.measure.classification import TOP, chosen_by_class, correct_by_class, images_by_class, in_top
 from ecd_deploy.measure.scored import ScoredImages, softmax
+from ecd_deploy.pipelines.evaluate.expectation import ClassesSource, Source
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.records import Record
 
@@ -73,9 +74,9 @@ class Evaluation(Record, allow_inf_nan=False):
     model: EvaluatedModel
     images: EvaluatedImages
     preprocessing: Preprocessing
-    preprocessing_from: Literal["the model's metadata", "[input]"]
+    preprocessing_from: Source
     preprocessing_sha256: str
-    classes_from: Literal["the model's metadata", "input.classes", "the images", "the images' numbers"]
+    classes_from: ClassesSource | Literal["the images' numbers"]
     onnxruntime: str
     provider: str
     batch_size: int

@@ -20,7 +20,7 @@ from ecd_deploy.measure.untrusted import Limits as ProcessLimits
 from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate_files
 from ecd_deploy.pipelines.evaluate.files import EVALUATION_NAME, write_evaluation
 from ecd_deploy.pipelines.evaluate.images import list_images
-from ecd_deploy.pipelines.evaluate.target import read_target
+from ecd_deploy.pipelines.evaluate.target import Target, read_target
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, class_changes, latency_ratio, ratio_checks
 from ecd_deploy.pipelines.gate.check import Check, Verdict, size_checks
@@ -156,22 +156,23 @@ def gate_model(
         )
     if config.artefact != GateConfig().artefact and not _is_run(target):
         raise UsageError(f"gate.artefact = {config.artefact!r}: only of a run directory")
-    file, files = read_target(target, config.artefact), list_images(data)
+    given, files = read_target(target, config.artefact), list_images(data)
+    file = given.file
     other = None if baseline is None else read_target(baseline)
 
-    def evaluated(model: OnnxFile, given: InputConfig, reuse: Path) -> Evaluated:
+    def evaluated(model: Target, said: InputConfig, reuse: Path) -> Evaluated:
         conditions = settings.profile
         return evaluate_files(
             model,
             files,
-            given,
+            said,
             skip_bad=skip_bad,
             provider=conditions.provider,
             batch_size=conditions.batch_size,
             reuse=reuse,
         )
 
-    found = evaluated(file, settings.input if other is None else _input_of(file, settings), out)
+    found = evaluated(given, settings.input if other is None else _input_of(given, settings), out)
     theirs = None
     if other is not None:
         theirs = evaluated(other, _input_of(other, settings, optional=True), out / BASELINE_FOLDER)
@@ -208,12 +209,14 @@ def gate_model(
     return GatedModel(found, profile, report)
 
 
-def _input_of(file: OnnxFile, settings: ModelSettings, *, optional: bool = False) -> InputConfig:
+def _input_of(target: Target, settings: ModelSettings, *, optional: bool = False) -> InputConfig:
     """What the file does not say itself; of two models one may say it and the other not.
 
     Where it is `optional`, an output that the file does not have is not asked for.
     """
-    given, output = settings.input, settings.input.output
+    file, given, output = target.file, settings.input, settings.input.output
+    if target.bundled is not None:
+        return InputConfig()
     if optional and output not in {port.name for port in file.outputs}:
         output = None
     return given.model_copy(update={"output": output}) if file.metadata is None else InputConfig(output=output)
