@@ -18,16 +18,19 @@ from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.pipelines.evaluate.alternatives import better_alternatives
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, open_classifier
 from ecd_deploy.pipelines.evaluate.expectation import ClassesSource
-from ecd_deploy.pipelines.evaluate.files import check_output, probabilities_file, read_evaluation, write_evaluation
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles, list_images, match_classes
 from ecd_deploy.pipelines.evaluate.result import (
     EvaluatedImages,
     EvaluatedModel,
     Evaluation,
     ModelPart,
+    check_output,
     class_accuracies,
     count_top5,
+    probabilities_file,
+    read_evaluation,
     to_probabilities,
+    write_evaluation,
 )
 from ecd_deploy.pipelines.evaluate.stream import check_batches, images_sha256, score, usable_files
 from ecd_deploy.pipelines.evaluate.target import Target

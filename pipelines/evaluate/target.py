@@ -17,7 +17,7 @@ from ecd_deploy.pipelines.evaluate.expectation import Expectation, expect, refus
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME, VALIDATION_NAME
-from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, is_run, read_run
 from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.recipe.input import InputConfig
 
@@ -65,7 +65,7 @@ def read_target(target: Path, artefact: str | None = None) -> Target:
         ArtefactError: the model is damaged or is no ONNX model.
     """
     if target.is_dir():
-        if (target / MANIFEST_NAME).is_file():
+        if is_run(target):
             directory = read_run(target)
             file = _file_of_run(directory, artefact)
             return Target(parse_onnx(target / file, directory.read(file)))
