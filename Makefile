@@ -4,6 +4,7 @@ VENV := .venv
 # The versions that are installed. constraints.txt holds for the Python it was made with and leaves others free.
 CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
+NEWEST := torch torchvision accelerate onnx onnxruntime onnxscript safetensors numpy
 # A stamp is newer than pyproject.toml and the constraints as long as what they ask for is installed. One environment
 # serves both: torch alone takes minutes to install.
 INSTALLED := $(VENV)/installed
@@ -14,7 +15,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-choices test-oldest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
+.PHONY: help demo docs reference dist test test-slow test-choices test-oldest test-newest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,12 @@ test-choices: install-dev ## Run every documented choice of every field of the r
 
 test-oldest: python3.11 ## Run the tests with the oldest versions that pyproject.toml admits
 	$(MAKE) VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt test
+
+# Warnings of versions that nobody has tried are shown, and fail nothing.
+test-newest: ## Run the tests with the newest torch and runtimes, past the ceilings of pyproject.toml
+	$(MAKE) VENV=.venv-newest install-dev
+	.venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager $(NEWEST)
+	.venv-newest/bin/python -m pytest -m 'not slow' -W default --numprocesses 2 --dist loadscope
 
 test-extras: install-dev ## Install the extra formats' packages, and test those formats
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[executorch,openvino]'
@@ -107,6 +114,27 @@ gpu-rehearsal: install ## Run every part of the GPU check on the CPU with minute
 
 study: install ## Run the reduced studies on data/cifar100, hours of two cores; writes benchmarks/results/*_study*
 	$(BIN)/python -m benchmarks reduced_study few_images_study short_study study_diagnosis
+
+# The pages are built from the text of the modules, which nothing imports: no torch is needed.
+docs: $(BIN)/python ## Build the documentation site, strict, into build/site
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+# In environments of their own: one for the tools, and one that has what the wheel brings and nothing else.
+dist: $(BIN)/python ## Build and check the distributions, dist/, and a bill of materials of the core, build/sbom.cdx.json
+	rm -rf dist
+	$(BIN)/python -m venv --clear .venv-dist
+	.venv-dist/bin/python -m pip install --quiet build~=1.6 twine~=7.0 cyclonedx-bom~=7.5
+	.venv-dist/bin/python -m build --outdir dist .
+	.venv-dist/bin/twine check --strict dist/*
+	$(BIN)/python -m venv --clear build/installed
+	build/installed/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) dist/*.whl
+	build/installed/bin/ecd-deploy doctor
+	.venv-dist/bin/cyclonedx-py environment --output-reproducible --mc-type library --pyproject pyproject.toml \
+	  --output-file build/sbom.cdx.json build/installed/bin/python
+
+reference: install ## Write the reference of commands and recipe, docs/reference/, from the code
+	$(BIN)/python -m docs.reference.generate
 
 install: $(INSTALLED) ## Make .venv and install the project
 install-dev: $(INSTALLED_DEV) ## Make .venv and install the project with the development extras

@@ -17,14 +17,19 @@ from pathlib import Path
 _FORKING = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload(
     [
-        *(
-            "ecd_deploy.cli",
-            "ecd_deploy.pipelines.run",
-            "ecd_deploy.pipelines.verify.verify",
-            "ecd_deploy.cli.text.summary",
-        ),
-        # What torch.export and torch.onnx import when they are first called.
-        *("torch._dynamo", "networkx", "torch.onnx._internal.exporter._core", "onnxscript.function_libs.torch_lib.ops"),
+        "ecd_deploy.cli",
+        "ecd_deploy.cli.text.summary",
+        "ecd_deploy.pipelines.run",
+        "ecd_deploy.pipelines.gate.model",
+        "ecd_deploy.pipelines.rehearse.rehearsal",
+        "ecd_deploy.pipelines.verify.verify",
+        # What the steps import when they are first called.
+        *(f"ecd_deploy.pipelines.steps.{step}" for step in ("train", "split", "export", "validate", "measure")),
+        *(f"ecd_deploy.pipelines.report.{module}" for module in ("write", "model", "bom", "card")),
+        *(f"ecd_deploy.exporters.{exporter}" for exporter in ("onnx.fp32", "pytorch.torchscript", "audit.audit")),
+        # What the libraries import when they are first called.
+        *("onnxruntime", "scipy.optimize", "networkx", "torch.utils.tensorboard"),
+        *("torch._dynamo", "torch.onnx._internal.exporter._core", "onnxscript.function_libs.torch_lib.ops"),
     ]
 )
 _SECONDS_BETWEEN_LOOKS = 0.02

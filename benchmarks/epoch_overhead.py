@@ -70,7 +70,7 @@ def measure() -> Report:
         model = build_training_model(recipe.method, student, example=torch.zeros(1, *data.input_shape))
         for owner, name, part in _TIMED:
             clocks.enter_context(_clock(owner, name, part, seconds))
-        train(model, data, recipe, Path(folder) / "run", resume=False, console=None)
+        train(model, data, recipe, Path(folder) / "run", resume=False)
     outside = seconds["epoch"] - seconds["step"]
     named = {part: seconds[part] for part in ("evaluation", "checkpoint", "log")}
     parts = {"data and the rest": outside - sum(named.values()), **named}

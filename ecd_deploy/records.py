@@ -39,7 +39,12 @@ class Record(BaseModel):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise failure("\n  ".join((f"{complaint}:", *_faults(error, cls)))) from error
+            raise cls.refusal(error, complaint, failure) from error
+
+    @classmethod
+    def refusal(cls, error: ValidationError, complaint: str, failure: type[EcdDeployError]) -> EcdDeployError:
+        """The error of a document, or of values given in Python, that cannot be used; see `from_json`."""
+        return failure("\n  ".join((f"{complaint}:", *_faults(error, cls))))
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], complaint: str, failure: type[EcdDeployError]) -> Self:

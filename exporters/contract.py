@@ -95,6 +95,9 @@ class Exporter(Protocol):
             build: for formats that hold tensors only; others do not call it.
             threads: of runtimes with threads of their own; torch keeps those of the process.
 
+        Returns:
+            What several threads may call at once where `runtime` is "onnxruntime".
+
         Raises:
             ExportError: the bytes are no artefact of this format, or do not fit the student.
         """

@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecd_deploy.errors import EcdDeployError, RunDirectoryError, UsageError
+from ecd_deploy.errors import EcdDeployError, RunDirectoryError
+from ecd_deploy.pipelines.record.progress import OnEvent, Rehearsed, step
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run, holds_run, open_run, read_run
+from ecd_deploy.training.progress import ignore
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ecd_deploy.data import DataSplits
     from ecd_deploy.measure.power import Power
     from ecd_deploy.pipelines.bundle.archive import Bundle
     from ecd_deploy.pipelines.gate.decide import GateReport
     from ecd_deploy.pipelines.record.artefacts import ArtefactList
-    from ecd_deploy.pipelines.record.predictions import StoredPredictions
     from ecd_deploy.pipelines.record.validation import Validation
     from ecd_deploy.pipelines.rehearse.result import Rehearsal
     from ecd_deploy.pipelines.report.results import RunResults
@@ -36,14 +35,13 @@ def run(
     root: Path,
     *,
     resume: bool,
-    console: Console,
     accept_changes: bool = False,
     rehearsal: bool = True,
-) -> RunResults | None:
+    on_event: OnEvent = ignore,
+) -> RunResults:
     """Train, split, export, validate, measure, gate and report; before it, if `rehearsal`, all of it in small.
 
-    Under `accelerate launch` every process trains, and only the first one continues after that: the
-    others return None.
+    Under `accelerate launch` the first process calls this, the others call `run_train`.
 
     Raises:
         EcdDeployError: any step's error; what was written before it stays.
@@ -56,34 +54,35 @@ def run(
     from ecd_deploy.pipelines.steps.measure import measure
     from ecd_deploy.pipelines.steps.split import open_student, split
     from ecd_deploy.pipelines.steps.start import load_training_data
-    from ecd_deploy.pipelines.steps.train import train, train_as_worker
+    from ecd_deploy.pipelines.steps.train import train
     from ecd_deploy.pipelines.steps.validate import validate
 
     data = load_training_data(recipe)
-    if not is_main_process():
-        train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
-        return None
     if rehearsal and not holds_run(root, resume=resume):
-        _rehearse(recipe, data, console)
+        _rehearse(recipe, data, on_event)
     with create_run(root, recipe, resume=resume, accept_changes=accept_changes) as directory:
         environment = record_environment(directory)
-        training = train(directory, data, resume=resume, console=console, accept_changes=accept_changes)
-        proof = split(directory, data)
-        student = open_student(directory, data, proof)
-        exported = export(directory, student, data)
-        validated = validate(directory, student, data, exported.artefacts)
-        profiles = measure(directory, validated.validation)
-        report = gate(
-            directory,
-            Evidence(
-                proof=proof,
-                artefacts=exported.artefacts,
-                audit=exported.audit,
-                validation=validated.validation,
-                profiles={profile.file: profile for profile in profiles},
-                predictions=validated.predictions,
-            ),
+        with step("train", on_event):
+            training = train(directory, data, resume=resume, accept_changes=accept_changes, on_event=on_event)
+        with step("split", on_event):
+            proof = split(directory, data)
+        with step("export", on_event):
+            student = open_student(directory, data, proof)
+            exported = export(directory, student, data)
+        with step("validate", on_event):
+            validated = validate(directory, student, data, exported.artefacts)
+        with step("profile", on_event):
+            profiles = measure(directory, validated.validation)
+        evidence = Evidence(
+            proof=proof,
+            artefacts=exported.artefacts,
+            audit=exported.audit,
+            validation=validated.validation,
+            profiles={profile.file: profile for profile in profiles},
+            predictions=validated.predictions,
         )
+        with step("gate", on_event):
+            report = gate(directory, evidence)
         results = RunResults(
             recipe=recipe,
             data_digest=data.digest,
@@ -98,7 +97,8 @@ def run(
             predictions=validated.predictions[report.artefacts[0].format],
             test_images=data.test,
         )
-        write_report(directory, results)
+        with step("report", on_event):
+            write_report(directory, results)
         return results
 
 
@@ -112,24 +112,25 @@ def run_train(
     root: Path,
     *,
     resume: bool,
-    console: Console,
     accept_changes: bool = False,
     rehearsal: bool = True,
-) -> TrainingResult | None:
-    """Train into a new run directory, rehearsed as in `run`, or resume in one; None in all processes but the first."""
+    on_event: OnEvent = ignore,
+) -> TrainingResult:
+    """Train into a new run directory, rehearsed as in `run`, or resume in one; every process of a launch calls this."""
     from ecd_deploy.pipelines.record.environment import record_environment
     from ecd_deploy.pipelines.steps.start import load_training_data
     from ecd_deploy.pipelines.steps.train import train, train_as_worker
 
     data = load_training_data(recipe)
     if not is_main_process():
-        train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
-        return None
+        return train_as_worker(recipe, root, data, resume=resume, accept_changes=accept_changes)
     if rehearsal and not holds_run(root, resume=resume):
-        _rehearse(recipe, data, console)
+        _rehearse(recipe, data, on_event)
     with create_run(root, recipe, resume=resume, accept_changes=accept_changes) as directory:
         record_environment(directory)
-        return train(directory, data, resume=resume, console=console, accept_changes=accept_changes).result
+        with step("train", on_event):
+            trained = train(directory, data, resume=resume, accept_changes=accept_changes, on_event=on_event)
+        return trained.result
 
 
 def run_rehearsal(recipe: Recipe) -> Rehearsal:
@@ -227,11 +228,12 @@ def run_power(root: Path, *, baseline: Path | None = None, limits_file: Path | N
     """What the test images of a validated run can show, against a baseline of the same ones if there is one."""
     from ecd_deploy.measure.power import power
     from ecd_deploy.pipelines.gate.limits import limits_of, read_limits
+    from ecd_deploy.pipelines.record.predictions import shipped_predictions
 
     directory = read_run(root)
     limits = limits_of(directory) if limits_file is None else read_limits(limits_file)
-    own = _shipped_predictions(directory, limits.config.artefact)
-    theirs = None if baseline is None else _shipped_predictions(read_run(baseline))
+    own = shipped_predictions(directory, limits.config.artefact)
+    theirs = None if baseline is None else shipped_predictions(read_run(baseline))
     if theirs is not None and theirs.test_digest != own.test_digest:
         raise RunDirectoryError(f"{baseline} has other test images: --power compares runs that have the same ones")
     return power(own, theirs, limits.config.confidence)
@@ -240,13 +242,11 @@ def run_power(root: Path, *, baseline: Path | None = None, limits_file: Path | N
 def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
     """Write the report of a finished run, with other finished runs beside it, which are only read."""
     with open_run(root) as directory:
-        from ecd_deploy.pipelines.report.results import NamedRun, read_results
+        from ecd_deploy.pipelines.report.results import read_others, read_results
         from ecd_deploy.pipelines.report.write import write_report
 
-        names = _names(root, against)
-        results = read_results(directory, _data(directory).test)
-        others = [NamedRun(name, read_results(read_run(other))) for name, other in zip(names, against, strict=True)]
-        return write_report(directory, results, others)
+        others = read_others(root, against)
+        return write_report(directory, read_results(directory, _data(directory).test), others)
 
 
 def run_bundle(root: Path, *, format_name: str | None = None, output: Path | None = None) -> Bundle:
@@ -254,9 +254,10 @@ def run_bundle(root: Path, *, format_name: str | None = None, output: Path | Non
     with open_run(root) as directory:
         from ecd_deploy.pipelines.bundle.bundle import bundle, bundle_path, find_artefact
         from ecd_deploy.pipelines.record.names import SPLIT_NAME
+        from ecd_deploy.pipelines.record.predictions import shipped_format
         from ecd_deploy.split import SplitProof
 
-        format_name = format_name or _shipped_format(directory)
+        format_name = format_name or shipped_format(directory)
         path = bundle_path(directory, format_name, output)
         find_artefact(directory, format_name)
         return bundle(directory, directory.read_json(SPLIT_NAME, SplitProof), _data(directory), format_name, path)
@@ -278,36 +279,11 @@ def run_model_bundle(
     return bundle_model(model, data, read_model_config(config, overrides), output, skip_bad=skip_bad)
 
 
-def _shipped_format(directory: RunDirectory, choice: str | None = None) -> str:
-    from ecd_deploy.pipelines.record.names import VALIDATION_NAME
-    from ecd_deploy.pipelines.record.validation import Validation
-
-    validation = directory.read_json(VALIDATION_NAME, Validation)
-    return validation.shipping(choice or directory.recipe.gate.artefact)[0].format
-
-
-def _shipped_predictions(directory: RunDirectory, choice: str | None = None) -> StoredPredictions:
-    from ecd_deploy.pipelines.record.predictions import read_predictions
-
-    return read_predictions(directory)[_shipped_format(directory, choice)]
-
-
-def _names(root: Path, against: Sequence[Path]) -> list[str]:
-    """The folders' names, with as many of the folders above as tell them apart."""
-    folders = [path.resolve() for path in against]
-    if root.resolve() in folders or len(set(folders)) != len(folders):
-        raise UsageError("--against: a run is named twice, or is the one that is reported")
-    for parts in range(1, max((len(folder.parts) for folder in folders), default=1)):
-        names = ["/".join(folder.parts[-parts:]) for folder in folders]
-        if len(set(names)) == len(names):
-            return names
-    return [str(folder) for folder in folders]
-
-
-def _rehearse(recipe: Recipe, data: DataSplits, console: Console) -> None:
+def _rehearse(recipe: Recipe, data: DataSplits, on_event: OnEvent) -> None:
     from ecd_deploy.pipelines.rehearse.rehearsal import rehearse
 
-    console.print(rehearse(recipe, data).words(), markup=False, soft_wrap=True)
+    with step("rehearse", on_event):
+        on_event(Rehearsed(words=rehearse(recipe, data).words()))
 
 
 def _data(directory: RunDirectory) -> DataSplits:

@@ -60,6 +60,7 @@ def test_commands_and_options_are_these() -> None:
         name: sorted(parameter.name or "" for parameter in command.params) for name, command in cli.commands.items()
     }
     assert options == {
+        "init": ["folder", "force", "out"],
         "run": ["accept_changes", "device", "out", "overrides", "recipe", "rehearsal", "resume", "skip_bad"],
         "train": ["accept_changes", "overrides", "recipe", "rehearsal", "resume", "run_dir", "skip_bad"],
         "rehearse": ["overrides", "recipe"],
@@ -201,3 +202,22 @@ def test_an_output_that_nobody_reads_is_no_error() -> None:
         check=False,
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_student_of_the_current_folder_is_found_by_every_step(tmp_path: Path) -> None:
+    (tmp_path / "netbeside.py").write_text(
+        "from torch import nn\n\n\n"
+        "def build(num_classes, in_channels):\n"
+        "    layers = nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)\n"
+        "    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, num_classes))\n"
+    )
+    settings = ["student.name=netbeside:build", "method.name=plain", "train.epochs=1", "data.train_limit=200"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    # each in a process of its own, whose path does not have the folder
+    trained = run_command(["train", "run", "--recipe", "digits", "--no-rehearsal", *words], cwd=tmp_path)
+    assert trained.code == 0, trained.err
+    split = run_command(["split", "run"], cwd=tmp_path)
+    assert (split.code, split.err) == (0, "")
+    elsewhere = run_command(["split", tmp_path / "run"], cwd=tmp_path / "run")
+    assert elsewhere.code == 2
+    assert f"neither in the current folder, {tmp_path / 'run'}, nor on PYTHONPATH" in elsewhere.err

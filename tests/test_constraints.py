@@ -13,8 +13,8 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-# Neither lies in the development environment, and neither is tested with the oldest versions.
-APART = {"executorch", "openvino"}
+# None lies in the development environment, and none is tested with the oldest versions.
+APART = {"docs", "executorch", "openvino"}
 
 
 def ranges(*groups: list[str]) -> dict[str, Requirement]:

@@ -21,7 +21,13 @@ LINE = "Error: torch is not installed: pip install 'ecd-deploy[train]'\n"
 RECIPE = (
     *("data.source=imagefolder", "data.image_size=8", "data.validation_fraction=0.0", "data.max_test_overlap=1.0"),
     *("train.epochs=1", "train.threads=1", "train.select=last", "gate.p90_ms_max=1000.0"),
-    *("gate.min_top1=0.01", "gate.max_drop=1.0", "profile.min_seconds=0.1", "profile.warmup_seconds=0.0"),
+    *(
+        "gate.min_top1=0.01",
+        "gate.max_drop=1.0",
+        "profile.min_seconds=0.1",
+        "profile.warmup_seconds=0.0",
+        "profile.max_seconds=1.0",
+    ),
     'export.formats=["safetensors", "torchscript", "onnx", "onnx-int8", "ort", "pt2"]',
 )
 

@@ -13,7 +13,7 @@ import pytest
 from tests.commands import Ended
 
 ROOT = Path(__file__).parents[1]
-LARGEST_MB = 220
+LARGEST_MB = 350
 """In 1e6 bytes, without bytecode, pip and setuptools."""
 
 _SIZE = """
@@ -64,8 +64,6 @@ def test_the_wheel_gates_in_a_bare_environment(finished_run: tuple[Path, Ended],
     )
     sizes: dict[str, int] = json.loads(run(python, "-I", "-c", _SIZE, cwd=tmp_path).stdout)
     assert {"ecd-deploy", "onnxruntime", "numpy"} <= sizes.keys()
-    assert (
-        not {"torch", "torchvision", "accelerate", "matplotlib", "onnxscript", "scikit-learn", "scipy"} & sizes.keys()
-    )
+    assert not {"torch", "torchvision", "accelerate", "matplotlib", "onnxscript", "scikit-learn"} & sizes.keys()
     size = sum(bytes_ for name, bytes_ in sizes.items() if name not in {"pip", "setuptools"}) / 1e6
     assert size <= LARGEST_MB, f"{size:.0f} MB without bytecode: {sizes}"

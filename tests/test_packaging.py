@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 import ecd_deploy
 
@@ -24,21 +26,54 @@ PACKAGE_FOLDERS = {
     "pipelines": "ecd_deploy/pipelines",
 }
 PUBLIC_NAMES = {
+    "ArtefactList": "ecd_deploy.pipelines.record.artefacts",
+    "AugmentConfig": "ecd_deploy.recipe.augment",
+    "BatchEnded": "ecd_deploy.training.progress",
+    "DataConfig": "ecd_deploy.recipe.data",
     "DynamicConv2d": "ecd_deploy.distill",
     "ECDModel": "ecd_deploy.distill",
+    "EpochEnded": "ecd_deploy.training.progress",
     "Evaluated": "ecd_deploy.pipelines.evaluate.evaluate",
+    "Event": "ecd_deploy.pipelines.record.progress",
+    "ExportConfig": "ecd_deploy.recipe.export",
+    "GateConfig": "ecd_deploy.recipe.gate",
+    "GateReport": "ecd_deploy.pipelines.gate.decide",
     "InputConfig": "ecd_deploy.recipe.input",
+    "MethodConfig": "ecd_deploy.recipe.method",
     "Prediction": "ecd_deploy.pipelines.evaluate.predict",
+    "Profile": "ecd_deploy.pipelines.record.profile",
+    "ProfileConfig": "ecd_deploy.recipe.profile",
+    "Recipe": "ecd_deploy.recipe.recipe",
+    "Rehearsal": "ecd_deploy.pipelines.rehearse.result",
+    "Rehearsed": "ecd_deploy.pipelines.record.progress",
+    "RunResults": "ecd_deploy.pipelines.report.results",
+    "SplitProof": "ecd_deploy.split",
     "SplitStudent": "ecd_deploy.split",
+    "StepEnded": "ecd_deploy.pipelines.record.progress",
+    "StepStarted": "ecd_deploy.pipelines.record.progress",
+    "StoppedEarly": "ecd_deploy.training.progress",
+    "StudentConfig": "ecd_deploy.recipe.student",
     "TeacherOptions": "ecd_deploy.distill",
+    "TrainConfig": "ecd_deploy.recipe.train",
     "TrainingOutputs": "ecd_deploy.distill",
+    "TrainingResult": "ecd_deploy.training",
+    "TrainingStarted": "ecd_deploy.training.progress",
+    "Validation": "ecd_deploy.pipelines.record.validation",
     "build_student": "ecd_deploy.models",
     "build_teacher": "ecd_deploy.distill",
     "evaluate": "ecd_deploy.pipelines.evaluate.evaluate",
+    "export": "ecd_deploy.core",
     "gate": "ecd_deploy.core",
+    "load_recipe": "ecd_deploy.recipe.recipe",
     "predict": "ecd_deploy.pipelines.evaluate.predict",
     "profile": "ecd_deploy.core",
+    "rehearse": "ecd_deploy.core",
+    "report": "ecd_deploy.core",
+    "run": "ecd_deploy.core",
+    "split_run": "ecd_deploy.core",
     "split_student": "ecd_deploy.split",
+    "train": "ecd_deploy.core",
+    "validate": "ecd_deploy.core",
 }
 HEAVY_LIBRARIES = {
     "PIL",
@@ -209,3 +244,15 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 def test_version_is_that_of_the_project() -> None:
     assert ecd_deploy.__version__ == PROJECT["version"] == importlib.metadata.version("ecd-deploy")
+
+
+def test_changelog_and_citation_are_of_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+
+    assert (
+        re.findall(r"^## \[(.+?)\] - (?:unreleased|\d{4}-\d{2}-\d{2})$", changelog, re.MULTILINE)[0]
+        == PROJECT["version"]
+    )
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.commands import Ended
 
-TRAINING = ("accelerate", "matplotlib", "onnxscript", "scipy", "sklearn", "tensorboard", "torch", "torchvision")
+TRAINING = ("accelerate", "matplotlib", "onnxscript", "sklearn", "tensorboard", "torch", "torchvision")
 """What the extra [train] brings."""
 
 COMMAND = "from ecd_deploy.cli import main\nmain()"

@@ -276,7 +276,7 @@ def _train(arm: str, recipe: Recipe, data: DataSplits, folder: Path) -> ArmResul
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder) as name:
         model = training_model(recipe, data)
-        train(model, data, recipe, Path(name), resume=False, console=None)
+        train(model, data, recipe, Path(name), resume=False)
         lines = (Path(name) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
     records = [EpochRecord.model_validate_json(line) for line in lines]
     test = ImageTensors.of(data.test)

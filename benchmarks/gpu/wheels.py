@@ -20,7 +20,7 @@ WHEELS = (
 
 PRESENT = (
     *("torch", "torchvision", "accelerate", "safetensors", "onnx", "onnxscript", "onnxruntime", "flatbuffers"),
-    *("click", "jinja2", "matplotlib", "numpy", "pillow", "rich", "scikit-learn", "tensorboard"),
+    *("click", "jinja2", "matplotlib", "numpy", "pillow", "rich", "scikit-learn", "scipy", "tensorboard"),
 )
 """What the machine must have."""
 

@@ -150,7 +150,9 @@ def attempt(case: Case, place: Place) -> Outcome:
         code=ended.code,
         seconds=round(ended.seconds, 1),
         peak_mb=round(ended.peak_bytes / 1e6),
-        says=errors.replace(str(place.folder), "").replace(str(place.finished), "RUN")[:_SHOWN],
+        says=errors.replace(str(place.folder), "")
+        .replace(str(place.finished), "RUN")
+        .replace(sys.executable, "PYTHON")[:_SHOWN],
         missed=missed,
     )
 

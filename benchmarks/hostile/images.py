@@ -61,7 +61,7 @@ def cases() -> list[Case]:
         _case("file with a line break and damaged", _bad_name(b"a\nb.png"), says=_listed(1)),
         _case("NFC in one split, NFD in the other", _accents("NFC", "NFD"), codes=_WORKS),
         _case("NFC and NFD in one split", _accents("NFC", "NFC", more="NFD"), says="Unicode"),
-        *(_case(f"link {link} to {target}", _link(link, target), says="link") for link, target in _LINKS),
+        *(_case(f"link {link} to {target}", _link(link, target), says="link|test images") for link, target in _LINKS),
         _case("test is a link to train", _same("train"), says="test images"),
         _case("test is a copy of train", _copied, says="test images"),
         _case("a folder level too many", _extra_level, says="folder level too many"),

@@ -18,6 +18,7 @@ from ecd_deploy.cli.profiling import profile
 from ecd_deploy.cli.searching import search
 from ecd_deploy.cli.sections import SectionedGroup
 from ecd_deploy.cli.shipping import bundle
+from ecd_deploy.cli.starting import init
 from ecd_deploy.cli.steps import export, report, run, split, train, validate
 from ecd_deploy.cli.verifying import sign, verify
 
@@ -37,16 +38,12 @@ def cli(debug: bool) -> None:
     del debug  # read by invoke, which reports errors
 
 
-cli.add_section("Run the pipeline", run)
+cli.add_section("Run the pipeline", init, run)
 cli.add_section("Run one step", train, split, export, validate, report)
 cli.add_section("Measure and decide", evaluate, predict, profile, gate)
 cli.add_section("Compare and search", compare, search)
 cli.add_section("Look", inspect, rehearse, explain, recipes, models, studies, schema, doctor)
 cli.add_section("Ship", bundle, verify, sign)
-
-
-class _Terminated(BaseException):
-    """SIGTERM came. No `Exception`, for libraries and this package take those for faults of the student."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

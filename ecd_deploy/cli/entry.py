@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
 
 import click
@@ -13,6 +14,7 @@ import click
 from ecd_deploy.errors import ArtefactError, EcdDeployError, Interrupted, Terminated, UsageError, machine_fault
 
 _INTERNAL_ERROR = 70
+_AS_PYTHON_SHOWS_IT = warnings.formatwarning
 _SECONDS_TO_RAISE_AGAIN = 0.05
 
 
@@ -24,6 +26,7 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
     """Run a command, print what went wrong, and return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _raise_again
+    warnings.formatwarning = lambda *words, **more: _printable(_AS_PYTHON_SHOWS_IT(*words, **more))
     debug = "--debug" in arguments
     try:
         result = command.main(arguments, prog_name="ecd-deploy", standalone_mode=False)
@@ -71,7 +74,10 @@ def _raise_again(lost: sys.UnraisableHookArgs) -> None:
 def _report(message: str, exit_code: int, *, debug: bool, kind: str = "Error") -> int:
     if debug:
         traceback.print_exc()
-    # What others wrote, a student's exception for example, must not steer the terminal.
-    shown = "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in message)
-    click.echo(f"{kind}: {shown}", err=True)
+    click.echo(f"{kind}: {_printable(message)}", err=True)
     return exit_code
+
+
+def _printable(message: str) -> str:
+    """What others wrote, a student's exception or warning for example, must not steer the terminal."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in message)

@@ -65,21 +65,24 @@ def run(
     if resume and out is None:
         raise UsageError("--resume needs --out, the run directory to resume in")
     loaded = _load_recipe(recipe, (*_device_overrides(device), *overrides, *_SKIP_BAD * skip_bad))
+    from ecd_deploy.cli.text.progress import ShownProgress
     from ecd_deploy.cli.text.summary import print_summary
-    from ecd_deploy.pipelines.run import is_main_process
+    from ecd_deploy.pipelines.run import is_main_process, run_train
     from ecd_deploy.pipelines.run import run as run_pipeline
 
     directory = out or Path("runs") / f"{loaded.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    if not is_main_process():
+        run_train(loaded, directory, resume=resume, accept_changes=accept_changes)
+        return
     terminal = console()
-    if is_main_process():
-        terminal.print(loaded.name, style="bold", end=" ")
-        terminal.print(f"in {directory}")
-    results = run_pipeline(
-        loaded, directory, resume=resume, console=terminal, accept_changes=accept_changes, rehearsal=rehearsal
-    )
-    if results is not None:
-        print_summary(results, directory, terminal)
-        finish(results.gate, directory)
+    terminal.print(loaded.name, style="bold", end=" ")
+    terminal.print(f"in {directory}")
+    with ShownProgress(terminal) as shown:
+        results = run_pipeline(
+            loaded, directory, resume=resume, accept_changes=accept_changes, rehearsal=rehearsal, on_event=shown
+        )
+    print_summary(results, directory, terminal)
+    finish(results.gate, directory)
 
 
 @click.command(cls=TrainingCommand)
@@ -97,13 +100,15 @@ def train(
 ) -> None:
     """Train into RUN_DIR, without the later steps."""
     loaded = _recipe_of(run_dir, recipe, overrides + _SKIP_BAD * skip_bad, resume=resume)
+    from ecd_deploy.cli.text.progress import ShownProgress
     from ecd_deploy.pipelines.report.words import describe_training
-    from ecd_deploy.pipelines.run import run_train
+    from ecd_deploy.pipelines.run import is_main_process, run_train
 
-    result = run_train(
-        loaded, run_dir, resume=resume, console=console(), accept_changes=accept_changes, rehearsal=rehearsal
-    )
-    if result is not None:
+    with ShownProgress(console()) as shown:
+        result = run_train(
+            loaded, run_dir, resume=resume, accept_changes=accept_changes, rehearsal=rehearsal, on_event=shown
+        )
+    if is_main_process():
         click.echo(describe_training(result))
 
 

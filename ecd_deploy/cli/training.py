@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import click
 
-from ecd_deploy.errors import UsageError
-
-_MODULES = {
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "accelerate": "accelerate",
-    "onnxscript": "onnxscript",
-    "sklearn": "scikit-learn",
-    "tensorboard": "tensorboard",
-}
+from ecd_deploy.core import require_training
 
 
 class TrainingCommand(click.Command):
@@ -26,14 +16,3 @@ class TrainingCommand(click.Command):
         """Run the command, if it can be."""
         require_training()
         return super().invoke(ctx)
-
-
-def require_training() -> None:
-    """Look for the packages of the extra [train]; none is imported.
-
-    Raises:
-        UsageError: one is not installed.
-    """
-    for module, package in _MODULES.items():
-        if find_spec(module) is None:
-            raise UsageError(f"{package} is not installed: pip install 'ecd-deploy[train]'")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ecd_deploy.cli.training import require_training
+from ecd_deploy.core import require_training
 from ecd_deploy.errors import ArtefactError
 
 _existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ecd_deploy.lazy import names_of
 
 if TYPE_CHECKING:
-    from ecd_deploy.data.batches import Batch, Batches, TrainBatches, eval_batches
+    from ecd_deploy.data.batch import Batch
+    from ecd_deploy.data.batches import Batches, TrainBatches, eval_batches
     from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet, Normalisation
     from ecd_deploy.data.load import has_validation, load_data
     from ecd_deploy.data.loader_batches import LoaderBatches
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Batch": "ecd_deploy.data.batches",
+    "Batch": "ecd_deploy.data.batch",
     "Batches": "ecd_deploy.data.batches",
     "DataSplits": "ecd_deploy.data.images",
     "ImageFiles": "ecd_deploy.data.images",

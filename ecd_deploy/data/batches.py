@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from ecd_deploy.data.augment import augment
+from ecd_deploy.data.augmentation.crop import crop_and_mirror
+from ecd_deploy.data.batch import Batch
 from ecd_deploy.data.images import ImageSet, Normalisation
-from ecd_deploy.data.plan import LEAST_SHARE, StepPlan
-from ecd_deploy.data.tensors import ImageTensors, normalise
+from ecd_deploy.data.plan import StepPlan
+from ecd_deploy.data.tensors import ImageTensors, normalise, sent
+
+if TYPE_CHECKING:
+    from ecd_deploy.data.augmentation.augmenter import Augmenter
 
 AUGMENTED_BYTES = 256 * 2**20
 """Bound of the memory that an accelerator augments images in at one time (those of one step at least)."""
 
-_INDEX_BYTES = 24  # a pixel, for the places that `augment` gathers from: three int64
+_AUGMENTER_BYTES = 32 * 2**20  # likewise on a CPU, where an augmenter has few images of each operation in a step
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Images of one step on this process.
-
-    Attributes:
-        images: float32, (n, C, H, W), normalised.
-        labels: int64, (n,).
-        indices: int64, (n,), positions in the split.
-        step_images: images of the step over all processes.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-    step_images: int
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def split(self, parts: int) -> tuple[Batch, ...]:
-        """Cut into at most `parts` batches of nearly equal size, none smaller than two images."""
-        parts = max(1, min(parts, len(self) // LEAST_SHARE))
-        pieces = zip(*(tensor.tensor_split(parts) for tensor in (self.images, self.labels, self.indices)), strict=True)
-        return tuple(Batch(images, labels, indices, self.step_images) for images, labels, indices in pieces)
+_INDEX_BYTES = 24  # a pixel, for the places that `crop_and_mirror` gathers from: three int64
 
 
 class Batches(Protocol):
@@ -78,12 +57,13 @@ class TrainBatches:
         seed: of the run.
         crop_padding: pixels of zero padding before a random crop; 0 disables it.
         horizontal_flip: mirror with probability one half.
+        augmenter: what else the images go through, if anything.
         process_index: of this process.
         process_count: over which each step is spread.
         device: where the images are kept and augmented.
         augmented_bytes: bound of the memory to augment the images of several steps in at once. By default a CPU
-            augments step by step; an accelerator, for which the number of operations counts and not their size, does
-            so in `AUGMENTED_BYTES`. The images are the same.
+            crops and mirrors step by step; an accelerator, for which the number of operations counts and not their
+            size, takes `AUGMENTED_BYTES`. The images are the same.
 
     Raises:
         DataError: there are too few images for a single step.
@@ -98,6 +78,7 @@ class TrainBatches:
         seed: int,
         crop_padding: int,
         horizontal_flip: bool,
+        augmenter: Augmenter | None = None,
         process_index: int = 0,
         process_count: int = 1,
         device: torch.device | None = None,
@@ -109,6 +90,7 @@ class TrainBatches:
         self._seed = seed
         self._crop_padding = crop_padding
         self._horizontal_flip = horizontal_flip
+        self._augmenter = augmenter
         self._plan = StepPlan(
             images=len(images),
             batch_size=batch_size,
@@ -117,7 +99,8 @@ class TrainBatches:
             process_count=process_count,
         )
         if augmented_bytes is None:
-            augmented_bytes = 0 if self._images.device.type == "cpu" else AUGMENTED_BYTES
+            on_cpu = 0 if augmenter is None else _AUGMENTER_BYTES
+            augmented_bytes = on_cpu if self._images.device.type == "cpu" else AUGMENTED_BYTES
         image_bytes = self._images[0].numel() + _INDEX_BYTES * self._images[0, 0].numel()
         self._steps_at_once = max(1, augmented_bytes // (image_bytes * batch_size))
 
@@ -126,19 +109,24 @@ class TrainBatches:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the epoch's steps, from the one numbered `first_step` (from 0) on; epochs count from 1."""
-        shares = self._plan.shares(epoch, first_step, self._labels.device)
+        device = self._labels.device
+        # the augmenter draws on the host, which would wait for indices on an accelerator
+        shares = self._plan.shares(epoch, first_step, device if self._augmenter is None else None)
         while steps := list(islice(shares, self._steps_at_once)):
             images = self._augmented(epoch, [indices for indices, _ in steps])
-            for (indices, step_images), pixels in zip(steps, images, strict=True):
-                yield Batch(normalise(pixels, self._normalisation), self._labels[indices], indices, step_images)
+            for (draws, step_images), pixels in zip(steps, images, strict=True):
+                indices = draws if self._augmenter is None else sent(draws, device)
+                batch = Batch(normalise(pixels, self._normalisation), self._labels[indices], indices, step_images)
+                yield batch if self._augmenter is None else self._augmenter.finish(batch, draws.numpy(), epoch)
 
     def close(self) -> None:
         """Nothing works in the background."""
 
     def _augmented(self, epoch: int, steps: list[Tensor]) -> tuple[Tensor, ...]:
         """The images of some steps, given each one's indices."""
-        indices = steps[0] if len(steps) == 1 else torch.cat(steps)
-        images = augment(
+        draws = steps[0] if len(steps) == 1 else torch.cat(steps)
+        indices = draws if self._augmenter is None else sent(draws, self._labels.device)
+        images = crop_and_mirror(
             self._images.index_select(0, indices),
             indices,
             seed=self._seed,
@@ -146,6 +134,8 @@ class TrainBatches:
             crop_padding=self._crop_padding,
             horizontal_flip=self._horizontal_flip,
         )
+        if self._augmenter is not None:
+            images = self._augmenter.change(images, draws.numpy(), epoch)
         return torch.split(images, [len(step) for step in steps])
 
 

@@ -7,7 +7,7 @@ number generators" (2014).
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, unique
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ _SHIFTS = (30, 27, 31)
 _MASK = (1 << 64) - 1
 
 
+@unique
 class Purpose(IntEnum):
     """What a draw is for: each purpose has its own stream. Values are part of a run's meaning: only append."""
 
@@ -36,6 +37,12 @@ class Purpose(IntEnum):
     VALIDATION = 6
     STEP = 7
     RESIZED_CROP = 8
+    ROTATION = 10
+    POLICY = 11
+    JITTER = 12
+    OWN_TRANSFORM = 13
+    ERASING = 14
+    MIXING = 15
 
 
 def stream_key(seed: int, *parts: int) -> int:

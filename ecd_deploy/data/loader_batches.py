@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from ecd_deploy.data.batches import Batch
+from ecd_deploy.data.batch import Batch
 from ecd_deploy.data.images import ImageFiles, Normalisation
 from ecd_deploy.data.loader_worker import Decoder, Failed, Made, Request, WorkLog, start_worker
 from ecd_deploy.data.plan import StepPlan
@@ -21,6 +22,9 @@ from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.tensors import normalise
 from ecd_deploy.errors import DataError
 from ecd_deploy.recipe.data import DataConfig
+
+if TYPE_CHECKING:
+    from ecd_deploy.data.augmentation.augmenter import Augmenter
 
 _START_METHOD = "fork"  # a worker then ends by itself within seconds if the training is killed
 
@@ -53,6 +57,7 @@ class LoaderBatches:
         image_size: side in pixels.
         batch_size: images of a step over all processes.
         seed: of the run.
+        augmenter: what else the images go through where they are trained on, if anything.
         process_index: of this process.
         process_count: over which each step is spread.
         device: where batches are wanted.
@@ -70,12 +75,14 @@ class LoaderBatches:
         image_size: int,
         batch_size: int,
         seed: int,
+        augmenter: Augmenter | None = None,
         process_index: int = 0,
         process_count: int = 1,
         device: torch.device | None = None,
     ) -> None:
         self._files = files
         self._normalisation = normalisation
+        self._augmenter = augmenter
         self._device = device
         self._plan = StepPlan(
             images=len(files),
@@ -157,15 +164,17 @@ class LoaderBatches:
         return None
 
     def _batch(self, made: Made) -> Batch:
-        indices = torch.from_numpy(made.request.indices)
+        request = made.request
         images = made.images.to(self._device, non_blocking=True)
-        labels = torch.from_numpy(self._files.labels[made.request.indices]).to(self._device)
-        return Batch(
+        if self._augmenter is not None:
+            images = self._augmenter.change(images, request.indices, request.epoch)
+        batch = Batch(
             normalise(images, self._normalisation, self._device),
-            labels,
-            indices.to(self._device),
-            made.request.step_images,
+            torch.from_numpy(self._files.labels[request.indices]).to(self._device),
+            torch.from_numpy(request.indices).to(self._device),
+            request.step_images,
         )
+        return batch if self._augmenter is None else self._augmenter.finish(batch, request.indices, request.epoch)
 
 
 @contextmanager

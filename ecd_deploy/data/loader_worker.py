@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ecd_deploy.data.augment import augment
+from ecd_deploy.data.augmentation.crop import crop_and_mirror
+from ecd_deploy.data.augmentation.resized_crop import choose_box, crop_draws
 from ecd_deploy.data.imagefolder.decode import BadImage, read_image
 from ecd_deploy.data.images import ImageFiles
 from ecd_deploy.data.resize import Framing
-from ecd_deploy.data.resized_crop import choose_box, crop_draws
 
 _IDLE = -1
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -116,7 +116,7 @@ class Decoder(Dataset[Made | Failed]):
             self.log.note(worker.id)
         if bad:
             return Failed(_describe(bad))
-        augmented = augment(
+        augmented = crop_and_mirror(
             torch.from_numpy(images),
             torch.from_numpy(request.indices),
             seed=self.seed,

@@ -71,7 +71,7 @@ class Objective:
 
         Args:
             outputs: of a `TrainingModel` in training mode.
-            labels: class indices (N,).
+            labels: class indices (N,), or shares of the classes (N, classes).
 
         Raises:
             UsageError: the model gives nothing that a term needs.

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from ecd_deploy.measure.statistics.distributions import t_quantile
+from scipy import special
 
 
 def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
@@ -21,5 +21,5 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> t
         return None
     mean = statistics.fmean(differences)
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    half = t_quantile((1 + confidence) / 2, len(differences) - 1) * error
+    half = float(special.stdtrit(len(differences) - 1, (1 + confidence) / 2)) * error
     return mean - half, mean + half

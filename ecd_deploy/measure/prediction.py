@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +29,35 @@ class Predictions:
         return correct
 
 
-def predict(predictor: Predictor, batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> Predictions:
-    """Run a predictor over batches of (images (N, C, H, W), labels (N,))."""
-    logits: list[NDArray[np.float32]] = []
+def predict(
+    predictor: Predictor, batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]], *, at_once: int = 1
+) -> Predictions:
+    """Run a predictor over batches of (images (N, C, H, W), labels (N,)).
+
+    Args:
+        predictor: which several threads may call, if it runs several batches at once.
+        batches: in the order of the predictions.
+        at_once: batches that threads run side by side. Of small batches, a runtime's own threads have too little each.
+    """
     labels: list[NDArray[np.int64]] = []
-    for images, targets in batches:
-        logits.append(predictor(images))
-        labels.append(targets)
+
+    def images() -> Iterator[NDArray[np.float32]]:
+        for given, targets in batches:
+            labels.append(targets)
+            yield given
+
+    logits = list(map(predictor, images()) if at_once == 1 else _side_by_side(predictor, images(), at_once))
     return Predictions(np.concatenate(logits), np.concatenate(labels))
+
+
+def _side_by_side(
+    predictor: Predictor, batches: Iterable[NDArray[np.float32]], at_once: int
+) -> Iterator[NDArray[np.float32]]:
+    running: deque[Future[NDArray[np.float32]]] = deque()
+    with ThreadPoolExecutor(at_once) as pool:
+        for images in batches:
+            if len(running) > at_once:
+                yield running.popleft().result()
+            running.append(pool.submit(predictor, images))
+        while running:
+            yield running.popleft().result()

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ecd_deploy.measure.statistics.distributions import t_quantile
+from scipy import special
 
 _STRONGEST_MEMORY = 0.95
 _LAGS = np.arange(1, 200)
@@ -58,7 +57,7 @@ def median_bounds(samples: Sequence[float], confidence: float) -> tuple[float, f
     """
     ordered = sorted(samples)
     count, effective = len(ordered), effective_samples(samples)
-    quantile = t_quantile(confidence, max(effective - 1, 1.0))
+    quantile = float(special.stdtrit(max(effective - 1, 1.0), confidence))
     rank = math.ceil(count / 2 + quantile * count / (2 * math.sqrt(max(effective, 1.0))) + 0.5)
     if rank > count:
         return -math.inf, math.inf

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from ecd_deploy.compat.torch import unwrapped
-from ecd_deploy.errors import StudentError, did_you_mean, first_line, reraise_machine_fault
+from ecd_deploy.errors import StudentError, UsageError, did_you_mean, first_line, reraise_machine_fault
 from ecd_deploy.models.cifar_resnet import CifarResNet
 from ecd_deploy.models.half_resnet import HalfResNet50
 from ecd_deploy.models.libraries import timm_student, torchvision_student
@@ -39,7 +41,8 @@ def build_student(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Mo
     Args:
         name: a built-in name, `wrn-D-K`, `torchvision:NAME` (RGB only), `timm:NAME` (no pretrained weights
             of either), or `package.module:factory`, called as `factory(num_classes=..., in_channels=...)`;
-            what it wraps in torch.compile or DataParallel is taken out of it.
+            its module is looked for on Python's path and in the current folder, and what it wraps in
+            torch.compile or DataParallel is taken out of it.
         num_classes: width of the logits.
         in_channels: channels of the images.
 
@@ -74,7 +77,7 @@ def build_student(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Mo
 
 
 def _factory_student(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    factory = _find_factory(name)
+    factory = find_factory(name)
     try:
         network = factory(num_classes=num_classes, in_channels=in_channels)
     except Exception as error:
@@ -88,31 +91,42 @@ def _factory_student(name: str, num_classes: int, in_channels: int) -> nn.Module
     return unwrapped(network)
 
 
-def _find_factory(name: str) -> Callable[..., Any]:
+def find_factory(name: str, *, what: str = "student", error: type[UsageError] = StudentError) -> Callable[..., Any]:
+    """Import what `package.module:factory` names; `what` says in errors what it makes.
+
+    Raises:
+        UsageError: of the kind given: it cannot be found, imported or called.
+    """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
-        raise StudentError(f"student '{name}': expected package.module:factory, for example my_package.students:tiny")
+        raise error(f"{what} '{name}': expected package.module:factory")
+    _look_in_current_folder()
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        reraise_machine_fault(error)
-        missing = isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name)
-        hint = "; is its folder on PYTHONPATH?" if missing else ""
-        raise StudentError(
-            f"student '{name}': module '{module_name}' cannot be imported, {first_line(error)}{hint}"
-        ) from error
+    except Exception as fault:
+        reraise_machine_fault(fault)
+        missing = isinstance(fault, ModuleNotFoundError) and fault.name in _parents(module_name)
+        hint = f"; it is neither in the current folder, {Path.cwd()}, nor on PYTHONPATH" if missing else ""
+        raise error(f"{what} '{name}': module '{module_name}' cannot be imported, {first_line(fault)}{hint}") from fault
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = sorted(key for key, value in vars(found).items() if callable(value) and not key.startswith("_"))
-            raise StudentError(
-                f"student '{name}': '{module_name}' has no '{attribute}'{did_you_mean(part, tuple(public))}; "
+            raise error(
+                f"{what} '{name}': '{module_name}' has no '{attribute}'{did_you_mean(part, tuple(public))}; "
                 f"callables there are {', '.join(public) or 'none'}"
             )
         found = getattr(found, part)
     if not callable(found):
-        raise StudentError(f"student '{name}' is of type {type(found).__name__} and cannot be called")
+        raise error(f"{what} '{name}' is of type {type(found).__name__} and cannot be called")
     factory: Callable[..., Any] = found
     return factory
+
+
+def _look_in_current_folder() -> None:
+    """Put it at the end of Python's path, where it hides no other module; a student may import more of it later."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def _parents(module_name: str) -> tuple[str, ...]:

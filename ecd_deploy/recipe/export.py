@@ -48,7 +48,9 @@ class Int8Config(Section):
     quant_format: Literal["qoperator", "qdq"] = Field(
         default="qoperator", description="Integer operators (smaller), or float ones between Quantize/Dequantize pairs."
     )
-    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    method: Literal["minmax", "entropy", "percentile"] = Field(
+        default="minmax", description="How the range of an activation is found on the calibration images."
+    )
     percentile: Annotated[float, Field(gt=50, le=100)] = Field(
         default=99.99, description="Share of the activations, in percent, that method 'percentile' keeps in range."
     )

@@ -47,7 +47,9 @@ class GateConfig(AccuracyLimits):
     slices: Mapping[str, ColumnLimits] = Field(
         default={}, description="Limits for parts of the test images, by a column such as the camera."
     )
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        default=0.95, description="Of each one-sided bound on accuracy and on the latency ratio."
+    )
 
     def limits_accuracy(self) -> bool:
         """Whether any limit is on accuracy."""

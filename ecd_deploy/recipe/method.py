@@ -146,8 +146,10 @@ class MethodConfig(Section):
         description="Names of the modules whose outputs are connected, instead of `stages`: `*` stands for anything "
         "without a dot, `**` for anything.",
     )
-    backend: Literal["grouped", "chunked"] = Field(
-        default="grouped", description="How per-sample kernels are applied: one grouped convolution, or by chunks."
+    backend: Literal["grouped", "chunked", "triton"] = Field(
+        default="grouped",
+        description="How per-sample kernels are applied: as one grouped convolution, by chunks, or on an NVIDIA GPU by "
+        "programs of our own, in Triton; where these cannot run or do not agree with the first, it takes their place.",
     )
     logits: Logits = Field(
         default="none",
@@ -230,12 +232,20 @@ class MethodConfig(Section):
 
     @model_validator(mode="after")
     def _check_teacher_init(self) -> Self:
+        self.check_teacher_init()
+        return self
+
+    def check_teacher_init(self) -> None:
+        """Refuse a start as the student that a connection would change.
+
+        Raises:
+            ValueError: it would.
+        """
         if self.teacher_init == "student" and self.name == "ecd" and self.connection == "conv1x1_bn":
             raise ValueError(
                 "teacher_init 'student', the default with student.weights, needs connection 'direct' or 'conv1x1': the "
                 "batch norm of 'conv1x1_bn' would change the student's feature; or set teacher_init 'fresh'"
             )
-        return self
 
     @model_validator(mode="after")
     def _check_density(self) -> Self:

@@ -15,12 +15,18 @@ _PROVIDER = re.compile(r"[A-Za-z]+(:[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*)?")
 class ProfileConfig(Section):
     """How latency is measured with onnxruntime."""
 
-    threads: PositiveInt = 1
-    batch_size: PositiveInt = 1
-    warmup_seconds: NonNegativeFloat = 0.5
-    min_seconds: PositiveFloat = 2.0
-    min_samples: PositiveInt = Field(default=500, description="44 are needed for p90, 459 for p99.")
-    max_seconds: PositiveFloat = 60.0
+    threads: PositiveInt = Field(default=1, description="CPU threads of onnxruntime within an operator.")
+    batch_size: PositiveInt = Field(
+        default=1, description="Images of one call, for latency and for the accuracy of the artefacts."
+    )
+    warmup_seconds: NonNegativeFloat = Field(default=0.5, description="Seconds of calls before the first sample.")
+    min_seconds: PositiveFloat = Field(default=2.0, description="Seconds that are measured at least.")
+    min_samples: PositiveInt = Field(
+        default=500, description="Samples that are taken at least; 44 are needed for p90, 459 for p99."
+    )
+    max_seconds: PositiveFloat = Field(
+        default=60.0, description="Seconds after which the measurement ends, whatever the number of samples."
+    )
     cpus: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None, min_length=1, description="Pin the measurement to these CPUs; makes it a constrained host."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
+from os import PathLike, fspath
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from ecd_deploy.documents import BuiltinDocuments, parse_toml, toml_values
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.recipe.augment import AugmentConfig
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.recipe.gate import GateConfig
@@ -29,12 +31,19 @@ BUILTIN_RECIPES = BuiltinDocuments("recipe", "ecd_deploy.recipe", "recipes", Rec
 
 
 class Recipe(Section):
-    """Everything that a run needs to know."""
+    """Everything that a run needs to know: read by `load_recipe`, or made of its sections."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    description: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="What folders, reports and bundles call the run."
+    )
+    description: str = Field(
+        default="", description="One line for `ecd-deploy recipes` and for the reader of the file."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="Of initial weights, validation cut, order of the images and augmentation."
+    )
     data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
     student: StudentConfig
     method: MethodConfig = MethodConfig()
     train: TrainConfig = TrainConfig()
@@ -45,7 +54,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         # whether a folder holds validation images is seen when the images are opened
-        if self.data.validation_fraction == 0 and self.data.source != "imagefolder" and self.need_of_validation:
+        if self.data.validation_fraction == 0 and not self.data.may_have_validation and self.need_of_validation:
             raise ValueError(self.need_of_validation)
         if self.gate.artefact not in (choices := ("recommended", "all", *self.export.formats)):
             raise ValueError(f"gate.artefact is '{self.gate.artefact}', and is one of {', '.join(choices)}")
@@ -53,6 +62,21 @@ class Recipe(Section):
             raise ValueError(
                 "export.preprocessing is 'full', and data.image_size, which images are brought to, not set"
             )
+        if self.augment.mixes_labels and self.method.pretrained is not None and "crd" in self.method.pretrained.losses:
+            key = "cutmix" if self.augment.mixup is None else "mixup"
+            raise ValueError(
+                f"augment.{key} {getattr(self.augment, key)} makes images of two classes, and the loss 'crd' of "
+                "method.pretrained.losses contrasts images of one: remove one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _follow_weights(self) -> Self:
+        """Let the teacher start as the student does, where that has weights and nothing else is said."""
+        if self.student.weights is not None and "teacher_init" not in self.method.model_fields_set:
+            followed = self.method.model_copy(update={"teacher_init": "student"})
+            followed.check_teacher_init()
+            object.__setattr__(self, "method", followed)  # frozen for everybody else
         return self
 
     @property
@@ -96,7 +120,7 @@ def _flat(section: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
             yield f"{above}{key}", value
 
 
-def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(name_or_path: str | PathLike[str], overrides: tuple[str, ...] = ()) -> Recipe:
     """Read a built-in recipe by name or a TOML file by path, apply overrides, and check it.
 
     Args:
@@ -106,7 +130,8 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
     Raises:
         RecipeError: naming the key's path, the value and the choices.
     """
-    return parse_recipe(BUILTIN_RECIPES.text_or_file(name_or_path), f"recipe {name_or_path}", overrides)
+    name = fspath(name_or_path)
+    return parse_recipe(BUILTIN_RECIPES.text_or_file(name), f"recipe {name}", overrides)
 
 
 def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -118,15 +143,7 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
     document = parse_toml(text, where, RecipeError)
     for override in overrides:
         apply_override(document, override)
-    _follow_weights(document)
     return Recipe.from_document(document, f"{where} cannot be used", RecipeError)
-
-
-def _follow_weights(document: dict[str, Any]) -> None:
-    """Let the teacher start as the student does, where that has weights and nothing else is said."""
-    student, method = document.get("student"), document.setdefault("method", {})
-    if isinstance(student, dict) and "weights" in student and isinstance(method, dict):
-        method.setdefault("teacher_init", "student")
 
 
 def apply_override(document: dict[str, Any], override: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from ecd_deploy.compat.pydantic import only_from_python
+from ecd_deploy.errors import RecipeError
 from ecd_deploy.records import Record
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -15,4 +17,15 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class Section(Record, strict=True, allow_inf_nan=False):
-    """A section of the recipe."""
+    """A section of the recipe, read from TOML or made in Python: `TrainConfig(epochs=20)`.
+
+    Raises:
+        RecipeError: naming each key that cannot be used, its value, and the choices.
+    """
+
+    @only_from_python
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise self.refusal(error, f"this {type(self).__name__} cannot be used", RecipeError) from error

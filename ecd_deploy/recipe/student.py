@@ -16,7 +16,10 @@ Head = Literal["replace", "keep"]
 class StudentConfig(Section):
     """The network that is deployed, and what it starts from."""
 
-    name: str = Field(description="A built-in name, `torchvision:NAME`, `timm:NAME` or `package.module:factory`.")
+    name: str = Field(
+        description="A built-in name, `torchvision:NAME`, `timm:NAME` or `package.module:factory`, whose "
+        "module is looked for on Python's path and in the current folder."
+    )
     num_classes: Annotated[int, Field(ge=2)] | None = Field(
         default=None, description="Checked against the data; default: taken from the data."
     )

@@ -15,12 +15,12 @@ class TrainConfig(Section):
     optimizer: Literal["sgd", "adamw"] = Field(
         default="sgd", description="SGD, or AdamW, whose first beta is `momentum`; torch's fused ones."
     )
-    epochs: PositiveInt = 200
+    epochs: PositiveInt = Field(default=200, description="Passes over the training images.")
     batch_size: PositiveInt = Field(default=128, description="Images of one optimiser step, over all processes.")
     learning_rate: PositiveFloat = Field(default=0.1, description="To be given with adamw, for which it is too high.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    weight_decay: NonNegativeFloat = 5e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Of SGD; the first beta of AdamW.")
+    nesterov: bool = Field(default=False, description="Nesterov's momentum, for SGD.")
+    weight_decay: NonNegativeFloat = Field(default=5e-4, description="L2 penalty of SGD, decoupled decay of AdamW.")
     clip_norm: PositiveFloat | None = Field(
         default=None, description="Largest norm of all gradients together; longer ones are scaled to it."
     )
@@ -33,26 +33,46 @@ class TrainConfig(Section):
         default=None,
         description="End the training after this many epochs without a better one on the validation split.",
     )
-    schedule: Literal["multistep", "cosine"] = "multistep"
+    schedule: Literal["multistep", "cosine"] = Field(
+        default="multistep",
+        description="How the learning rate falls: by steps at `milestones`, or along a half cosine.",
+    )
     milestones: tuple[PositiveInt, ...] = Field(
         default=(100, 150), description="Epochs after which multistep multiplies the rate by `decay`."
     )
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Factor of the learning rate at each of the `milestones`."
+    )
     warmup_epochs: NonNegativeFloat = Field(default=0.0, description="Epochs of linear rise from zero.")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of each label that is spread evenly over all classes."
+    )
     gradient_accumulation: PositiveInt = Field(
         default=1, description="Parts into which a batch is cut, to bound memory; BN sees the parts."
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        default="no", description="Number format of the forward and backward pass; the weights stay float32."
+    )
     cuda_graph: Literal["auto", "never"] = Field(
         default="auto",
         description="Whether a training step on a GPU is recorded as a CUDA graph and then launched as a whole. With "
         "auto it is, unless something in it cannot be recorded; the log then says what.",
     )
+    tf32: Literal["convolutions", "always", "never"] = Field(
+        default="convolutions",
+        description="Where an NVIDIA GPU rounds factors of float32 to TF32, ten bits of mantissa, which is faster: in "
+        "convolutions alone, torch's default; in matrix products too; nowhere.",
+    )
+    cudnn_benchmark: bool = Field(
+        default=False,
+        description="Let cuDNN try its algorithms for each new shape and keep the fastest. Which that is, and so the "
+        "last bits, may differ from run to run.",
+    )
     threads: PositiveInt | None = Field(default=None, description="CPU threads of torch; default: all cores.")
-    channels_last: bool = Field(
-        default=True,
-        description="On a CPU, hold the student's features in channels_last, which is faster, if it runs in it.",
+    channels_last: Literal["cpu", "always", "never"] = Field(
+        default="cpu",
+        description="Where the student's features are held in channels_last, if it runs in it: on a CPU, where it was "
+        "measured to be faster; on a GPU too; nowhere.",
     )
     teacher_accuracy: bool = Field(
         default=True, description="Also evaluate the teacher after each epoch; evaluation is cheaper without."

@@ -121,6 +121,9 @@ class PerturbationResult(CheckResult):
 
     poisoned_tensors: Count = Field(description="Auxiliary floating-point tensors that were set to NaN.")
     poisoned_elements: Count
+    nan_refused: str = Field(
+        "", description="Why the joint forward cannot run on NaN, as one with an SVD: there random values alone decide."
+    )
     logits_compared: Count = Field(description="Logits compared bit by bit, over all forwards.")
     logits_sha256: str
 

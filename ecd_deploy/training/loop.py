@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from accelerate.accelerator import Accelerator
-from rich.console import Console
 
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
+from ecd_deploy.data.augmentation import find_augmenter
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.distill.convolution.triton_check import reasons_unused
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler
 from ecd_deploy.training.checkpoints.identity import identify, require_same_training
@@ -21,11 +22,12 @@ from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.checkpoints.weights import assign_weights
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER
-from ecd_deploy.training.progress import TrainingProgress
-from ecd_deploy.training.scores import EpochRecord, TrainingResult, best_score, is_finished
+from ecd_deploy.training.progress import OnTrainingEvent, StoppedEarly, TrainingStarted, ignore
+from ecd_deploy.training.scores import DeviceUse, EpochRecord, TrainingResult, best_score, is_finished
 from ecd_deploy.training.steps.allocator import keep_freed_memory
 from ecd_deploy.training.steps.layout import laid_out
 from ecd_deploy.training.steps.optimizer import build_optimizer, restore_state
+from ecd_deploy.training.steps.precision import precision_of
 from ecd_deploy.training.stopping import heed_signals
 from ecd_deploy.training.trainer import Trainer
 
@@ -37,8 +39,8 @@ def train(
     directory: Path,
     *,
     resume: bool,
-    console: Console | None,
     accept_changes: bool = False,
+    on_event: OnTrainingEvent = ignore,
 ) -> TrainingResult:
     """Train all heads of a model together and leave metrics and checkpoints in the run directory.
 
@@ -51,8 +53,8 @@ def train(
         recipe: `train`, `seed` and, of `data`, what concerns loading and augmentation are used.
         directory: gets `metrics.jsonl`, `checkpoints/` and, if asked for, `tensorboard/`.
         resume: continue after the newest whole checkpoint, or start if there is none.
-        console: for progress; None is silent.
         accept_changes: resume although the recipe, the images or the machine differ.
+        on_event: is told of the progress, in the first process.
 
     Raises:
         TrainingError: the loss or a weight is not finite; the last good checkpoint is kept.
@@ -67,6 +69,8 @@ def train(
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
     accelerator = build_accelerator(recipe.train)
+    if not accelerator.is_main_process:
+        on_event = ignore
     batches = _train_batches(data, recipe, accelerator)
     identity = identify(recipe, data, len(batches), accelerator)
     store = CheckpointStore(directory / CHECKPOINTS_FOLDER)
@@ -79,10 +83,10 @@ def train(
     optimizer = build_optimizer(model, recipe.train, accelerator.device)
     with (
         closing(batches),
+        precision_of(recipe.train),
         laid_out(model, recipe, data, accelerator),
         prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer),
         _metrics_log(directory, history, recipe, accelerator) as log,
-        _progress(console, step, recipe, batches, accelerator) as progress,
         heed_signals() as stop,
     ):
         if start is not None:
@@ -100,7 +104,7 @@ def train(
             identity=identity,
             store=store,
             log=log,
-            progress=progress,
+            on_event=on_event,
             stop=stop,
             history=history,
             step=step,
@@ -108,14 +112,16 @@ def train(
         )
         if start is not None and trainer.average is not None and start.average:
             trainer.average.restore(start.average)
+        on_event(TrainingStarted(epochs=recipe.train.epochs, batches_per_epoch=len(batches), batches_done=step))
         while not is_finished(trainer.history, recipe.train):
             trainer.run_epoch()
-        if console is not None and accelerator.is_main_process and len(trainer.history) < recipe.train.epochs:
-            console.print(f"ended after {recipe.train.patience} epochs without a better one (train.patience)")
-    return _result(trainer.history, accelerator)
+        if recipe.train.patience is not None and len(trainer.history) < recipe.train.epochs:
+            on_event(StoppedEarly(patience=recipe.train.patience))
+        return _result(trainer, accelerator)
 
 
 def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> Batches:
+    augmenter = find_augmenter(recipe, data)
     if data.train_files is not None:
         return LoaderBatches(
             data.train_files,
@@ -124,6 +130,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
             image_size=data.image_size[0],
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
+            augmenter=augmenter,
             process_index=accelerator.process_index,
             process_count=accelerator.num_processes,
             device=accelerator.device,
@@ -135,6 +142,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
         seed=recipe.seed,
         crop_padding=recipe.data.crop_padding,
         horizontal_flip=recipe.data.horizontal_flip,
+        augmenter=augmenter,
         process_index=accelerator.process_index,
         process_count=accelerator.num_processes,
         device=accelerator.device,
@@ -149,18 +157,8 @@ def _metrics_log(
     return MetricsLog(directory, history, tensorboard=recipe.train.tensorboard)
 
 
-def _progress(
-    console: Console | None, steps_done: int, recipe: Recipe, batches: Batches, accelerator: Accelerator
-) -> TrainingProgress:
-    return TrainingProgress(
-        console if accelerator.is_main_process else None,
-        epochs=recipe.train.epochs,
-        steps_per_epoch=len(batches),
-        steps_done=steps_done,
-    )
-
-
-def _result(history: tuple[EpochRecord, ...], accelerator: Accelerator) -> TrainingResult:
+def _result(trainer: Trainer, accelerator: Accelerator) -> TrainingResult:
+    history = trainer.history
     return TrainingResult(
         epochs=history[-1].epoch,
         steps=history[-1].step,
@@ -169,4 +167,13 @@ def _result(history: tuple[EpochRecord, ...], accelerator: Accelerator) -> Train
         seconds=sum(record.seconds for record in history),
         threads=torch.get_num_threads(),
         processes=accelerator.num_processes,
+        use=DeviceUse(
+            device=accelerator.device.type,
+            channels_last=trainer.model.layout == torch.channels_last,
+            tf32_convolutions=torch.backends.cudnn.allow_tf32,
+            tf32_products=torch.backends.cuda.matmul.allow_tf32,
+            cudnn_benchmark=torch.backends.cudnn.benchmark,
+            cuda_graph=trainer.is_recorded,
+            triton_unused=reasons_unused(),
+        ),
     )

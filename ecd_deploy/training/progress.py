@@ -1,74 +1,67 @@
-"""What a user sees while training: a bar with the time left, or a plain line an epoch."""
+"""What a training tells of its progress, event by event."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from ecd_deploy.training.scores import EpochRecord
-
-_REFRESHES_PER_SECOND = 4
+if TYPE_CHECKING:
+    from ecd_deploy.training.scores import EpochRecord
 
 
-class TrainingProgress:
-    """Progress over all steps of a training; silent without a console, plain if it is no terminal."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingStarted:
+    """The first batch follows.
 
-    def __init__(self, console: Console | None, *, epochs: int, steps_per_epoch: int, steps_done: int) -> None:
-        self._console = console
-        self._epochs = epochs
-        self._bar: Progress | None = None
-        if console is not None and steps_done:
-            console.print(f"resuming after step {steps_done} of {epochs * steps_per_epoch}", soft_wrap=True)
-        if console is not None and console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("steps"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=console,
-                transient=True,
-                refresh_per_second=_REFRESHES_PER_SECOND,
-            )
-            self._task = self._bar.add_task("training", total=epochs * steps_per_epoch, completed=steps_done)
+    Attributes:
+        epochs: that the recipe asks for.
+        batches_per_epoch: of them.
+        batches_done: in the run that is resumed; 0 in a new one.
+    """
 
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
+    epochs: int
+    batches_per_epoch: int
+    batches_done: int
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
-    def start_epoch(self, epoch: int) -> None:
-        """Show the epoch that begins, counted from 1."""
-        if self._bar is not None:
-            self._bar.update(self._task, description=f"epoch {epoch}/{self._epochs}")
+@dataclass(frozen=True, kw_only=True)
+class BatchEnded:
+    """An optimiser step was done.
 
-    def step(self) -> None:
-        """Count one optimiser step."""
-        if self._bar is not None:
-            self._bar.advance(self._task)
+    Attributes:
+        epoch: counted from 1.
+        step: counted from 1 over the whole training.
+    """
 
-    def finish_epoch(self, record: EpochRecord) -> None:
-        """Print the epoch's line."""
-        if self._console is None:
-            return
-        student, teacher = record.validation_top1, record.teacher_validation_top1
-        beside = "" if teacher is None else f", teacher {teacher:.2%}"
-        accuracy = "" if student is None else f"validation top-1: student {student:.2%}{beside}  "
-        width = len(str(self._epochs))
-        self._console.print(
-            f"epoch {record.epoch:>{width}}/{self._epochs}  loss {record.loss:.4f}  "
-            f"{accuracy}rate {record.learning_rate:.4g}  {record.seconds:.1f} s",
-            highlight=False,
-            soft_wrap=True,
-        )
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochEnded:
+    """An epoch was trained, evaluated and logged.
+
+    Attributes:
+        record: losses and accuracies, as they stand in `metrics.jsonl`.
+        epochs: that the recipe asks for.
+    """
+
+    record: EpochRecord
+    epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppedEarly:
+    """The training ended before its last epoch, since none was better for `patience` epochs."""
+
+    patience: int
+
+
+TrainingEvent = TrainingStarted | BatchEnded | EpochEnded | StoppedEarly
+OnTrainingEvent = Callable[[TrainingEvent], None]
+
+
+def ignore(event: object) -> None:
+    """Where nobody listens."""
+    del event

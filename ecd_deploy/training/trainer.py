@@ -24,10 +24,10 @@ from ecd_deploy.training.checkpoints.state import Checkpoint, CheckpointState, R
 from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.evaluation import moved_if_they_fit, top1
 from ecd_deploy.training.metrics import MetricsLog
-from ecd_deploy.training.progress import TrainingProgress
+from ecd_deploy.training.progress import BatchEnded, EpochEnded, OnTrainingEvent
 from ecd_deploy.training.scores import EpochRecord, HeadTop1, best_score, is_finished
 from ecd_deploy.training.steps.average import WeightAverage
-from ecd_deploy.training.steps.cuda_graph import graphed
+from ecd_deploy.training.steps.cuda_graph import GraphedWork, graphed
 from ecd_deploy.training.steps.losses import EpochLosses, MeanLosses
 from ecd_deploy.training.steps.optimizer import optimizer_state
 from ecd_deploy.training.steps.schedule import learning_rate
@@ -56,7 +56,7 @@ class Trainer:
         identity: what every checkpoint says it is of.
         store: for checkpoints.
         log: for metrics; None in all processes but the first.
-        progress: for the terminal.
+        on_event: is told of the progress.
         stop: whether a signal came.
         history: records of the finished epochs.
         step: optimiser steps done.
@@ -75,7 +75,7 @@ class Trainer:
     identity: TrainingIdentity
     store: CheckpointStore
     log: MetricsLog | None
-    progress: TrainingProgress
+    on_event: OnTrainingEvent
     stop: StopRequest
     history: tuple[EpochRecord, ...] = ()
     step: int = 0
@@ -101,6 +101,11 @@ class Trainer:
         validation = self.data.validation
         self._validation = None if validation is None else moved_if_they_fit(validation, self.accelerator.device)
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the steps are launched as CUDA graphs."""
+        return isinstance(self._work, GraphedWork) and not self._work.is_eager
+
     def run_epoch(self) -> None:
         """Do what is left of the next epoch's steps, evaluate, and leave its record and, if it is due, its checkpoint.
 
@@ -112,7 +117,6 @@ class Trainer:
         epoch = len(self.history) + 1
         before, self.running = self.running, None
         started = time.perf_counter() - (before.seconds if before else 0.0)
-        self.progress.start_epoch(epoch)
         losses = self._train(epoch, before, started)
         self._require_finite()
         share_buffers(self.model, self.accelerator)
@@ -124,7 +128,7 @@ class Trainer:
         if self.log is not None:
             self.log.append(record)
         is_saved = self._save_epoch()
-        self.progress.finish_epoch(record)
+        self.on_event(EpochEnded(record=record, epochs=self.recipe.train.epochs))
         if signal_number := highest(self.stop.signal_number, self.accelerator):
             if not is_saved:
                 self._save(None)
@@ -166,7 +170,7 @@ class Trainer:
                 steps_per_epoch=steps,
             )
             self.step += 1
-            self.progress.step()
+            self.on_event(BatchEnded(epoch=epoch, step=self.step))
             decision = self._agree()
             ends_epoch = self.step == epoch * steps
             if decision > _SAVE or (decision == _SAVE and not ends_epoch):

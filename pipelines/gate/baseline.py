@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,19 @@ class LatencyRatio(Record):
     """p50 of the candidate over that of the baseline, in random blocks; raw block medians are kept."""
 
     ratio: float
-    lower: float
-    upper: float
+    lower: float | None
+    """Confidence bound on the ratio, like `upper`; None where the blocks are too few for one."""
+    upper: float | None
     same_model: float
     """The A/A floor: the same ratio of two sessions of the baseline's model, in the same blocks."""
     comparison: Comparison
+
+    @property
+    def text(self) -> str:
+        """The ratio with its bounds."""
+        if self.lower is None or self.upper is None:
+            return f"{self.ratio:.3f}, of too few blocks for bounds"
+        return f"{self.ratio:.3f} [{self.lower:.3f}, {self.upper:.3f}]"
 
 
 class BaselineComparison(Record):
@@ -128,8 +137,8 @@ def latency_ratio(comparison: Comparison, confidence: float) -> LatencyRatio:
     lower, upper = median_bounds((own / first).tolist(), confidence)
     return LatencyRatio(
         ratio=percentile((own / first).tolist(), 0.5),
-        lower=lower,
-        upper=upper,
+        lower=lower if isfinite(lower) else None,
+        upper=upper if isfinite(upper) else None,
         same_model=percentile((again / first).tolist(), 0.5),
         comparison=comparison,
     )
@@ -146,7 +155,8 @@ def ratio_checks(config: GateConfig, found: BaselineComparison | None, device: s
 def _ratio_check(limit: float, found: LatencyRatio, device: str | None) -> Check:
     name = "max_p50_ratio"
     floor = abs(found.same_model - 1)
-    upper, lower = found.upper * (1 + floor), found.lower / (1 + floor)
+    upper = None if found.upper is None else found.upper * (1 + floor)
+    lower = None if found.lower is None else found.lower / (1 + floor)
     host = found.comparison.host
     blocks = len(found.comparison.sessions[0].block_p50_ms)
     reason = f"{blocks} interleaved blocks on this host, A/A floor {floor:.1%}"
@@ -156,6 +166,8 @@ def _ratio_check(limit: float, found: LatencyRatio, device: str | None) -> Check
         verdict, reason = Verdict.INCONCLUSIVE, f"contended: {'; '.join(host.reasons)}"
     elif floor > limit - 1:
         verdict, reason = Verdict.INCONCLUSIVE, f"the A/A floor of this host, {floor:.1%}, exceeds the margin"
+    elif upper is None or lower is None:
+        verdict, reason = Verdict.INCONCLUSIVE, f"{reason}: too few for bounds, which profile.max_seconds may allow"
     elif upper <= limit:
         verdict = Verdict.PASS
     elif lower > limit:

@@ -6,8 +6,8 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from html import escape as escape_markup
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 from ecd_deploy.errors import EcdDeployError
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison
@@ -132,10 +132,7 @@ def baseline_sentences(found: BaselineComparison) -> list[str]:
         f"Against the baseline, {found.images} test images: {found.lost} lost, {found.gained} gained; "
         f"exact McNemar p = {found.mcnemar_p:.3g}, which never shows that nothing was lost."
     )
-    latency = (
-        f"p50 ratio {found.latency.ratio:.3f} [{found.latency.lower:.3f}, {found.latency.upper:.3f}], "
-        f"same model against itself {found.latency.same_model:.3f}."
-    )
+    latency = f"p50 ratio {found.latency.text}, same model against itself {found.latency.same_model:.3f}."
     if not found.evaluated_anew:
         return [accuracy, latency]
     anew = (
@@ -154,7 +151,7 @@ def _suite(cases: list[str], tests: int, failures: int, errors: int) -> bytes:
 def _attribute(text: str) -> str:
     # XML has no place for control characters, not even escaped.
     clean = "".join(letter for letter in text if letter in "\t\n" or letter >= " ")
-    return f'"{escape_markup(clean).replace(chr(10), "&#10;")}"'
+    return quoteattr(clean, {"\n": "&#10;"})
 
 
 def _limit(check: Check) -> str:

@@ -34,8 +34,8 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
         )
     normalisation = Normalisation(metadata.mean, metadata.std)
     batches = normalisation.batches(data.test, directory.recipe.profile.batch_size)
-    predictor = open_onnx(content, len(usable_cpus()), onnx.format)
-    return scores_of(predict(predictor, batches), data.classes, digest_of_test(data))
+    predictions = predict(open_onnx(content, 1, onnx.format), batches, at_once=len(usable_cpus()))
+    return scores_of(predictions, data.classes, digest_of_test(data))
 
 
 def _size(shape: tuple[int, ...]) -> str:

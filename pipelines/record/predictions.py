@@ -14,8 +14,9 @@ from safetensors.numpy import load, save
 
 from ecd_deploy.errors import ArtefactError, RunDirectoryError
 from ecd_deploy.measure.scored import ScoredImages, softmax
-from ecd_deploy.pipelines.record.names import PREDICTIONS_NAME
+from ecd_deploy.pipelines.record.names import PREDICTIONS_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.record.validation import Validation
 
 if TYPE_CHECKING:
     from ecd_deploy.measure.prediction import Predictions
@@ -96,6 +97,17 @@ def read_predictions(directory: RunDirectory) -> dict[str, StoredPredictions]:
         }
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtefactError(f"{directory.root / PREDICTIONS_NAME} does not hold predictions: {error}") from error
+
+
+def shipped_format(directory: RunDirectory, choice: str | None = None) -> str:
+    """The format that ships, of a validated run; `choice` in place of the recipe's `gate.artefact`."""
+    validation = directory.read_json(VALIDATION_NAME, Validation)
+    return validation.shipping(choice or directory.recipe.gate.artefact)[0].format
+
+
+def shipped_predictions(directory: RunDirectory, choice: str | None = None) -> StoredPredictions:
+    """The predictions of what ships; see `shipped_format`."""
+    return read_predictions(directory)[shipped_format(directory, choice)]
 
 
 def lost_and_gained(own: StoredPredictions, theirs: StoredPredictions) -> tuple[int, int] | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecd_deploy.errors import ArtefactError
+from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.measure.accuracy import Top1
 from ecd_deploy.pipelines.gate.decide import GateReport, read_evidence
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
@@ -18,7 +20,7 @@ from ecd_deploy.pipelines.record.names import (
 )
 from ecd_deploy.pipelines.record.predictions import StoredPredictions
 from ecd_deploy.pipelines.record.profile import Profile
-from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
 from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.split import SplitProof
@@ -65,6 +67,26 @@ class NamedRun:
 
     name: str
     results: RunResults
+
+
+def read_others(root: Path, against: Sequence[Path]) -> list[NamedRun]:
+    """Read other finished runs, named by as much of their paths as tells them apart.
+
+    Raises:
+        UsageError: one is named twice, or is the run in `root` itself.
+        EcdDeployError: see `read_results`.
+    """
+    folders = [path.resolve() for path in against]
+    if root.resolve() in folders or len(set(folders)) != len(folders):
+        raise UsageError("--against: a run is named twice, or is the one that is reported")
+    longest = max((len(folder.parts) for folder in folders), default=1)
+    names = [str(folder) for folder in folders]
+    for parts in range(1, longest):
+        shorter = ["/".join(folder.parts[-parts:]) for folder in folders]
+        if len(set(shorter)) == len(shorter):
+            names = shorter
+            break
+    return [NamedRun(name, read_results(read_run(other))) for name, other in zip(names, against, strict=True)]
 
 
 def read_results(directory: RunDirectory, test_images: ImageSet | None = None) -> RunResults:

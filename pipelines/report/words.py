@@ -57,6 +57,7 @@ def describe_proof(proof: SplitProof) -> tuple[tuple[str, str], ...]:
     poisoned = (
         f"{perturbation.logits_compared} logits are bit-identical with {perturbation.poisoned_tensors} tensors on the "
         "teacher's side NaN, random or deleted"
+        + ("; the joint forward cannot run on NaN" if perturbation.nan_refused else "")
     )
     trained = (
         f"{train_mode.buffers_compared} buffers and {train_mode.gradients_compared} gradients are bit-identical in "

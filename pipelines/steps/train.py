@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from ecd_deploy.baselines.distillation import TrainedTeacher
@@ -32,6 +31,7 @@ from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import EpochRecord, TrainingResult, load_weights
 from ecd_deploy.training import train as train_model
 from ecd_deploy.training.methods import build_training_model
+from ecd_deploy.training.progress import OnTrainingEvent, ignore
 
 _EXAMPLE_IMAGES = 8
 
@@ -49,8 +49,8 @@ def train(
     data: DataSplits,
     *,
     resume: bool,
-    console: Console | None,
     accept_changes: bool = False,
+    on_event: OnTrainingEvent = ignore,
 ) -> Trained:
     """Train as the recipe says; leaves checkpoints, metrics and `training.json` in the run directory.
 
@@ -70,7 +70,7 @@ def train(
     directory.forget(TRAINING_NAME)
     model = training_model(directory.recipe, data, weights)
     result = train_model(
-        model, data, directory.recipe, directory.root, resume=resume, console=console, accept_changes=accept_changes
+        model, data, directory.recipe, directory.root, resume=resume, accept_changes=accept_changes, on_event=on_event
     )
     for name in (METRICS_NAME, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER):
         if (directory.root / name).exists():
@@ -81,10 +81,10 @@ def train(
 
 def train_as_worker(
     recipe: Recipe, root: Path, data: DataSplits, *, resume: bool, accept_changes: bool = False
-) -> None:
+) -> TrainingResult:
     """Take part in the training that the first process of an `accelerate launch` leads; only that one owns `root`."""
     model = training_model(recipe, data, open_weights(recipe, data))
-    train_model(model, data, recipe, root, resume=resume, console=None, accept_changes=accept_changes)
+    return train_model(model, data, recipe, root, resume=resume, accept_changes=accept_changes)
 
 
 def _bind_start(directory: RunDirectory, start: Start, *, accept_changes: bool) -> None:

@@ -109,15 +109,15 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
     exporter = exporter_for(artefact.format, directory.recipe.export)
     content = directory.read(artefact.file)
     name = directory.recipe.student.name
+    whole, cores = exporter.runtime == "onnxruntime", torch.get_num_threads()
     predictor = exporter.open(
         content,
         lambda: build_student(name, num_classes=len(data.classes), in_channels=data.in_channels),
-        threads=torch.get_num_threads(),
+        threads=1 if whole else cores,
     )
-    whole = exporter.runtime == "onnxruntime"
     images = data.test if whole else data.test.first(_PARITY_IMAGES)
     batch_size = directory.recipe.profile.batch_size
-    found = predict(predictor, data.normalisation.batches(images, batch_size))
+    found = predict(predictor, data.normalisation.batches(images, batch_size), at_once=cores if whole else 1)
     _check_batches(predictor, artefact, exporter.budget, data, found, batch_size)
     entry = ArtefactValidation(
         format=artefact.format,

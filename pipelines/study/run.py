@@ -99,7 +99,7 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
         begun = bool(CheckpointStore(root / CHECKPOINTS_FOLDER).paths())
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        trained = train(directory, data, resume=True, console=None)
+        trained = train(directory, data, resume=True)
         result = trained.result
         load_weights(root, "last", model)
         last = _test(model, data, recipe)

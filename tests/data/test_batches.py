@@ -8,10 +8,15 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ecd_deploy.data import Batch, ImageSet, ImageTensors, Normalisation, TrainBatches, eval_batches, normalise, tensors
-from ecd_deploy.data.augment import augment
+from ecd_deploy.data.augmentation.augmenter import Augmenter
+from ecd_deploy.data.augmentation.crop import crop_and_mirror
 from ecd_deploy.errors import DataError
+from ecd_deploy.recipe.augment import AugmentConfig
 from tests.fake_cuda import Crossings
 
+AUGMENTER = Augmenter(
+    AugmentConfig(policy="randaugment", contrast=0.5, random_erasing=0.5, mixup=0.4, cutmix=1.0), (), 7, seed=3
+)
 NORMALISATION = Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
 
@@ -70,8 +75,9 @@ def test_an_epoch_entered_in_its_middle_goes_on_alike() -> None:
 @pytest.mark.parametrize("first_step", [0, 2])
 @pytest.mark.parametrize("steps", [2, 3, 100])
 @pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("augmenter", [None, AUGMENTER], ids=["crop", "augmenter"])
 def test_the_images_of_several_steps_augmented_at_once_are_those_of_each(
-    steps: int, first_step: int, processes: int
+    steps: int, first_step: int, processes: int, augmenter: Augmenter | None
 ) -> None:
     data, step_bytes = images(90), 16 * (3 + 24) * 8 * 8  # pixels and three int64 a place
 
@@ -83,6 +89,7 @@ def test_the_images_of_several_steps_augmented_at_once_are_those_of_each(
             seed=3,
             crop_padding=2,
             horizontal_flip=True,
+            augmenter=augmenter,
             process_index=processes - 1,
             process_count=processes,
             augmented_bytes=augmented_bytes,
@@ -90,10 +97,19 @@ def test_the_images_of_several_steps_augmented_at_once_are_those_of_each(
         return list(batches.epoch(2, first_step))
 
     for expected, found in zip(make(0), make(steps * step_bytes), strict=True):
-        assert torch.equal(expected.images, found.images)
-        assert torch.equal(expected.labels, found.labels)
-        assert torch.equal(expected.indices, found.indices)
+        assert all(map(torch.equal, expected.tensors(), found.tensors()))
+        assert len(found.tensors()) == (3 if augmenter is None else 4)
         assert expected.step_images == found.step_images
+
+
+def test_the_parts_of_a_batch_keep_what_belongs_to_each_image() -> None:
+    batch = Batch(torch.arange(7.0), torch.arange(7), torch.arange(7), step_images=14, shares=torch.arange(7.0) / 7)
+    parts = batch.split(3)
+    assert [len(part) for part in parts] == [3, 2, 2]
+    assert all(part.step_images == 14 for part in parts)
+    for pieces, whole in zip(zip(*(part.tensors() for part in parts), strict=True), batch.tensors(), strict=True):
+        assert torch.equal(torch.cat(pieces), whole)
+    assert torch.equal(parts[1].targets, batch.targets[3:5])
 
 
 def test_no_more_images_are_augmented_at_once_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +117,9 @@ def test_no_more_images_are_augmented_at_once_than_fit(monkeypatch: pytest.Monke
 
     def measured(pixels: torch.Tensor, indices: torch.Tensor, **options: Any) -> torch.Tensor:
         sizes.append(len(pixels))
-        return augment(pixels, indices, **options)
+        return crop_and_mirror(pixels, indices, **options)
 
-    monkeypatch.setattr("ecd_deploy.data.batches.augment", measured)
+    monkeypatch.setattr("ecd_deploy.data.batches.crop_and_mirror", measured)
     step_bytes = 16 * (3 + 24) * 8 * 8
     for augmented_bytes in (0, step_bytes, 3 * step_bytes - 1, 3 * step_bytes):
         batches = TrainBatches(

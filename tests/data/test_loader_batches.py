@@ -15,7 +15,10 @@ import pytest
 import torch
 
 from ecd_deploy.data import Batch, DataSplits, ImageFiles, LoaderBatches, TrainBatches, load_data
+from ecd_deploy.data.augmentation.augmenter import Augmenter
+from ecd_deploy.data.augmentation.own import OwnTransform
 from ecd_deploy.errors import DataError
+from ecd_deploy.recipe.augment import AugmentConfig
 from tests.data.mixed_images import CLASSES, files_config, make_images
 
 BATCH = 8
@@ -43,7 +46,9 @@ def files_of(data: DataSplits) -> ImageFiles:
     return data.train_files
 
 
-def batches_of(data: DataSplits, *, index: int = 0, processes: int = 1, **changes: object) -> LoaderBatches:
+def batches_of(
+    data: DataSplits, *, index: int = 0, processes: int = 1, augmenter: Augmenter | None = None, **changes: object
+) -> LoaderBatches:
     config = files_config(files_of(data).root, **changes)
     return LoaderBatches(
         files_of(data),
@@ -52,17 +57,26 @@ def batches_of(data: DataSplits, *, index: int = 0, processes: int = 1, **change
         image_size=data.image_size[0],
         batch_size=BATCH,
         seed=0,
+        augmenter=augmenter,
         process_index=index,
         process_count=processes,
     )
 
 
 def same(first: Batch, second: Batch) -> bool:
-    tensors = ((first.images, second.images), (first.labels, second.labels), (first.indices, second.indices))
+    tensors = zip(first.tensors(), second.tensors(), strict=True)
     return first.step_images == second.step_images and all(torch.equal(one, other) for one, other in tensors)
 
 
-@pytest.mark.parametrize("changes", [CROP, {"crop_padding": 2}])
+AUGMENTER = Augmenter(
+    AugmentConfig(rotation=20, policy="trivialaugment", hue=0.1, random_erasing=0.5, mixup=0.4, cutmix=1.0),
+    (OwnTransform.of("tests.data.augmentation.own_transforms:noisy"),),
+    classes=len(CLASSES),
+    seed=0,
+)
+
+
+@pytest.mark.parametrize("changes", [CROP, {"crop_padding": 2}, {"augmenter": AUGMENTER}])
 def test_bytes_are_the_same_for_any_number_of_workers_and_after_a_resume(
     data: DataSplits, changes: dict[str, Any]
 ) -> None:

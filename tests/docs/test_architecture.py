@@ -62,9 +62,3 @@ def test_the_layers_are_those_of_the_contract(container: str) -> None:
     (layers,) = (contract["layers"] for contract in contracts if contract.get("containers") == [container])
     block = CONTRIBUTING.partition(f"<!-- layers of {container} -->\n\n")[2].partition("\n\n")[0]
     assert [re.split(r" {2,}", line.strip())[0] for line in block.splitlines()] == layers
-
-
-def test_links_lead_somewhere() -> None:
-    for folder, text in ((ROOT, CONTRIBUTING), (ROOT / "docs", ARCHITECTURE)):
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
-            assert (folder / target).exists(), target

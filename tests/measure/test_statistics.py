@@ -22,6 +22,7 @@ from ecd_deploy.measure.statistics import (
     shown_below,
     unpaired_drop_upper_bound,
 )
+from ecd_deploy.measure.statistics.percentiles import _binomial_quantile
 
 
 @pytest.mark.parametrize(("correct", "total"), [(1, 10), (485, 500), (9_900, 10_000), (500, 500)])
@@ -124,6 +125,13 @@ def test_percentile_bound_covers_at_its_confidence() -> None:
 def test_mcnemar_is_the_binomial_test(lost: int, gained: int) -> None:
     expected = stats.binomtest(lost, lost + gained, 0.5).pvalue
     assert mcnemar_p_value(lost, gained) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_ranks_are_the_quantiles_of_a_binomial(confidence: float) -> None:
+    for count in (5, 44, 459, 1_000):
+        for fraction in (0.5, 0.9, 0.99):
+            assert _binomial_quantile(confidence, count, fraction) == int(stats.binom.ppf(confidence, count, fraction))
 
 
 @pytest.mark.parametrize(("wrong", "total"), [(0, 20), (1, 20), (10, 20), (3, 500), (0, 5), (250, 500)])

@@ -147,3 +147,17 @@ def test_what_a_factory_compiles_or_makes_parallel_is_unwrapped(wrapped: str, mo
         (name, type(part)) for name, part in plain.named_modules()
     ]
     assert student.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_a_factory_is_found_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net_beside.py").write_text(
+        "from torch import nn\ndef build(num_classes, in_channels):\n    return nn.Linear(in_channels, num_classes)\n"
+    )
+    (tmp_path / "json.py").write_text("raise RuntimeError('a module of the user hides one of Python')\n")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    with pytest.raises(StudentError, match=r"neither in the current folder, .*, nor on PYTHONPATH"):
+        build_student("net_beside:build", num_classes=3)
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(build_student("net_beside:build", num_classes=3), nn.Linear)
+    assert sys.path[-1] == str(tmp_path)
+    assert sys.path[0] != str(tmp_path)

@@ -7,7 +7,11 @@ import pytest
 
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
+from ecd_deploy.recipe.data import DataConfig
+from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.recipe import BUILTIN_RECIPES, Recipe, load_recipe, parse_recipe
+from ecd_deploy.recipe.student import StudentConfig
+from ecd_deploy.recipe.train import TrainConfig
 
 MINIMAL = """
 name = "mine"
@@ -134,6 +138,36 @@ def test_loading_files_has_its_own_needs(overrides: tuple[str, ...], expected: s
         load_recipe("digits", ("data.crop_padding=0", *overrides))
 
 
+CRD = ("method.name=distil", "method.pretrained.run=teacher", "method.pretrained.losses=['kd', 'crd']")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ("augment.policy=autoaugment",),
+            r"augment\.policy: .*'none', 'randaugment' or 'trivialaugment' .*autoaugment",
+        ),
+        (("augment.policy=trivialaugment", "augment.magnitude=5"), "magnitude 5 has no effect.*not 'trivialaugment'"),
+        (("augment.operations=3",), "operations 3 has no effect: it is of policy 'randaugment', not 'none'"),
+        (
+            ("augment.policy=randaugment", "augment.magnitude=31"),
+            "augment: magnitude 31 is too large: it goes from 0 to 30",
+        ),
+        (("augment.hue=0.6",), r"augment\.hue: .*less than or equal to 0\.5 .*0\.6"),
+        (("augment.mixup=0.0",), r"augment\.mixup: .*greater than 0 .*0\.0"),
+        (("augment.mix_up=0.2",), r"augment\.mix_up.*did you mean 'mixup'"),
+        ((*CRD, "augment.mixup=0.2"), r"augment\.mixup 0\.2 .*'crd' of method\.pretrained\.losses.*remove one"),
+        ((*CRD, "augment.cutmix=1.0"), r"augment\.cutmix 1\.0 .*'crd' of method\.pretrained\.losses.*remove one"),
+    ],
+)
+def test_augmentation_that_cannot_be_is_refused_by_key_value_and_choices(
+    overrides: tuple[str, ...], expected: str
+) -> None:
+    with pytest.raises(RecipeError, match=expected):
+        load_recipe("digits", overrides)
+
+
 def test_what_loading_files_needs_is_part_of_the_digest_and_survives_the_way_through_a_file() -> None:
     fewer, more = (parse_recipe(MINIMAL, "a", (*FILES, f"data.workers={workers}")) for workers in (1, 2))
     assert fewer.digest() != more.digest()
@@ -199,3 +233,41 @@ def test_schema_names_every_section() -> None:
 
 def test_integers_are_accepted_where_a_number_is_wanted() -> None:
     assert math.isclose(load_recipe("digits", ("train.learning_rate=1",)).train.learning_rate, 1.0)
+
+
+def test_a_recipe_made_in_python_is_the_one_of_its_document() -> None:
+    made = Recipe(
+        name="x",
+        data=DataConfig(source="digits"),
+        student=StudentConfig(name="torchvision:resnet18", weights="pretrained"),
+        train=TrainConfig(epochs=3),
+    )
+    text = """
+name = "x"
+data = { source = "digits" }
+student = { name = "torchvision:resnet18", weights = "pretrained" }
+train = { epochs = 3 }
+"""
+    assert made == parse_recipe(text, "text")
+    assert made.method.teacher_init == "student"
+    fresh = MethodConfig(teacher_init="fresh")
+    assert Recipe(name="x", data=made.data, student=made.student, method=fresh).method == fresh
+
+
+def test_values_that_cannot_be_used_are_told_in_python_as_in_a_document() -> None:
+    with pytest.raises(RecipeError) as refused:
+        DataConfig(source="digit", crop_paddin=1)  # type: ignore[call-arg]
+    first, source, padding = str(refused.value).splitlines()
+    assert first == "this DataConfig cannot be used:"
+    assert source == (
+        "  source: there is no such source (did you mean 'digits'?); there are digits, cifar10, cifar100, imagefolder, "
+        "csv, parquet, torchvision:NAME (it is 'digit')"
+    )
+    assert padding.startswith("  crop_paddin: unknown key (did you mean 'crop_padding'?); known keys are source, path,")
+    with pytest.raises(RecipeError, match=r"this Recipe cannot be used:\n  the document: teacher_init 'student'"):
+        Recipe(
+            name="x",
+            data=DataConfig(source="digits"),
+            student=StudentConfig(name="timm:x", weights="pretrained"),
+            method=MethodConfig(connection="conv1x1_bn"),
+        )

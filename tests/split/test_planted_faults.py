@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.distill import ECDModel, PlainModel, TrainingOutputs
+from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions, TrainingOutputs
 from ecd_deploy.errors import SplitError
+from ecd_deploy.models import build_student
 from ecd_deploy.split import split_student
 
 
@@ -24,8 +25,7 @@ def refusal(model: ECDModel | PlainModel, images: Tensor) -> str:
 
 
 def classifier(model: ECDModel | PlainModel) -> nn.Linear:
-    (layer,) = (module for module in model.student.modules() if isinstance(module, nn.Linear))
-    return layer
+    return [module for module in model.student.modules() if isinstance(module, nn.Linear)][-1]
 
 
 def wire(joint: ECDModel, images: Tensor, change: Callable[[Tensor], Tensor]) -> None:
@@ -58,6 +58,35 @@ def test_a_detached_teacher_feature_is_found_by_nan(joint: ECDModel, images: Ten
     text = refusal(joint, images)
     assert "dataflow" not in text
     assert "perturbation: the student's logits change alone with all auxiliary tensors NaN: 40 of 40 differ" in text
+
+
+class Singular(nn.Module):
+    """A student with an operation that raises on NaN; its teacher has it too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = build_student("resnet8", num_classes=10, in_channels=1)
+        self.mix = nn.Linear(2, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body(images)
+        mixed: Tensor = self.mix(torch.linalg.svdvals(logits.reshape(-1, 2, 5)))
+        return logits + mixed
+
+
+@pytest.mark.parametrize("wired", [False, True])
+def test_where_nan_cannot_pass_random_values_decide(images: Tensor, wired: bool) -> None:
+    torch.manual_seed(0)
+    joint = ECDModel(Singular(), TeacherOptions(kernels=2), example=images)
+    joint(images)
+    if wired:
+        wire(joint, images, lambda logits: logits.detach())
+        text = refusal(joint, images)
+        assert "change in the joint forward with all auxiliary tensors randomised" in text
+    else:
+        checked = split_student(joint, images).proof.checks.perturbation
+        assert checked.passed
+        assert "linalg.svd" in checked.nan_refused
 
 
 def test_a_feature_that_is_there_in_the_joint_forward_only_is_found(joint: ECDModel, images: Tensor) -> None:

@@ -22,7 +22,7 @@ MakeRecipe = Callable[..., Recipe]
 def run(
     model: TrainingModel, data: DataSplits, recipe: Recipe, directory: Path, *, resume: bool = False
 ) -> TrainingResult:
-    return train(model, data, recipe, directory, resume=resume, console=None)
+    return train(model, data, recipe, directory, resume=resume)
 
 
 def metrics(directory: Path) -> list[dict[str, Any]]:

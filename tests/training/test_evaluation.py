@@ -56,7 +56,7 @@ def test_the_teacher_is_not_evaluated_unless_asked_for(
     results = {}
     for wanted in ("true", "false"):
         recipe = make_recipe("train.epochs=1", f"train.teacher_accuracy={wanted}")
-        results[wanted] = train(make_model(), data, recipe, tmp_path / wanted, resume=False, console=None).last
+        results[wanted] = train(make_model(), data, recipe, tmp_path / wanted, resume=False).last
     assert results["true"].teacher_validation_top1 is not None
     assert results["false"].teacher_validation_top1 is None
     assert results["false"].validation_top1 == results["true"].validation_top1

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +12,7 @@ from ecd_deploy.data import DataSplits, ImageTensors, TrainBatches, normalise
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, CheckpointError, RecipeError, RunDirectoryError, TrainingError
 from ecd_deploy.training import TrainingResult, load_weights, train
+from ecd_deploy.training.progress import BatchEnded, EpochEnded, TrainingEvent, TrainingStarted
 from tests.small import present
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run, same_state
 
@@ -50,9 +49,10 @@ def test_equals_a_loop_written_by_hand(
 def test_leaves_metrics_checkpoints_and_a_result(
     make_model: MakeModel, make_recipe: MakeRecipe, data: DataSplits, tmp_path: Path
 ) -> None:
-    console = Console(file=io.StringIO())
     model = make_model()
-    result = train(model, data, make_recipe("train.tensorboard=true"), tmp_path, resume=False, console=console)
+    events: list[TrainingEvent] = []
+    recipe = make_recipe("train.tensorboard=true")
+    result = train(model, data, recipe, tmp_path, resume=False, on_event=events.append)
     lines = metrics(tmp_path)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert [line["step"] for line in lines] == [5, 10, 15]
@@ -63,8 +63,10 @@ def test_leaves_metrics_checkpoints_and_a_result(
     assert result.last.teacher_validation_top1 == lines[2]["teacher_validation_top1"]
     assert present(present(result.best).validation_top1) == max(line["validation_top1"] for line in lines)
     assert list((tmp_path / "tensorboard").iterdir())
-    assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().count("\n") == 3
+    assert events[0] == TrainingStarted(epochs=3, batches_per_epoch=5, batches_done=0)
+    assert [event.step for event in events if isinstance(event, BatchEnded)] == list(range(1, 16))
+    assert [event.record.epoch for event in events if isinstance(event, EpochEnded)] == [1, 2, 3]
+    assert len(events) == 1 + 15 + 3
     assert TrainingResult.model_validate_json(result.model_dump_json()) == result
 
 

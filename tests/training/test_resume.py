@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.small import present
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run, same_state
 
 STEPS = 15  # of three epochs
+EVERY_STEP = range(1, STEPS + 1)
 
 
 def newest_tensors(directory: Path) -> dict[str, bytes]:
@@ -34,7 +36,17 @@ ADAMW = (
 )
 
 
-@pytest.mark.parametrize(("every", "options"), [(0, ()), (2, ()), (2, ADAMW)])
+AUGMENTED = (
+    *("augment.policy=randaugment", "augment.rotation=10", "augment.brightness=0.2", "augment.contrast=0.2"),
+    *("augment.random_erasing=0.5", "augment.mixup=0.4", "augment.cutmix=1.0", "train.label_smoothing=0.1"),
+    "augment.transforms=['tests.data.augmentation.own_transforms:noisy']",
+)
+
+
+@pytest.mark.parametrize(
+    ("every", "options", "broken_at"),
+    [(0, (), EVERY_STEP), (2, (), EVERY_STEP), (2, ADAMW, EVERY_STEP), (2, AUGMENTED, (9,))],
+)
 def test_resuming_gives_the_bits_of_an_uninterrupted_training(
     make_model: MakeModel,
     make_recipe: MakeRecipe,
@@ -42,11 +54,12 @@ def test_resuming_gives_the_bits_of_an_uninterrupted_training(
     tmp_path: Path,
     every: int,
     options: tuple[str, ...],
+    broken_at: Iterable[int],
 ) -> None:
     recipe = make_recipe(f"train.checkpoint_steps={every}", *options)
     whole = make_model()
     expected = run(whole, data, recipe, tmp_path / "whole")
-    for forward in range(1, STEPS + 1):
+    for forward in broken_at:
         directory = tmp_path / f"broken-{forward}"
         broken = make_model()
         at_forward(broken, forward, interrupt)
@@ -144,7 +157,7 @@ def test_what_differs_is_refused_by_name_and_accepted_on_demand(
     assert "recipe digest: " in str(caught.value)
     assert "threads: 1 in the checkpoint, 2 now" in str(caught.value)
     recipe = make_recipe("train.epochs=2")
-    result = train(make_model(), data, recipe, tmp_path, resume=True, console=None, accept_changes=True)
+    result = train(make_model(), data, recipe, tmp_path, resume=True, accept_changes=True)
     assert result.epochs == 2
     assert "recipe digest" in caplog.text
 
@@ -158,7 +171,7 @@ def test_other_images_need_consent_and_other_steps_cannot_have_it(
         run(make_model(), others, make_recipe("train.epochs=1"), tmp_path, resume=True)
     recipe = make_recipe("train.batch_size=32")
     with pytest.raises(RunDirectoryError, match=r"steps per epoch: 5 in the checkpoint, 9 now"):
-        train(make_model(), data, recipe, tmp_path, resume=True, console=None, accept_changes=True)
+        train(make_model(), data, recipe, tmp_path, resume=True, accept_changes=True)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def main(directory: Path) -> None:
     torch.manual_seed(0)
     model = PlainModel(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)))
     directory.mkdir(exist_ok=True)
-    train(model, data, recipe, directory, resume=False, console=None)
+    train(model, data, recipe, directory, resume=False)
     rank = os.environ.get("RANK", "alone")
     (directory / f"rank-{rank}.safetensors").write_bytes(safetensors.torch.save(model.state_dict()))
 

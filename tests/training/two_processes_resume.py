@@ -31,7 +31,7 @@ def main(directory: Path, rank: int = -1, forward: int = 0, number: int = 0) -> 
     if rank == int(os.environ["RANK"]):
         at_forward(model, forward, lambda _: os.kill(os.getpid(), number))
     try:
-        train(model, data, recipe, directory, resume=True, console=None)
+        train(model, data, recipe, directory, resume=True)
     except EcdDeployError as error:
         sys.exit(error.exit_code)
     (directory / f"rank-{os.environ['RANK']}.safetensors").write_bytes(safetensors.torch.save(model.state_dict()))

@@ -1,7 +1,8 @@
 """The statistics of the gate: one-sided confidence bounds, exact or free of a distribution where that is possible.
 
-`benchmarks/gate_calibration.py` simulates how often each bound errs. Counts may be fractions, so that a bound can be
-asked what it would be of more images at the same rates.
+The distributions come from `scipy.special`: `scipy.stats` knows them too, but takes a second to load, in every command
+that decides. `benchmarks/gate_calibration.py` simulates how often each bound errs. Counts may be fractions, so that a
+bound can be asked what it would be of more images at the same rates.
 """
 
 from ecd_deploy.measure.statistics.averages import average_drop_upper_bound, average_lower_bound

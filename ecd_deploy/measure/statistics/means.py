@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ecd_deploy.measure.statistics.distributions import normal_cdf, root
+from scipy import special
 
 _LARGEST_EXPONENT = 34.0  # beyond it a float cannot tell 1 - exp(-y) from 1
 
@@ -37,10 +36,12 @@ def mean_upper_bound(values: NDArray[np.float64], largest: float, confidence: fl
     if values.min() == largest:
         return largest
 
+    from scipy.optimize import brentq  # takes a while to load, and few limits need it
+
     def excess(bound: float) -> float:
         return _chance_above(values, largest, bound, times) - (1 - confidence)
 
-    return root(excess, float(values.mean()), largest, 1e-12 * max(largest, 1.0))
+    return float(brentq(excess, float(values.mean()), largest, xtol=1e-12 * max(largest, 1.0)))
 
 
 def _chance_above(values: NDArray[np.float64], largest: float, bound: float, times: float) -> float:
@@ -49,6 +50,8 @@ def _chance_above(values: NDArray[np.float64], largest: float, bound: float, tim
     It does where the sum of (value - bound) times an exponential variable is positive: its cumulant generating
     function is -sum(log(1 - s (value - bound))).
     """
+    from scipy.optimize import brentq
+
     offsets, extra = values - bound, largest - bound
     if extra <= 0:
         return 0.0
@@ -61,12 +64,12 @@ def _chance_above(values: NDArray[np.float64], largest: float, bound: float, tim
     def slope(y: float) -> float:
         return times * float((offsets / (1 - at(y) * offsets)).sum()) + extra * math.exp(y)
 
-    y = root(slope, 0.0, _LARGEST_EXPONENT, 1e-12)
+    y = float(brentq(slope, 0.0, _LARGEST_EXPONENT, xtol=1e-12))
     s = at(y)
     cumulant = -times * float(np.log1p(-s * offsets).sum()) + y
     curvature = times * float(((offsets / (1 - s * offsets)) ** 2).sum()) + (extra * math.exp(y)) ** 2
-    deviation, scaled = math.sqrt(max(-2 * cumulant, 0.0)), s * math.sqrt(curvature)
-    if deviation < 1e-4:  # next to the mean, where the formula is 0 / 0, the chance is about one half
+    root, scaled = math.sqrt(max(-2 * cumulant, 0.0)), s * math.sqrt(curvature)
+    if root < 1e-4:  # next to the mean, where the formula is 0 / 0, the chance is about one half
         return 0.5
     density = math.exp(cumulant) / math.sqrt(2 * math.pi)
-    return normal_cdf(-deviation) + density * (1 / scaled - 1 / deviation)
+    return float(special.ndtr(-root)) + density * (1 / scaled - 1 / root)

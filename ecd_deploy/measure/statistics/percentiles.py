@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ecd_deploy.measure.statistics.distributions import binomial_quantile
+from scipy import special
 
 
 def samples_needed(percentile: float, confidence: float = 0.99) -> int:
@@ -29,5 +29,12 @@ def percentile_upper_bound(samples: Sequence[float], fraction: float, confidence
     """
     if len(samples) < samples_needed(fraction, confidence):
         return None
-    rank = binomial_quantile(confidence, len(samples), fraction) + 1
+    rank = _binomial_quantile(confidence, len(samples), fraction) + 1
     return sorted(samples)[rank - 1] if rank <= len(samples) else None
+
+
+def _binomial_quantile(probability: float, trials: int, chance: float) -> int:
+    """The least number of successes that is not exceeded with at least this probability."""
+    estimate = math.ceil(special.bdtrik(probability, trials, chance))
+    below = max(estimate - 1, 0)  # the estimate, a real number, may be above a whole one by a last bit
+    return below if special.bdtr(below, trials, chance) >= probability else estimate

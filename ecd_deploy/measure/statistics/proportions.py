@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ecd_deploy.measure.statistics.distributions import beta_quantile, binomial_cdf, normal_quantile, root
+from scipy import special
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def accuracy_lower_bound(correct: float, total: float, confidence: float) -> flo
     _check_counts(correct, total)
     if correct == 0:
         return 0.0
-    return beta_quantile(1 - confidence, correct, total - correct + 1)
+    return float(special.betaincinv(correct, total - correct + 1, 1 - confidence))
 
 
 def accuracy_interval(correct: float, total: float, confidence: float) -> tuple[float, float]:
@@ -71,7 +71,7 @@ def drop_upper_bound(lost: float, gained: float, total: float, confidence: float
 
 
 def _score_upper_bound(lost: float, gained: float, total: float, confidence: float) -> float:
-    quantile = normal_quantile(confidence)
+    quantile = float(special.ndtri(confidence))
     observed = (lost - gained) / total
     if observed >= 1.0:
         return 1.0
@@ -79,8 +79,13 @@ def _score_upper_bound(lost: float, gained: float, total: float, confidence: flo
     def excess(drop: float) -> float:
         return paired_score(lost, gained, total, drop) + quantile
 
-    highest = 1.0 - 1e-12
-    return 1.0 if excess(highest) > 0 else root(excess, observed, highest, 1e-12)
+    low, high = observed, 1.0 - 1e-12
+    if excess(high) > 0:
+        return 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high
 
 
 def unpaired_drop_upper_bound(reference: Count, candidate: Count, confidence: float) -> float:
@@ -118,7 +123,7 @@ def mcnemar_p_value(lost: int, gained: int) -> float:
 
     A large value does not say that nothing was lost; `drop_upper_bound` does.
     """
-    return min(1.0, 2 * binomial_cdf(min(lost, gained), lost + gained, 0.5)) if lost + gained else 1.0
+    return min(1.0, 2 * float(special.bdtr(min(lost, gained), lost + gained, 0.5))) if lost + gained else 1.0
 
 
 def _check_counts(part: float, total: float) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ecd_deploy.measure.statistics.distributions import binomial_cdf, normal_cdf
+from scipy import special
+
 from ecd_deploy.measure.statistics.proportions import paired_score
 
 
@@ -18,7 +19,9 @@ def shown_below(correct: Sequence[int], images: Sequence[int], limit: float, con
     Exact binomial tests, the inverse of the bounds of Clopper and Pearson, with the correction of Holm (1979): that
     any of these groups meets the limit after all has at most the chance 1 - confidence.
     """
-    return _holm([binomial_cdf(right, total, limit) for right, total in zip(correct, images, strict=True)], confidence)
+    return _holm(
+        [float(special.bdtr(right, total, limit)) for right, total in zip(correct, images, strict=True)], confidence
+    )
 
 
 def shown_above(
@@ -26,7 +29,7 @@ def shown_above(
 ) -> list[int]:
     """The groups whose paired drop is shown to exceed a limit, by index: score tests (Tango 1998), as above."""
     scores = (paired_score(*counts, limit) for counts in zip(lost, gained, images, strict=True))
-    return _holm([normal_cdf(-score) for score in scores], confidence)
+    return _holm([float(special.ndtr(-score)) for score in scores], confidence)
 
 
 def _holm(p_values: Sequence[float], confidence: float) -> list[int]:

@@ -16,7 +16,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -91,26 +91,29 @@ class GraphedWork:
     Args:
         work: of a step.
         recorder: of the device.
+
+    Attributes:
+        is_eager: whether a size of batch could not be recorded, so that all steps are done as they are.
     """
 
     def __init__(self, work: StepWork, recorder: Recorder) -> None:
         self._work = work
         self._recorder = recorder
         self._recorded: dict[torch.Size, _Recorded] = {}
-        self._is_eager = False
+        self.is_eager = False
 
     def __call__(self, batch: Batch) -> None:
         """Repeat the recorded work on another batch; the first of each size is recorded."""
-        if not self._is_eager and batch.images.shape not in self._recorded:
+        if not self.is_eager and batch.images.shape not in self._recorded:
             self._record(batch)
-        if self._is_eager:
+        if self.is_eager:
             self._work(batch)
         else:
             self._recorded[batch.images.shape].repeat(batch)
 
     def _record(self, batch: Batch) -> None:
         """Record the work for batches of this size, or find that it cannot be; what it changed is put back."""
-        inputs = replace(batch, images=batch.images.clone(), labels=batch.labels.clone(), indices=batch.indices.clone())
+        inputs = batch.like(tuple(tensor.clone() for tensor in batch.tensors()))
         changed = self._work.changed()
         before = [tensor.clone() for tensor in changed]
         devices = [batch.images.device] if batch.images.device.type == "cuda" else []
@@ -135,7 +138,7 @@ class GraphedWork:
                 for tensor, value in zip(changed, before, strict=True):
                     tensor.copy_(value)
         if obstacle is not None:
-            self._is_eager = True
+            self.is_eager = True
             self._recorded.clear()
             _log_eager(obstacle)
 
@@ -154,9 +157,8 @@ class _Recorded:
 
     def repeat(self, batch: Batch) -> None:
         """Do the work on another batch of the same size."""
-        self.inputs.images.copy_(batch.images)
-        self.inputs.labels.copy_(batch.labels)
-        self.inputs.indices.copy_(batch.indices)
+        for recorded, tensor in zip(self.inputs.tensors(), batch.tensors(), strict=True):
+            recorded.copy_(tensor)
         self.launch()
 
 

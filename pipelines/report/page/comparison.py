@@ -92,4 +92,4 @@ def _ratio(results: RunResults, other: NamedRun) -> Cell:
     found = baseline.latency
     if found.comparison.host.contended:
         return Cell("invalid")
-    return Cell(f"{found.ratio:.3f} ({found.lower:.3f} to {found.upper:.3f})", found.ratio)
+    return Cell(found.text, found.ratio)

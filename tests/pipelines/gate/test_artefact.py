@@ -11,7 +11,13 @@ import pytest
 
 from tests.commands import Ended, run_command
 
-SMALL = ("train.epochs=1", "data.train_limit=300", "data.test_limit=60", "profile.min_seconds=0.05")
+SMALL = (
+    "train.epochs=1",
+    "data.train_limit=300",
+    "data.test_limit=60",
+    "profile.min_seconds=0.05",
+    "profile.max_seconds=1.0",
+)
 BLIND = ("profile.warmup_seconds=0.0", "gate.p90_ms_max=1000.0", "gate.min_top1=0.0", "gate.max_drop=1.0")
 FORMATS = 'export.formats=["onnx", "onnx-int8"]'
 

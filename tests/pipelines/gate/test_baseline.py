@@ -165,10 +165,12 @@ def test_what_is_no_predictions_file_is_refused(candidate: RunDirectory) -> None
         read_predictions(candidate)
 
 
-def comparison(ratio: float, *, floor: float = 1.0, spread: float = 0.0, contended: bool = False) -> Comparison:
-    steps = [1 + spread * (index % 5 - 2) for index in range(60)]
+def comparison(
+    ratio: float, *, floor: float = 1.0, spread: float = 0.0, contended: bool = False, count: int = 60
+) -> Comparison:
+    steps = [1 + spread * (index % 5 - 2) for index in range(count)]
     host = Host(cpu_over_wall=1.0, involuntary_switches=0, contended=contended, reasons=("busy",) if contended else ())
-    blocks = ([ratio * step for step in steps], [1.0] * 60, [floor] * 60)
+    blocks = ([ratio * step for step in steps], [1.0] * count, [floor] * count)
     names = ("candidate", "baseline", "baseline_again")
     sessions = [
         SessionBlocks(name=name, block_p50_ms=tuple(values)) for name, values in zip(names, blocks, strict=True)
@@ -201,10 +203,12 @@ def found(latency: Comparison, lost: int = 0, gained: int = 0, images: int = 2_0
         (comparison(1.0, contended=True), Verdict.INCONCLUSIVE),
         (comparison(1.5, contended=True), Verdict.INCONCLUSIVE),
         (comparison(1.0, floor=1.2), Verdict.INCONCLUSIVE),
+        (comparison(1.0, count=3), Verdict.INCONCLUSIVE),
     ],
 )
 def test_latency_ratio(latency: Comparison, verdict: Verdict) -> None:
-    (check,) = ratio_checks(GateConfig(max_p50_ratio=1.1), found(latency), None)
+    kept = BaselineComparison.from_json(found(latency).to_json(), "as it was written")
+    (check,) = ratio_checks(GateConfig(max_p50_ratio=1.1), kept, None)
     assert check.verdict is verdict
 
 

@@ -18,7 +18,7 @@ from ecd_deploy.pipelines.gate.decide import GateReport
 from tests.commands import Ended, run_command
 from tests.pipelines.evaluate.colours import INPUT, save_images, write_model
 
-PROFILE = "[profile]\nwarmup_seconds = 0.0\nmin_seconds = 0.05\nmin_samples = 44\nmax_seconds = 5.0\n"
+PROFILE = "[profile]\nwarmup_seconds = 0.0\nmin_seconds = 0.05\nmin_samples = 44\nmax_seconds = 1.0\n"
 LOOSE = f"{INPUT}{PROFILE}[gate]\nmin_top1 = 0.5\n"
 COMMAND = ("gate", "model.onnx", "--data", "images", "--config", "gate.toml", "--out", "out")
 

@@ -20,7 +20,13 @@ from ecd_deploy.pipelines.record.run_directory import create_run, read_run
 from ecd_deploy.recipe.recipe import load_recipe
 from tests.commands import Ended, run_command
 
-TINY = ("train.epochs=1", "data.train_limit=300", "profile.min_seconds=0.05", "profile.warmup_seconds=0.0")
+TINY = (
+    "train.epochs=1",
+    "data.train_limit=300",
+    "profile.min_seconds=0.05",
+    "profile.warmup_seconds=0.0",
+    "profile.max_seconds=1.0",
+)
 BLIND = ("gate.min_top1=0.0", "gate.max_drop=1.0", "gate.p90_ms_max=1000.0")
 
 

@@ -8,7 +8,13 @@ import pytest
 
 from tests.commands import run_command
 
-TINY = ("data.train_limit=200", "data.test_limit=50", "profile.min_seconds=0.05", "profile.warmup_seconds=0.0")
+TINY = (
+    "data.train_limit=200",
+    "data.test_limit=50",
+    "profile.min_seconds=0.05",
+    "profile.warmup_seconds=0.0",
+    "profile.max_seconds=1.0",
+)
 BLIND = ("gate.min_top1=0.0", "gate.max_drop=1.0", "gate.p90_ms_max=1000.0")
 
 

@@ -71,7 +71,6 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
         ("detached_inside", "middle", "without a gradient: it is lost in"),
         ("leaves_torch", "middle", "without a gradient: it is lost in"),
         ("checkpointed_reentrantly", "use_reentrant=False", "the gradient of the logits by the images cannot be"),
-        ("asserts_values", "middle", "looks at the values of the images"),
         ("ten_and_one", "student", "11 logits, and the data have 10 classes"),
         ("no_gradient", "own forward (Net)", "have no gradient"),
         ("detached_block", "own forward (Output)", "have no gradient"),
@@ -176,6 +175,32 @@ def test_run_and_train_refuse_before_the_run_directory_is_made(tmp_path: Path) -
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("augment.hue=0.1", "augment.hue 0.1 has no effect on grey images: remove it"),
+        ("augment.saturation=0.5", "augment.saturation 0.5 has no effect on grey images: remove it"),
+        ("augment.transforms=['absent:factory']", "augment.transforms 'absent:factory': module 'absent' cannot be"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_is_refused(digits: DataSplits, option: str, says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        rehearse(load_recipe("digits", (option,)), digits)
+    assert str(caught.value).startswith(says)
+
+
+def test_a_transform_that_fails_ends_the_command_before_the_run_directory_is_made(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def crop():\n    return lambda image: image[:, :4]\n")
+    ended = run_command(
+        ["train", "run", "--recipe", "digits", "--set", "augment.transforms=['mine:crop']"], cwd=tmp_path
+    )
+    assert ended.code == 2
+    assert ended.err == (
+        "Error: augment.transforms 'mine:crop' must give an image uint8 (1, 8, 8), and gave uint8 (1, 4, 8)\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("text", ["import sys\nsys.exit(0)\n", "def student(**_):\n    raise SystemExit(0)\n"])
 def test_a_student_that_exits_does_not_end_the_command_with_success(tmp_path: Path, text: str) -> None:
     (tmp_path / "exiting.py").write_text(text)
@@ -236,6 +261,7 @@ def test_inspect_rehearses_a_recipe_on_noise_unless_told_not_to(tmp_path: Path) 
                 torch.__version__.startswith("2.11."), reason="torch 2.11 cannot run torch.cond under hooks"
             ),
         ),
+        "asserts_values",
         "expert_by_chance",
         "forward_compiled",
     ],

@@ -210,7 +210,7 @@ def test_a_latency_ratio_is_that_of_the_gate_or_none(results: RunResults) -> Non
         latency=ratio,
     )
     gated = results.gate.model_copy(update={"baseline": baseline})
-    assert compared(RunResults(**{**results.__dict__, "gate": gated}), results)[0][-1] == "1.020 (1.010 to 1.040)"
+    assert compared(RunResults(**{**results.__dict__, "gate": gated}), results)[0][-1] == "1.020 [1.010, 1.040]"
 
 
 def test_runs_of_one_name_are_told_apart_and_none_twice(root: Path, tmp_path: Path) -> None:

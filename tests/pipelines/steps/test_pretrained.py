@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from ecd_deploy.baselines.distillation import DistilledModel
 from ecd_deploy.data import load, load_data
@@ -34,7 +33,7 @@ def distilled(run: Path, *overrides: str) -> Recipe:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs") / "teacher"
-    run_train(recipe("method.name=ecd", "method.kernels=2"), root, resume=False, console=Console(quiet=True))
+    run_train(recipe("method.name=ecd", "method.kernels=2"), root, resume=False)
     return root
 
 
@@ -53,14 +52,14 @@ def test_a_resume_has_the_bits_of_an_uninterrupted_training(teacher: Path, tmp_p
     config = distilled(teacher)
     data = load_data(config.data, seed=config.seed)
     whole, broken, resumed = (training_model(config, data) for _ in range(3))
-    train(whole, data, config, tmp_path / "whole", resume=False, console=None)
+    train(whole, data, config, tmp_path / "whole", resume=False)
     at_forward(broken, 5, interrupt)
     with pytest.raises((KeyboardInterrupt, Interrupted)):
-        train(broken, data, config, tmp_path / "broken", resume=False, console=None)
+        train(broken, data, config, tmp_path / "broken", resume=False)
     assert isinstance(resumed, DistilledModel)
     with torch.no_grad():  # the checkpoint has the teacher too
         resumed.pretrained.get_parameter("network.fc.weight").zero_()
-    train(resumed, data, config, tmp_path / "broken", resume=True, console=None)
+    train(resumed, data, config, tmp_path / "broken", resume=True)
     assert same_state(whole, resumed)
 
 
@@ -68,7 +67,7 @@ def test_crd_knows_the_labels_of_all_files_and_not_of_a_sample(tmp_path: Path, m
     monkeypatch.setattr(load, "_SAMPLE_IMAGES", 6)
     files = files_config(make_images(tmp_path / "images"))
     plain = recipe("method.name=plain", "train.epochs=1").model_copy(update={"data": files})
-    run_train(plain, tmp_path / "teacher", resume=False, console=Console(quiet=True))
+    run_train(plain, tmp_path / "teacher", resume=False)
     config = distilled(tmp_path / "teacher", "train.epochs=1").model_copy(update={"data": files})
     data = load_data(files, seed=config.seed)
     assert data.train_files is not None
@@ -76,7 +75,7 @@ def test_crd_knows_the_labels_of_all_files_and_not_of_a_sample(tmp_path: Path, m
     model = training_model(config, data)
     assert isinstance(model, DistilledModel)
     assert model.get_buffer("transfers.crd.labels").tolist() == data.train_files.labels.tolist()
-    train(model, data, config, tmp_path / "run", resume=False, console=None)
+    train(model, data, config, tmp_path / "run", resume=False)
 
 
 def test_runs_that_cannot_teach_are_refused(teacher: Path, tmp_path: Path) -> None:

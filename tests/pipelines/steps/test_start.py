@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from rich.console import Console
 from torch import nn
 
 from ecd_deploy.data import DataSplits
@@ -30,10 +29,9 @@ from tests.training.helpers import same_state
 TINY = (
     *("data.train_limit=100", "data.test_limit=40", "train.epochs=2", "train.batch_size=32", "train.tensorboard=false"),
     *("method.kernels=2", "train.learning_rate=0.01", "gate.min_top1=0.0", "gate.max_drop=1.0"),
-    *("profile.min_seconds=0.05", "profile.warmup_seconds=0.0", "profile.min_samples=44"),
+    *("profile.min_seconds=0.05", "profile.warmup_seconds=0.0", "profile.min_samples=44", "profile.max_seconds=1.0"),
 )
 GIVEN = ("data.mean=[0.3]", "data.std=[0.4]")
-QUIET = Console(quiet=True)
 
 
 def recipe(*overrides: str) -> Recipe:
@@ -159,7 +157,7 @@ def test_what_is_frozen_stays_and_the_rest_has_its_rate(file: Path, tmp_path: Pa
     assert slow | {"teacher.conv1.weight"} <= groups[0.1]
     assert "student.conv1.weight" not in groups[0.1] | groups[1.0]
 
-    run_train(config, tmp_path / "run", resume=False, console=QUIET, rehearsal=False)
+    run_train(config, tmp_path / "run", resume=False, rehearsal=False)
     trained = training_model(config, data)
     load_weights(tmp_path / "run", "last", trained)
     before, after = model.student.state_dict(), trained.student.state_dict()
@@ -173,12 +171,12 @@ def test_a_resume_with_other_weights_is_refused(file: Path, tmp_path: Path) -> N
     path.write_bytes(file.read_bytes())
     config = recipe(f"student.weights={path}", *GIVEN)
     whole = tmp_path / "whole"
-    run_train(config, whole, resume=False, console=QUIET, rehearsal=False)
+    run_train(config, whole, resume=False, rehearsal=False)
     digest = json.loads((whole / "start.json").read_text())["digest"]
     state = safetensors.torch.load_file(path)
     safetensors.torch.save_file({**state, "bn1.bias": state["bn1.bias"] + 1}, path)
     with pytest.raises(RunDirectoryError, match=rf"started from {path} with digest {digest}, now it is"):
-        run_train(config, whole, resume=True, console=QUIET)
+        run_train(config, whole, resume=True)
     assert json.loads((whole / "start.json").read_text())["digest"] == digest
 
 

@@ -31,7 +31,13 @@ WHY = "all training images were used for training (data.validation_fraction is 0
 def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     """A tiny run on every image, INT8 included: its directory, not to be changed, and how it ended."""
     folder = tmp_path_factory.mktemp("everything")
-    limits = ("gate.min_top1=0.0", "gate.max_drop=1.0", "gate.p90_ms_max=1000.0", "profile.min_seconds=0.1")
+    limits = (
+        "gate.min_top1=0.0",
+        "gate.max_drop=1.0",
+        "gate.p90_ms_max=1000.0",
+        "profile.min_seconds=0.1",
+        "profile.max_seconds=1.0",
+    )
     formats = 'export.formats=["onnx", "onnx-int8"]'
     overrides = [word for value in (*EVERYTHING, *TINY, *limits, formats) for word in ("--set", value)]
     return folder / "run", run_command(["run", "digits", "--out", "run", "--no-rehearsal", *overrides], cwd=folder)

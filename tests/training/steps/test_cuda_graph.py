@@ -62,10 +62,11 @@ ADAMW = (
     *("train.warmup_epochs=1.5", "train.optimizer=adamw", "train.learning_rate=0.01"),
     *("train.clip_norm=0.5", "train.ema_decay=0.9"),
 )
+MIXED = ("augment.policy=trivialaugment", "augment.random_erasing=0.5", "augment.mixup=0.4", "augment.cutmix=1.0")
 
 
 @pytest.mark.usefixtures("rate_on_device")
-@pytest.mark.parametrize("options", [OPTIONS, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("options", [OPTIONS, ADAMW, MIXED], ids=["sgd", "adamw", "mixed"])
 def test_a_recorded_training_has_the_bits_of_an_eager_one(
     options: tuple[str, ...],
     make_model: MakeModel,

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
-from ecd_deploy.data.resized_crop import CropBox, choose_box, crop_draws
+from ecd_deploy.data.augmentation.resized_crop import CropBox, choose_box, crop_draws
 
 ASPECTS = (3 / 4, 4 / 3)
 

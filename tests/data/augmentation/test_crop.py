@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
-from ecd_deploy.data.augment import augment
+from ecd_deploy.data.augmentation.crop import crop_and_mirror
 from ecd_deploy.data.draws import Purpose, draw_below, stream_key
 
 
@@ -32,7 +32,7 @@ def slow_augment(
 def test_equals_a_slow_reference_for_each_image(shape: tuple[int, int, int], padding: int, flip: bool) -> None:
     images = torch.randint(0, 256, (40, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     indices = torch.arange(40) * 977
-    result = augment(images, indices, seed=7, epoch=3, crop_padding=padding, horizontal_flip=flip)
+    result = crop_and_mirror(images, indices, seed=7, epoch=3, crop_padding=padding, horizontal_flip=flip)
     for image, index, found in zip(images, indices, result, strict=True):
         expected = slow_augment(image.numpy(), int(index), 7, 3, padding, flip)
         np.testing.assert_array_equal(found.numpy(), expected)
@@ -42,7 +42,7 @@ def test_every_crop_and_mirror_is_as_likely_as_any_other() -> None:
     # one image of distinct pixels, whose place and direction can be read from the result
     image = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3)
     count = 20_000
-    result = augment(
+    result = crop_and_mirror(
         image.expand(count, 1, 3, 3), torch.arange(count), seed=0, epoch=1, crop_padding=1, horizontal_flip=True
     )
     _, frequencies = np.unique(result.view(count, 9).numpy(), axis=0, return_counts=True)
@@ -54,7 +54,7 @@ def test_another_epoch_or_seed_gives_another_augmentation() -> None:
     images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     indices = torch.arange(64)
     first, next_epoch, next_seed = (
-        augment(images, indices, seed=seed, epoch=epoch, crop_padding=2, horizontal_flip=True)
+        crop_and_mirror(images, indices, seed=seed, epoch=epoch, crop_padding=2, horizontal_flip=True)
         for seed, epoch in ((0, 1), (0, 2), (1, 1))
     )
     assert not torch.equal(first, next_epoch)

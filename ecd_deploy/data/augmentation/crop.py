@@ -9,7 +9,7 @@ from torch.nn import functional
 from ecd_deploy.data.draws import Purpose, draw_below, stream_key
 
 
-def augment(
+def crop_and_mirror(
     images: Tensor, indices: Tensor, *, seed: int, epoch: int, crop_padding: int, horizontal_flip: bool
 ) -> Tensor:
     """Pad with zeros, crop at a random place to the original size, and mirror half of the images.
