@@ -6,8 +6,8 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from html import escape as escape_markup
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
 
 from ecd_deploy.errors import EcdDeployError
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison
@@ -151,7 +151,7 @@ def _suite(cases: list[str], tests: int, failures: int, errors: int) -> bytes:
 def _attribute(text: str) -> str:
     # XML has no place for control characters, not even escaped.
     clean = "".join(letter for letter in text if letter in "\t\n" or letter >= " ")
-    return quoteattr(clean, {"\n": "&#10;"})
+    return f'"{escape_markup(clean).replace(chr(10), "&#10;")}"'
 
 
 def _limit(check: Check) -> str:
