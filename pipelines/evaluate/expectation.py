@@ -53,14 +53,7 @@ def expect(file: OnnxFile, config: InputConfig) -> Expectation:
         UsageError: something is missing, with what was found in the file; or the two contradict each other.
         ArtefactError: the file takes or gives something else than a classifier of images.
     """
-    if len(file.inputs) != 1:
-        names = ", ".join(port.name for port in file.inputs) or "none"
-        raise ArtefactError(
-            f"a classifier of images has one input, and this has {len(file.inputs)}, {names}; {file.words()}"
-        )
-    (port,) = file.inputs
-    if port.dtype not in IMAGE_TYPES.values() or len(port.shape) != 4:
-        raise ArtefactError(f"images are float32, float16 or uint8 with four sides; {file.words()}")
+    port = image_port(file)
     if file.metadata is not None:
         refuse_keys(config.model_fields_set - {"output"}, f"{file.path.name} was written by this project")
     if config.dtype is not None and config.dtype != port.dtype:
@@ -75,6 +68,23 @@ def expect(file: OnnxFile, config: InputConfig) -> Expectation:
         scores="logits" if file.metadata else config.scores,
         source="the model's metadata" if file.metadata else "[input]",
     )
+
+
+def image_port(file: OnnxFile) -> Port:
+    """The one input of a classifier of images.
+
+    Raises:
+        ArtefactError: there are more, or it takes something else.
+    """
+    if len(file.inputs) != 1:
+        names = ", ".join(port.name for port in file.inputs) or "none"
+        raise ArtefactError(
+            f"a classifier of images has one input, and this has {len(file.inputs)}, {names}; {file.words()}"
+        )
+    (port,) = file.inputs
+    if port.dtype not in IMAGE_TYPES.values() or len(port.shape) != 4:
+        raise ArtefactError(f"images are float32, float16 or uint8 with four sides; {file.words()}")
+    return port
 
 
 def refuse_keys(given: AbstractSet[str], why: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ecd_deploy.errors import ArtefactError, DigestError, UsageError
 from ecd_deploy.exporters.onnx.file import OnnxFile, parse_onnx, read_onnx_file
 from ecd_deploy.files import read_bytes, sha256_bytes
-from ecd_deploy.pipelines.evaluate.expectation import Expectation, expect, refuse_keys
+from ecd_deploy.pipelines.evaluate.expectation import Expectation, expect, image_port, refuse_keys
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME, VALIDATION_NAME
@@ -140,17 +140,20 @@ def _of_bundle(path: Path, read: Callable[[str], bytes]) -> Target:
         return Target(file)
     try:
         labels = tuple(map(str, json.loads(checked(_LABELS_NAME))))
-        return Target(file, _described(description, labels))
+        return Target(file, _described(file, description, labels))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a bundle: what the model expects cannot be read from it") from error
 
 
-def _described(description: dict[str, Any], labels: tuple[str, ...]) -> Expectation:
-    if description["scores"] not in ("logits", "probabilities"):
-        raise ValueError(description["scores"])
+def _described(file: OnnxFile, description: dict[str, Any], labels: tuple[str, ...]) -> Expectation:
+    port, names = image_port(file), {output.name for output in file.outputs}
+    if description["scores"] not in ("logits", "probabilities") or description["output"] not in names:
+        raise ValueError("other scores or another output than the model's")
+    if description["input"] != port.name or description["preprocessing"]["dtype"] != port.dtype:
+        raise ValueError("another input than the model's")
     return Expectation(
-        input=str(description["input"]),
-        output=str(description["output"]),
+        input=port.name,
+        output=description["output"],
         batch=None if description["batch"] is None else int(description["batch"]),
         preprocessing=Preprocessing.model_validate(description["preprocessing"]),
         classes=labels,

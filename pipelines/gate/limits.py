@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.documents import parse_toml, read_text
 from ecd_deploy.errors import RecipeError, UsageError
 from ecd_deploy.files import sha256_bytes, sha256_file
@@ -92,7 +93,7 @@ def read_limits(path: Path) -> Limits:
 
 
 def _source(path: Path, *, replaces_recipe: bool) -> LimitsSource:
-    name = os.fsencode(path.name).decode("utf-8", "backslashreplace")
+    name = printable(os.fsencode(path.name).decode("utf-8", "backslashreplace"))
     return LimitsSource(file=name, sha256=sha256_file(path), replaces_recipe=replaces_recipe)
 
 

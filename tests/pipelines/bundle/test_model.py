@@ -92,7 +92,9 @@ def test_it_checks_itself_and_classifies_as_predict_does(
     assert (refused.code, "remove input.channels" in refused.err) == (2, True)
 
 
-@pytest.mark.parametrize("spoil", [{"preprocessing": {}}, {"scores": "numbers"}, {"batch": "two"}, {"input": None}])
+@pytest.mark.parametrize(
+    "spoil", [{"preprocessing": {}}, {"scores": "numbers"}, {"batch": "two"}, {"input": None}, {"output": "colour"}]
+)
 def test_a_bundle_that_does_not_say_what_its_model_expects_is_refused(tmp_path: Path, spoil: dict[str, object]) -> None:
     write_model(tmp_path / "model.onnx")
     said: dict[str, object] = {
