@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ecd_deploy.pipelines.record.validation import Validation
     from ecd_deploy.pipelines.rehearse.result import Rehearsal
     from ecd_deploy.pipelines.report.results import RunResults
+    from ecd_deploy.recipe.augment import AugmentConfig
     from ecd_deploy.recipe.data import DataConfig
     from ecd_deploy.recipe.export import ExportConfig
     from ecd_deploy.recipe.gate import GateConfig
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtefactList",
+    "AugmentConfig",
     "BatchEnded",
     "DataConfig",
     "DynamicConv2d",
@@ -95,6 +97,7 @@ __all__ = [
 
 _HOMES = {
     "ArtefactList": "ecd_deploy.pipelines.record.artefacts",
+    "AugmentConfig": "ecd_deploy.recipe.augment",
     "BatchEnded": "ecd_deploy.training.progress",
     "DataConfig": "ecd_deploy.recipe.data",
     "DynamicConv2d": "ecd_deploy.distill",

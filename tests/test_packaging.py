@@ -27,6 +27,7 @@ PACKAGE_FOLDERS = {
 }
 PUBLIC_NAMES = {
     "ArtefactList": "ecd_deploy.pipelines.record.artefacts",
+    "AugmentConfig": "ecd_deploy.recipe.augment",
     "BatchEnded": "ecd_deploy.training.progress",
     "DataConfig": "ecd_deploy.recipe.data",
     "DynamicConv2d": "ecd_deploy.distill",

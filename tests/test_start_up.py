@@ -63,7 +63,7 @@ def test_the_gate_decides_without_torch(finished_run: tuple[Path, Ended], tmp_pa
         ("import ecd_deploy.pipelines.device.command, ecd_deploy.cli.text.profile", {"numpy"}),
         ("from ecd_deploy.split import SplitProof; from ecd_deploy.exporters import ArtefactMetadata", set()),
         ("import ecd_deploy.pipelines.steps.split", {"PIL", "accelerate", "numpy", "torch"}),
-        ("from ecd_deploy.data.arrays import open_digits; open_digits(None)", {"PIL", "numpy"}),
+        ("from ecd_deploy.data.sources.digits import open_digits; open_digits(None)", {"PIL", "numpy"}),
     ],
     ids=["lists", "doctor", "verify", "gate", "report", "profile", "results", "split", "digits"],
 )

@@ -14,15 +14,15 @@ import click
 def init(folder: Path, out: Path | None, force: bool) -> None:
     """Look at FOLDER and write a first recipe for its images.
 
-    FOLDER holds train/CLASS/* and test/CLASS/*, and val/CLASS/* if there are validation images. Network, image size,
-    epochs and limits follow from the number of the images, their sizes and their classes; each has its reason beside
-    it.
+    FOLDER holds train/CLASS/* and test/CLASS/*, and val/CLASS/* if there are validation images; or CLASS/* alone, and
+    then a CSV file beside the recipe says which images are for the test. Network, image size, epochs and limits follow
+    from the number of the images, their sizes and their classes; each has its reason beside it.
     """
     from ecd_deploy.pipelines.init.folder import look_at
-    from ecd_deploy.pipelines.init.recipe import first_recipe, recipe_name, write_recipe
+    from ecd_deploy.pipelines.init.recipe import recipe_name, write_recipe
 
     path = out or Path(f"{recipe_name(folder)}.toml")
     facts = look_at(folder)
-    write_recipe(first_recipe(facts, str(path)), path, force=force)
+    written = write_recipe(facts, path, force=force)
     click.echo(facts.words())
-    click.echo(f"wrote {path}: ecd-deploy inspect {path}")
+    click.echo(f"wrote {' and '.join(map(str, written))}: ecd-deploy inspect {path}")

@@ -13,13 +13,15 @@ from ecd_deploy.data.augmentation.crop import crop_and_mirror
 from ecd_deploy.data.batch import Batch
 from ecd_deploy.data.images import ImageSet, Normalisation
 from ecd_deploy.data.plan import Share, StepPlan
-from ecd_deploy.data.tensors import ImageTensors, normalise
+from ecd_deploy.data.tensors import ImageTensors, normalise, sent
 
 if TYPE_CHECKING:
     from ecd_deploy.data.augmentation.augmenter import Augmenter
 
 AUGMENTED_BYTES = 256 * 2**20
 """Bound of the memory that an accelerator augments images in at one time (those of one step at least)."""
+
+_AUGMENTER_BYTES = 32 * 2**20  # likewise on a CPU, where an augmenter has few images of each operation in a step
 
 _INDEX_BYTES = 24  # a pixel, for the places that `crop_and_mirror` gathers from: three int64
 
@@ -61,8 +63,8 @@ class TrainBatches:
         device: where the images are kept and augmented.
         balanced: draw each class equally often, instead of every image once.
         augmented_bytes: bound of the memory to augment the images of several steps in at once. By default a CPU
-            augments step by step; an accelerator, for which the number of operations counts and not their size, does
-            so in `AUGMENTED_BYTES`. The images are the same.
+            crops and mirrors step by step; an accelerator, for which the number of operations counts and not their
+            size, takes `AUGMENTED_BYTES`. The images are the same.
 
     Raises:
         DataError: there are too few images for a single step.
@@ -100,7 +102,8 @@ class TrainBatches:
             balanced=images.labels if balanced else None,
         )
         if augmented_bytes is None:
-            augmented_bytes = 0 if self._images.device.type == "cpu" else AUGMENTED_BYTES
+            on_cpu = 0 if augmenter is None else _AUGMENTER_BYTES
+            augmented_bytes = on_cpu if self._images.device.type == "cpu" else AUGMENTED_BYTES
         image_bytes = self._images[0].numel() + _INDEX_BYTES * self._images[0, 0].numel()
         self._steps_at_once = max(1, augmented_bytes // (image_bytes * batch_size))
 
@@ -114,19 +117,22 @@ class TrainBatches:
         shares = self._plan.shares(epoch, first_step, device if self._augmenter is None else None)
         while steps := list(islice(shares, self._steps_at_once)):
             for share, pixels in zip(steps, self._augmented(epoch, steps), strict=True):
-                indices = share.indices.to(device)
+                indices = self._sent(share.indices)
                 batch = Batch(normalise(pixels, self._normalisation), self._labels[indices], indices, share.step_images)
                 yield batch if self._augmenter is None else self._augmenter.finish(batch, share.draws.numpy(), epoch)
 
     def close(self) -> None:
         """Nothing works in the background."""
 
+    def _sent(self, indices: Tensor) -> Tensor:
+        return indices if self._augmenter is None else sent(indices, self._labels.device)
+
     def _augmented(self, epoch: int, steps: list[Share]) -> tuple[Tensor, ...]:
         """The images of some steps."""
-        device, draws = self._labels.device, _joined([share.draws for share in steps])
+        draws = _joined([share.draws for share in steps])
         images = crop_and_mirror(
-            self._images.index_select(0, _joined([share.indices for share in steps]).to(device)),
-            draws.to(device),
+            self._images.index_select(0, self._sent(_joined([share.indices for share in steps]))),
+            self._sent(draws),
             seed=self._seed,
             epoch=epoch,
             crop_padding=self._crop_padding,

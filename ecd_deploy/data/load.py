@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecd_deploy.data.arrays import open_cifar, open_digits
 from ecd_deploy.data.digest import data_digest, with_files
-from ecd_deploy.data.imagefolder import FolderSource
-from ecd_deploy.data.imagefolder.cache import default_cache_folder
-from ecd_deploy.data.imagefolder.listing import find_validation_folder
 from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet
 from ecd_deploy.data.normalisation import choose_normalisation
 from ecd_deploy.data.overlap import Fingerprints, count_overlap, fingerprint_suspects
-from ecd_deploy.data.resize import Framing
-from ecd_deploy.data.source import Source, SourceImages
+from ecd_deploy.data.sources.contract import SourceImages
+from ecd_deploy.data.sources.files import FileSource
+from ecd_deploy.data.sources.registry import open_source
 from ecd_deploy.data.subsets import balanced_subset, stratified_cut
-from ecd_deploy.errors import DataError
+from ecd_deploy.errors import DataError, RecipeError
 from ecd_deploy.recipe.data import DataConfig
 
 _SAMPLE_IMAGES = 2048  # of training files: calibration and the measured normalisation are made from these
@@ -43,10 +39,12 @@ def load_data(config: DataConfig, *, seed: int) -> DataSplits:
         DataError: folders, labels or images that cannot be used, or too many test images that are trained on too.
         RecipeError: the normalisation given does not fit the images.
     """
-    source = _open_source(config)
+    source = open_source(config)
     chosen_train = balanced_subset(source.train_labels, config.train_limit, seed=seed)
     chosen_test = balanced_subset(source.test_labels, config.test_limit, seed=seed)
-    if config.loading == "files" and isinstance(source, FolderSource):
+    if config.loading == "files":
+        if not isinstance(source, FileSource):
+            raise RecipeError(f"data.loading 'files' needs image files, and source '{config.source}' has none: 'cache'")
         return _load_files(config, source, chosen_train, chosen_test, seed=seed)
     found = source.read(chosen_train, chosen_test)
     whole, test = found.train.images, found.test.images
@@ -74,16 +72,12 @@ def has_validation(config: DataConfig) -> bool:
     """Whether there will be validation images, cut off the training images or in a folder; no image is read."""
     if config.validation_fraction > 0:
         return True
-    return (
-        config.source == "imagefolder"
-        and config.path is not None
-        and (find_validation_folder(Path(config.path)) is not None)
-    )
+    return open_source(config).has_validation
 
 
 def _load_files(
     config: DataConfig,
-    source: FolderSource,
+    source: FileSource,
     chosen_train: NDArray[np.int64],
     chosen_test: NDArray[np.int64],
     *,
@@ -125,7 +119,7 @@ def _overlap_of_pixels(config: DataConfig, found: SourceImages) -> int:
 def _say_what_validates(config: DataConfig, count: int) -> None:
     unused = f" (data.validation_fraction {config.validation_fraction:g} has no effect)"
     _logger.warning(
-        "the %d images of the validation folder are validated on, and none is cut off the training images%s",
+        "the %d images of the validation split are validated on, and none is cut off the training images%s",
         count,
         unused if config.validation_fraction else "",
     )
@@ -142,25 +136,3 @@ def _cut(
 
 def _present(*splits: ImageSet | None) -> tuple[ImageSet, ...]:
     return tuple(split for split in splits if split is not None)
-
-
-def _open_source(config: DataConfig) -> Source:
-    framing = Framing.of(config.image_size, config.resize)
-    match config.source:
-        case "digits":
-            return open_digits(framing)
-        case "cifar10" | "cifar100":
-            return open_cifar(config.source, config.path, framing)
-        case "imagefolder":
-            return _open_folder(config, framing)
-
-
-def _open_folder(config: DataConfig, framing: Framing | None) -> FolderSource:
-    if config.path is None:
-        raise DataError("data.path: imagefolder needs the folder that holds train/ and test/")
-    return FolderSource(
-        Path(config.path),
-        framing,
-        cache_folder=Path(config.cache_dir) if config.cache_dir else default_cache_folder(),
-        skip_bad=config.skip_bad,
-    )

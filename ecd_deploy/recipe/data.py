@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from ecd_deploy.errors import did_you_mean
 from ecd_deploy.recipe.section import PositiveFloat, PositiveInt, Section
 
+SOURCES_GROUP = "ecd_deploy.sources"
+"""Where other packages announce sources: a name, and a callable that takes the `DataConfig` and returns a `Source`."""
+
 _MAX_TEST_OVERLAP = 0.01
+_TORCHVISION = "torchvision:"
+_OF_ARRAYS = ("digits", "cifar10", "cifar100")
+_PATHS = {
+    "imagefolder": "the folder that holds train/ and test/",
+    "csv": "the file that names the images",
+    "parquet": "the file, or the folder of files",
+}
+
+
+def source_names() -> tuple[str, ...]:
+    """The sources of this package, then those of installed plug-ins; nothing of a plug-in is imported."""
+    builtin = (*_OF_ARRAYS, *_PATHS)
+    found = {entry.name for entry in entry_points(group=SOURCES_GROUP)}
+    return (*builtin, *sorted(found.difference(builtin)))
 
 
 class DataConfig(Section):
     """Where the images come from and how they are prepared."""
 
-    source: Literal["digits", "cifar10", "cifar100", "imagefolder"] = Field(
-        description="scikit-learn's 8x8 digits; CIFAR-10 or CIFAR-100, downloaded where they are missing; or folders "
-        "of images, one for each class."
+    source: str = Field(
+        description="`digits`, scikit-learn's 8x8 ones; `cifar10` or `cifar100`, or another classification set as "
+        "`torchvision:NAME`, downloaded where it is missing; `imagefolder`, folders of images, one for each class; "
+        "`csv` and `parquet`, tables of images (parquet with the extra [parquet]); or one of an installed plug-in."
     )
     path: str | None = Field(
         default=None,
-        description="Root folder: `train/` and `test/`, and `val/` if there is one, for imagefolder; the download "
-        "folder for cifar.",
+        description="For imagefolder the folder of `train/` and `test/`, and `val/` if there is one. For csv and "
+        "parquet the file, with the columns path (from the file's folder), label and split (train, validation, test); "
+        "parquet may have a column image of encoded images instead of path, and be a folder of files named by their "
+        "split, as on the Hugging Face hub. For cifar and "
+        "torchvision the download folder; default: `data`.",
     )
     image_size: PositiveInt | None = Field(
         default=None, description="Side in pixels; larger images are resized and centre-cropped. Default: as stored."
@@ -77,14 +100,28 @@ class DataConfig(Section):
     )
 
     @property
+    def may_have_validation(self) -> bool:
+        """Whether the source can have validation images of its own; that is seen when it is opened."""
+        return self.source not in _OF_ARRAYS
+
+    @property
     def shorter_side(self) -> int | None:
         """Pixels that the shorter side of every image is scaled to; None if images stay as they are."""
         return self.resize or self.image_size
 
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        names = source_names()
+        if source not in names and not source.startswith(_TORCHVISION):
+            choices = ", ".join((*names, f"{_TORCHVISION}NAME"))
+            raise ValueError(f"there is no such source{did_you_mean(source, names)}; there are {choices}")
+        return source
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.source == "imagefolder" and self.path is None:
-            raise ValueError("source 'imagefolder' needs path, the folder that holds train/ and test/")
+        if self.source in _PATHS and self.path is None:
+            raise ValueError(f"source '{self.source}' needs path, {_PATHS[self.source]}")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together or not at all")
         if self.resize is not None:
@@ -104,8 +141,10 @@ class DataConfig(Section):
             )
 
     def _check_files(self) -> None:
-        if self.source != "imagefolder":
-            raise ValueError(f"loading 'files' needs source 'imagefolder'; for '{self.source}' it is 'cache'")
+        if self.source in _OF_ARRAYS or self.source.startswith(_TORCHVISION):
+            raise ValueError(
+                f"loading 'files' needs source 'imagefolder', 'csv' or 'parquet'; for '{self.source}' it is 'cache'"
+            )
         if self.image_size is None:
             raise ValueError("loading 'files' needs image_size, the side that all images are brought to")
         if self.random_resized_crop is None:

@@ -54,7 +54,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         # whether a folder holds validation images is seen when the images are opened
-        if self.data.validation_fraction == 0 and self.data.source != "imagefolder" and self.need_of_validation:
+        if self.data.validation_fraction == 0 and not self.data.may_have_validation and self.need_of_validation:
             raise ValueError(self.need_of_validation)
         if self.gate.artefact not in (choices := ("recommended", "all", *self.export.formats)):
             raise ValueError(f"gate.artefact is '{self.gate.artefact}', and is one of {', '.join(choices)}")

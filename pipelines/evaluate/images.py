@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecd_deploy.data.imagefolder.listing import list_split, printable
+from ecd_deploy.data.sources.tables import SPLITS, read_csv
 from ecd_deploy.errors import DataError, UsageError
 from ecd_deploy.measure.scored import SliceColumn
 
-_PATH: Final = "path"
-_LABEL: Final = "label"
-_SPLITS: Final = frozenset({"train", "test", "val", "valid", "validation"})
 _NAMED = 5
 
 
@@ -62,7 +58,7 @@ def list_images(data: Path) -> LabelledFiles:
     if data.is_dir():
         return _list_folder(data)
     if data.is_file():
-        return _read_csv(data)
+        return _list_csv(data)
     raise UsageError(f"--data: there is no folder or CSV file {data}")
 
 
@@ -108,59 +104,20 @@ def match_classes(files: LabelledFiles, expected: tuple[str, ...] | None, output
 
 def _list_folder(folder: Path) -> LabelledFiles:
     listing = list_split(folder)
-    if {name.lower() for name in listing.classes} <= _SPLITS:
+    if {name.lower() for name in listing.classes} <= SPLITS.keys():
         found = ", ".join(listing.classes)
         raise DataError(f"{folder} holds the splits of a data set ({found}): give one of them, as {folder}/<split>")
     names = tuple(path.relative_to(folder).as_posix() for path in listing.files)
     return LabelledFiles(folder, names, listing.files, listing.classes, np.asarray(listing.labels, dtype=np.int64))
 
 
-def _read_csv(path: Path) -> LabelledFiles:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header)
-            rows = [_row(path, reader.line_num, row, header) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from error
-    if not rows:
-        raise DataError(f"{path} names no images")
-    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-    names, given = columns.pop(_PATH), [unicodedata.normalize("NFC", name) for name in columns.pop(_LABEL)]
-    if len(set(names)) != len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise DataError(f"{path} names {printable(twice)} twice")
-    classes = tuple(sorted(set(given)))
+def _list_csv(path: Path) -> LabelledFiles:
+    rows = read_csv(path)
+    classes = tuple(sorted(set(rows.labels)))
     numbers = {name: number for number, name in enumerate(classes)}
-    return LabelledFiles(
-        path,
-        names,
-        tuple(path.parent / name for name in names),
-        classes,
-        np.array([numbers[name] for name in given], dtype=np.int64),
-        tuple(SliceColumn(name, values) for name, values in columns.items()),
-    )
-
-
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    found = ", ".join(map(printable, header)) or "none"
-    for name in (_PATH, _LABEL):
-        if name not in header:
-            raise DataError(f"{path} has no column {name!r} in its first line; its columns are {found}")
-    if len(set(header)) != len(header) or not all(header):
-        raise DataError(f"{path} has a column without a name or two of one name; its columns are {found}")
-
-
-def _row(path: Path, line: int, row: list[str], header: Sequence[str]) -> tuple[str, ...]:
-    if len(row) != len(header):
-        raise DataError(f"{path}, line {line}: {len(row)} values for {len(header)} columns")
-    values = tuple(value.strip() for value in row)
-    for name in (_PATH, _LABEL):
-        if not values[header.index(name)]:
-            raise DataError(f"{path}, line {line}: {name} is empty")
-    return values
+    labels = np.array([numbers[label] for label in rows.labels], dtype=np.int64)
+    slices = tuple(SliceColumn(name, values) for name, values in rows.columns.items())
+    return LabelledFiles(path, rows.paths, rows.files(), classes, labels, slices)
 
 
 def _as_numbers(classes: Sequence[str], outputs: int) -> list[int]:

@@ -130,4 +130,4 @@ def _why_side(facts: ImageFacts, side: int) -> str:
 
 def _batch_size(images: int, *, pretrained: bool) -> int:
     wanted = 32 if pretrained or images < _VERY_FEW else 64 if images < 5 * _VERY_FEW else 128
-    return max(4, min(wanted, 2 ** int(math.log2(max(16, images) / 4))))
+    return max(4, min(wanted, 1 << int(math.log2(max(16, images) / 4))))

@@ -5,21 +5,25 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
 from ecd_deploy.data.imagefolder.decode import ImageHeader, choose_channels, read_headers
-from ecd_deploy.data.imagefolder.listing import Listing, list_root
+from ecd_deploy.data.imagefolder.listing import Listing, Listings, list_root, list_split
+from ecd_deploy.data.sources.tables import SPLITS
 from ecd_deploy.errors import DataError
 
 _MOST_HEADERS = 2000
+_TEST_SHARE = 0.2
+_LEAST_TO_CUT = 2
 _UNEQUAL = 2.0  # images of the largest class for one of the smallest
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What was found below `train/`, `test/` and `val/`.
+    """What was found below `train/`, `test/` and `val/`, or below the folders of the classes.
 
     Attributes:
         root: that holds them, as it was given.
@@ -32,6 +36,7 @@ class ImageFacts:
         height: likewise.
         one_size: whether all have it.
         unreadable: files that cannot be read, of those that were looked at.
+        cut: the splits that were made of a folder which has none; None if it has.
     """
 
     root: Path
@@ -44,6 +49,7 @@ class ImageFacts:
     height: int
     one_size: bool
     unreadable: int
+    cut: Listings | None = None
 
     @property
     def images(self) -> int:
@@ -74,10 +80,13 @@ class ImageFacts:
 def look_at(root: Path) -> ImageFacts:
     """List the images of a folder and read the headers of 2,000 of them at most; none is decoded.
 
+    Of a folder of classes without splits, a fifth of each class is taken for the test.
+
     Raises:
         DataError: the folder cannot be a data set, or no image of it can be read.
     """
-    listings = list_root(root)
+    has_splits = not root.is_dir() or any((root / name).is_dir() for name in SPLITS)
+    listings = list_root(root) if has_splits else _cut(root)
     headers = read_headers(_spread(listings.train.files))
     usable = [header for header in headers if isinstance(header, ImageHeader)]
     if not usable:
@@ -94,7 +103,27 @@ def look_at(root: Path) -> ImageFacts:
         height=statistics.median_low(header.size[1] for header in usable),
         one_size=len(sizes) == 1,
         unreadable=len(headers) - len(usable),
+        cut=None if has_splits else listings,
     )
+
+
+def _cut(root: Path) -> Listings:
+    """Cut test images off a folder of classes, a share of each; always the same ones."""
+    whole = list_split(root)
+    counts = _by_class(whole)
+    if min(counts) < _LEAST_TO_CUT:
+        name = whole.classes[counts.index(min(counts))]
+        raise DataError(f"{root}: class {name} has one image only, and one each to train on and to test on is needed")
+    is_test = np.zeros(len(whole.files), dtype=bool)
+    draw = np.random.default_rng(0)
+    for label, count in enumerate(counts):
+        chosen = draw.permutation(count)[: max(1, round(_TEST_SHARE * count))]
+        is_test[np.flatnonzero(whole.labels == label)[chosen]] = True
+    train, test = (
+        Listing(root, whole.classes, tuple(compress(whole.files, places)), whole.labels[places])
+        for places in (~is_test, is_test)
+    )
+    return Listings(root, train, None, test)
 
 
 def _spread(files: Sequence[Path]) -> list[Path]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import tomli_w
 
+from ecd_deploy.data.imagefolder.listing import Listings
+from ecd_deploy.data.sources.tables import LABEL, PATH, SPLIT
 from ecd_deploy.errors import UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.init.choices import (
@@ -30,12 +35,12 @@ def recipe_name(root: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", root.resolve().name).strip("._-") or "images"
 
 
-def first_recipe(facts: ImageFacts, file: str) -> str:
+def first_recipe(facts: ImageFacts, file: Path) -> str:
     """Write a recipe with a comment for each choice; it was read back, so a run takes it as it stands.
 
     Args:
         facts: of the folder.
-        file: the recipe's own name, for the commands in its comments.
+        file: where the recipe will be.
     """
     side = choose_side(facts)
     network = choose_network(facts, side)
@@ -46,8 +51,7 @@ def first_recipe(facts: ImageFacts, file: str) -> str:
 # Does it all work?  ecd-deploy rehearse {file}    The run:  ecd-deploy run {file}
 {_lines([Choice("name", recipe_name(facts.root), "")])}
 [data]
-{_lines([Choice("source", "imagefolder", "train/CLASS/*, test/CLASS/* and, if there are any, val/CLASS/*")])}\
-{_lines([Choice("path", str(facts.root), "from the folder that the commands are given in")])}\
+{_lines(_choose_source(facts, file))}\
 {_lines(choose_data(facts, side))}
 [student]
 {_student(network)}
@@ -64,16 +68,48 @@ def first_recipe(facts: ImageFacts, file: str) -> str:
     return text
 
 
-def write_recipe(text: str, path: Path, *, force: bool) -> None:
-    """Write it, if nothing is there yet.
+def write_recipe(facts: ImageFacts, path: Path, *, force: bool) -> tuple[Path, ...]:
+    """Write the first recipe, and for a folder without splits the table that has them; these files.
 
     Raises:
-        UsageError: something is there, and not to be replaced.
-        ArtefactError: it cannot be written.
+        UsageError: one of them is there, and not to be replaced, or the recipe would not be known as one.
+        ArtefactError: one cannot be written.
     """
-    if path.exists() and not (force and path.is_file()):
-        raise UsageError(f"{path} is there already: choose another --out, or add --force to replace it")
-    write_atomic(path, text.encode())
+    if path.suffix != ".toml":
+        raise UsageError(f"--out {path}: a recipe's name ends with .toml")
+    texts = {path: first_recipe(facts, path)}
+    if facts.cut is not None:
+        texts[_table(path)] = _table_text(facts.cut, path.parent)
+    for file in texts:
+        if file.exists() and not (force and file.is_file()):
+            raise UsageError(f"{file} is there already: choose another --out, or add --force to replace it")
+    for file, text in texts.items():
+        write_atomic(file, text.encode())
+    return tuple(texts)
+
+
+def _choose_source(facts: ImageFacts, file: Path) -> Iterator[Choice]:
+    if facts.cut is None:
+        yield Choice("source", "imagefolder", "train/CLASS/*, test/CLASS/* and, if there are any, val/CLASS/*")
+        yield Choice("path", str(facts.root), "from the folder that the commands are given in")
+    else:
+        yield Choice("source", "csv", "the folder has no train/ and test/: a fifth of each class is for the test")
+        yield Choice("path", str(_table(file)), "from the folder that the commands are given in")
+
+
+def _table(recipe: Path) -> Path:
+    return recipe.with_suffix(".csv")
+
+
+def _table_text(listings: Listings, folder: Path) -> str:
+    """The splits as a CSV file in `folder`."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow((PATH, LABEL, SPLIT))
+    for split, listing in (("train", listings.train), ("test", listings.test)):
+        for file, label in zip(listing.files, listing.labels.tolist(), strict=True):
+            rows.writerow((os.path.relpath(file, folder), listing.classes[label], split))
+    return text.getvalue()
 
 
 def _student(network: Network) -> str:

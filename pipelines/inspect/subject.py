@@ -129,7 +129,7 @@ def _of_recipe(recipe: Recipe, in_channels: int | None) -> Subject:
     channels = known.channels if known else len(recipe.data.mean or ()) or None
     if channels is not None and in_channels is not None and in_channels != channels:
         raise UsageError(f"--in-channels {in_channels}: the images of recipe '{recipe.name}' have {channels}")
-    classes = known.classes if known else _classes_of_folder(recipe.data)
+    classes = known.classes if known else _classes_of_files(recipe.data)
     if classes is not None and recipe.student.num_classes not in (None, classes):
         raise RecipeError(f"student.num_classes is {recipe.student.num_classes}, but the data have {classes} classes")
     classes = classes or recipe.student.num_classes
@@ -157,13 +157,16 @@ def _of_recipe(recipe: Recipe, in_channels: int | None) -> Subject:
     )
 
 
-def _classes_of_folder(data: DataConfig) -> int | None:
+def _classes_of_files(data: DataConfig) -> int | None:
+    # not at the top: it brings libraries along, which a student of a built-in data set is inspected without
+    from ecd_deploy.data.imagefolder.listing import class_folders
+    from ecd_deploy.data.sources.registry import open_source
+
+    if data.source in ("csv", "parquet"):
+        return len(open_source(data).classes)
     folder = Path(data.path or "") / "train"
     if not folder.is_dir():
         return None
-    # not at the top: it brings torch along, which a student of a built-in data set is inspected without
-    from ecd_deploy.data.imagefolder.listing import class_folders
-
     return len(class_folders(folder))
 
 

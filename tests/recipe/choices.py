@@ -21,8 +21,6 @@ WEIGHTS = "WEIGHTS"
 """
 
 ELSEWHERE: Mapping[tuple[str, Value], str] = {
-    ("data.source", "cifar10"): "downloads; tests/data/test_arrays.py reads an archive",
-    ("data.source", "cifar100"): "downloads, and is read as cifar10 is",
     ("train.mixed_precision", "fp16"): "needs a GPU; benchmarks/gpu trains with it",
 }
 """Choices that a machine without network and GPU cannot run, and why."""
@@ -33,7 +31,6 @@ _OF_FOLDERS = {"data.source": "imagefolder", "data.path": FOLDERS, "data.image_s
 _OF_TEACHER = {"data.source": "digits", "method.pretrained.run": TEACHER, "method.pretrained.negatives": 8}
 
 NEEDS: Mapping[str | tuple[str, Value], Settings] = {
-    ("data.source", "imagefolder"): _OF_FOLDERS,
     ("data.loading", "files"): _OF_FOLDERS,
     "data.skip_bad": _OF_FOLDERS,
     ("method.name", "distil"): {**_OF_TEACHER, "method.pretrained.losses": ["kd"]},

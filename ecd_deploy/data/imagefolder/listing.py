@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -33,8 +34,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Listings:
-    """The splits below a root; validation is None if there is no folder of it beside `test/`."""
+    """The splits of files below a root; validation is None if there is none of its own."""
 
+    root: Path
     train: Listing
     validation: Listing | None
     test: Listing
@@ -53,8 +55,10 @@ def list_root(root: Path) -> Listings:
     validation = None if validation_folder is None else list_split(validation_folder)
     for other in (test, validation):
         if other is not None:
-            _require_same_classes(train, other)
-    return Listings(train, validation, test)
+            require_same_classes(
+                f"the classes below {root}", {f"{part.folder.name}/": part.classes for part in (train, other)}
+            )
+    return Listings(root, train, validation, test)
 
 
 def find_validation_folder(root: Path) -> Path | None:
@@ -197,14 +201,17 @@ def _is_visible(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _IGNORED
 
 
-def _require_same_classes(train: Listing, other: Listing) -> None:
+def require_same_classes(what: str, classes: Mapping[str, tuple[str, ...]]) -> None:
+    """Check that two splits, by name, have the same classes; `what` begins the error.
+
+    Raises:
+        DataError: naming those that only one has.
+    """
+    (first, ours), (second, theirs) = classes.items()
     differences = [
-        f"only in {listing.folder.name}/: {', '.join(names)}"
-        for listing, names in (
-            (train, sorted(set(train.classes) - set(other.classes))),
-            (other, sorted(set(other.classes) - set(train.classes))),
-        )
-        if names
+        f"only in {name}: {', '.join(map(printable, sorted(only)))}"
+        for name, only in ((first, set(ours) - set(theirs)), (second, set(theirs) - set(ours)))
+        if only
     ]
     if differences:
-        raise DataError(f"the classes below {train.folder.parent} differ; {'; '.join(differences)}")
+        raise DataError(f"{what} differ; {'; '.join(differences)}")

@@ -31,7 +31,7 @@ def test_its_images_are_the_validation_split_and_none_is_cut_off(
     found = present(data.validation)
     assert np.array_equal(found.images.transpose(0, 2, 3, 1), np.stack(expected))
     assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert "the 6 images of the validation folder are validated on" in caplog.text
+    assert "the 6 images of the validation split are validated on" in caplog.text
     assert ("data.validation_fraction 0.34 has no effect" in caplog.text) == (fraction > 0)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 from PIL import Image
 
 import ecd_deploy
+from ecd_deploy.data.sources.tables import read_csv
 from ecd_deploy.pipelines.init.folder import ImageFacts, look_at
 from ecd_deploy.pipelines.init.recipe import first_recipe
 from ecd_deploy.pipelines.rehearse.applies import check_applies
-from ecd_deploy.recipe.recipe import parse_recipe
+from ecd_deploy.recipe.recipe import load_recipe, parse_recipe
 from tests.commands import run_command
 
 
@@ -55,7 +57,7 @@ def test_the_folder_is_described(tmp_path: Path) -> None:
         == "7 training images of 2 classes, 3 to 4 of each; 4 test images; grey, 30x20 pixels in the median"
     )
     assert (found.has_validation, found.unreadable, found.is_unequal) == (True, 1, False)
-    assert "# 1 file(s) that were looked at cannot be read" in first_recipe(found, "x.toml")
+    assert "# 1 file(s) that were looked at cannot be read" in first_recipe(found, Path("x.toml"))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_the_folder_is_described(tmp_path: Path) -> None:
 )
 @pytest.mark.needs("timm")
 def test_what_is_chosen(changes: dict[str, object], expected: str) -> None:
-    text = first_recipe(facts(**changes), "shelf.toml")
+    text = first_recipe(facts(**changes), Path("shelf.toml"))
     for wanted in re.split(r", (?=\w+ =)", expected):
         key = wanted.partition(" = ")[0]
         found = re.findall(rf"^{key} = .*?(?=  #|$)", text, re.MULTILINE)
@@ -88,7 +90,7 @@ def test_what_is_chosen(changes: dict[str, object], expected: str) -> None:
 @pytest.mark.parametrize("side", [8, 32, 300])
 def test_every_value_has_its_reason_and_every_limit_can_be_decided(count: int, side: int) -> None:
     given = facts(test_images=(count, count), train_images=(count, 5 * count), width=side, height=side, one_size=True)
-    text = first_recipe(given, "shelf.toml")
+    text = first_recipe(given, Path("shelf.toml"))
     recipe = parse_recipe(text, "text")
     assert check_applies(recipe, 2 * count) == ()
     values = [line for line in text.splitlines() if re.match(r"\w+ = ", line)]
@@ -121,7 +123,8 @@ def test_it_is_accepted_as_it_stands_and_never_overwritten(tmp_path: Path) -> No
     ("made", "message"),
     [
         ({}, "there is no folder shelf"),
-        ({"readme.txt": b""}, "shelf has no folder train/: put the images at train/<class>/<image>"),
+        ({"readme.txt": b""}, "shelf has no class folders: put the images at shelf/<class>/<image>"),
+        ({"a/1.png": b"", "b/1.png": b""}, "shelf: class a has one image only, and one each to train on and to test"),
         ({"train/a/1.png": b"", "train/b/1.png": b""}, "shelf has neither test/ nor val/"),
         ({"train/a/1.png": b"", "test/a/1.png": b""}, "train has one class only, a"),
         (
@@ -133,7 +136,7 @@ def test_it_is_accepted_as_it_stands_and_never_overwritten(tmp_path: Path) -> No
             "none of the files below shelf/train that were looked at is an image",
         ),
     ],
-    ids=["absent", "empty", "no test", "one class", "other classes", "no image"],
+    ids=["absent", "empty", "one image", "no test", "one class", "other classes", "no image"],
 )
 def test_a_folder_that_is_no_data_set_is_refused_in_one_line(
     tmp_path: Path, made: dict[str, bytes], message: str
@@ -149,6 +152,28 @@ def test_a_folder_that_is_no_data_set_is_refused_in_one_line(
     assert not (tmp_path / "shelf.toml").exists()
 
 
+def test_a_folder_of_classes_alone_is_split_by_a_table(tmp_path: Path) -> None:
+    save(tmp_path, {"shelf": (20, 7, 2)}, ((12, 12),), "L")
+    ended = run_command(["init", "shelf", "--out", "recipes/first.toml"], cwd=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert "wrote recipes/first.toml and recipes/first.csv: ecd-deploy inspect recipes/first.toml\n" in ended.out
+    recipe = load_recipe(tmp_path / "recipes/first.toml")
+    assert (recipe.data.source, recipe.data.path) == ("csv", "recipes/first.csv")
+    table = read_csv(tmp_path / "recipes/first.csv")
+    assert all(file.is_file() for file in table.files())
+    found = Counter(zip(table.labels, table.columns["split"], strict=True))
+    assert [(found[f"class {number}", "train"], found[f"class {number}", "test"]) for number in range(3)] == [
+        (16, 4),
+        (6, 1),
+        (1, 1),
+    ]
+    again = run_command(["init", "shelf", "--out", "recipes/first.csv"], cwd=tmp_path)
+    assert (again.code, again.err) == (2, "Error: --out recipes/first.csv: a recipe's name ends with .toml\n")
+    (tmp_path / "recipes/first.toml").unlink()
+    assert run_command(["init", "shelf", "--out", "recipes/first.toml"], cwd=tmp_path).code == 2
+    assert not (tmp_path / "recipes/first.toml").exists()  # the table is there: neither is written
+
+
 @pytest.mark.slow
 def test_a_recipe_from_pretrained_weights_is_accepted_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -161,7 +186,7 @@ def test_a_recipe_from_pretrained_weights_is_accepted_as_it_stands(
     torch.save(models.resnet18().state_dict(), cache / url.rpartition("/")[2])
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     root = save(tmp_path / "photos", {"train": (20, 12), "test": (6, 6)}, ((180, 200), (220, 170)))
-    recipe = parse_recipe(first_recipe(look_at(root), "photos.toml"), "text")
+    recipe = parse_recipe(first_recipe(look_at(root), Path("photos.toml")), "text")
     assert recipe.student.weights == "pretrained"
     assert recipe.method.teacher_init == "student"
     assert "split proof" in ecd_deploy.rehearse(recipe).words()

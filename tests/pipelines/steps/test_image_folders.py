@@ -86,7 +86,7 @@ def test_with_a_validation_folder_the_best_epoch_needs_no_cut(tmp_path: Path) ->
     root = make_folders(tmp_path, ("train", "val", "test"))
     ended = train(root, "data.validation_fraction=0", "train.select=best")
     assert ended.code == 0, ended.err
-    assert "the 6 images of the validation folder are validated on" in " ".join(ended.err.split())
+    assert "the 6 images of the validation split are validated on" in " ".join(ended.err.split())
     assert json.loads((root / "run" / "training.json").read_text())["best"] is not None
 
 

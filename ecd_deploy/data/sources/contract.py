@@ -35,11 +35,13 @@ class Source(Protocol):
         classes: names, in the order of the labels.
         train_labels: int64, (N,).
         test_labels: int64, (M,).
+        has_validation: whether it has validation images of its own.
     """
 
     classes: tuple[str, ...]
     train_labels: NDArray[np.int64]
     test_labels: NDArray[np.int64]
+    has_validation: bool
 
     def read(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> SourceImages:
         """Decode the training and test images at these indices, and all validation images.

@@ -1,4 +1,4 @@
-"""The user's own images: `train/<class>/*`, `test/<class>/*`, and `val/<class>/*` if there is one."""
+"""A source of image files, wherever they are listed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from ecd_deploy.data.imagefolder.cache import open_decoded
 from ecd_deploy.data.imagefolder.checked import open_checked
-from ecd_deploy.data.imagefolder.listing import Listing, list_root, printable
+from ecd_deploy.data.imagefolder.listing import Listing, Listings, printable
 from ecd_deploy.data.imagefolder.preflight import Findings
 from ecd_deploy.data.images import ImageFiles, ImageSet
 from ecd_deploy.data.overlap import Fingerprints
 from ecd_deploy.data.resize import Framing
-from ecd_deploy.data.source import NamedImages, SourceImages
+from ecd_deploy.data.sources.contract import NamedImages, SourceImages
 from ecd_deploy.errors import DataError
 
 
@@ -49,25 +49,30 @@ class _Chosen:
         return cls(tuple(listing.files[index] for index in indices.tolist()), listing.labels[indices])
 
 
-class FolderSource:
-    """A `Source` of image files; hidden files and folders are ignored, all others must be images.
+class FileSource:
+    """A `Source` of image files.
 
     Args:
-        root: the folder that holds `train/` and `test/` or `val/`, or all three.
+        listings: the files of each split, all of the same classes.
         framing: brings images to one size; None if all have one.
         cache_folder: where decoded images are kept.
         skip_bad: leave images out that cannot be used.
-
-    Raises:
-        DataError: as `list_root`.
     """
 
-    def __init__(self, root: Path, framing: Framing | None, *, cache_folder: Path, skip_bad: bool = False) -> None:
-        self._listings = list_root(root)
+    def __init__(
+        self,
+        listings: Listings,
+        framing: Framing | None,
+        *,
+        cache_folder: Path,
+        skip_bad: bool = False,
+    ) -> None:
+        self._listings = listings
+        self.has_validation = listings.validation is not None
         self.classes = self._listings.train.classes
         self.train_labels = self._listings.train.labels
         self.test_labels = self._listings.test.labels
-        self._root = root
+        self._root = listings.root
         self._framing = framing
         self._cache_folder = cache_folder
         self._skip_bad = skip_bad

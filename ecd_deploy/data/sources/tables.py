@@ -1,0 +1,144 @@
+"""Tables that name image files: CSV, with the columns path and label, and others."""
+
+from __future__ import annotations
+
+import csv
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from ecd_deploy.data.imagefolder.listing import Listing, Listings, printable, require_same_classes
+from ecd_deploy.errors import DataError
+
+PATH: Final = "path"
+LABEL: Final = "label"
+SPLIT: Final = "split"
+
+Split = Literal["train", "validation", "test"]
+SPLITS: Final[Mapping[str, Split]] = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+"""What a table may call the splits."""
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The rows of a table.
+
+    Attributes:
+        source: the table's file.
+        paths: of the image files, as the table has them: relative to its folder, or absolute; each once.
+        labels: names of their classes, with accents composed (NFC).
+        columns: the values of every other column, by its name.
+    """
+
+    source: Path
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]]
+
+    def files(self) -> tuple[Path, ...]:
+        """Where the images are."""
+        return tuple(self.source.parent / path for path in self.paths)
+
+
+def read_csv(path: Path) -> LabelledRows:
+    """Read a CSV file in UTF-8 whose first line names its columns.
+
+    Raises:
+        DataError: it cannot be read, a column is missing, or a row cannot be used.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            rows = [_row(path, reader.line_num, row, header) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from error
+    if not rows:
+        raise DataError(f"{path} names no images")
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    names, labels = columns.pop(PATH), columns.pop(LABEL)
+    if len(set(names)) != len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DataError(f"{path} names {printable(twice)} twice")
+    return LabelledRows(path, names, tuple(unicodedata.normalize("NFC", label) for label in labels), columns)
+
+
+def list_table(rows: LabelledRows) -> Listings:
+    """The files of each split, by class and then by path, as those of a folder are.
+
+    Raises:
+        DataError: there is no column split, or it has other values, or a split is missing or has other classes.
+    """
+    if SPLIT not in rows.columns:
+        columns = ", ".join(map(printable, (PATH, LABEL, *rows.columns)))
+        raise DataError(
+            f"{rows.source} has no column 'split', which says train, validation or test of each image; its columns are "
+            f"{columns}"
+        )
+    splits = [_split(rows.source, value) for value in rows.columns[SPLIT]]
+    for needed in ("train", "test"):
+        if needed not in splits:
+            raise DataError(f"{rows.source} has no image whose split is {needed}")
+    files, labels = rows.files(), rows.labels
+    if any(Path(path).is_absolute() for path in rows.paths):
+        files = tuple(Path(os.path.abspath(file)) for file in files)  # noqa: PTH100
+        root = Path(os.path.commonpath([file.parent for file in files]))
+    else:
+        root = rows.source.parent
+    found: dict[Split, Listing] = {
+        split: _listing(root, [(labels[place], files[place]) for place, value in enumerate(splits) if value == split])
+        for split in dict.fromkeys(splits)
+    }
+    for split, listing in found.items():
+        if split != "train":
+            classes = {"train": found["train"].classes, split: listing.classes}
+            require_same_classes(f"the classes of {rows.source}", classes)
+    if len(found["train"].classes) == 1:
+        raise DataError(f"{rows.source} has one class only, {found['train'].classes[0]}: two or more are needed")
+    return Listings(root, found["train"], found.get("validation"), found["test"])
+
+
+def _listing(root: Path, images: Sequence[tuple[str, Path]]) -> Listing:
+    ordered = sorted(images, key=lambda image: (image[0], str(image[1])))
+    classes = tuple(dict.fromkeys(label for label, _ in ordered))
+    numbers = {label: number for number, label in enumerate(classes)}
+    labels = np.array([numbers[label] for label, _ in ordered], dtype=np.int64)
+    return Listing(root, classes, tuple(file for _, file in ordered), labels)
+
+
+def _split(source: Path, value: str) -> Split:
+    if value.lower() not in SPLITS:
+        raise DataError(f"{source}: split {value!r} is none of {', '.join(SPLITS)}")
+    return SPLITS[value.lower()]
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    found = ", ".join(map(printable, header)) or "none"
+    for name in (PATH, LABEL):
+        if name not in header:
+            raise DataError(f"{path} has no column {name!r} in its first line; its columns are {found}")
+    if len(set(header)) != len(header) or not all(header):
+        raise DataError(f"{path} has a column without a name or two of one name; its columns are {found}")
+
+
+def _row(path: Path, line: int, row: list[str], header: Sequence[str]) -> tuple[str, ...]:
+    if len(row) != len(header):
+        raise DataError(f"{path}, line {line}: {len(row)} values for {len(header)} columns")
+    values = tuple(value.strip() for value in row)
+    for name in (PATH, LABEL):
+        if not values[header.index(name)]:
+            raise DataError(f"{path}, line {line}: {name} is empty")
+    return values
