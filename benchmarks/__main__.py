@@ -12,6 +12,7 @@ BENCHMARKS = (
     "training_step",
     "sample_convolution",
     "data_path",
+    "augmented_path",
     "epoch_overhead",
     "artefact_speed",
     "after_training",

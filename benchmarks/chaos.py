@@ -56,6 +56,7 @@ _PRELOADED = (
     "rich.progress",
     "sklearn.datasets",
     "torch.utils.tensorboard.writer",
+    "torchvision.transforms.v2",
 )
 
 

@@ -11,8 +11,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -27,7 +28,7 @@ from ecd_deploy.recipe.data import DataConfig
 BATCH, PADDING, WORKERS, ROUNDS = 128, 4, 2, 5
 WARM_UP_BATCHES, THEIR_BATCHES, OUR_BATCHES = 10, 60, 300
 VARIABLE = "ECD_DEPLOY_CIFAR100"
-_MEAN, _STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
 def measure() -> Report:
@@ -38,7 +39,7 @@ def measure() -> Report:
         print(f"data_path is skipped: {VARIABLE} does not name a folder with CIFAR-100's train/ and test/")
         return Report(benchmark="data_path", figures=(), setting={**setting, "skipped": f"{VARIABLE} is not set"})
     with tempfile.TemporaryDirectory() as cache:
-        config = DataConfig(source="imagefolder", path=root, cache_dir=cache, mean=_MEAN, std=_STD)
+        config = DataConfig(source="imagefolder", path=root, cache_dir=cache, mean=MEAN, std=STD)
         started = time.perf_counter()
         load_data(config, seed=0)
         decoding = time.perf_counter() - started
@@ -48,12 +49,12 @@ def measure() -> Report:
     batches = TrainBatches(
         data.train, data.normalisation, batch_size=BATCH, seed=0, crop_padding=PADDING, horizontal_flip=True
     )
-    loader = _torchvision(Path(root))
+    loader = torchvision_loader(Path(root))
     ours: list[float] = []
     theirs: list[float] = []
     for epoch in range(1, ROUNDS + 1):
-        ours.append(_images_a_second((batch.images for batch in batches.epoch(epoch)), OUR_BATCHES))
-        theirs.append(_images_a_second((images for images, _ in loader), THEIR_BATCHES))
+        ours.append(images_a_second((batch.images for batch in batches.epoch(epoch)), OUR_BATCHES))
+        theirs.append(images_a_second((images for images, _ in loader), THEIR_BATCHES))
     mixed = loader_path.measure(Path(root), ROUNDS)
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
@@ -91,20 +92,23 @@ def measure() -> Report:
     )
 
 
-def _torchvision(root: Path) -> DataLoader[tuple[Tensor, Tensor]]:
+def torchvision_loader(root: Path, between: Sequence[object] = (), after: Sequence[object] = ()) -> DataLoader[Any]:
+    """Batches of ImageFolder with crop and mirror; `between` comes after these, `after` after the normalisation."""
     transform = transforms.Compose(
         [
             transforms.RandomCrop(32, padding=PADDING),
             transforms.RandomHorizontalFlip(),
+            *between,
             transforms.ToTensor(),
-            transforms.Normalize(_MEAN, _STD),
+            transforms.Normalize(MEAN, STD),
+            *after,
         ]
     )
     images = ImageFolder(str(root / "train"), transform)
     return DataLoader(images, batch_size=BATCH, shuffle=True, num_workers=WORKERS)
 
 
-def _images_a_second(batches: Iterator[Tensor], count: int) -> float:
+def images_a_second(batches: Iterator[Tensor], count: int) -> float:
     """Over `count` batches, after some that warm up."""
     for _ in range(WARM_UP_BATCHES):
         next(batches)

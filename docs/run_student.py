@@ -4,7 +4,8 @@
     python run_student.py student.onnx images.npy
 
 `images.npy` holds uint8 images of shape (N, C, H, W), of the size that the model takes. Image files of any size are put
-upright and brought to that size as the model's metadata say. One class name a line is printed.
+upright and brought to that size as the model's metadata say; a model of full preprocessing does so itself. One class
+name a line is printed.
 """
 
 import json
@@ -41,6 +42,8 @@ def decode(path: str, metadata: dict) -> np.ndarray:
             image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
     except OSError as error:
         sys.exit(f"cannot read {path}: {error}")
+    if metadata["preprocessing"] == "full":  # the model brings images to size itself
+        return np.asarray(image).reshape(1, image.height, image.width, channels).transpose(0, 3, 1, 2)
     shorter, (wide, high) = metadata.get("resize") or height, image.size
     size = (shorter, shorter * high // wide) if wide <= high else (shorter * wide // high, shorter)
     image = image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image
@@ -51,11 +54,11 @@ def decode(path: str, metadata: dict) -> np.ndarray:
 
 def classify(session: onnxruntime.InferenceSession, metadata: dict, pixels: np.ndarray, path: str) -> None:
     """Print the class of each of uint8 images (N, C, H, W)."""
-    if list(pixels.shape[1:]) != metadata["input_shape"]:
+    if list(pixels.shape[1:]) != metadata["input_shape"] and metadata["preprocessing"] != "full":
         resize = metadata.get("resize")
         how = f": scale the shorter side to {resize} pixels and cut the middle out" if resize else ""
         sys.exit(f"{path} has images of {list(pixels.shape[1:])}, the model takes {metadata['input_shape']}{how}")
-    if metadata["preprocessing"] == "inside":  # the model takes the pixels themselves, channels last
+    if metadata["preprocessing"] != "outside":  # the model takes the pixels themselves, channels last
         given = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
     else:
         mean, std = (np.array(metadata[key], dtype=np.float32).reshape(1, -1, 1, 1) for key in ("mean", "std"))

@@ -16,6 +16,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "started": {"name": "ecd", "teacher_init": "student"},
     "started dense": {"name": "ecd", "teacher_init": "student", "density": "dense"},
     "chunked": {"name": "ecd", "backend": "chunked"},
+    "triton": {"name": "ecd", "backend": "triton"},
     "se": {"name": "ecd", "teacher": "se"},
     "cbam": {"name": "ecd", "teacher": "cbam"},
     "ecd and mutual": {"name": "ecd", "logits": "mutual"},

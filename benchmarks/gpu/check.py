@@ -30,7 +30,7 @@ WORK: Mapping[PartName, Work] = {
 }
 """In the order in which they are done."""
 
-NOMINAL_SECONDS: Mapping[PartName, float] = {"correctness": 25, "engine": 60, "speed": 65, "few": 300, "full": 450}
+NOMINAL_SECONDS: Mapping[PartName, float] = {"correctness": 60, "engine": 60, "speed": 110, "few": 250, "full": 420}
 """What a part is meant to take; `full` gets all that is left."""
 
 

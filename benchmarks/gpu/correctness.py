@@ -15,6 +15,8 @@ from torch import Tensor
 
 from benchmarks.gpu.parts import Findings, Frozen, PartRun, Precision
 from ecd_deploy.distill import Objective, TrainingModel, build_objective
+from ecd_deploy.distill.convolution.triton_check import reasons_unused
+from ecd_deploy.distill.convolution.triton_operators import find_lack
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.train import TrainConfig
@@ -32,6 +34,7 @@ VARIANTS: Mapping[str, MethodConfig] = {
     "ecd dense": MethodConfig(density="dense"),
     "ecd balanced": MethodConfig(mixture="balanced"),
     "ecd chunked": MethodConfig(backend="chunked"),
+    "ecd by triton": MethodConfig(backend="triton"),
     "ecd* (ensemble)": MethodConfig(logits="ensemble"),
     "ecd mutual": MethodConfig(logits="mutual"),
     "ecd teacher's logits": MethodConfig(logits="teacher"),
@@ -88,10 +91,14 @@ class Correctness(Findings):
     Attributes:
         planned: variants.
         comparisons: of those that were done.
+        triton_unused: why layers of the backend `triton` were computed by another one.
+        not_done: what this machine cannot do.
     """
 
     planned: int
     comparisons: tuple[Comparison, ...] = ()
+    triton_unused: tuple[str, ...] = ()
+    not_done: tuple[str, ...] = ()
 
     def faults(self) -> tuple[str, ...]:
         """Comparisons out of tolerance, and variants for which there was no time."""
@@ -103,7 +110,7 @@ class Correctness(Findings):
         ]
         if (done := len({one.variant for one in self.comparisons})) < self.planned:
             wrong.append(f"only {done} of {self.planned} variants were compared in the time")
-        return tuple(wrong)
+        return (*wrong, *(f"Triton was not used: {reason}" for reason in self.triton_unused))
 
     def summary(self) -> tuple[str, ...]:
         """The largest errors in each arithmetic."""
@@ -116,17 +123,23 @@ class Correctness(Findings):
                     f"{arithmetic}: {passed} of {len(found)} variants within tolerance; largest relative error of the "
                     f"loss {max(one.loss for one in found):.1e}, of the gradients {max(one.whole for one in found):.1e}"
                 )
-        return tuple(lines)
+        return (*lines, *self.not_done)
 
 
 def check_correctness(run: PartRun) -> Correctness:
     """Compare every variant; stops when the time is up."""
-    findings = Correctness(planned=len(VARIANTS))
-    for name, method in VARIANTS.items():
+    lack = find_lack(run.device, torch.float32)
+    variants = {name: method for name, method in VARIANTS.items() if lack is None or method.backend != "triton"}
+    not_done = () if lack is None else (f"the backend triton: not done, {lack}",)
+    findings = Correctness(planned=len(variants), not_done=not_done)
+    for name, method in variants.items():
         if run.left() < 0 and not run.tiny:
             break
         findings = findings.model_copy(
-            update={"comparisons": (*findings.comparisons, *compare(name, method, run.device, tiny=run.tiny))}
+            update={
+                "comparisons": (*findings.comparisons, *compare(name, method, run.device, tiny=run.tiny)),
+                "triton_unused": reasons_unused(),
+            }
         )
         run.keep(findings)
     return findings
@@ -141,16 +154,20 @@ class _Gradients:
 def compare(name: str, method: MethodConfig, device: torch.device, *, tiny: bool) -> list[Comparison]:
     """Compare a variant in each arithmetic with float64 on the CPU."""
     student, side, images = ("resnet8", 8, 4) if tiny else ("resnet20", 32, 16)
-    torch.manual_seed(0)
-    example = torch.zeros(2, 3, side, side)
-    model = build_training_model(method, build_student(student, num_classes=100), example=example).train()
     objective = build_objective(method)
+    example = torch.zeros(2, 3, side, side)
+    models = []
+    for backend in (method.backend, "grouped"):
+        torch.manual_seed(0)
+        own = method.model_copy(update={"backend": backend})
+        models.append(build_training_model(own, build_student(student, num_classes=100), example=example).train())
+    model, reference = models
     state = {key: value.clone() for key, value in model.state_dict().items()}
     pixels, labels = torch.randn(images, 3, side, side), torch.randint(100, (images,))
-    expected = _gradients(model.double(), objective, pixels.double(), labels)
+    expected = _gradients(reference.double(), objective, pixels.double(), labels)
     comparisons = []
     for arithmetic in TOLERANCES:
-        model.float().load_state_dict(state)
+        model.load_state_dict(state)
         with _arithmetic(arithmetic, model) as wrapped:
             found = _gradients(wrapped, objective, pixels.to(device), labels.to(device))
         comparisons.append(_judge(name, arithmetic, expected, found))

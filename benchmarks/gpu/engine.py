@@ -25,6 +25,7 @@ from ecd_deploy.training import TrainingResult, load_weights
 _RECIPE = "digits"
 _TEST_BATCH = 256
 _PATIENCE_SECONDS = 600.0
+_OF_GPUS = (("fp16", "train.mixed_precision=fp16"), ("triton", "method.backend=triton"))
 _LATENCY = "_ms_max"  # ending of the limits of latency, which other work on the machine leaves undecided
 
 
@@ -75,6 +76,7 @@ class Training(Frozen):
         device: that the checkpoint says it was trained on: "cuda", "cpu".
         scale: of the losses at the end of fp16.
         validation_top1: of the last epoch, a fraction.
+        triton_unused: why another backend took the place of `triton`.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Training(Frozen):
     device: str | None = None
     scale: float | None = None
     validation_top1: float | None = None
+    triton_unused: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -116,7 +119,7 @@ class Engine(Findings):
     Attributes:
         expected_device: kind of device that the trainings must be on.
         runs: whole runs.
-        trainings: in fp16 and with accumulated gradients.
+        trainings: in fp16, by Triton and with accumulated gradients.
         resumed: after a SIGKILL.
         top1_on_cpu: of the first run's student on the validation images, which the device gave its own number for.
         top1_tolerance: how far the two may be apart.
@@ -138,6 +141,7 @@ class Engine(Findings):
             for training in (*self.runs, *self.trainings)
             if not training.is_complete or training.device != self.expected_device
         ]
+        found += [f"{one.name}: Triton was not used: {why}" for one in self.trainings for why in one.triton_unused]
         for run in self.runs:
             if run.gate is None or run.not_passed:
                 found.append(f"{run.name}: gate {run.gate}; not passed: {', '.join(run.not_passed) or 'all'}")
@@ -176,7 +180,7 @@ def check_engine(run: PartRun) -> Engine:
     findings = Engine(
         expected_device=run.device.type,
         top1_tolerance=sizes.top1_tolerance,
-        not_done=() if is_cuda else ("fp16: not done, it needs a GPU",),
+        not_done=() if is_cuda else ("fp16, triton: not done, they need a GPU",),
     )
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(sizes.side_by_side) as threads:
         folder = Path(name)
@@ -192,7 +196,7 @@ def check_engine(run: PartRun) -> Engine:
             threads.submit(_train, folder, title, (*sizes.train, setting), until)
             for title, setting in (
                 ("accumulation", "train.gradient_accumulation=2"),
-                *((("fp16", "train.mixed_precision=fp16"),) if is_cuda else ()),
+                *(_OF_GPUS if is_cuda else ()),
             )
         ]
         findings = findings.model_copy(update={"runs": tuple(task.result() for task in runs)})
@@ -250,6 +254,7 @@ def _described(name: str, root: Path, ended: Ended) -> Training:
         device=checkpoint.state.training.device,
         scale=None if scaler is None else scaler.scale,
         validation_top1=result.last.validation_top1,
+        triton_unused=() if result.use is None else result.use.triton_unused,
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.gpu.layers import LayerTiming, summary_of, time_layers
 from benchmarks.gpu.parts import Findings, Frozen, PartRun, Precision
 from benchmarks.gpu.steps import CandidateName, Mode, Step, Workload, building_step
 
@@ -33,8 +34,10 @@ IMAGENET = Workload(
 )
 WORKLOADS = (CIFAR, IMAGENET)
 _REHEARSED = (
-    Workload(name="ResNet-20, 8x8", student="resnet20", side=8, batch=4, kernels=2, has_reference=True),
-    Workload(name="ResNet-8, 16x16", student="resnet8", side=16, batch=4, kernels=2),
+    Workload(
+        name="ResNet-20, 8x8", student="resnet20", side=8, batch=4, kernels=2, has_reference=True, has_triton=False
+    ),
+    Workload(name="ResNet-8, 8x8", student="resnet8", side=8, batch=2, kernels=2),
 )
 
 
@@ -82,11 +85,13 @@ class Speed(Findings):
         planned: candidates in all settings.
         batches: images of a step of each workload.
         timings: that there are, or why not.
+        layers: dynamic convolutions of each shape, by each backend.
     """
 
     planned: int
     batches: dict[str, int]
     timings: tuple[StepTiming, ...] = ()
+    layers: tuple[LayerTiming, ...] = ()
 
     def faults(self) -> tuple[str, ...]:
         """Steps that could not be built or done, and those that were not reached."""
@@ -109,7 +114,7 @@ class Speed(Findings):
             if found:
                 title = next(iter(found.values())).title.rpartition(", ")[0]
                 lines.append(f"{title}: {_milliseconds(found)}{_ratios(found)}{_counts(found)}")
-        return tuple(lines)
+        return (*lines, *summary_of(self.layers))
 
 
 @dataclass(frozen=True)
@@ -123,17 +128,20 @@ class _Built:
 def measure_speed(run: PartRun) -> Speed:
     """Measure each workload in each precision; what is compared is timed in turns."""
     workloads = _REHEARSED if run.tiny else WORKLOADS
-    planned = sum(len(workload.candidates) for workload in workloads) * len(_MODES) * len(_PRECISIONS)
+    planned = sum(len(workload.candidates(run.device)) for workload in workloads) * len(_MODES) * len(_PRECISIONS)
     findings = Speed(planned=planned, batches={workload.name: workload.batch for workload in workloads})
     groups = [(workload, precision) for workload in workloads for precision in _PRECISIONS]
     for number, (workload, precision) in enumerate(groups):
-        until = time.monotonic() + max(run.left(), 0.0) / (len(groups) - number)
+        until = time.monotonic() + max(run.left(), 0.0) / (len(groups) + 1 - number)
         timings = _measure_group(workload, precision, run, until)
         findings = findings.model_copy(update={"timings": (*findings.timings, *timings)})
         run.keep(findings)
         gc.collect()
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
+    for workload in workloads if run.left() > 0 or run.tiny else ():
+        findings = findings.model_copy(update={"layers": (*findings.layers, *time_layers(workload, run))})
+        run.keep(findings)
     return findings
 
 
@@ -144,7 +152,7 @@ def _measure_group(workload: Workload, precision: Precision, run: PartRun, until
     failed: list[StepTiming] = []
     with ExitStack() as stack:
         for mode in _MODES:
-            for candidate in workload.candidates:
+            for candidate in workload.candidates(run.device):
                 if time.monotonic() > built_until and not run.tiny:
                     continue
                 timing = StepTiming(workload=workload.name, precision=precision, mode=mode, candidate=candidate)
@@ -238,6 +246,8 @@ def _ratios(found: Mapping[CandidateName, StepTiming]) -> str:
     """ECD over the student and mutual learning, the reference over ECD: medians of the rounds' ratios."""
     pairs: tuple[tuple[str, CandidateName, CandidateName], ...] = (
         ("ECD/student", "ecd", "student"),
+        ("ECD by Triton/student", "ecd_triton", "student"),
+        ("ECD/ECD by Triton", "ecd", "ecd_triton"),
         ("ECD/mutual", "ecd", "mutual"),
         ("reference/ECD", "reference", "ecd"),
     )
@@ -250,11 +260,12 @@ def _ratios(found: Mapping[CandidateName, StepTiming]) -> str:
 
 
 def _counts(found: Mapping[CandidateName, StepTiming]) -> str:
-    """What a step of ECD takes beside time; nothing without a GPU."""
-    ecd = found.get("ecd")
-    if ecd is None or ecd.peak_mib is None:
-        return ""
-    return f"; ECD: {ecd.launches:g} launches and {ecd.waits:g} waits a step, {ecd.peak_mib:.0f} MiB"
+    """What a step of ECD takes beside time, by either backend; nothing without a GPU."""
+    known = [one for name, one in found.items() if name in ("ecd", "ecd_triton") and one.peak_mib is not None]
+    return "".join(
+        f"; {one.candidate}: {one.launches:g} launches and {one.waits:g} waits a step, {one.peak_mib:.0f} MiB"
+        for one in known
+    )
 
 
 def _median_ratio(over: Sequence[float], under: Sequence[float]) -> float:

@@ -17,6 +17,8 @@ from benchmarks.gpu.parts import Precision
 from benchmarks.reference import ReferenceECD, reference_loss, reference_optimizer
 from ecd_deploy.data import Batch
 from ecd_deploy.distill import build_objective
+from ecd_deploy.distill.convolution.triton_check import reasons_unused
+from ecd_deploy.distill.convolution.triton_operators import find_lack
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.method import MethodConfig
@@ -31,7 +33,7 @@ from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import build_optimizer
 from ecd_deploy.training.steps.step import StepWork, train_step
 
-CandidateName = Literal["student", "ecd", "ecd_star", "mutual", "reference"]
+CandidateName = Literal["student", "ecd", "ecd_triton", "ecd_star", "mutual", "reference"]
 Mode = Literal["eager", "graph"]
 Step = Callable[[], object]
 """Does one step; on a GPU it returns before the step has ended."""
@@ -39,6 +41,7 @@ Step = Callable[[], object]
 METHODS: Mapping[CandidateName, MethodConfig] = {
     "student": MethodConfig(name="plain"),
     "ecd": MethodConfig(name="ecd"),
+    "ecd_triton": MethodConfig(name="ecd", backend="triton"),
     "ecd_star": MethodConfig(name="ecd", logits="ensemble"),
     "mutual": MethodConfig(name="joint", logits="mutual"),
 }
@@ -49,7 +52,7 @@ _STEPS_OF_AN_EPOCH = 391  # of 50,000 images: the rate does not fall while a ste
 
 
 class NotRecordedError(Exception):
-    """The engine found that a step cannot be a CUDA graph, and why."""
+    """The engine found that a step cannot be done as it was asked for, as a CUDA graph or by Triton, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,7 @@ class Workload:
         kernels: n of the dynamic convolutions.
         classes: of the images.
         has_reference: whether the hand-written step is of this network.
+        has_triton: whether it is short enough for Triton's interpreter, where there is no GPU.
     """
 
     name: str
@@ -73,11 +77,13 @@ class Workload:
     kernels: int
     classes: int = 100
     has_reference: bool = False
+    has_triton: bool = True
 
-    @property
-    def candidates(self) -> tuple[CandidateName, ...]:
+    def candidates(self, device: torch.device) -> tuple[CandidateName, ...]:
         """Those that can be measured on it."""
-        return (*METHODS, "reference") if self.has_reference else tuple(METHODS)
+        lacks_triton = not self.has_triton or find_lack(device, torch.float32) is not None
+        names = tuple(name for name in METHODS if name != "ecd_triton" or not lacks_triton)
+        return (*names, "reference") if self.has_reference else names
 
 
 @contextmanager
@@ -89,7 +95,7 @@ def building_step(
     The first step of a graph records it. Without a GPU there is no graph, and the step stays as it is.
 
     Raises:
-        NotRecordedError: the engine does the step eagerly, though a graph was asked for.
+        NotRecordedError: the engine does the step eagerly, though a graph was asked for, or without Triton.
     """
     torch.manual_seed(0)
     if candidate == "reference":
@@ -99,6 +105,7 @@ def building_step(
     with _engine_step(METHODS[candidate], workload, precision, mode) as step:
         with _engine_warnings() as messages:
             step()
+        messages += reasons_unused() if candidate == "ecd_triton" else ()
         if messages:
             raise NotRecordedError(messages[0])
         yield step

@@ -103,6 +103,11 @@ def move_towards(tensors: list[Tensor], targets: list[Tensor], rate: Tensor) -> 
     torch._foreach_add_(tensors, ways)
 
 
+def add_numbers(tensors: list[Tensor], numbers: list[int]) -> None:
+    """Add a number to each tensor in place, few kernels for all of them: `torch._foreach_add_`."""
+    torch._foreach_add_(tensors, numbers)
+
+
 def is_normalisation(module: nn.Module) -> TypeGuard[_NormBase]:
     """Whether it may keep running statistics, as batch norms do: `torch.nn.modules.batchnorm._NormBase`."""
     return isinstance(module, _NormBase)

@@ -13,13 +13,15 @@ from ecd_deploy.data.augmentation.crop import crop_and_mirror
 from ecd_deploy.data.batch import Batch
 from ecd_deploy.data.images import ImageSet, Normalisation
 from ecd_deploy.data.plan import StepPlan
-from ecd_deploy.data.tensors import ImageTensors, normalise
+from ecd_deploy.data.tensors import ImageTensors, normalise, sent
 
 if TYPE_CHECKING:
     from ecd_deploy.data.augmentation.augmenter import Augmenter
 
 AUGMENTED_BYTES = 256 * 2**20
 """Bound of the memory that an accelerator augments images in at one time (those of one step at least)."""
+
+_AUGMENTER_BYTES = 32 * 2**20  # likewise on a CPU, where an augmenter has few images of each operation in a step
 
 _INDEX_BYTES = 24  # a pixel, for the places that `crop_and_mirror` gathers from: three int64
 
@@ -60,8 +62,8 @@ class TrainBatches:
         process_count: over which each step is spread.
         device: where the images are kept and augmented.
         augmented_bytes: bound of the memory to augment the images of several steps in at once. By default a CPU
-            augments step by step; an accelerator, for which the number of operations counts and not their size, does
-            so in `AUGMENTED_BYTES`. The images are the same.
+            crops and mirrors step by step; an accelerator, for which the number of operations counts and not their
+            size, takes `AUGMENTED_BYTES`. The images are the same.
 
     Raises:
         DataError: there are too few images for a single step.
@@ -97,7 +99,8 @@ class TrainBatches:
             process_count=process_count,
         )
         if augmented_bytes is None:
-            augmented_bytes = 0 if self._images.device.type == "cpu" else AUGMENTED_BYTES
+            on_cpu = 0 if augmenter is None else _AUGMENTER_BYTES
+            augmented_bytes = on_cpu if self._images.device.type == "cpu" else AUGMENTED_BYTES
         image_bytes = self._images[0].numel() + _INDEX_BYTES * self._images[0, 0].numel()
         self._steps_at_once = max(1, augmented_bytes // (image_bytes * batch_size))
 
@@ -112,7 +115,7 @@ class TrainBatches:
         while steps := list(islice(shares, self._steps_at_once)):
             images = self._augmented(epoch, [indices for indices, _ in steps])
             for (draws, step_images), pixels in zip(steps, images, strict=True):
-                indices = draws.to(device)
+                indices = draws if self._augmenter is None else sent(draws, device)
                 batch = Batch(normalise(pixels, self._normalisation), self._labels[indices], indices, step_images)
                 yield batch if self._augmenter is None else self._augmenter.finish(batch, draws.numpy(), epoch)
 
@@ -122,7 +125,7 @@ class TrainBatches:
     def _augmented(self, epoch: int, steps: list[Tensor]) -> tuple[Tensor, ...]:
         """The images of some steps, given each one's indices."""
         draws = steps[0] if len(steps) == 1 else torch.cat(steps)
-        indices = draws.to(self._labels.device)
+        indices = draws if self._augmenter is None else sent(draws, self._labels.device)
         images = crop_and_mirror(
             self._images.index_select(0, indices),
             indices,

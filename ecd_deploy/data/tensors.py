@@ -27,6 +27,11 @@ class ImageTensors:
         return len(self.labels)
 
 
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to a device, which the host does not wait for."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
 def normalise(images: Tensor, normalisation: Normalisation, device: torch.device | None = None) -> Tensor:
     """Do on a device what `Normalisation.apply` does; on the CPU to the same bits."""
     pixels = images.to(device).to(torch.float32)

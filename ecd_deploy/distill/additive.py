@@ -45,14 +45,15 @@ class _AddConv1x1(torch.autograd.Function):
         columns = gradient.flatten(2)
         student_gradient = weight_gradient = None
         if ctx.needs_input_grad[1]:
-            student_gradient = _back_through(columns, student, weight.flatten(1))
+            student_gradient = back_through(columns, student, weight.flatten(1))
         if ctx.needs_input_grad[2]:
             products = torch.bmm(columns, student.flatten(2).transpose(1, 2))
             weight_gradient = products.sum(dim=0).view_as(weight)
         return gradient, student_gradient, weight_gradient, None
 
 
-def _back_through(columns: Tensor, student: Tensor, matrix: Tensor) -> Tensor:
+def back_through(columns: Tensor, student: Tensor, matrix: Tensor) -> Tensor:
+    """Gradient of the student's feature, in its layout: (N, O, H*W) through (O, C) -> (N, C, H, W)."""
     samples, channels, height, width = student.shape
     if student.is_contiguous():
         transposed = matrix.t().expand(samples, -1, -1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import has_forward_hooks, is_view
 from ecd_deploy.distill.additive import add_conv1x1
+from ecd_deploy.distill.convolution.triton_convolution import Added
 from ecd_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,6 +76,13 @@ class FeatureConnections(nn.Module):
             return add_conv1x1(teacher_feature, student_feature, transform.weight, in_place=in_place)
         transformed: Tensor = transform(student_feature)
         return teacher_feature + transformed
+
+    def offer(self, name: str, student_feature: Tensor) -> Added | None:
+        """What the teacher's convolution at a site may add by itself: the student's feature through a bare 1x1 one."""
+        transform = self.transforms[module_key(name)] if name in self._fresh else None
+        if transform is None or self.averages or not _is_bare(transform):
+            return None
+        return Added(student_feature, transform.weight)
 
     def _start_as_identities(self) -> None:
         """Let each convolution give the last of its input channels, as many as it gives."""

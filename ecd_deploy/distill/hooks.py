@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import saved_tensor_hooks, version_of
+from ecd_deploy.distill.convolution.dynamic_conv import DynamicConv2d
+from ecd_deploy.distill.convolution.triton_convolution import Added
 from ecd_deploy.distill.outputs import FeaturePair
 from ecd_deploy.distill.student.feature_maps import feature_in, with_feature
 from ecd_deploy.errors import StudentError
@@ -41,6 +43,11 @@ class FeatureQueue:
     def __len__(self) -> int:
         return len(self._features)
 
+    @property
+    def first(self) -> Tensor:
+        """The oldest feature, which stays."""
+        return self._features[0][0]
+
     def put(self, feature: Tensor) -> None:
         """Append a feature (N, C, H, W)."""
         if self._site.overwritten:
@@ -64,6 +71,7 @@ class FeatureQueue:
 
 FeatureQueues = dict[str, FeatureQueue]
 Connect = Callable[[str, Tensor, Tensor], Tensor]
+Offer = Callable[[str, Tensor], Added | None]
 
 
 @contextmanager
@@ -85,7 +93,9 @@ def reading(student: nn.Module, sites: tuple[ConnectionSite, ...]) -> Iterator[F
 
 
 @contextmanager
-def adding(teacher: nn.Module, connect: Connect | None, queues: FeatureQueues) -> Iterator[None]:
+def adding(
+    teacher: nn.Module, connect: Connect | None, queues: FeatureQueues, offer: Offer | None = None
+) -> Iterator[None]:
     """Replace the teacher's features by `phi_T + T(phi_S)` while the context lasts.
 
     A module that student or teacher left out at random (LayerDrop, stochastic depth) has no feature on one side: it is
@@ -97,6 +107,7 @@ def adding(teacher: nn.Module, connect: Connect | None, queues: FeatureQueues) -
         connect: (site, teacher's feature, student's) -> the teacher's new one, as `FeatureConnections` do; None
             replaces nothing.
         queues: what each site of the teacher receives.
+        offer: (site, student's feature) -> what a dynamic convolution may add by itself, None if it is not that simple.
 
     Raises:
         StudentError: the features of a site do not fit each other, or both call it, but not equally often.
@@ -106,11 +117,13 @@ def adding(teacher: nn.Module, connect: Connect | None, queues: FeatureQueues) -
         return
     if (left := _recomputing.pop(teacher, None)) is not None:
         left.close()
-    additions = [_Addition(name, queue, connect, saved_tensor_hooks()) for name, queue in queues.items()]
+    additions = [_Addition(name, queue, connect, offer, saved_tensor_hooks()) for name, queue in queues.items()]
     with ExitStack() as hooks:
         for addition in additions:
-            handle = teacher.get_submodule(addition.name).register_forward_hook(addition)
-            hooks.callback(handle.remove)
+            module = teacher.get_submodule(addition.name)
+            hooks.callback(module.register_forward_hook(addition).remove)
+            if isinstance(module, DynamicConv2d) and module.backend == "triton":
+                hooks.callback(module.register_forward_pre_hook(addition.offer).remove)
         yield
         if less := [addition.name for addition in additions if addition.has_features_left]:
             raise StudentError(f"the teacher calls {', '.join(less)} less often than the student did; {_OTHER_WAY}")
@@ -126,15 +139,17 @@ class _Addition:
     Args:
         name: of the site.
         queue: what it receives.
-        connect: see `adding`.
+        connect, offer: see `adding`.
         around: the hooks for saved tensors outside the teacher's forward; others within mean that it is computed again.
     """
 
-    def __init__(self, name: str, queue: FeatureQueue, connect: Connect, around: object) -> None:
+    def __init__(self, name: str, queue: FeatureQueue, connect: Connect, offer: Offer | None, around: object) -> None:
         self.name = name
         self.is_recomputed = False
         self._queue = queue
         self._connect = connect
+        self._offer = offer
+        self._is_offered = False
         self._around = around
         self._used: list[Tensor] = []
         self._is_again = False
@@ -148,7 +163,13 @@ class _Addition:
         """From now on the module is called by the backward pass, to be computed again."""
         self._is_again = True
 
-    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> object:
+    def offer(self, module: DynamicConv2d, _inputs: Any) -> None:
+        """Give the convolution that is about to run what it may add by itself."""
+        if self._offer is not None and len(self._queue) and not self._is_again:
+            module.offered = self._offer(self.name, self._queue.first)
+            self._is_offered = module.offered is not None
+
+    def __call__(self, module: nn.Module, _inputs: Any, output: Any) -> object:
         """Add the student's feature; nothing where the student left the module out."""
         if self._is_again:
             feature = self._feature_again()
@@ -157,10 +178,20 @@ class _Addition:
             feature = self._feature()
         if feature is None:
             return None
+        if self._was_taken(module):
+            return None
         own = _feature(self.name, output)
         if own.shape != feature.shape:
             raise StudentError(f"student and teacher give features of other shapes at '{self.name}'; {_OTHER_WAY}")
         return with_feature(output, self._connect(self.name, own, feature))
+
+    def _was_taken(self, module: nn.Module) -> bool:
+        """Whether the convolution has added what it was offered."""
+        if not (isinstance(module, DynamicConv2d) and self._is_offered):
+            return False
+        self._is_offered = False
+        left, module.offered = module.offered, None
+        return left is None
 
     def _feature(self) -> Tensor | None:
         if len(self._queue):

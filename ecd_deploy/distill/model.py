@@ -110,7 +110,9 @@ class JointModel(TrainingModel):
         if self.connections is not None:
             features = self.connections.gather(features)
         # what is compared is read after the connection's addition
-        with adding(self.teacher, self.connections, features), reading(self.teacher, compared) as of_teacher:
+        offer = None if self.connections is None else self.connections.offer
+        added = adding(self.teacher, self.connections, features, offer)
+        with added, reading(self.teacher, compared) as of_teacher:
             teacher_logits: Tensor = self.teacher(images.contiguous())
         return TrainingOutputs(
             student=student_logits,

@@ -9,6 +9,8 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
+_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class SliceColumn:
@@ -64,8 +66,11 @@ class ScoredImages:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities of logits, (N, classes) each; a row of NaN where a logit is not finite."""
-    finite = np.isfinite(logits).all(axis=1, keepdims=True)
-    exact = np.where(finite, logits, 0.0).astype(np.float64)
-    powers = np.exp(exact - exact.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = np.where(finite, powers / powers.sum(axis=1, keepdims=True), np.nan)
-    return probabilities.astype(np.float32)
+    probabilities = np.empty(logits.shape, dtype=np.float32)
+    for start in range(0, len(logits), _ROWS):  # in float64, a few times the memory of the result
+        rows = logits[start : start + _ROWS]
+        finite = np.isfinite(rows).all(axis=1, keepdims=True)
+        exact = np.where(finite, rows, 0.0).astype(np.float64)
+        powers = np.exp(exact - exact.max(axis=1, keepdims=True))
+        probabilities[start : start + _ROWS] = np.where(finite, powers / powers.sum(axis=1, keepdims=True), np.nan)
+    return probabilities

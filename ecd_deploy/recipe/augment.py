@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ecd_deploy.recipe.section import Fraction, PositiveFloat, PositiveInt, Section
 
+_LARGEST_MAGNITUDE = 30
 _OF_RANDAUGMENT = ("operations", "magnitude")
 
 
@@ -21,7 +22,7 @@ class AugmentConfig(Section):
         default="none", description="RandAugment, or TrivialAugment (wide), with torchvision's operations and ranges."
     )
     operations: PositiveInt = Field(default=2, description="Of randaugment: operations an image goes through.")
-    magnitude: Annotated[int, Field(ge=0, le=30)] = Field(
+    magnitude: Annotated[int, Field(ge=0)] = Field(
         default=9, description="Of randaugment: strength of its operations, 0 to 30."
     )
     brightness: Fraction = Field(
@@ -58,6 +59,8 @@ class AugmentConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.magnitude > _LARGEST_MAGNITUDE:
+            raise ValueError(f"magnitude {self.magnitude} is too large: it goes from 0 to {_LARGEST_MAGNITUDE}")
         if self.policy != "randaugment":
             for key in _OF_RANDAUGMENT:
                 value = getattr(self, key)

@@ -146,8 +146,10 @@ class MethodConfig(Section):
         description="Names of the modules whose outputs are connected, instead of `stages`: `*` stands for anything "
         "without a dot, `**` for anything.",
     )
-    backend: Literal["grouped", "chunked"] = Field(
-        default="grouped", description="How per-sample kernels are applied: one grouped convolution, or by chunks."
+    backend: Literal["grouped", "chunked", "triton"] = Field(
+        default="grouped",
+        description="How per-sample kernels are applied: as one grouped convolution, by chunks, or on an NVIDIA GPU by "
+        "programs of our own, in Triton; where these cannot run or do not agree with the first, it takes their place.",
     )
     logits: Logits = Field(
         default="none",

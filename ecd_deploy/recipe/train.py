@@ -58,10 +58,21 @@ class TrainConfig(Section):
         description="Whether a training step on a GPU is recorded as a CUDA graph and then launched as a whole. With "
         "auto it is, unless something in it cannot be recorded; the log then says what.",
     )
+    tf32: Literal["convolutions", "always", "never"] = Field(
+        default="convolutions",
+        description="Where an NVIDIA GPU rounds factors of float32 to TF32, ten bits of mantissa, which is faster: in "
+        "convolutions alone, torch's default; in matrix products too; nowhere.",
+    )
+    cudnn_benchmark: bool = Field(
+        default=False,
+        description="Let cuDNN try its algorithms for each new shape and keep the fastest. Which that is, and so the "
+        "last bits, may differ from run to run.",
+    )
     threads: PositiveInt | None = Field(default=None, description="CPU threads of torch; default: all cores.")
-    channels_last: bool = Field(
-        default=True,
-        description="On a CPU, hold the student's features in channels_last, which is faster, if it runs in it.",
+    channels_last: Literal["cpu", "always", "never"] = Field(
+        default="cpu",
+        description="Where the student's features are held in channels_last, if it runs in it: on a CPU, where it was "
+        "measured to be faster; on a GPU too; nowhere.",
     )
     teacher_accuracy: bool = Field(
         default=True, description="Also evaluate the teacher after each epoch; evaluation is cheaper without."

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils.dataclasses import DistributedDataParallelKwargs
 from accelerate.utils.operations import broadcast
 from torch import nn
 from torch.optim import Optimizer
@@ -20,6 +21,12 @@ from ecd_deploy.errors import RecipeError
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.checkpoints.state import ScalerState
 
+_PROCESSES = DistributedDataParallelKwargs(
+    # the first process's buffers are what is kept, and the others get them at the end of an epoch, by `share_buffers`
+    broadcast_buffers=False,
+    gradient_as_bucket_view=True,  # no second copy of all gradients
+)
+
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
     """Build the Accelerator for the device and the processes of this launch.
@@ -29,7 +36,7 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     """
     forget_earlier_training()
     try:
-        accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[_PROCESSES])
     except ValueError as error:
         raise RecipeError(
             f"train.mixed_precision: '{config.mixed_precision}' cannot be used here: {error}; 'no' always works"

@@ -13,6 +13,7 @@ from accelerate.accelerator import Accelerator
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.data.augmentation import find_augmenter
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.distill.convolution.triton_check import reasons_unused
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler
 from ecd_deploy.training.checkpoints.identity import identify, require_same_training
@@ -22,10 +23,11 @@ from ecd_deploy.training.checkpoints.weights import assign_weights
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER
 from ecd_deploy.training.progress import OnTrainingEvent, StoppedEarly, TrainingStarted, ignore
-from ecd_deploy.training.scores import EpochRecord, TrainingResult, best_score, is_finished
+from ecd_deploy.training.scores import DeviceUse, EpochRecord, TrainingResult, best_score, is_finished
 from ecd_deploy.training.steps.allocator import keep_freed_memory
 from ecd_deploy.training.steps.layout import laid_out
 from ecd_deploy.training.steps.optimizer import build_optimizer, restore_state
+from ecd_deploy.training.steps.precision import precision_of
 from ecd_deploy.training.stopping import heed_signals
 from ecd_deploy.training.trainer import Trainer
 
@@ -81,6 +83,7 @@ def train(
     optimizer = build_optimizer(model, recipe.train, accelerator.device)
     with (
         closing(batches),
+        precision_of(recipe.train),
         laid_out(model, recipe, data, accelerator),
         prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer),
         _metrics_log(directory, history, recipe, accelerator) as log,
@@ -114,7 +117,7 @@ def train(
             trainer.run_epoch()
         if recipe.train.patience is not None and len(trainer.history) < recipe.train.epochs:
             on_event(StoppedEarly(patience=recipe.train.patience))
-    return _result(trainer.history, accelerator)
+        return _result(trainer, accelerator)
 
 
 def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> Batches:
@@ -154,7 +157,8 @@ def _metrics_log(
     return MetricsLog(directory, history, tensorboard=recipe.train.tensorboard)
 
 
-def _result(history: tuple[EpochRecord, ...], accelerator: Accelerator) -> TrainingResult:
+def _result(trainer: Trainer, accelerator: Accelerator) -> TrainingResult:
+    history = trainer.history
     return TrainingResult(
         epochs=history[-1].epoch,
         steps=history[-1].step,
@@ -163,4 +167,13 @@ def _result(history: tuple[EpochRecord, ...], accelerator: Accelerator) -> Train
         seconds=sum(record.seconds for record in history),
         threads=torch.get_num_threads(),
         processes=accelerator.num_processes,
+        use=DeviceUse(
+            device=accelerator.device.type,
+            channels_last=trainer.model.layout == torch.channels_last,
+            tf32_convolutions=torch.backends.cudnn.allow_tf32,
+            tf32_products=torch.backends.cuda.matmul.allow_tf32,
+            cudnn_benchmark=torch.backends.cudnn.benchmark,
+            cuda_graph=trainer.is_recorded,
+            triton_unused=reasons_unused(),
+        ),
     )

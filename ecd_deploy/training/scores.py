@@ -70,6 +70,27 @@ class EpochRecord(EpochScore):
         )
 
 
+class DeviceUse(Record):
+    """How a training used its device, as far as this was left to the machine or can turn out otherwise than wanted.
+
+    Attributes:
+        device: its kind, "cpu" or "cuda".
+        channels_last: whether the student's features had this layout.
+        tf32_convolutions, tf32_products: whether a GPU rounded the factors of float32 to TF32.
+        cudnn_benchmark: whether cuDNN chose algorithms by trying them.
+        cuda_graph: whether the steps were recorded and launched as a whole.
+        triton_unused: why dynamic convolutions of the backend `triton` were computed by another one.
+    """
+
+    device: str
+    channels_last: bool
+    tf32_convolutions: bool
+    tf32_products: bool
+    cudnn_benchmark: bool
+    cuda_graph: bool
+    triton_unused: tuple[str, ...] = ()
+
+
 class TrainingResult(Record):
     """A finished training.
 
@@ -82,6 +103,7 @@ class TrainingResult(Record):
         seconds: wall time of all epochs.
         threads: CPU threads of torch in each process.
         processes: over which each step was spread.
+        use: of the device; None where an earlier version wrote it.
     """
 
     epochs: int
@@ -91,6 +113,7 @@ class TrainingResult(Record):
     seconds: float
     threads: int
     processes: int
+    use: DeviceUse | None = None
 
 
 def is_finished(history: tuple[EpochRecord, ...], config: TrainConfig) -> bool:

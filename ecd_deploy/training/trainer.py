@@ -27,7 +27,7 @@ from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.progress import BatchEnded, EpochEnded, OnTrainingEvent
 from ecd_deploy.training.scores import EpochRecord, HeadTop1, best_score, is_finished
 from ecd_deploy.training.steps.average import WeightAverage
-from ecd_deploy.training.steps.cuda_graph import graphed
+from ecd_deploy.training.steps.cuda_graph import GraphedWork, graphed
 from ecd_deploy.training.steps.losses import EpochLosses, MeanLosses
 from ecd_deploy.training.steps.optimizer import optimizer_state
 from ecd_deploy.training.steps.schedule import learning_rate
@@ -100,6 +100,11 @@ class Trainer:
         self._work = graphed(work, self.recipe)
         validation = self.data.validation
         self._validation = None if validation is None else moved_if_they_fit(validation, self.accelerator.device)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the steps are launched as CUDA graphs."""
+        return isinstance(self._work, GraphedWork) and not self._work.is_eager
 
     def run_epoch(self) -> None:
         """Do what is left of the next epoch's steps, evaluate, and leave its record and, if it is due, its checkpoint.

@@ -12,6 +12,7 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import ArtefactError, ExportError, GateFailed, RunDirectoryError, UsageError
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
+from ecd_deploy.exporters.preprocessing import on_canvas
 from ecd_deploy.measure.accuracy import Top1
 from ecd_deploy.pipelines.bundle.archive import SUFFIX, Bundle, CheckedSamples, archive_path, write_bundle
 from ecd_deploy.pipelines.bundle.description import BundleDescription, largest_drop, latency_conditions
@@ -104,7 +105,8 @@ def bundle(directory: RunDirectory, proof: SplitProof, data: DataSplits, format_
         max_drop=largest_drop(gate),
         latency=latency_conditions(directory.recipe.profile, gate),
     )
-    checked = CheckedSamples(images, labels, samples.logits)
+    given = on_canvas(images.transpose(0, 2, 3, 1), metadata).transpose(0, 3, 1, 2)
+    checked = CheckedSamples(given, labels, samples.logits)
     return write_bundle(path, description, model, checked, data.classes)
 
 

@@ -51,6 +51,8 @@ def bundle_model(
     found = evaluate_files(read_onnx_file(model), list_images(data), config.input, skip_bad=skip_bad)
     classifier, evaluation = found.classifier, found.evaluation
     preprocessing, batch = evaluation.preprocessing, classifier.expectation.batch
+    if preprocessing.framed_by_model:
+        raise UsageError(f"{model.name} was written by this project: bundle its run directory")
     image_bytes = preprocessing.decoded_channels * preprocessing.height * preprocessing.width
     places = choose_places(found.scored.probabilities, found.scored.labels, _CLEAR_MARGIN, image_bytes)
     if not len(places):

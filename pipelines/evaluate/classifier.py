@@ -127,13 +127,15 @@ def open_classifier(
     preprocessing = expectation.preprocessing
     channels, height, width = preprocessing.decoded_channels, preprocessing.height, preprocessing.width
     sides = (channels, height, width) if preprocessing.layout == "nchw" else (height, width, channels)
-    data = with_sides(file, sides)
+    data = file.data if preprocessing.framed_by_model else with_sides(file, sides)
     try:
         providers = providers_of(provider)
     except ValueError as error:
         raise UsageError(f"provider {provider}: {error}") from error
     size = 4 * channels * height * width
     batch_size = expectation.batch or max(1, min(most, _MOST_IMAGES, _MOST_BYTES // size))
+    if preprocessing.framed_by_model:
+        batch_size = 1  # images of other sizes do not fit into one batch
     check_untrusted(data, file.path.name, _LIMITS, batch_size=batch_size)
     threads = len(usable_cpus())
     options = session_options(threads)

@@ -99,6 +99,8 @@ def read_classes(config: InputConfig) -> tuple[str, ...] | None:
 
 def _output(file: OnnxFile, config: InputConfig) -> str:
     names = [port.name for port in file.outputs]
+    if file.metadata is not None and config.output is None:
+        return file.metadata.output_name
     if config.output is not None:
         if config.output not in names:
             raise UsageError(f"input.output is {config.output!r}; {file.words()}")

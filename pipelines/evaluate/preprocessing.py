@@ -36,12 +36,14 @@ class Preprocessing(Record):
     layout: Literal["nchw", "nhwc"]
     dtype: Literal["float32", "float16", "uint8"]
     """uint8: pixels as they are, without scale, mean and std."""
+    framed_by_model: bool = False
+    """Whether the model itself brings images of any size to height and width."""
 
     @classmethod
     def of_metadata(cls, metadata: ArtefactMetadata) -> Self:
         """What an artefact of this project says of itself."""
         channels, height, width = metadata.input_shape
-        inside = metadata.preprocessing == "inside"
+        inside = metadata.preprocessing != "outside"
         return cls(
             height=height,
             width=width,
@@ -52,6 +54,7 @@ class Preprocessing(Record):
             std=metadata.std,
             layout="nhwc" if inside else "nchw",
             dtype="uint8" if inside else "float32",
+            framed_by_model=metadata.preprocessing == "full",
         )
 
     @property
@@ -65,8 +68,8 @@ class Preprocessing(Record):
         return 1 if self.channels == "grey" else 3
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """Bring an upright image to size; without `resize` it is left as it is."""
-        if self.resize is None:
+        """Bring an upright image to size; without `resize`, or where the model does so, it is left as it is."""
+        if self.resize is None or self.framed_by_model:
             return image
         if self.resize == "stretch":
             size = (self.width, self.height)
@@ -96,8 +99,10 @@ class Preprocessing(Record):
             return f"{sized} as they are"
         if self.resize == "stretch":
             return f"stretched to {sized}, bilinear and antialiased"
+        by_whom = ", by the model itself" if self.framed_by_model else ""
         return (
             f"the shorter side scaled to {self.resize} pixels (bilinear, antialiased), then the middle {sized} cut out"
+            f"{by_whom}"
         )
 
     def words(self) -> str:

@@ -95,6 +95,8 @@ def check_batches(classifier: Classifier, found: Scored) -> None:
         ArtefactError: it does.
     """
     preprocessing, fixed = classifier.expectation.preprocessing, classifier.expectation.batch
+    if preprocessing.framed_by_model:
+        return  # each image was alone in its batch, as images of several sizes must be
     count = min(len(found.files), max(2, _COMPARED // (fixed or 1)))
     places = np.linspace(0, len(found.files) - 1, count).astype(np.int64)
     images = preprocessing.apply(read_pixels(found.files, places.tolist(), preprocessing).pixels)
@@ -152,25 +154,26 @@ class Pixels:
 
 
 def read_pixels(files: LabelledFiles, places: Sequence[int], preprocessing: Preprocessing) -> Pixels:
-    """Decode the files at these places and bring them to size.
+    """Decode the files at these places and bring them to size; where the model does so, one place is read.
 
     Raises:
         DataError: one has another size than the model, and is not to be resized.
     """
     shape = (preprocessing.decoded_channels, preprocessing.height, preprocessing.width)
-    pixels = np.empty((len(places), *shape), dtype=np.uint8)
+    pixels: list[NDArray[np.uint8]] = []
     good: list[int] = []
     bad: list[tuple[int, str]] = []
     for place in places:
         found = read_image(files.paths[place], shape[0], preprocessing.fit)
         if isinstance(found, BadImage):
             bad.append((place, found.reason))
-        elif found.shape != shape:
+        elif found.shape != shape and not preprocessing.framed_by_model:
             raise DataError(_other_size(files.paths[place], found.shape, preprocessing))
         else:
-            pixels[len(good)] = found
+            pixels.append(found)
             good.append(place)
-    return Pixels(pixels[: len(good)], tuple(good), tuple(bad))
+    stacked = np.stack(pixels) if pixels else np.empty((0, *shape), dtype=np.uint8)
+    return Pixels(stacked, tuple(good), tuple(bad))
 
 
 def _prepare(files: LabelledFiles, places: range, preprocessing: Preprocessing) -> _Batch:

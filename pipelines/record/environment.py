@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +27,8 @@ PACKAGES = (
 TRAINING_PACKAGES = frozenset({"torch", "torchvision", "accelerate", "onnxscript"})
 """Those of `PACKAGES` that the extra [train] brings."""
 
+_DRIVER = Path("/proc/driver/nvidia/version")
+
 
 class Environment(Record):
     """Written to `environment.json`."""
@@ -41,6 +44,10 @@ class Environment(Record):
     """Version by package; None where it is not installed."""
     accelerator: str | None = None
     """Name of the first GPU that torch can use; None where there is none, or where torch was not needed."""
+    driver: str | None = None
+    """Version of NVIDIA's kernel module; None where there is none."""
+    cudnn: int | None = None
+    """Version of cuDNN; None where torch has none, or was not needed."""
 
 
 def describe_environment() -> Environment:
@@ -54,6 +61,8 @@ def describe_environment() -> Environment:
         cpu_flags=_relevant_flags(),
         packages={name: _version(name) for name in PACKAGES},
         accelerator=_accelerator(),
+        driver=_driver(),
+        cudnn=_cudnn(),
     )
 
 
@@ -77,6 +86,23 @@ def _accelerator() -> str | None:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _cudnn() -> int | None:
+    if _accelerator() is None:
+        return None
+    import torch
+
+    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return version
+
+
+def _driver() -> str | None:
+    """From a line such as `NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 ...`."""
+    if not _DRIVER.is_file():
+        return None
+    found = re.search(r"^NVRM version:.*?\s(\d+\.[\d.]+)\s", _DRIVER.read_text(errors="replace"), re.MULTILINE)
+    return found[1] if found else None
 
 
 def _cpu_field(name: str) -> str:

@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecd_deploy.compat.torch import value_read
 from ecd_deploy.data import DataSplits
 from ecd_deploy.data.augmentation import find_augmenter
 from ecd_deploy.distill import TrainingModel, build_objective
-from ecd_deploy.distill.student.locate import described
 from ecd_deploy.errors import SplitError, StudentError
 from ecd_deploy.pipelines.rehearse.applies import check_applies
 from ecd_deploy.pipelines.rehearse.export import rehearse_formats
@@ -73,11 +71,6 @@ def _split(recipe: Recipe, data: DataSplits, model: TrainingModel, images: Tenso
     try:
         return split_student(model, images, factory=student_factory(recipe, data), unused=recipe.student.unused)
     except SplitError as error:
-        if (read := value_read(model.student, images)) is not None:
-            raise StudentError(
-                f"{described(model.student, read.module)} looks at the values of the images, as an `if` or an `assert` "
-                "does: neither the proof nor onnx can follow it; use torch.where or torch.cond"
-            ) from error
         head, *findings = (line.strip() for line in str(error).splitlines())
         more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
         raise StudentError(

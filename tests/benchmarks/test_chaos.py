@@ -13,6 +13,7 @@ RECIPE = (
     "method.stages=[3]",
     "method.name=plain",
     *("train.optimizer=adamw", "train.learning_rate=0.003", "train.ema_decay=0.99", "train.clip_norm=1.0"),
+    *("augment.policy=randaugment", "augment.random_erasing=0.5", "augment.mixup=0.2", "augment.cutmix=1.0"),
 )
 MOST_KILLS = 8
 

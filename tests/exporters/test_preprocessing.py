@@ -47,7 +47,9 @@ def test_pixels_give_the_logits_of_normalised_images(student: SplitStudent, name
     np.testing.assert_allclose(exporter.open(data, fresh_student)(normalised), alone, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["onnx", "onnx-int8", "onnx-fp16", "ort"])
+@pytest.mark.parametrize(
+    "name", ["onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("onnx-int8", "onnx-fp16", "ort"))]
+)
 def test_images_of_any_size_are_framed_inside(student: SplitStudent, name: str) -> None:
     metadata = make_metadata().model_copy(update={"mean": MEAN, "std": STD, "resize": 11})
     context = make_context(Normalisation(MEAN, STD))

@@ -73,7 +73,7 @@ def test_the_joint_model_is_left_as_it_was_when_the_split_fails(joint: ECDModel,
     values = {name: value.clone() for name, value in joint.state_dict().items()}
     teacher = joint.teacher
 
-    def refuse_other_values(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def refuse_other_values(_module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
         if not torch.equal(next(teacher.parameters()), value):
             raise RuntimeError("the teacher is another one")
 

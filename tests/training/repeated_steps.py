@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -25,10 +26,18 @@ SGD = TrainConfig(learning_rate=0.05)
 ADAMW = TrainConfig(optimizer="adamw", learning_rate=0.05, clip_norm=0.1, ema_decay=0.99)
 
 
-def make_work(variant: str, config: TrainConfig = SGD, *, rate_on_device: bool = True) -> StepWork:
+def make_work(
+    variant: str | Mapping[str, Any],
+    config: TrainConfig = SGD,
+    *,
+    rate_on_device: bool = True,
+    student: str = "resnet8",
+    side: int = 12,
+) -> StepWork:
     torch.manual_seed(0)
-    method = MethodConfig.model_validate({"kernels": 3, **VARIANTS[variant]})
-    model = build_training_model(method, build_student("resnet8", num_classes=4), example=torch.randn(2, 3, 12, 12))
+    named = VARIANTS[variant] if isinstance(variant, str) else variant
+    method = MethodConfig.model_validate({"kernels": 3, **named})
+    model = build_training_model(method, build_student(student, num_classes=4), example=torch.randn(2, 3, side, side))
     accelerator = build_accelerator(config)
     optimizer = build_optimizer(model, config, accelerator.device)
     for group in optimizer.param_groups:

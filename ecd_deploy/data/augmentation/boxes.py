@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ecd_deploy.data.tensors import sent
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -25,10 +27,8 @@ class Boxes:
 
     def mask(self, images: Tensor) -> Tensor:
         """Where each lies in images (n, C, H, W): bool, (n, 1, H, W)."""
-        sides = torch.from_numpy(np.stack((self.top, self.bottom, self.left, self.right)).astype(np.int64)).to(
-            images.device
-        )
-        top, bottom, left, right = sides.view(4, -1, 1, 1, 1)
+        sides = np.stack((self.top, self.bottom, self.left, self.right)).astype(np.int64)
+        top, bottom, left, right = sent(torch.from_numpy(sides), images.device).view(4, -1, 1, 1, 1)
         height, width = images.shape[2:]
         rows = torch.arange(height, device=images.device).view(1, 1, height, 1)
         columns = torch.arange(width, device=images.device)

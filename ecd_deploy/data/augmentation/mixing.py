@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ecd_deploy.data.augmentation.boxes import Boxes
 from ecd_deploy.data.draws import Purpose, draw_fraction, stream_key
+from ecd_deploy.data.tensors import sent
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,7 @@ def mix(images: Tensor, labels: Tensor, classes: int, mixing: Mixing) -> tuple[T
     Returns:
         Images (n, C, H, W), and the shares of the classes in each, float32 (n, classes).
     """
-    shares, blends = (
-        torch.from_numpy(values).to(images.device, torch.float32) for values in (mixing.shares, mixing.blends)
-    )
+    shares, blends = sent(torch.from_numpy(np.stack((mixing.shares, mixing.blends))).float(), images.device)
     weights = torch.where(mixing.boxes.mask(images), 0.0, blends.view(-1, 1, 1, 1))
     own = F.one_hot(labels, classes).to(torch.float32)
     # lerp gives the ends exactly: what is not blended keeps its bits

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
+from ecd_deploy.data.tensors import sent
+
 Strengths = NDArray[np.float64]
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
@@ -44,12 +46,12 @@ def apply_operations(images: Tensor, names: NDArray[np.str_], strengths: Strengt
     """
     groups = np.where(np.isin(names, GEOMETRIC), "", names)
     order = groups.argsort(kind="stable")
-    changed = []
+    changed: list[Tensor] = []
     for rows in np.split(order, np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1):
-        part = images.index_select(0, torch.from_numpy(rows).to(images.device))
+        part = images.index_select(0, sent(torch.from_numpy(rows), images.device))
         name = groups[rows[0]]
         changed.append(_BY_NAME[name](part, strengths[rows]) if name else _warp(part, names[rows], strengths[rows]))
-    return torch.cat(changed).index_select(0, torch.from_numpy(order.argsort()).to(images.device))
+    return torch.cat(changed).index_select(0, sent(torch.from_numpy(order.argsort()), images.device))
 
 
 def as_bytes(images: Tensor) -> Tensor:
@@ -160,7 +162,7 @@ def _each(values: NDArray[np.float64], images: Tensor) -> Tensor:
 
 
 def _rows(values: NDArray[np.floating], images: Tensor) -> Tensor:
-    return torch.from_numpy(values).to(images)
+    return sent(torch.from_numpy(values).float(), images.device)
 
 
 _BY_NAME: dict[str, Callable[[Tensor, Strengths], Tensor]] = {

@@ -17,9 +17,12 @@ from torch.utils.checkpoint import checkpoint
 from ecd_deploy.compat.torch import convolution_padding
 from ecd_deploy.distill.convolution.pooling import pooled
 from ecd_deploy.distill.convolution.sample_convolution import Geometry, convolve_mixed
+from ecd_deploy.distill.convolution.triton_check import LayerShape, is_trusted, say_unused
+from ecd_deploy.distill.convolution.triton_convolution import Added, Arithmetic, RouterTensors, convolve_by_triton
+from ecd_deploy.distill.convolution.triton_operators import output_size, rounds_to_tf32
 from ecd_deploy.errors import UsageError
 
-Backend = Literal["grouped", "chunked"]
+Backend = Literal["grouped", "chunked", "triton"]
 Mixture = Literal["convex", "balanced"]
 TeacherKind = Literal["daconv", "se", "cbam"]
 TeacherInit = Literal["fresh", "student"]
@@ -46,7 +49,8 @@ class TeacherOptions:
         mixture: `convex` mixes the kernels themselves, `balanced` sqrt(n) times them.
         teacher_init: `fresh` draws the teacher anew, `student` lets it start as the student's function.
         backend: `grouped` applies all per-sample kernels as one grouped convolution; `chunked` does so for as many
-            samples at a time as `CHUNK_BYTES` allows, and makes the kernels anew backward.
+            samples at a time as `CHUNK_BYTES` allows, and makes the kernels anew backward; `triton` does on
+            a GPU what `grouped` does, by programs of our own.
 
     Raises:
         UsageError: an option is out of its range.
@@ -105,9 +109,12 @@ class DynamicConv2d(nn.Module):
         bias: (n, O), or None.
         temperature: a buffer, so that checkpoints keep it.
         gain: what the mixture of the parameters is multiplied by: 1 if convex, sqrt(n) if balanced.
+        offered: what the next forward may add to its output by itself; it takes it away if it does.
     """
 
     temperature: Tensor
+    offered: Added | None = None
+    _pads_first = False
 
     def __init__(self, conv: nn.Conv2d, options: TeacherOptions = TeacherOptions()) -> None:
         """Make the dynamic counterpart of `conv`, which is not changed.
@@ -147,9 +154,11 @@ class DynamicConv2d(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve each sample with its own kernel."""
+        if self.backend == "triton" and (output := self._convolve_by_triton(features)) is not None:
+            return output
         mixing = self.mixing_weights(features) * self.gain
         features = self._padded(features)
-        if self.backend == "grouped":
+        if self.backend != "chunked":
             if self._is_quick(features, mixing):
                 return convolve_mixed(features.contiguous(), mixing, self.weight, self.bias, self._geometry())
             return self._convolve(features, mixing)
@@ -182,6 +191,40 @@ class DynamicConv2d(nn.Module):
             # An exported program is to show torch's own operations.
             and not torch.compiler.is_compiling()
         )
+
+    def _convolve_by_triton(self, features: Tensor) -> Tensor | None:
+        """The same by Triton, with what is offered; None where it cannot do it."""
+        if self._pads_first or self._edge_padding is not None or isinstance(self.padding, str):
+            say_unused("a convolution pads otherwise than with given numbers of zeros")
+            return None
+        device, geometry = features.device, self._geometry()
+        casts = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if casts else self.weight.dtype
+        if torch.compiler.is_compiling() or not (casts or features.dtype == dtype):
+            return None
+        size = output_size(features.shape[2:], self.kernel_size, *geometry.options[:3])
+        added = self.offered
+        if added is not None and (len(added.student), *added.student.shape[2:]) != (len(features), *size):
+            added = None
+        shape = LayerShape(
+            features=tuple(features.shape),
+            weight=tuple(self.weight.shape),
+            hidden=self.reduce.out_features,
+            connected=0 if added is None else added.student.shape[1],
+            has_bias=self.bias is not None,
+            geometry=geometry,
+            dtype=dtype,
+            router_dtype=self.weight.dtype,
+            rounds=rounds_to_tf32(dtype),
+            device=device,
+        )
+        if not is_trusted(shape):
+            return None
+        if added is not None:
+            self.offered = None
+        layers = self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias
+        router, arithmetic = RouterTensors(*layers, self.temperature), Arithmetic(dtype, geometry, self.gain)
+        return convolve_by_triton(features, self.weight, self.bias, router, added, arithmetic)
 
     def _geometry(self) -> Geometry:
         padding = (0, 0) if self._edge_padding is not None else self.padding

@@ -21,6 +21,8 @@ _SAME_PADDED = ("timm.layers.conv2d_same.Conv2dSame",)
 class SamePaddedDynamicConv2d(DynamicConv2d):
     """A `DynamicConv2d` that pads with zeros so that (H, W) becomes (ceil(H / stride), ceil(W / stride))."""
 
+    _pads_first = True
+
     def _padded(self, features: Tensor) -> Tensor:
         height, width = (
             _missing(size, kernel, stride, dilation)

@@ -29,6 +29,11 @@ class Geometry:
     dilation: tuple[int, int]
     groups: int
 
+    @property
+    def options(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
+        """All of them, in torch's order."""
+        return self.stride, self.padding, self.dilation, self.groups
+
 
 def convolve_mixed(features: Tensor, mixing: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Apply each sample's mixture of the kernels; the result is no view and can be differentiated once.

@@ -63,7 +63,7 @@ def read_pixels(path: str, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
     """Decode an image as it was decoded where the bundle was made: upright, over black, brought to size.
 
     Returns:
-        uint8 (1, height, width, channels), RGB or grey.
+        uint8 (1, height, width, channels), RGB or grey; of its own size where the model brings it to its.
 
     Raises:
         OSError: the file is absent or is no image.
@@ -78,6 +78,8 @@ def read_pixels(path: str, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
     image = image.convert("L" if grey else "RGB")
+    if preprocessing["framed_by_model"]:
+        return np.asarray(image).reshape(1, image.height, image.width, 1 if grey else 3)
     if resize is None and image.size != (width, height):
         resize = height if height == width else "stretch"
     if resize == "stretch":

@@ -223,12 +223,21 @@ def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Cal
     import numpy as np
 
     (entry,) = session.get_inputs()
-    if any(not isinstance(size, int) for size in entry.shape[1:]):
+    sides = _sides(session, entry.shape[1:])
+    if any(not isinstance(size, int) for size in sides):
         raise ValueError(f"input {entry.name} has shape {entry.shape}: only the first dimension may be free")
     kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}[entry.type]
-    shape = [batch_size, *entry.shape[1:]]
+    shape = [batch_size, *sides]
     images = {entry.name: np.random.default_rng(0).standard_normal(shape).astype(kind)}
     return lambda: session.run(None, images), shape
+
+
+def _sides(session: onnxruntime.InferenceSession, given: list[Any]) -> list[Any]:
+    """Of a file of ecd-deploy that brings images to size itself: pictures of twice the side that it scales them to."""
+    described = json.loads(session.get_modelmeta().custom_metadata_map.get("ecd_deploy", "{}"))
+    if described.get("preprocessing") != "full":
+        return given
+    return [2 * described["resize"], 2 * described["resize"], described["input_shape"][0]]
 
 
 def _warm_up(run: Callable[[], object], seconds: float) -> bool:

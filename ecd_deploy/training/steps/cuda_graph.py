@@ -91,19 +91,22 @@ class GraphedWork:
     Args:
         work: of a step.
         recorder: of the device.
+
+    Attributes:
+        is_eager: whether a size of batch could not be recorded, so that all steps are done as they are.
     """
 
     def __init__(self, work: StepWork, recorder: Recorder) -> None:
         self._work = work
         self._recorder = recorder
         self._recorded: dict[torch.Size, _Recorded] = {}
-        self._is_eager = False
+        self.is_eager = False
 
     def __call__(self, batch: Batch) -> None:
         """Repeat the recorded work on another batch; the first of each size is recorded."""
-        if not self._is_eager and batch.images.shape not in self._recorded:
+        if not self.is_eager and batch.images.shape not in self._recorded:
             self._record(batch)
-        if self._is_eager:
+        if self.is_eager:
             self._work(batch)
         else:
             self._recorded[batch.images.shape].repeat(batch)
@@ -135,7 +138,7 @@ class GraphedWork:
                 for tensor, value in zip(changed, before, strict=True):
                     tensor.copy_(value)
         if obstacle is not None:
-            self._is_eager = True
+            self.is_eager = True
             self._recorded.clear()
             _log_eager(obstacle)
 

@@ -23,9 +23,11 @@ _logger = logging.getLogger(__name__)
 
 @contextmanager
 def laid_out(model: TrainingModel, recipe: Recipe, data: DataSplits, accelerator: Accelerator) -> Iterator[None]:
-    """Let the student compute in the layout that is fastest on this device while the context lasts."""
+    """Let the student compute in the layout that the recipe wants on this device while the context lasts."""
     before = model.layout
-    if accelerator.device.type == "cpu" and recipe.train.channels_last:
+    if recipe.train.channels_last == "always" or (
+        recipe.train.channels_last == "cpu" and accelerator.device.type == "cpu"
+    ):
         height, width = data.train.images.shape[2:]
         if runs_in_channels_last(model.student, (data.in_channels, height, width)):
             model.layout = torch.channels_last

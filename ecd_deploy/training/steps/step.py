@@ -18,6 +18,7 @@ from ecd_deploy.data.draws import Purpose, stream_key
 from ecd_deploy.distill import Objective
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.steps.average import WeightAverage
+from ecd_deploy.training.steps.counters import counted_at_once
 from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import set_rate
 from ecd_deploy.training.steps.schedule import learning_rate
@@ -54,7 +55,9 @@ class StepWork:
         for part in parts:
             with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.model):
                 arguments = (part.images, part.indices) if self.objective.pretrained else (part.images,)
-                terms = self.objective(self.model(*arguments), part.targets)
+                with counted_at_once(self.model):
+                    outputs = self.model(*arguments)
+                terms = self.objective(outputs, part.targets)
                 loss = terms.total
                 # gradients are averaged over processes: this makes the sum the mean over the step's images
                 self.accelerator.backward(loss * (len(part) * self.accelerator.num_processes / part.step_images))

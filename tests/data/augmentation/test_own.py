@@ -14,7 +14,7 @@ HERE = "tests.data.augmentation.own_transforms"
 
 def test_each_image_has_its_own_draws_whatever_was_drawn_before() -> None:
     images = torch.full((12, 3, 8, 8), 90, dtype=torch.uint8)
-    transforms = (OwnTransform.of(f"{HERE}:noisy"),)
+    transforms = (OwnTransform.of(f"{HERE}:noisy"), OwnTransform.of(f"{HERE}:inverting"))
     whole = apply_own(transforms, images, np.arange(12), seed=0, epoch=1)
     assert len(torch.unique(whole[:, 0, 0, 0])) > 4
     torch.rand(3)
@@ -31,7 +31,7 @@ def test_each_image_has_its_own_draws_whatever_was_drawn_before() -> None:
     ("name", "expected"),
     [
         ("noisy", r"'noisy': expected package\.module:factory"),
-        ("no_such_package:noisy", "module 'no_such_package' cannot be imported.*is its folder on PYTHONPATH"),
+        ("no_such_package:noisy", "module 'no_such_package' cannot be imported.*nor on PYTHONPATH"),
         (f"{HERE}:noizy", r"has no 'noizy' \(did you mean 'noisy'\?\)"),
         (f"{HERE}:broken", "calling it failed with .*no such file: masks.npz"),
         (f"{HERE}:nothing", "returned NoneType, which cannot be called"),

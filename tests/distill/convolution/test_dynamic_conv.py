@@ -250,7 +250,7 @@ def test_channels_last_images_give_the_same() -> None:
         ({"temperature": 0.0}, r"temperature must be above 0, it is 0\.0"),
         ({"temperature": float("nan")}, "temperature must be above 0, it is nan"),
         ({"mixture": "sum"}, "no mixture 'sum'; choices are convex, balanced"),
-        ({"backend": "loop"}, "no backend 'loop'; choices are grouped, chunked"),
+        ({"backend": "loop"}, "no backend 'loop'; choices are grouped, chunked, triton"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:

@@ -358,3 +358,32 @@ def test_an_unfinished_or_changed_run_is_not_bundled(finished_run: tuple[Path, E
         (root / "validation.json").unlink()
         directory.record_folder("validation.json")
     assert "ecd-deploy validate" in failure(RunDirectoryError)
+
+
+@pytest.mark.slow
+def test_a_run_that_frames_images_inside_goes_the_whole_way(tmp_path: Path) -> None:
+    words = ["run", "digits", "--out", "run", "--set", "train.epochs=2", "--set", "export.preprocessing=full"]
+    words += ["--set", "data.image_size=10", "--set", "data.resize=12", "--set", 'export.formats=["onnx","onnx-int8"]']
+    words += ["--set", "profile.min_seconds=0.1", "--set", "gate.min_top1=0.1", "--set", "gate.p90_ms_max=1000.0"]
+    ended = run_command(words, cwd=tmp_path)
+    assert ended.code in {0, 3}, ended.err
+    bundled = run_command(["bundle", "run", "--format", "onnx", "--out", "full.tar.gz"], cwd=tmp_path)
+    assert bundled.code == 0, bundled.err
+    with tarfile.open(tmp_path / "full.tar.gz") as found:
+        found.extractall(tmp_path, filter="data")
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    checked, classified = (
+        subprocess.run(
+            [sys.executable, "run.py", *words],
+            cwd=tmp_path / "digits-onnx",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for words in (["--no-latency"], [tmp_path / "photo.png"])
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    predicted = run_command(["predict", "run", "photo.png", "--top", "1", "--json"], cwd=tmp_path)
+    (entry,) = json.loads(predicted.out)
+    assert classified.stdout.split(": ")[1].startswith(entry["classes"][0]["name"] + " ")

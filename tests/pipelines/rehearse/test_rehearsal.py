@@ -71,12 +71,6 @@ def refusal(student: str, data: DataSplits, *overrides: str) -> str:
         ("detached_inside", "middle", "without a gradient: it is lost in"),
         ("leaves_torch", "middle", "without a gradient: it is lost in"),
         ("checkpointed_reentrantly", "use_reentrant=False", "the gradient of the logits by the images cannot be"),
-        pytest.param(
-            *("asserts_values", "middle", "looks at the values of the images"),
-            marks=pytest.mark.skipif(
-                torch.__version__.startswith("2.11."), reason="torch 2.11 keeps an assertion in the graph"
-            ),
-        ),
         ("ten_and_one", "student", "11 logits, and the data have 10 classes"),
         ("no_gradient", "own forward (Net)", "have no gradient"),
         ("detached_block", "own forward (Output)", "have no gradient"),
@@ -267,6 +261,7 @@ def test_inspect_rehearses_a_recipe_on_noise_unless_told_not_to(tmp_path: Path) 
                 torch.__version__.startswith("2.11."), reason="torch 2.11 cannot run torch.cond under hooks"
             ),
         ),
+        "asserts_values",
         "expert_by_chance",
         "forward_compiled",
     ],

@@ -39,8 +39,11 @@ def run_student(folder: Path, shape: tuple[int, ...]) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def test_the_script_classifies_image_files_as_predict_does(tmp_path: Path) -> None:
-    (tmp_path / "student.onnx").write_bytes(exported('export.formats=["onnx"]', "data.image_size=10", "data.resize=12"))
+@pytest.mark.parametrize("preprocessing", ["outside", "full"])
+def test_the_script_classifies_image_files_as_predict_does(tmp_path: Path, preprocessing: str) -> None:
+    sizes = ("data.image_size=10", "data.resize=12")
+    content = exported('export.formats=["onnx"]', f"export.preprocessing={preprocessing}", *sizes)
+    (tmp_path / "student.onnx").write_bytes(content)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 30, 3), dtype=np.uint8)
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / f"{number}.jpg")

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits, ImageSet, ImageTensors, Normalisation, TrainBatches, normalise
+from ecd_deploy.data.augmentation.augmenter import Augmenter
 from ecd_deploy.distill import PlainModel, TrainingOutputs
+from ecd_deploy.recipe.augment import AugmentConfig
 from ecd_deploy.training.evaluation import moved_if_they_fit, top1
 from ecd_deploy.training.steps.cuda_graph import CudaRecorder, GraphedWork
 from ecd_deploy.training.steps.step import train_step
@@ -146,7 +148,15 @@ def test_bf16_is_recorded(
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-def test_the_host_waits_in_no_step_of_an_epoch(make_recipe: MakeRecipe) -> None:
+@pytest.mark.parametrize(
+    "augment",
+    [
+        AugmentConfig(),
+        AugmentConfig(policy="trivialaugment", hue=0.1, saturation=0.1, random_erasing=0.5, mixup=0.4, cutmix=1.0),
+    ],
+    ids=["cropped", "augmented"],
+)
+def test_the_host_waits_in_no_step_of_an_epoch(make_recipe: MakeRecipe, augment: AugmentConfig) -> None:
     """Neither for the images nor for the sums of the losses, with or without a graph."""
     work, recipe = make_work("ecd"), make_recipe()
     draw = torch.Generator().manual_seed(0)
@@ -158,6 +168,7 @@ def test_the_host_waits_in_no_step_of_an_epoch(make_recipe: MakeRecipe) -> None:
         seed=0,
         crop_padding=1,
         horizontal_flip=True,
+        augmenter=None if augment == AugmentConfig() else Augmenter(augment, (), classes=4, seed=0),
         device=work.accelerator.device,
     )
     for do in (work, GraphedWork(work, CudaRecorder(work.accelerator.device))):

@@ -13,6 +13,7 @@ from ecd_deploy.models import build_student
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import train
 from ecd_deploy.training.steps.layout import runs_in_channels_last
+from tests.small import present
 
 
 class Flattening(nn.Module):
@@ -42,14 +43,18 @@ class Watching(PlainModel):
         return super().forward(images)
 
 
-@pytest.mark.parametrize(("wanted", "layout"), [("true", torch.channels_last), ("false", torch.contiguous_format)])
+@pytest.mark.parametrize(
+    ("wanted", "layout"),
+    [("cpu", torch.channels_last), ("always", torch.channels_last), ("never", torch.contiguous_format)],
+)
 def test_training_sets_the_layout_and_puts_it_back(
     wanted: str, layout: torch.memory_format, make_recipe: Callable[..., Recipe], data: DataSplits, tmp_path: Path
 ) -> None:
     model = Watching()
     recipe = make_recipe("train.epochs=1", "data.train_limit=100", f"train.channels_last={wanted}")
-    train(model, data, recipe, tmp_path, resume=False)
+    result = train(model, data, recipe, tmp_path, resume=False)
     assert model.seen == {layout}
+    assert present(result.use).channels_last is (wanted != "never")
     assert model.layout == torch.contiguous_format
 
 

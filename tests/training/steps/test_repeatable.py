@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 
-from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
 from ecd_deploy.training.steps.cuda_graph import GraphedWork
 from ecd_deploy.training.steps.optimizer import set_rate
 from ecd_deploy.training.steps.repeatable import find_change
+from tests.launches import standing_in
+from tests.training.launches import as_on_cuda
 from tests.training.repeated_steps import do_steps, make_batch, make_work
 from tests.training.tape import TapeRecorder
 from tests.variants import VARIANTS
 
 
 @pytest.fixture(autouse=True)
-def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The teacher's batch norm is torch's, as it is on a GPU; its convolution is the same there as on a CPU."""
-    monkeypatch.setattr(TeacherBatchNorm2d, "_is_quick", lambda *_: False)
+def _as_on_cuda() -> Iterator[None]:
+    with as_on_cuda(), standing_in():
+        yield
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

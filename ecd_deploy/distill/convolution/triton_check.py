@@ -1,0 +1,143 @@
+"""Each launch of Triton against torch's own operations: only what agrees with them is used.
+
+The fault of a compiler or a driver would otherwise train a network that is silently wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecd_deploy.distill.convolution import triton_operators, triton_references
+from ecd_deploy.distill.convolution.sample_convolution import Geometry
+from ecd_deploy.errors import reraise_machine_fault
+
+_logger = logging.getLogger(__name__)
+
+_unused: list[str] = []
+
+_SAMPLES = 4
+_TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+_TF32_TOLERANCE = 2e-3  # ten bits of mantissa, as float16
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerShape:
+    """What decides how the launches of a dynamic convolution are compiled; shape letters as there.
+
+    Attributes:
+        features: (N, C, H, W).
+        weight: (n, O, C/G, h, w).
+        hidden: units of the router.
+        connected: channels of the student's feature that is added; 0 if there is none.
+        has_bias: whether the convolution has one.
+        geometry: of the convolution.
+        dtype: of features and kernels.
+        router_dtype: of the router.
+        rounds: whether products are rounded to TF32.
+        device: where.
+    """
+
+    features: tuple[int, ...]
+    weight: tuple[int, ...]
+    hidden: int
+    connected: int
+    has_bias: bool
+    geometry: Geometry
+    dtype: torch.dtype
+    router_dtype: torch.dtype
+    rounds: bool
+    device: torch.device
+
+
+def is_trusted(shape: LayerShape) -> bool:
+    """Whether Triton may compute a layer; the first time that it may not, the log says why."""
+    lack = triton_operators.find_lack(shape.device, shape.dtype)
+    if lack is None:
+        # a smaller last batch is computed by the same programs
+        lack = _find_fault(replace(shape, features=(_SAMPLES, *shape.features[1:])))
+    if lack is not None:
+        say_unused(lack)
+    return lack is None
+
+
+def say_unused(reason: str) -> None:
+    """Log, once for each reason, that layers are computed as with the backend `grouped`."""
+    if reason not in _unused:
+        _unused.append(reason)
+        _logger.warning("method.backend 'triton' is not used, and 'grouped' takes its place: %s", reason)
+
+
+def reasons_unused() -> tuple[str, ...]:
+    """What was logged so far in this process; nothing where no layer wants Triton."""
+    return tuple(_unused)
+
+
+@cache
+def _find_fault(shape: LayerShape) -> str | None:
+    try:
+        with torch.no_grad(), torch.autocast(shape.device.type, enabled=False):
+            return _find_difference(shape)
+    except Exception as error:  # noqa: BLE001 (whatever a compiler raises: what does not run is not used)
+        reraise_machine_fault(error)
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _find_difference(shape: LayerShape) -> str | None:
+    for name, arguments in _calls(shape).items():
+        operator: Callable[..., Any] = getattr(triton_operators, name)
+        reference: Callable[..., Any] = getattr(triton_references, name)
+        found, expected = operator(*arguments), reference(*map(_doubled, arguments))
+        is_of_router = name.endswith("route")
+        limit = _TOLERANCES[shape.router_dtype if is_of_router else shape.dtype]
+        if shape.rounds and not is_of_router:
+            limit = _TF32_TOLERANCE
+        pairs = zip(found, expected, strict=True) if is_of_router else [(found, expected)]
+        for one, other in pairs:
+            error = float((one.double() - other).norm() / other.norm())
+            if not error <= limit:  # also where it is not a number
+                return f"{name} differs from torch's own result by {error:.1e} of it"
+    return None
+
+
+def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
+    """Arguments of each launch: drawn, but always the same."""
+    draw = torch.Generator().manual_seed(0)
+
+    def drawn(*size: int, dtype: torch.dtype = shape.dtype) -> Tensor:
+        return torch.randn(size, generator=draw, dtype=torch.float64).to(shape.device, dtype)
+
+    def of_router(*size: int) -> Tensor:
+        # scores of about one: a softmax of large ones magnifies rounding
+        return drawn(*size, dtype=shape.router_dtype) / math.sqrt(size[-1])
+
+    samples, channels, *places = shape.features
+    mixed, outputs, inputs, *kernel = shape.weight
+    options = shape.geometry.options
+    size = triton_operators.output_size(places, kernel, *options[:3])
+    features, kernels = drawn(*shape.features), drawn(samples, outputs, inputs, *kernel)
+    gradient, bias = drawn(samples, outputs, *size), drawn(samples, outputs) if shape.has_bias else None
+    student = drawn(samples, shape.connected, *size) if shape.connected else None
+    connection = drawn(outputs, shape.connected) if shape.connected else None
+    weights = of_router(shape.hidden, channels), of_router(mixed, shape.hidden)
+    temperature = torch.full((), 0.5, dtype=shape.router_dtype, device=shape.device)
+    router = (weights[0], of_router(shape.hidden), weights[1], of_router(mixed), temperature, 1.0)
+    routed = triton_references.route(features, *router)
+    return {
+        "convolve_samples": (features, kernels, bias, student, connection, *options),
+        "differentiate_features": (gradient, kernels, of_router(samples, channels), places, *options),
+        "differentiate_kernels": (gradient, features, kernel, *options),
+        "route": (features, *router),
+        "differentiate_route": (of_router(samples, mixed), *routed, *weights, temperature, 1.0),
+    }
+
+
+def _doubled(argument: Any) -> Any:
+    return argument.double() if isinstance(argument, Tensor) else argument

@@ -1,0 +1,351 @@
+"""The launches of Triton as operators of torch: a graph holds them, and tensors without data pass through them.
+
+Shape letters as in `dynamic_conv`. What a kernel is given lies contiguous, in one dtype if nothing else is said.
+Triton comes with torch's builds for CUDA on Linux; it is imported at the first launch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_FEWEST = 16  # rows and columns that a product of tensor cores takes
+_OUT, _PLACES, _INNER = 64, 64, 32  # of a block, at most
+
+
+def find_lack(device: torch.device, dtype: torch.dtype) -> str | None:
+    """What keeps Triton from tensors of this kind, None if nothing does; its interpreter, for tests, takes all."""
+    if not _is_installed():
+        return "the package triton is not installed"
+    if is_interpreted():
+        return None
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return f"Triton needs a GPU, and the features are on '{device.type}'"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "the GPU has no tensor cores for TF32 and bfloat16 (compute capability below 8.0)"
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"{dtype} is none of float32, bfloat16, float16"
+    return None
+
+
+@cache
+def _is_installed() -> bool:
+    return find_spec("triton") is not None
+
+
+def is_interpreted() -> bool:
+    """Whether Triton's interpreter does on the CPU what a GPU would."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@torch.library.custom_op("ecd_deploy::convolve_samples", mutates_args=())
+def convolve_samples(
+    features: Tensor,
+    kernels: Tensor,
+    bias: Tensor | None,
+    student: Tensor | None,
+    connection: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Convolve each sample with its kernel, add its bias and, if given, `connection @ student`.
+
+    Shapes: (N, C, H, W), (N, O, C/G, h, w), (N, O), (N, S, H', W'), (O, S) -> (N, O, H', W').
+    """
+    from ecd_deploy.distill.convolution import triton_products
+
+    output: Tensor = _empty_output(features, kernels, None, None, None, stride, padding, dilation, groups)
+    samples, outputs = len(features), kernels.shape[1] // groups
+    block = _block(outputs, _OUT)
+    grid = (samples, _count(output[0, 0].numel(), _PLACES), groups * _count(outputs, block))
+    triton_products.convolve[grid](
+        features,
+        kernels,
+        features if bias is None else bias,
+        features if student is None else student,
+        features if connection is None else connection,
+        output,
+        *(kernels.shape[2], outputs, 1 if student is None else student.shape[1]),
+        *(*features.shape[2:], *output.shape[2:]),
+        *(*kernels.shape[3:], *stride, *padding, *dilation, groups),
+        *(bias is not None, student is not None),
+        **_arithmetic(features),
+        BLOCK_OUT=block,
+        BLOCK_PLACES=_PLACES,
+        BLOCK_INNER=_INNER,
+    )
+    return output
+
+
+@convolve_samples.register_fake
+def _empty_output(
+    features: Tensor,
+    kernels: Tensor,
+    bias: Tensor | None,
+    student: Tensor | None,
+    connection: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    del bias, student, connection, groups
+    return features.new_empty(
+        *kernels.shape[:2], *output_size(features.shape[2:], kernels.shape[3:], stride, padding, dilation)
+    )
+
+
+def output_size(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, ...]:
+    """(H', W') of a convolution of features (H, W) with a kernel (h, w)."""
+    each = zip(size, kernel, stride, padding, dilation, strict=True)
+    return tuple((side + 2 * pad - spread * (tap - 1) - 1) // step + 1 for side, tap, step, pad, spread in each)
+
+
+@torch.library.custom_op("ecd_deploy::differentiate_features", mutates_args=())
+def differentiate_features(
+    gradient: Tensor,
+    kernels: Tensor,
+    pooled_gradient: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Gradient of features whose means over the places have a gradient too, of any dtype.
+
+    Shapes: (N, O, H', W'), (N, O, C/G, h, w), (N, C), and `size` (H, W) -> (N, C, H, W).
+    """
+    from ecd_deploy.distill.convolution import triton_products
+
+    result: Tensor = _empty_features(gradient, kernels, pooled_gradient, size, stride, padding, dilation, groups)
+    samples, channels = len(gradient), kernels.shape[2]
+    block = _block(channels, _OUT)
+    grid = (samples, _count(size[0] * size[1], _PLACES), groups * _count(channels, block))
+    triton_products.differentiate_features[grid](
+        *(gradient, kernels, pooled_gradient, result),
+        *(channels, kernels.shape[1] // groups),
+        *(*size, *gradient.shape[2:]),
+        *(*kernels.shape[3:], *stride, *padding, *dilation, groups),
+        **_arithmetic(gradient),
+        BLOCK_CHANNELS=block,
+        BLOCK_PLACES=_PLACES,
+        BLOCK_INNER=_INNER,
+    )
+    return result
+
+
+@differentiate_features.register_fake
+def _empty_features(
+    gradient: Tensor,
+    kernels: Tensor,
+    pooled_gradient: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    del kernels, stride, padding, dilation, groups
+    return gradient.new_empty(*pooled_gradient.shape, *size)
+
+
+@torch.library.custom_op("ecd_deploy::differentiate_kernels", mutates_args=())
+def differentiate_kernels(
+    gradient: Tensor,
+    features: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Gradient of each sample's kernel.
+
+    Shapes: (N, O, H', W'), (N, C, H, W), and `size` (h, w) -> (N, O, C/G, h, w).
+    """
+    from ecd_deploy.distill.convolution import triton_products
+
+    result: Tensor = _empty_kernels(gradient, features, size, stride, padding, dilation, groups)
+    samples, outputs, channels = len(gradient), gradient.shape[1] // groups, features.shape[1] // groups
+    block, inner = _block(outputs, _OUT), _block(channels * size[0] * size[1], _OUT)
+    grid = (samples, _count(channels * size[0] * size[1], inner), groups * _count(outputs, block))
+    triton_products.differentiate_kernels[grid](
+        *(gradient, features, result),
+        *(channels, outputs),
+        *(*features.shape[2:], *gradient.shape[2:]),
+        *(*size, *stride, *padding, *dilation, groups),
+        **_arithmetic(gradient),
+        BLOCK_OUT=block,
+        BLOCK_PLACES=_INNER,
+        BLOCK_INNER=inner,
+    )
+    return result
+
+
+@differentiate_kernels.register_fake
+def _empty_kernels(
+    gradient: Tensor,
+    features: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    del stride, padding, dilation
+    return gradient.new_empty(*gradient.shape[:2], features.shape[1] // groups, *size)
+
+
+@torch.library.custom_op("ecd_deploy::route", mutates_args=())
+def route(
+    features: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_weight: Tensor,
+    expand_bias: Tensor,
+    temperature: Tensor,
+    gain: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mixing weights from means over the places, two layers and a softmax; `gain` multiplies them.
+
+    The features may be of another dtype than all others.
+    Shapes: (N, C, H, W), (K, C), (K,), (n, K), (n,), () -> (N, n), (N, C) the means, (N, K) the hidden units.
+    """
+    from ecd_deploy.distill.convolution import triton_router
+
+    results: tuple[Tensor, Tensor, Tensor] = _empty_route(
+        features, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature, gain
+    )
+    mixing, pooled, hidden = results
+    samples, channels, *size = features.shape
+    triton_router.route[samples,](
+        *(features, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature),
+        *(pooled, hidden, mixing),
+        *(channels, size[0] * size[1], hidden.shape[1], mixing.shape[1]),
+        GAIN=gain,
+        SUM=_sum_dtype(features),
+        BLOCK_CHANNELS=_FEWEST,
+        BLOCK_PLACES=2 * _PLACES,
+        BLOCK_HIDDEN=_block(hidden.shape[1]),
+        BLOCK_KERNELS=_block(mixing.shape[1]),
+    )
+    return results
+
+
+@route.register_fake
+def _empty_route(
+    features: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_weight: Tensor,
+    expand_bias: Tensor,
+    temperature: Tensor,
+    gain: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    del reduce_bias, expand_weight, temperature, gain
+    shapes = (len(expand_bias), *reversed(reduce_weight.shape))
+    mixing, pooled, hidden = (reduce_weight.new_empty(len(features), count) for count in shapes)
+    return mixing, pooled, hidden
+
+
+@torch.library.custom_op("ecd_deploy::differentiate_route", mutates_args=())
+def differentiate_route(
+    gradient: Tensor,
+    mixing: Tensor,
+    pooled: Tensor,
+    hidden: Tensor,
+    reduce_weight: Tensor,
+    expand_weight: Tensor,
+    temperature: Tensor,
+    gain: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the means, and of weight and bias of both layers.
+
+    Shapes: (N, n) twice, (N, C), (N, K), (K, C), (n, K), () -> (N, C), (K, C), (K,), (n, K), (n,).
+    """
+    from ecd_deploy.distill.convolution import triton_router
+
+    results: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _empty_route_gradients(
+        gradient, mixing, pooled, hidden, reduce_weight, expand_weight, temperature, gain
+    )
+    (samples, channels), hidden_units, kernels = pooled.shape, hidden.shape[1], mixing.shape[1]
+    triton_router.differentiate_route[_count(channels, _FEWEST),](
+        *(gradient, mixing, pooled, hidden, reduce_weight, expand_weight, temperature),
+        *results,
+        *(samples, channels, hidden_units, kernels),
+        GAIN=gain,
+        SUM=_sum_dtype(pooled),
+        BLOCK_SAMPLES=_PLACES,
+        BLOCK_CHANNELS=_FEWEST,
+        BLOCK_HIDDEN=_block(hidden_units, _INNER),
+        BLOCK_KERNELS=_block(kernels),
+    )
+    return results
+
+
+@differentiate_route.register_fake
+def _empty_route_gradients(
+    gradient: Tensor,
+    mixing: Tensor,
+    pooled: Tensor,
+    hidden: Tensor,
+    reduce_weight: Tensor,
+    expand_weight: Tensor,
+    temperature: Tensor,
+    gain: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    del gradient, temperature, gain
+    return (
+        torch.empty_like(pooled),
+        torch.empty_like(reduce_weight),
+        hidden.new_empty(hidden.shape[1]),
+        torch.empty_like(expand_weight),
+        mixing.new_empty(mixing.shape[1]),
+    )
+
+
+def _block(size: int, most: int | None = None) -> int:
+    """The power of two that is to hold a size, within the bounds."""
+    whole = max(_FEWEST, 1 << (size - 1).bit_length())
+    return whole if most is None else min(whole, most)
+
+
+def _count(size: int, block: int) -> int:
+    return -(-size // block)
+
+
+def _sum_dtype(tensor: Tensor) -> Any:
+    import triton.language as tl
+
+    return tl.float64 if tensor.dtype == torch.float64 else tl.float32
+
+
+def _arithmetic(tensor: Tensor) -> dict[str, Any]:
+    """Sums are float32 at the least."""
+    import triton.language as tl
+
+    operands = {torch.float64: tl.float64, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+    operand = operands.get(tensor.dtype, tl.float32)
+    if is_interpreted() and operand == tl.bfloat16:
+        operand = tl.float32  # NumPy has no bfloat16
+    return {
+        "SUM": _sum_dtype(tensor),
+        "OPERAND": operand,
+        "PRECISION": "tf32" if rounds_to_tf32(tensor.dtype) else "ieee",
+    }
+
+
+def rounds_to_tf32(dtype: torch.dtype) -> bool:
+    """Whether factors of a product are rounded to the ten bits of TF32's mantissa: as torch's convolutions do it."""
+    return torch.backends.cudnn.allow_tf32 and dtype == torch.float32

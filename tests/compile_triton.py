@@ -1,0 +1,63 @@
+"""Compiles Triton's kernels for a GPU that need not be there: `ELEMENT PRECISION CAPABILITY`.
+
+Prints the names of those whose code has instructions of tensor cores.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from ecd_deploy.distill.convolution import triton_products, triton_router
+
+ENDS = ("", "_gradient")
+SIDED = ("KERNEL", "STRIDE", "PADDING", "DILATION")
+BLOCKS = ("OUT", "CHANNELS", "PLACES", "SAMPLES", "INNER", "HIDDEN", "KERNELS")
+POINTERS = (
+    *("features", "kernels", "bias", "student", "connection", "output", "gradient"),
+    *("features_gradient", "kernels_gradient", "temperature", "pooled", "hidden", "mixing", "mixing_gradient"),
+    *(f"{layer}_{tensor}{end}" for layer in ("reduce", "expand") for tensor in ("weight", "bias") for end in ENDS),
+)
+OPERANDS = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
+
+
+def compiled(function: Any, element: str, precision: str, capability: int) -> str:
+    """The code of a kernel, strided and with everything that can be added to a convolution."""
+    sides = {f"{name}_{side}": 1 + (name == "STRIDE") for name in SIDED for side in "HW"}
+    blocks = {f"BLOCK_{name}": 64 if name in ("OUT", "CHANNELS", "PLACES", "SAMPLES") else 32 for name in BLOCKS}
+    constants: dict[str, Any] = {
+        **sides,
+        **blocks,
+        "KERNEL_H": 3,
+        "KERNEL_W": 3,
+        "GROUPS": 2,
+        "HAS_BIAS": True,
+        "IS_CONNECTED": True,
+        "GAIN": 4.0,
+        "SUM": tl.float32,
+        "OPERAND": OPERANDS[element],
+        "PRECISION": precision,
+    }
+    own = {name: value for name, value in constants.items() if name in function.arg_names}
+    types = dict.fromkeys(POINTERS, f"*{element if 'OPERAND' in own else 'fp32'}") | {"pooled_gradient": "*fp32"}
+    signature = {name: "constexpr" if name in own else types.get(name, "i32") for name in function.arg_names}
+    places = {(function.arg_names.index(name),): value for name, value in own.items()}
+    found = triton.compile(ASTSource(function, signature, places), target=GPUTarget("cuda", capability, 32))
+    return str(found.asm["ptx"])
+
+
+def main() -> None:
+    element, precision, capability = sys.argv[1:]
+    functions = [triton_products.convolve, triton_products.differentiate_features]
+    functions += [triton_products.differentiate_kernels, triton_router.route, triton_router.differentiate_route]
+    names = [one.__name__ for one in functions if "mma" in compiled(one, element, precision, int(capability))]
+    sys.stdout.write("\n".join(names))
+
+
+if __name__ == "__main__":
+    main()

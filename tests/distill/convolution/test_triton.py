@@ -1,0 +1,306 @@
+"""Dynamic convolutions by Triton against the backend `grouped`, without a GPU."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ecd_deploy.distill import DynamicConv2d, TeacherOptions, build_objective
+from ecd_deploy.distill.convolution import dynamic_conv, triton_check, triton_operators, triton_references
+from ecd_deploy.distill.convolution.triton_convolution import Added
+from ecd_deploy.models import build_student
+from ecd_deploy.recipe.method import MethodConfig
+from ecd_deploy.training.methods import build_training_model
+from tests.fake_cuda import move
+from tests.launches import forget_checks, interpreting, standing_in
+from tests.variants import VARIANTS
+
+QUICK: list[dict[str, Any]] = [
+    {"in_channels": 6, "out_channels": 10, "kernel_size": 3, "padding": 1, "stride": 2, "groups": 2},
+    {"in_channels": 5, "out_channels": 4, "kernel_size": 1, "bias": False},
+]
+CASES: list[dict[str, Any]] = [
+    {"in_channels": 16, "out_channels": 16, "kernel_size": 3, "padding": 1, "bias": False},
+    {"in_channels": 16, "out_channels": 32, "kernel_size": 3, "padding": 1, "stride": 2, "bias": False},
+    {"in_channels": 80, "out_channels": 70, "kernel_size": 3, "padding": 1, "bias": False},
+    {"in_channels": 40, "out_channels": 3, "kernel_size": 1, "stride": 2},
+    {"in_channels": 5, "out_channels": 7, "kernel_size": 3, "stride": 2},
+    {"in_channels": 4, "out_channels": 8, "kernel_size": (3, 5), "stride": (2, 1), "padding": (0, 2)},
+    {"in_channels": 8, "out_channels": 8, "kernel_size": 5, "groups": 8, "padding": 2, "stride": 2},
+    {"in_channels": 3, "out_channels": 4, "kernel_size": 3, "dilation": (1, 2), "padding": 2},
+]
+HALF = {torch.bfloat16: 2e-2, torch.float16: 3e-3}
+
+
+def make_layer(case: dict[str, Any], dtype: torch.dtype = torch.float64, **options: Any) -> DynamicConv2d:
+    torch.manual_seed(0)
+    options = {"kernels": 5, "reduction": 2, "temperature": 0.5, "mixture": "balanced", "backend": "triton", **options}
+    return DynamicConv2d(nn.Conv2d(**case, dtype=dtype), TeacherOptions(**options))
+
+
+def results(layer: DynamicConv2d, images: Tensor, backend: Any) -> list[Tensor]:
+    """Output and every gradient, and a check that the backend was the one that is asked for."""
+    layer.backend = backend
+    images = images.clone().requires_grad_()
+    output = layer(images)
+    assert ("_DynamicConvolution" in str(output.grad_fn)) is (backend == "triton")
+    direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = torch.autograd.grad(output, [images, *layer.parameters()], direction.to(output))
+    return [output.detach(), *gradients]
+
+
+def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert other.norm() > 0
+        assert (one.double() - other.double()).norm() <= tolerance * other.double().norm()
+
+
+@pytest.mark.needs("triton")
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        *((case, torch.float64) for case in QUICK),
+        *(pytest.param(case, torch.float64, marks=pytest.mark.slow) for case in CASES),
+        *(pytest.param(case, torch.float32, marks=pytest.mark.slow) for case in (*QUICK, *CASES)),
+    ],
+    ids=str,
+)
+def test_output_and_gradients_are_those_of_the_grouped_backend(case: dict[str, Any], dtype: torch.dtype) -> None:
+    """Interpreted: it shows indices, masks and formulas, and neither speed nor what a GPU rounds."""
+    layer = make_layer(case, dtype)
+    images = 3 * torch.randn(3, case["in_channels"], 9, 8, dtype=dtype)
+    with interpreting():
+        found = results(layer, images, "triton")
+    assert_near(found, results(layer, images, "grouped"), 1e-12 if dtype == torch.float64 else 1e-5)
+
+
+@pytest.mark.parametrize("case", [*QUICK, *CASES], ids=str)
+def test_what_is_computed_around_the_launches_is_right(case: dict[str, Any]) -> None:
+    layer = make_layer(case)
+    images = 3 * torch.randn(3, case["in_channels"], 9, 8, dtype=torch.float64)
+    with standing_in():
+        found = results(layer, images, "triton")
+    assert_near(found, results(layer, images, "grouped"), 1e-12)
+
+
+@pytest.mark.needs("triton")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("channels", "kernels", "samples", "places"), [(40, 20, 70, (3, 3)), (16, 2, 1, (1, 1)), (300, 17, 5, (12, 12))]
+)
+def test_the_router_has_any_size(channels: int, kernels: int, samples: int, places: tuple[int, int]) -> None:
+    layer = make_layer({"in_channels": channels, "out_channels": 2, "kernel_size": 1}, kernels=kernels, reduction=1)
+    images = torch.randn(samples, channels, *places, dtype=torch.float64)
+    with interpreting():
+        found = results(layer, images, "triton")
+    assert_near(found, results(layer, images, "grouped"), 1e-12)
+
+
+@pytest.mark.needs("triton")
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_autocast_gives_half_precision_and_gradients_in_full(dtype: torch.dtype) -> None:
+    layer = make_layer(QUICK[0], torch.float32)
+    nn.init.zeros_(layer.expand.weight)  # the gradient of a router is a small difference of large numbers
+    images = torch.randn(3, 6, 6, 6)
+    with interpreting(), torch.autocast("cpu", dtype):
+        found = results(layer, images, "triton")
+    assert found[0].dtype == dtype
+    assert {gradient.dtype for gradient in found[1:]} == {torch.float32}
+    expected = results(layer, images, "grouped")
+    assert_near(found[:4], expected[:4], HALF[dtype])
+
+
+@pytest.mark.needs("triton")
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(
+    ("element", "precision"), [("fp32", "ieee"), ("fp32", "tf32"), ("bf16", "ieee"), ("fp16", "ieee")]
+)
+def test_the_kernels_compile_for_gpus_and_use_their_tensor_cores(element: str, precision: str, capability: int) -> None:
+    """Triton compiles to machine code without a GPU; in a process of its own, for its interpreter leaves traces."""
+    words = (sys.executable, "-m", "tests.compile_triton", element, precision, str(capability))
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    products = ["convolve", "differentiate_features", "differentiate_kernels"]
+    assert found == ([] if (element, precision) == ("fp32", "ieee") else products)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("rounds", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)
+@pytest.mark.parametrize("case", [*QUICK, *CASES], ids=str)
+def test_on_a_gpu_every_launch_agrees_with_torch(case: dict[str, Any], dtype: torch.dtype, rounds: bool) -> None:
+    layer = make_layer(case, torch.float32).cuda()
+    nn.init.zeros_(layer.expand.weight)
+    images = torch.randn(20, case["in_channels"], 33, 32, device="cuda")
+    forget_checks()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=rounds):
+        with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+            found = results(layer, images, "triton")
+        expected = results(layer.cpu(), images.cpu(), "grouped")
+    assert triton_check.reasons_unused() == ()
+    count = 3 if layer.bias is None else 4
+    limit = HALF.get(dtype, 3e-3 if rounds else 1e-4)
+    assert_near([one.cpu() for one in found[:count]], expected[:count], limit)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_cpu_gets_the_grouped_backend_and_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    forget_checks()
+    layer = make_layer(QUICK[0])
+    images = torch.randn(3, 6, 9, 8, dtype=torch.float64)
+    found = [layer(images) for _ in range(2)][1]
+    layer.backend = "grouped"
+    assert torch.equal(found, layer(images))
+    (line,) = caplog.messages
+    assert "method.backend 'triton' is not used, and 'grouped' takes its place: " in line
+
+
+@pytest.fixture
+def _standing_in() -> Iterator[None]:
+    with standing_in():
+        yield
+
+
+@pytest.mark.usefixtures("_standing_in")
+@pytest.mark.parametrize(
+    ("name", "share"),
+    list(itertools.product(("convolve_samples", "differentiate_kernels", "route"), (1e-3, float("nan")))),
+)
+def test_a_launch_that_is_wrong_is_not_used(
+    name: str, share: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted fault: one number of a result."""
+
+    def wrong(*arguments: Any) -> Any:
+        found = getattr(triton_references, name)(*arguments)
+        first = found if isinstance(found, Tensor) else found[0]
+        first.view(-1)[-1] += share * first.norm()
+        return found
+
+    monkeypatch.setattr(triton_operators, name, wrong)
+    layer, images = make_layer(QUICK[0]), torch.randn(3, 6, 9, 8, dtype=torch.float64)
+    found = layer(images)
+    assert f"{name} differs from torch's own result by" in caplog.text
+    layer.backend = "grouped"
+    assert torch.equal(found, layer(images))
+
+
+@pytest.mark.usefixtures("_standing_in")
+def test_a_launch_that_fails_is_not_used(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: Any) -> Tensor:
+        raise RuntimeError("out of resource: shared memory\nand more")
+
+    monkeypatch.setattr(triton_operators, "route", fail)
+    assert make_layer(QUICK[0])(torch.randn(3, 6, 9, 8, dtype=torch.float64)).shape == (3, 10, 5, 4)
+    (line,) = caplog.messages
+    assert line.endswith("RuntimeError: out of resource: shared memory")
+
+
+@pytest.mark.usefixtures("_standing_in")
+def test_a_shape_is_checked_once_and_leaves_torchs_random_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = make_layer(QUICK[0])
+    checked: list[triton_check.LayerShape] = []
+    find = triton_check._find_difference
+
+    def counted(shape: triton_check.LayerShape) -> str | None:
+        checked.append(shape)
+        return find(shape)
+
+    monkeypatch.setattr(triton_check, "_find_difference", counted)
+    before = torch.get_rng_state()
+    for samples in (3, 3, 2):
+        layer(torch.ones(samples, 6, 9, 8, dtype=torch.float64))
+    layer(torch.ones(3, 6, 7, 8, dtype=torch.float64))
+    assert [shape.features[2:] for shape in checked] == [(9, 8), (7, 8)]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures("_standing_in")
+@pytest.mark.parametrize("case", [{"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}], ids=str)
+def test_other_paddings_are_left_to_the_grouped_backend(case: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    layer = make_layer({"in_channels": 3, "out_channels": 4, "kernel_size": 3, **case})
+    assert layer(torch.randn(2, 3, 5, 5, dtype=torch.float64)).shape == (2, 4, 5, 5)
+    assert "pads otherwise" in caplog.text
+
+
+def test_tensors_without_data_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they do where a program is exported or its memory is planned; what is on CUDA stays there."""
+    monkeypatch.setattr(dynamic_conv, "is_trusted", lambda _shape: True)
+    layer = make_layer(QUICK[0], torch.float32)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        move(layer)
+        output = layer(torch.empty(3, 6, 9, 8, device="cuda"))
+    assert output.shape == (3, 10, 5, 4)
+    assert output.device.type == "cuda"
+    assert not output._is_view()
+
+
+@pytest.mark.needs("triton")
+@pytest.mark.parametrize(
+    ("outputs", "student", "stride", "groups"),
+    [(10, 10, 2, 2), pytest.param(70, 40, 1, 1, marks=pytest.mark.slow)],
+)
+def test_a_launch_adds_a_connection(outputs: int, student: int, stride: int, groups: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    size = 3 if stride == 2 else 5
+    shapes = [(2, 6, 5, 5), (2, outputs, 6 // groups, 3, 3), (2, student, size, size), (outputs, student)]
+    features, kernels, feature, weight = (torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes)
+    arguments = (features, kernels, None, feature, weight, [stride, stride], [1, 1], [1, 1], groups)
+    with interpreting():
+        found = triton_operators.convolve_samples(*arguments)
+    torch.testing.assert_close(found, triton_references.convolve_samples(*arguments), rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("_standing_in")
+@pytest.mark.parametrize("name", ["ecd", "dense", "direct", "conv1x1_bn", "started"])
+def test_models_whose_convolutions_add_the_connections_are_those_of_the_grouped_backend(name: str) -> None:
+    """The logits and every gradient, the student's and the connections' among them; only bare ones are added so."""
+    found = []
+    for backend in ("triton", "grouped"):
+        torch.manual_seed(0)
+        method = MethodConfig.model_validate({**VARIANTS[name], "kernels": 3, "backend": backend})
+        example = torch.randn(3, 3, 12, 12)
+        model = build_training_model(method, build_student("resnet8", num_classes=4), example=example).double()
+        model(example.double())  # each shape is checked once, by launches too
+        with _Operators() as operators:
+            outputs = model(example.double())
+        total = build_objective(method)(outputs, torch.tensor([0, 3, 1])).total
+        gradients = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
+        found.append([*outputs.heads().values(), *(gradient for gradient in gradients if gradient is not None)])
+        fused = operators.connected
+        assert fused == (4 if backend == "triton" and name == "ecd" else 0)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts convolutions that are given a connection."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.connected = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.connected += func is torch.ops.ecd_deploy.convolve_samples.default and args[3] is not None
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("_standing_in")
+def test_a_feature_of_another_size_is_not_read() -> None:
+    layer = make_layer(QUICK[0])
+    images = torch.randn(3, 6, 9, 8, dtype=torch.float64)
+    layer.offered = offered = Added(torch.randn(3, 10, 4, 4, dtype=torch.float64), torch.randn(10, 10, 1, 1))
+    found = layer(images)
+    assert layer.offered is offered
+    layer.offered = None
+    assert torch.equal(found, layer(images))

@@ -1,0 +1,83 @@
+"""Triton's launches on a machine without a GPU: interpreted by Triton itself, or each by torch's own operations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from ecd_deploy.distill import convolution
+from ecd_deploy.distill.convolution import triton_check, triton_operators, triton_references
+
+OPERATORS = ("convolve_samples", "differentiate_features", "differentiate_kernels", "route", "differentiate_route")
+_KERNELS = ("triton_products", "triton_router")
+
+
+@contextmanager
+def interpreting() -> Iterator[None]:
+    """Let Triton interpret its kernels, also where it was imported to compile them, which is decided at the import."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU, for which the interpreter would leave Triton of no use in this process")
+    interpreter: Any = pytest.importorskip("triton.runtime.interpreter", reason="needs triton, which is not installed")
+    import triton.language as tl
+    from triton.runtime.jit import JITFunction
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        for name, function in list(vars(tl.standard).items()):
+            if isinstance(function, JITFunction):
+                patch.setattr(tl.standard, name, interpreter.InterpretedFunction(function.fn))
+                if hasattr(tl, name):
+                    patch.setattr(tl, name, getattr(tl.standard, name))
+        _forget_kernels()
+        try:
+            yield
+        finally:
+            _forget_kernels()
+
+
+@contextmanager
+def standing_in() -> Iterator[None]:
+    """Let torch's operations do on the CPU what each launch does, so that one operator stands for one launch."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name in OPERATORS:
+            stack.enter_context(getattr(triton_operators, name).set_kernel_enabled("cpu", enabled=True))
+        patch.setattr(triton_operators, "find_lack", lambda _device, _dtype: None)
+        stack.callback(forget_checks)
+        forget_checks()
+        yield
+
+
+def _owned(reference: Any) -> Any:
+    """Results that lie as a launch leaves them."""
+
+    def compute(*arguments: Any) -> Any:
+        found = reference(*arguments)
+        if isinstance(found, torch.Tensor):
+            return found.clone(memory_format=torch.contiguous_format)
+        return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in found)
+
+    return compute
+
+
+def forget_checks() -> None:
+    """Let what was found of a shape be found anew, and be said again."""
+    triton_check._find_fault.cache_clear()
+    triton_check._unused.clear()
+
+
+def _forget_kernels() -> None:
+    for name in _KERNELS:
+        sys.modules.pop(f"{convolution.__name__}.{name}", None)
+        vars(convolution).pop(name, None)
+    forget_checks()
+
+
+for _name in OPERATORS:
+    _operator = getattr(triton_operators, _name)
+    _operator.register_kernel("cpu")(_owned(getattr(triton_references, _name)))
+    _operator._disabled_kernel.add("cpu")
