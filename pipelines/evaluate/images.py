@@ -130,9 +130,7 @@ def _tested(rows: LabelledRows) -> LabelledRows:
     if "test" not in names or len(names) == 1 or None in names:
         return rows
     places = [place for place, value in enumerate(splits) if SPLITS[value.lower()] == "test"]
-    _logger.warning(
-        "the %d images of %s whose split is test are evaluated, the others are not", len(places), rows.source
-    )
+    _logger.warning("of %s the %d images whose split is test are evaluated", rows.source, len(places))
     return rows.select(places)
 
 
