@@ -98,12 +98,8 @@ def list_table(rows: LabelledRows) -> Listings:
     for needed in ("train", "test"):
         if needed not in splits:
             raise DataError(f"{rows.source} has no image whose split is {needed}")
-    files = rows.files()
-    if any(Path(path).is_absolute() for path in rows.paths):
-        files = tuple(file.absolute() for file in files)
-        root = Path(os.path.commonpath([file.parent for file in files]))
-    else:
-        root = rows.source.parent
+    files = tuple(file.absolute() for file in rows.files())
+    root = Path(os.path.commonpath([file.parent for file in files]))
     found: dict[Split, Listing] = {
         split: _listing(root, rows, files, [place for place, value in enumerate(splits) if value == split])
         for split in dict.fromkeys(splits)

@@ -58,7 +58,7 @@ def test_without_validation_rows_some_are_cut_off(folder: Path) -> None:
     assert (len(found.train), len(present(found.validation)), len(found.test)) == (12, 6, 6)
 
 
-def test_paths_may_be_absolute_and_lie_anywhere(folder: Path) -> None:
+def test_paths_may_be_relative_and_absolute_and_lie_anywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = folder / "tables" / "deep"
     elsewhere.mkdir(parents=True)
     expected = load("csv", folder / "images.csv")
@@ -67,6 +67,9 @@ def test_paths_may_be_absolute_and_lie_anywhere(folder: Path) -> None:
         table = elsewhere / f"{count}.csv"
         table.write_text("\n".join([lines[0], *(prefix + line for line in lines[1:])]))
         assert load("csv", table).digest == expected.digest
+    for place, path in ((folder, "images.csv"), (folder.parent, f"{folder.name}/images.csv")):
+        monkeypatch.chdir(place)
+        assert load("csv", Path(path)).digest == expected.digest
 
 
 @pytest.mark.parametrize(
