@@ -52,6 +52,7 @@ NEEDS: Mapping[str | tuple[str, Value], Settings] = {
 
 PACKAGES: Mapping[tuple[str, Value], str] = {
     **{("export.formats", name): package for name, package in EXTRA_FORMATS.items()},
+    **{("train.trackers", name): name for name in ("mlflow", "wandb")},
     **{("method.pretrained.losses", loss): "torchdistill" for loss in ("at", "vid", "pkt", "ft", "rkd", "cc", "crd")},
 }
 """Of an extra, without which a choice is refused."""

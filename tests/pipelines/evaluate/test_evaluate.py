@@ -32,6 +32,7 @@ from ecd_deploy.pipelines.evaluate.evaluate import evaluate, evaluate_files
 from ecd_deploy.pipelines.evaluate.images import list_images
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.evaluate.result import Evaluation, class_accuracies, count_top5
+from ecd_deploy.pipelines.evaluate.target import Target
 from ecd_deploy.recipe.input import InputConfig
 from tests.commands import Ended, run_command
 from tests.pipelines.evaluate.colours import (
@@ -150,6 +151,18 @@ def test_a_csv_file_names_images_labels_and_slices(tmp_path: Path) -> None:
     assert camera.values == tuple(f"c{n % 2}" for n in range(10) for _ in CLASSES)
 
 
+def test_of_a_table_with_splits_the_test_images_are_evaluated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_images(tmp_path / "images")
+    lines = [f"images/{name}/{n}.png,{name},{'Test' if n < 4 else 'train'}" for n in range(10) for name in CLASSES]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *lines]))
+    model = write_model(tmp_path / "model.onnx")
+    found = evaluate(model, tmp_path / "all.csv", EXPECTS)
+    assert found.files.names == tuple(f"images/{name}/{n}.png" for n in range(4) for name in CLASSES)
+    assert "the 12 images whose split is test" in caplog.text
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *lines]).replace("train", "night"))
+    assert len(evaluate(model, tmp_path / "all.csv", EXPECTS).files) == 30  # no split of a data set, but a slice
+
+
 def test_labels_that_are_numbers_are_those_of_the_outputs(tmp_path: Path) -> None:
     save_images(tmp_path / "images")
     places = {"blue": 0, "green": 1, "red": 2}
@@ -261,7 +274,7 @@ def test_only_what_is_the_same_by_its_digest_is_used_again(tmp_path: Path, monke
     images, model = save_images(tmp_path / "images"), write_model(tmp_path / "model.onnx")
     files = list_images(images)
     first = evaluate(model, images, EXPECTS, out=tmp_path / "out")
-    again = evaluate_files(read_onnx_file(model), files, EXPECTS, reuse=tmp_path / "out")
+    again = evaluate_files(Target(read_onnx_file(model)), files, EXPECTS, reuse=tmp_path / "out")
     assert again.evaluation == first.evaluation
     np.testing.assert_array_equal(again.scored.probabilities, first.scored.probabilities)
 
@@ -270,15 +283,15 @@ def test_only_what_is_the_same_by_its_digest_is_used_again(tmp_path: Path, monke
 
     monkeypatch.setattr(evaluating, "score", score_anew)
     same = read_onnx_file(model)
-    evaluate_files(same, files, EXPECTS, reuse=tmp_path / "out")
+    evaluate_files(Target(same), files, EXPECTS, reuse=tmp_path / "out")
     with pytest.raises(LookupError):
-        evaluate_files(same, files, EXPECTS.model_copy(update={"scale": 2.0}), reuse=tmp_path / "out")
+        evaluate_files(Target(same), files, EXPECTS.model_copy(update={"scale": 2.0}), reuse=tmp_path / "out")
     other = read_onnx_file(write_model(tmp_path / "other.onnx", factor=2.0))
     with pytest.raises(LookupError):
-        evaluate_files(other, files, EXPECTS, reuse=tmp_path / "out")
+        evaluate_files(Target(other), files, EXPECTS, reuse=tmp_path / "out")
     Image.fromarray(draw("red", 77)).save(images / "red/3.png")
     with pytest.raises(LookupError):
-        evaluate_files(same, files, EXPECTS, reuse=tmp_path / "out")
+        evaluate_files(Target(same), files, EXPECTS, reuse=tmp_path / "out")
 
 
 def test_probabilities_of_another_shape_are_not_used_again(tmp_path: Path) -> None:
@@ -288,7 +301,7 @@ def test_probabilities_of_another_shape_are_not_used_again(tmp_path: Path) -> No
     (tmp_path / "out/probabilities.safetensors").write_bytes(other)
     changed = first.evaluation.model_copy(update={"probabilities_sha256": sha256_bytes(other)})
     (tmp_path / "out/evaluation.json").write_bytes(changed.to_json())
-    again = evaluate_files(read_onnx_file(model), list_images(images), EXPECTS, reuse=tmp_path / "out")
+    again = evaluate_files(Target(read_onnx_file(model)), list_images(images), EXPECTS, reuse=tmp_path / "out")
     np.testing.assert_array_equal(again.scored.probabilities, first.scored.probabilities)
 
 
@@ -297,5 +310,5 @@ def test_changed_probabilities_are_not_used_again(tmp_path: Path) -> None:
     first = evaluate(model, images, EXPECTS, out=tmp_path / "out")
     stored = tmp_path / "out/probabilities.safetensors"
     stored.write_bytes(stored.read_bytes()[:-4] + bytes(4))
-    again = evaluate_files(read_onnx_file(model), list_images(images), EXPECTS, reuse=tmp_path / "out")
+    again = evaluate_files(Target(read_onnx_file(model)), list_images(images), EXPECTS, reuse=tmp_path / "out")
     np.testing.assert_array_equal(again.scored.probabilities, first.scored.probabilities)

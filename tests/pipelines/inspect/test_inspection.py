@@ -201,7 +201,7 @@ def test_the_command_takes_a_recipe_and_changes_of_it(tmp_path: Path) -> None:
     [
         (["--stages", "two"], "--stages two: expected stage numbers"),
         (["--set", "method.kernles=3"], "unknown key (did you mean 'kernels'?); known keys are name, teacher"),
-        (["--set", "method.backend=chuncked"], "method.backend: Input should be 'grouped' or 'chunked'"),
+        (["--set", "method.backend=chuncked"], "method.backend: Input should be 'grouped', 'chunked' or 'triton'"),
     ],
 )
 def test_the_command_refuses(tmp_path: Path, options: list[str], message: str) -> None:
