@@ -104,7 +104,10 @@ def _framed(steps: _Steps, metadata: ArtefactMetadata) -> str:
     if metadata.resize is None:
         raise ExportError("preprocessing 'full' brings images to size, and the recipe sets no data.image_size")
     axes, side = steps.constant("axes", np.array([1, 2])), steps.constant("side", np.array(metadata.input_shape[1:]))
-    shorter, half = steps.constant("shorter", np.array([metadata.resize])), steps.constant("half", np.float32([0.5]))
+    shorter, half = (
+        steps.constant("shorter", np.array([metadata.resize])),
+        steps.constant("half", np.array([0.5], dtype=np.float32)),
+    )
     given = steps.add("Shape", INPUT_NAME, gives="given", start=1, end=3)
     least = steps.add("ReduceMin", given, gives="least", keepdims=1)
     sizes = steps.add("Div", steps.add("Mul", given, shorter, gives="product"), least, gives="sizes")

@@ -209,9 +209,10 @@ def run_model_gate(
     What an earlier gate left in `out` goes first; where no verdict can be reached then, `junit.xml` there says why.
     """
     from ecd_deploy.files import write_atomic
-    from ecd_deploy.pipelines.evaluate.files import check_output
+    from ecd_deploy.pipelines.evaluate.result import check_output
     from ecd_deploy.pipelines.gate.ci import junit_error
-    from ecd_deploy.pipelines.gate.model import gate_model, read_settings, remove_verdict
+    from ecd_deploy.pipelines.gate.limits import read_settings
+    from ecd_deploy.pipelines.gate.model import gate_model, remove_verdict
     from ecd_deploy.pipelines.record.names import JUNIT_NAME
     from ecd_deploy.pipelines.report.model import write_model_report
 

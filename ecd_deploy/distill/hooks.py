@@ -164,8 +164,8 @@ class _Addition:
         self._is_again = True
 
     def offer(self, module: DynamicConv2d, _inputs: Any) -> None:
-        """Give the convolution that is about to run what it may add by itself."""
-        if self._offer is not None and len(self._queue) and not self._is_again:
+        """Give the convolution that is about to run what it may add by itself; not if it is computed again later."""
+        if self._offer is not None and len(self._queue) and saved_tensor_hooks() is self._around:
             module.offered = self._offer(self.name, self._queue.first)
             self._is_offered = module.offered is not None
 

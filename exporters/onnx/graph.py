@@ -54,7 +54,8 @@ def check_interface(model: onnx.ModelProto, metadata: ArtefactMetadata) -> None:
         ExportError: something differs.
     """
     channels, height, width = metadata.input_shape
-    element, sizes = onnx.TensorProto.UINT8, ("height", "width", channels)
+    element: int = onnx.TensorProto.UINT8
+    sizes: tuple[int | str, ...] = ("height", "width", channels)
     if metadata.preprocessing == "inside":
         sizes = (height, width, channels)
     elif metadata.preprocessing == "outside":

@@ -18,6 +18,7 @@ from ecd_deploy.pipelines.bundle.description import BundleDescription, largest_d
 from ecd_deploy.pipelines.evaluate.evaluate import evaluate_files
 from ecd_deploy.pipelines.evaluate.images import list_images
 from ecd_deploy.pipelines.evaluate.stream import read_pixels
+from ecd_deploy.pipelines.evaluate.target import Target
 from ecd_deploy.pipelines.steps.samples import choose_places
 from ecd_deploy.recipe.input import ModelConfig
 
@@ -48,7 +49,7 @@ def bundle_model(
     path = archive_path(output or Path(f"{model.stem}{SUFFIX}"))
     if config.gate.max_drop is not None:
         raise UsageError("gate.max_drop compares with the PyTorch student, which a file has none of: remove it")
-    found = evaluate_files(read_onnx_file(model), list_images(data), config.input, skip_bad=skip_bad)
+    found = evaluate_files(Target(read_onnx_file(model)), list_images(data), config.input, skip_bad=skip_bad)
     classifier, evaluation = found.classifier, found.evaluation
     preprocessing, batch = evaluation.preprocessing, classifier.expectation.batch
     if preprocessing.framed_by_model:

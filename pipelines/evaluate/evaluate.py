@@ -12,24 +12,28 @@ import numpy as np
 import onnxruntime as ort
 
 from ecd_deploy.data.imagefolder.listing import printable
-from ecd_deploy.exporters.onnx.file import OnnxFile, read_onnx_file
+from ecd_deploy.exporters.onnx.file import read_onnx_file
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.pipelines.evaluate.alternatives import better_alternatives
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, open_classifier
-from ecd_deploy.pipelines.evaluate.expectation import expect
-from ecd_deploy.pipelines.evaluate.files import check_output, probabilities_file, read_evaluation, write_evaluation
+from ecd_deploy.pipelines.evaluate.expectation import ClassesSource
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles, list_images, match_classes
 from ecd_deploy.pipelines.evaluate.result import (
     EvaluatedImages,
     EvaluatedModel,
     Evaluation,
     ModelPart,
+    check_output,
     class_accuracies,
     count_top5,
+    probabilities_file,
+    read_evaluation,
     to_probabilities,
+    write_evaluation,
 )
 from ecd_deploy.pipelines.evaluate.stream import check_batches, images_sha256, score, usable_files
+from ecd_deploy.pipelines.evaluate.target import Target
 from ecd_deploy.recipe.input import InputConfig
 
 _logger = logging.getLogger(__name__)
@@ -78,15 +82,15 @@ def evaluate(
     folder = None if out is None else Path(out)
     if folder is not None:
         check_output(folder)
-    file, files = read_onnx_file(Path(model)), list_images(Path(data))
-    found = evaluate_files(file, files, config or InputConfig(), skip_bad=skip_bad, provider=provider)
+    target, files = Target(read_onnx_file(Path(model))), list_images(Path(data))
+    found = evaluate_files(target, files, config or InputConfig(), skip_bad=skip_bad, provider=provider)
     if folder is not None:
         write_evaluation(folder, found.evaluation, found.files.names, found.scored)
     return found
 
 
 def evaluate_files(
-    file: OnnxFile,
+    target: Target,
     files: LabelledFiles,
     config: InputConfig,
     *,
@@ -100,7 +104,7 @@ def evaluate_files(
     What the folder `reuse` holds is taken instead if it is of the same model, images, preprocessing and onnxruntime, by
     their digests, and of the same batch size. `batch_size` is the most images at once.
     """
-    expectation = expect(file, config)
+    file, expectation = target.file, target.expectation(config)
     usable = usable_files(files, skip_bad=skip_bad)
     classifier = open_classifier(file, expectation, provider, most=batch_size or len(usable))
     matched = match_classes(usable, expectation.classes, classifier.outputs, file.path.name)
@@ -134,9 +138,7 @@ def _stored(folder: Path, classifier: Classifier, files: LabelledFiles) -> Evalu
     )
 
 
-def _classes_from(
-    classifier: Classifier, classes: tuple[str, ...]
-) -> Literal["the model's metadata", "input.classes", "the images", "the images' numbers"]:
+def _classes_from(classifier: Classifier, classes: tuple[str, ...]) -> ClassesSource | Literal["the images' numbers"]:
     known = classifier.expectation.classes_from
     numbers = tuple(map(str, range(classifier.outputs)))
     return "the images' numbers" if known == "the images" and classes == numbers else known

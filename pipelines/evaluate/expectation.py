@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -10,6 +11,9 @@ from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.exporters.onnx.file import CHANNELS, IMAGE_TYPES, OnnxFile, Port
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.recipe.input import InputConfig, check_resize
+
+Source = Literal["the model's metadata", "the bundle", "[input]"]
+ClassesSource = Literal["the model's metadata", "the bundle", "input.classes", "the images"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,14 @@ class Expectation:
     preprocessing: Preprocessing
     classes: tuple[str, ...] | None
     scores: Literal["logits", "probabilities"] | None
-    source: Literal["the model's metadata", "[input]"]
+    source: Source
 
     @property
-    def classes_from(self) -> Literal["the model's metadata", "input.classes", "the images"]:
+    def classes_from(self) -> ClassesSource:
         """Where the names of the outputs are known from."""
         if self.classes is None:
             return "the images"
-        return "the model's metadata" if self.source == "the model's metadata" else "input.classes"
+        return "input.classes" if self.source == "[input]" else self.source
 
 
 def expect(file: OnnxFile, config: InputConfig) -> Expectation:
@@ -49,20 +53,9 @@ def expect(file: OnnxFile, config: InputConfig) -> Expectation:
         UsageError: something is missing, with what was found in the file; or the two contradict each other.
         ArtefactError: the file takes or gives something else than a classifier of images.
     """
-    if len(file.inputs) != 1:
-        names = ", ".join(port.name for port in file.inputs) or "none"
-        raise ArtefactError(
-            f"a classifier of images has one input, and this has {len(file.inputs)}, {names}; {file.words()}"
-        )
-    (port,) = file.inputs
-    if port.dtype not in IMAGE_TYPES.values() or len(port.shape) != 4:
-        raise ArtefactError(f"images are float32, float16 or uint8 with four sides; {file.words()}")
-    said = config.model_fields_set - {"output"}
-    if file.metadata is not None and said:
-        raise UsageError(
-            f"{file.path.name} was written by this project and says itself what it expects: remove "
-            f"{', '.join(f'input.{key}' for key in sorted(said))}"
-        )
+    port = image_port(file)
+    if file.metadata is not None:
+        refuse_keys(config.model_fields_set - {"output"}, f"{file.path.name} was written by this project")
     if config.dtype is not None and config.dtype != port.dtype:
         raise UsageError(f"input.dtype is {config.dtype}; {file.words()}")
     batch = port.shape[0]
@@ -75,6 +68,34 @@ def expect(file: OnnxFile, config: InputConfig) -> Expectation:
         scores="logits" if file.metadata else config.scores,
         source="the model's metadata" if file.metadata else "[input]",
     )
+
+
+def image_port(file: OnnxFile) -> Port:
+    """The one input of a classifier of images.
+
+    Raises:
+        ArtefactError: there are more, or it takes something else.
+    """
+    if len(file.inputs) != 1:
+        names = ", ".join(port.name for port in file.inputs) or "none"
+        raise ArtefactError(
+            f"a classifier of images has one input, and this has {len(file.inputs)}, {names}; {file.words()}"
+        )
+    (port,) = file.inputs
+    if port.dtype not in IMAGE_TYPES.values() or len(port.shape) != 4:
+        raise ArtefactError(f"images are float32, float16 or uint8 with four sides; {file.words()}")
+    return port
+
+
+def refuse_keys(given: AbstractSet[str], why: str) -> None:
+    """Refuse keys of `[input]` where a model needs none of them.
+
+    Raises:
+        UsageError: some are given.
+    """
+    if given:
+        named = ", ".join(f"input.{key}" for key in sorted(given))
+        raise UsageError(f"{why} and says itself what it expects: remove {named}")
 
 
 def read_classes(config: InputConfig) -> tuple[str, ...] | None:

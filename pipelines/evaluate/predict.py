@@ -13,7 +13,6 @@ import numpy as np
 from ecd_deploy.data.imagefolder.decode import ImageHeader, read_headers
 from ecd_deploy.errors import DataError
 from ecd_deploy.pipelines.evaluate.classifier import open_classifier
-from ecd_deploy.pipelines.evaluate.expectation import expect
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.evaluate.result import to_probabilities
@@ -61,8 +60,8 @@ def predict(
         UsageError: a file is absent, or what the model expects is not known.
         ArtefactError: the model or an image cannot be used.
     """
-    file = read_target(Path(model))
-    expectation = expect(file, config or InputConfig())
+    target = read_target(Path(model))
+    file, expectation = target.file, target.expectation(config or InputConfig())
     listed = LabelledFiles(
         source=Path(),
         names=tuple(str(image) for image in images),

@@ -1,18 +1,39 @@
-"""What an evaluation found: `evaluation.json`, and what its figures are computed from."""
+"""What an evaluation found, and its files: how they are written, and read back only as they were written."""
 
 from __future__ import annotations
 
-from typing import Literal
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
-from ecd_deploy.errors import ArtefactError
-from ecd_deploy.measure.classification import TOP, chosen_by_class, correct_by_class, images_by_class, in_top
+from ecd_deploy.data.imagefolder.listing import printable
+from ecd_deploy.errors import ArtefactError, UsageError
+from ecd_deploy.files import is_partial, read_verified, write_atomic
+from ecd_deploy.measure.classification import (
+    TOP,
+    chosen_by_class,
+    confusion_counts,
+    correct_by_class,
+    images_by_class,
+    in_top,
+)
 from ecd_deploy.measure.scored import ScoredImages, softmax
+from ecd_deploy.pipelines.evaluate.expectation import ClassesSource, Source
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.records import Record
 
+EVALUATION_NAME: Final = "evaluation.json"
+PROBABILITIES_NAME: Final = "probabilities.safetensors"
+PREDICTIONS_NAME: Final = "predictions.csv"
+CONFUSION_NAME: Final = "confusion.csv"
 _SUM_TOLERANCE = 0.01  # of probabilities that a model rounded to half precision
 
 
@@ -73,9 +94,9 @@ class Evaluation(Record, allow_inf_nan=False):
     model: EvaluatedModel
     images: EvaluatedImages
     preprocessing: Preprocessing
-    preprocessing_from: Literal["the model's metadata", "[input]"]
+    preprocessing_from: Source
     preprocessing_sha256: str
-    classes_from: Literal["the model's metadata", "input.classes", "the images", "the images' numbers"]
+    classes_from: ClassesSource | Literal["the images' numbers"]
     onnxruntime: str
     provider: str
     batch_size: int
@@ -155,3 +176,80 @@ def class_accuracies(scored: ScoredImages) -> tuple[ClassAccuracy, ...]:
         ClassAccuracy(name=name, images=int(images), chosen=int(chosen), correct=int(correct))
         for name, images, chosen, correct in counted
     )
+
+
+def check_output(folder: Path) -> None:
+    """Check that results may be written to a folder: it is absent or empty, or holds an evaluation, to be replaced.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is not a folder")
+    if not folder.is_dir() or (folder / EVALUATION_NAME).is_file():
+        return
+    if any(not is_partial(path) for path in folder.iterdir()):
+        raise UsageError(f"--out {folder} holds something else than an evaluation: choose another folder")
+
+
+def probabilities_file(scored: ScoredImages) -> bytes:
+    """Probabilities float32 (N, classes) and labels int64 (N,), with the names of the classes as metadata."""
+    tensors: dict[str, NDArray[Any]] = {
+        "probabilities": np.ascontiguousarray(scored.probabilities),
+        "labels": scored.labels,
+    }
+    return save(tensors, metadata={"classes": json.dumps(scored.classes)})
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, names: Sequence[str], scored: ScoredImages) -> None:
+    """Write all files, `evaluation.json` last.
+
+    Raises:
+        ArtefactError: the folder cannot be written.
+    """
+    made = {
+        PROBABILITIES_NAME: probabilities_file(scored),
+        PREDICTIONS_NAME: _predictions(names, scored),
+        CONFUSION_NAME: _confusion(scored.classes, confusion_counts(scored)),
+        EVALUATION_NAME: evaluation.to_json(),
+    }
+    for name, data in made.items():
+        write_atomic(folder / name, data)
+
+
+def _predictions(names: Sequence[str], scored: ScoredImages) -> bytes:
+    confidence = scored.probabilities.max(axis=1)
+    rows = (
+        (
+            printable(name),
+            scored.classes[label],
+            scored.classes[choice],
+            f"{confidence[place]:.6f}",
+            int(label == choice),
+            *(column.values[place] for column in scored.slices),
+        )
+        for place, (name, label, choice) in enumerate(zip(names, scored.labels, scored.chosen, strict=True))
+    )
+    return _csv(("path", "label", "chosen", "confidence", "correct", *(column.name for column in scored.slices)), rows)
+
+
+def _confusion(classes: Sequence[str], counts: NDArray[np.int64]) -> bytes:
+    return _csv(("class", *classes), ((name, *row) for name, row in zip(classes, counts.tolist(), strict=True)))
+
+
+def _csv(header: Iterable[object], rows: Iterable[Iterable[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_evaluation(folder: Path) -> tuple[Evaluation, NDArray[np.float32]] | None:
+    """What an evaluation left, with its probabilities (N, classes); None where there is none, or it was changed."""
+    try:
+        evaluation = Evaluation.from_json((folder / EVALUATION_NAME).read_bytes(), "no evaluation")
+        data = read_verified(folder / PROBABILITIES_NAME, evaluation.probabilities_sha256)
+        return evaluation, load(data)["probabilities"]
+    except (OSError, ArtefactError, SafetensorError, KeyError):
+        return None

@@ -6,24 +6,54 @@ import json
 import tarfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ecd_deploy.errors import ArtefactError, DigestError, UsageError
 from ecd_deploy.exporters.onnx.file import OnnxFile, parse_onnx, read_onnx_file
 from ecd_deploy.files import read_bytes, sha256_bytes
+from ecd_deploy.pipelines.evaluate.expectation import Expectation, expect, image_port, refuse_keys
+from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME, VALIDATION_NAME
-from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, is_run, read_run
 from ecd_deploy.pipelines.record.validation import Validation
+from ecd_deploy.recipe.input import InputConfig
 
 _DESCRIPTION_NAME: Final = "bundle.json"
+_LABELS_NAME: Final = "labels.json"
 _SUMS_NAME: Final = "SHA256SUMS"
 _SUFFIXES: Final = (".tar.gz", ".tgz")
 _MOST_BYTES: Final = 2_000_000_000
 
 
-def read_target(target: Path, artefact: str | None = None) -> OnnxFile:
+@dataclass(frozen=True)
+class Target:
+    """A model that a command was given.
+
+    Attributes:
+        file: its ONNX file.
+        bundled: what its bundle says that it expects, if the file does not say so itself.
+    """
+
+    file: OnnxFile
+    bundled: Expectation | None = None
+
+    def expectation(self, config: InputConfig) -> Expectation:
+        """What it expects, as its bundle says, or the file and the configuration.
+
+        Raises:
+            UsageError: something is missing, or the configuration contradicts.
+            ArtefactError: it is no classifier of images.
+        """
+        if self.bundled is None:
+            return expect(self.file, config)
+        refuse_keys(config.model_fields_set, f"{self.file.path.parent} is a bundle")
+        return self.bundled
+
+
+def read_target(target: Path, artefact: str | None = None) -> Target:
     """Read the ONNX model of a file, a run directory or a bundle; of the latter two, its digest is checked.
 
     Args:
@@ -35,16 +65,16 @@ def read_target(target: Path, artefact: str | None = None) -> OnnxFile:
         ArtefactError: the model is damaged or is no ONNX model.
     """
     if target.is_dir():
-        if (target / MANIFEST_NAME).is_file():
+        if is_run(target):
             directory = read_run(target)
             file = _file_of_run(directory, artefact)
-            return parse_onnx(target / file, directory.read(file))
+            return Target(parse_onnx(target / file, directory.read(file)))
         if (target / _DESCRIPTION_NAME).is_file():
             return _of_bundle(target, lambda name: _of_folder(target / name))
         raise UsageError(f"{target} is neither a run directory ({MANIFEST_NAME}) nor a bundle ({_DESCRIPTION_NAME})")
     if target.is_file() and target.name.endswith(_SUFFIXES):
         return _of_archive(target)
-    return read_onnx_file(target)
+    return Target(read_onnx_file(target))
 
 
 def _file_of_run(directory: RunDirectory, artefact: str | None) -> str:
@@ -60,7 +90,7 @@ def _file_of_run(directory: RunDirectory, artefact: str | None) -> str:
     raise UsageError(f"gate.artefact is {artefact!r}, {names}: with --data, one ONNX file is decided about; name it")
 
 
-def _of_archive(path: Path) -> OnnxFile:
+def _of_archive(path: Path) -> Target:
     try:
         with tarfile.open(path) as archive:
             members: dict[str, tarfile.TarInfo] = {}
@@ -89,7 +119,7 @@ def _of_folder(path: Path) -> bytes:
     return read_bytes(path)
 
 
-def _of_bundle(path: Path, read: Callable[[str], bytes]) -> OnnxFile:
+def _of_bundle(path: Path, read: Callable[[str], bytes]) -> Target:
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in _text(path, read(_SUMS_NAME)))}
 
     def checked(name: str) -> bytes:
@@ -99,12 +129,37 @@ def _of_bundle(path: Path, read: Callable[[str], bytes]) -> OnnxFile:
         return data
 
     try:
-        model = str(json.loads(checked(_DESCRIPTION_NAME))["model"])
+        description = json.loads(checked(_DESCRIPTION_NAME))
+        model = str(description["model"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a bundle: {_DESCRIPTION_NAME} names no model") from error
     if not model or set(model) & set("/\\\0") or model == "..":
         raise ArtefactError(f"{path} is not a bundle: {_DESCRIPTION_NAME} names a model outside of it, {model!r}")
-    return parse_onnx(path / model, checked(model))
+    file = parse_onnx(path / model, checked(model))
+    if file.metadata is not None:
+        return Target(file)
+    try:
+        labels = tuple(map(str, json.loads(checked(_LABELS_NAME))))
+        return Target(file, _described(file, description, labels))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtefactError(f"{path} is not a bundle: what the model expects cannot be read from it") from error
+
+
+def _described(file: OnnxFile, description: dict[str, Any], labels: tuple[str, ...]) -> Expectation:
+    port, names = image_port(file), {output.name for output in file.outputs}
+    if description["scores"] not in ("logits", "probabilities") or description["output"] not in names:
+        raise ValueError("other scores or another output than the model's")
+    if description["input"] != port.name or description["preprocessing"]["dtype"] != port.dtype:
+        raise ValueError("another input than the model's")
+    return Expectation(
+        input=port.name,
+        output=description["output"],
+        batch=None if description["batch"] is None else int(description["batch"]),
+        preprocessing=Preprocessing.model_validate(description["preprocessing"]),
+        classes=labels,
+        scores=description["scores"],
+        source="the bundle",
+    )
 
 
 def _text(path: Path, data: bytes) -> list[str]:

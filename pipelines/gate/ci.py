@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
+from html import escape as escape_markup
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
 
 from ecd_deploy.errors import EcdDeployError
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison
 from ecd_deploy.pipelines.gate.check import Check, Verdict
-from ecd_deploy.pipelines.gate.markdown import escape
 
 _logger = logging.getLogger(__name__)
 
@@ -19,6 +19,8 @@ _SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 _SUMMARY_BYTES = 1 << 20
 _COMMENT_LETTERS = 60_000
 """GitHub takes 65,536 letters, GitLab more."""
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_LINK = re.compile(r"\](?=[\[(:])")
 _KINDS = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error"}
 
 
@@ -149,7 +151,7 @@ def _suite(cases: list[str], tests: int, failures: int, errors: int) -> bytes:
 def _attribute(text: str) -> str:
     # XML has no place for control characters, not even escaped.
     clean = "".join(letter for letter in text if letter in "\t\n" or letter >= " ")
-    return quoteattr(clean, {"\n": "&#10;"})
+    return f'"{escape_markup(clean).replace(chr(10), "&#10;")}"'
 
 
 def _limit(check: Check) -> str:
@@ -158,3 +160,9 @@ def _limit(check: Check) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
+
+
+def escape(text: str) -> str:
+    """One line of Markdown that shows the text as it is, in a table's cell too: no HTML, no links, no line breaks."""
+    line = "".join(_ENTITIES.get(letter, letter if letter.isprintable() else " ") for letter in text)
+    return _LINK.sub(r"\\]", line.replace("\\", "\\\\").replace("|", "\\|"))

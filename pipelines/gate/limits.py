@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.documents import parse_toml, read_text
-from ecd_deploy.errors import RecipeError
-from ecd_deploy.files import sha256_file
+from ecd_deploy.errors import RecipeError, UsageError
+from ecd_deploy.files import sha256_bytes, sha256_file
 from ecd_deploy.pipelines.record.names import RECIPE_NAME
-from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, is_run, read_run
 from ecd_deploy.recipe.gate import GateConfig
+from ecd_deploy.recipe.input import InputConfig, read_model_config
+from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.records import Record
 
 NO_ACCURACY_LIMIT: Final = (
@@ -44,6 +47,21 @@ class Limits:
     source: LimitsSource
 
 
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a gate of a model goes by.
+
+    Attributes:
+        limits: and where they come from.
+        profile: how latency is measured.
+        input: what models expect whose own metadata do not say so.
+    """
+
+    limits: Limits
+    profile: ProfileConfig
+    input: InputConfig
+
+
 class _Headed(Record):
     """A file of limits with a header, as a recipe has it."""
 
@@ -71,5 +89,32 @@ def read_limits(path: Path) -> Limits:
         config = _Headed.from_document(document, complaint, RecipeError).gate
     else:
         config = GateConfig.from_document(document, complaint, RecipeError)
-    name = os.fsencode(path.name).decode("utf-8", "backslashreplace")
-    return Limits(config, LimitsSource(file=name, sha256=sha256_file(path), replaces_recipe=True))
+    return Limits(config, _source(path, replaces_recipe=True))
+
+
+def _source(path: Path, *, replaces_recipe: bool) -> LimitsSource:
+    name = printable(os.fsencode(path.name).decode("utf-8", "backslashreplace"))
+    return LimitsSource(file=name, sha256=sha256_file(path), replaces_recipe=replaces_recipe)
+
+
+def read_settings(
+    target: Path, config_file: Path | None, overrides: tuple[str, ...] = (), *, has_baseline: bool
+) -> ModelSettings:
+    """Read limits and conditions: of the file, or for a run directory without one, of its recipe.
+
+    Raises:
+        UsageError: a model has neither limits nor a baseline.
+        RecipeError: the file cannot be used.
+    """
+    config, of_run = read_model_config(config_file, overrides), is_run(target)
+    if config_file is None and of_run:
+        if ignored := [given for given in overrides if not given.startswith("input.")]:
+            raise UsageError(f"--set {ignored[0]}: limits and conditions are those of the run's recipe; give --config")
+        directory = read_run(target)
+        return ModelSettings(limits_of(directory), directory.recipe.profile, config.input)
+    if config_file is None and not has_baseline:
+        raise UsageError(f"gate {target}: nothing is limited; give --config with [gate], or --baseline")
+    source = LimitsSource(file="no file", sha256=sha256_bytes(b""), replaces_recipe=False)
+    if config_file is not None:
+        source = _source(config_file, replaces_recipe=of_run)
+    return ModelSettings(Limits(config.gate, source), config.profile, config.input)

@@ -9,25 +9,24 @@ from typing import Final
 
 import numpy as np
 
-from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.errors import DataError, UsageError
 from ecd_deploy.exporters.onnx.file import OnnxFile
-from ecd_deploy.files import sha256_bytes, sha256_file, write_atomic
+from ecd_deploy.files import sha256_bytes, write_atomic
 from ecd_deploy.measure.latency import compare_onnx
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.measure.statistics import mcnemar_p_value
 from ecd_deploy.measure.untrusted import Limits as ProcessLimits
 from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate_files
-from ecd_deploy.pipelines.evaluate.files import EVALUATION_NAME, write_evaluation
 from ecd_deploy.pipelines.evaluate.images import list_images
-from ecd_deploy.pipelines.evaluate.target import read_target
+from ecd_deploy.pipelines.evaluate.result import EVALUATION_NAME, write_evaluation
+from ecd_deploy.pipelines.evaluate.target import Target, read_target
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, class_changes, latency_ratio, ratio_checks
 from ecd_deploy.pipelines.gate.check import Check, Verdict, size_checks
 from ecd_deploy.pipelines.gate.ci import junit
 from ecd_deploy.pipelines.gate.decide import GateReport, Shipped, check_measured_bytes, make_report, summarise
 from ecd_deploy.pipelines.gate.latency import latency_checks
-from ecd_deploy.pipelines.gate.limits import Limits, LimitsSource, limits_of
+from ecd_deploy.pipelines.gate.limits import ModelSettings
 from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, split_check
 from ecd_deploy.pipelines.record.artefacts import AuditReport, read_artefacts
 from ecd_deploy.pipelines.record.names import (
@@ -35,18 +34,17 @@ from ecd_deploy.pipelines.record.names import (
     GATE_NAME,
     HTML_NAME,
     JUNIT_NAME,
-    MANIFEST_NAME,
     MARKDOWN_NAME,
     PROFILE_NAME,
     SPLIT_NAME,
     VALIDATION_NAME,
 )
 from ecd_deploy.pipelines.record.profile import Profile
-from ecd_deploy.pipelines.record.run_directory import read_run
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, is_run, read_run
 from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.pipelines.steps.measure import profile_bytes
 from ecd_deploy.recipe.gate import GateConfig
-from ecd_deploy.recipe.input import InputConfig, read_model_config
+from ecd_deploy.recipe.input import InputConfig
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.split import SplitProof
 
@@ -55,21 +53,6 @@ NOT_MADE_HERE: Final = (
     "No run directory was given: nothing is proved of where the weights of this model come from (no split proof, no "
     "audit), and its logits were compared with those of no reference (no parity)."
 )
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """What a gate of a model goes by.
-
-    Attributes:
-        limits: and where they come from.
-        profile: how latency is measured.
-        input: what models expect whose own metadata do not say so.
-    """
-
-    limits: Limits
-    profile: ProfileConfig
-    input: InputConfig
 
 
 @dataclass(frozen=True)
@@ -85,32 +68,6 @@ class GatedModel:
     evaluated: Evaluated
     profile: Profile
     report: GateReport
-
-
-def read_settings(
-    target: Path, config_file: Path | None, overrides: tuple[str, ...] = (), *, has_baseline: bool
-) -> ModelSettings:
-    """Read limits and conditions: of the file, or for a run directory without one, of its recipe.
-
-    Raises:
-        UsageError: a model has neither limits nor a baseline.
-        RecipeError: the file cannot be used.
-    """
-    config = read_model_config(config_file, overrides)
-    if config_file is None and _is_run(target):
-        if ignored := [given for given in overrides if not given.startswith("input.")]:
-            raise UsageError(f"--set {ignored[0]}: limits and conditions are those of the run's recipe; give --config")
-        directory = read_run(target)
-        return ModelSettings(limits_of(directory), directory.recipe.profile, config.input)
-    if config_file is None and not has_baseline:
-        raise UsageError(f"gate {target}: nothing is limited; give --config with [gate], or --baseline")
-    if config_file is None:
-        source = LimitsSource(file="no file", sha256=sha256_bytes(b""), replaces_recipe=False)
-    else:
-        source = LimitsSource(
-            file=printable(config_file.name), sha256=sha256_file(config_file), replaces_recipe=_is_run(target)
-        )
-    return ModelSettings(Limits(config.gate, source), config.profile, config.input)
 
 
 def remove_verdict(out: Path, *, keep_baseline: bool) -> bool:
@@ -150,28 +107,30 @@ def gate_model(
         ArtefactError: a model or an image cannot be used.
     """
     config = settings.limits.config
-    if config.max_drop is not None and not _is_run(target):
+    directory = read_run(target) if is_run(target) else None
+    if config.max_drop is not None and directory is None:
         raise UsageError(
             "gate.max_drop compares with the PyTorch student, which a file has none of: set max_baseline_drop"
         )
-    if config.artefact != GateConfig().artefact and not _is_run(target):
+    if config.artefact != GateConfig().artefact and directory is None:
         raise UsageError(f"gate.artefact = {config.artefact!r}: only of a run directory")
-    file, files = read_target(target, config.artefact), list_images(data)
+    given, files = read_target(target, config.artefact), list_images(data)
+    file = given.file
     other = None if baseline is None else read_target(baseline)
 
-    def evaluated(model: OnnxFile, given: InputConfig, reuse: Path) -> Evaluated:
+    def evaluated(model: Target, said: InputConfig, reuse: Path) -> Evaluated:
         conditions = settings.profile
         return evaluate_files(
             model,
             files,
-            given,
+            said,
             skip_bad=skip_bad,
             provider=conditions.provider,
             batch_size=conditions.batch_size,
             reuse=reuse,
         )
 
-    found = evaluated(file, settings.input if other is None else _input_of(file, settings), out)
+    found = evaluated(given, settings.input if other is None else _input_of(given, settings), out)
     theirs = None
     if other is not None:
         theirs = evaluated(other, _input_of(other, settings, optional=True), out / BASELINE_FOLDER)
@@ -183,7 +142,7 @@ def gate_model(
         scores = Scores(found.scored, _paired(found, theirs))
         compared = _compare(found, theirs, scores, profiling, config.confidence)
     checks = [
-        *_run_checks(target, config),
+        *([] if directory is None else _run_checks(directory, config)),
         *accuracy_checks(config, scores),
         *_warnings(found, theirs),
         *latency_checks(config, profile, profiling.device),
@@ -193,10 +152,10 @@ def gate_model(
     report = make_report(
         checks,
         settings.limits,
-        artefacts=_shipped(target, file),
+        artefacts=() if directory is None else _shipped(directory, file),
         baseline=compared,
         profile_sha256=sha256_bytes(profile.to_json()),
-        not_proved=None if _is_run(target) else NOT_MADE_HERE,
+        not_proved=NOT_MADE_HERE if directory is None else None,
     )
     write_evaluation(out, found.evaluation, found.files.names, found.scored)
     if theirs is not None:
@@ -208,12 +167,14 @@ def gate_model(
     return GatedModel(found, profile, report)
 
 
-def _input_of(file: OnnxFile, settings: ModelSettings, *, optional: bool = False) -> InputConfig:
+def _input_of(target: Target, settings: ModelSettings, *, optional: bool = False) -> InputConfig:
     """What the file does not say itself; of two models one may say it and the other not.
 
     Where it is `optional`, an output that the file does not have is not asked for.
     """
-    given, output = settings.input, settings.input.output
+    file, given, output = target.file, settings.input, settings.input.output
+    if target.bundled is not None:
+        return InputConfig()
     if optional and output not in {port.name for port in file.outputs}:
         output = None
     return given.model_copy(update={"output": output}) if file.metadata is None else InputConfig(output=output)
@@ -257,11 +218,8 @@ def _compare(
     )
 
 
-def _run_checks(target: Path, config: GateConfig) -> list[Check]:
+def _run_checks(directory: RunDirectory, config: GateConfig) -> list[Check]:
     """What a run made here proves besides, and its limits against the PyTorch student."""
-    if not _is_run(target):
-        return []
-    directory = read_run(target)
     artefacts, validation = read_artefacts(directory), directory.read_json(VALIDATION_NAME, Validation)
     check_measured_bytes(artefacts, validation)
     return [
@@ -272,15 +230,12 @@ def _run_checks(target: Path, config: GateConfig) -> list[Check]:
     ]
 
 
-def _shipped(target: Path, file: OnnxFile) -> tuple[Shipped, ...]:
+def _shipped(directory: RunDirectory, file: OnnxFile) -> tuple[Shipped, ...]:
     """The artefact of the run that is decided about."""
-    if not _is_run(target):
-        return ()
-    artefacts = read_artefacts(read_run(target)).artefacts
     return tuple(
         Shipped(format=entry.format, file=entry.file, sha256=entry.sha256)
-        for entry in artefacts
-        if target / entry.file == file.path
+        for entry in read_artefacts(directory).artefacts
+        if directory.root / entry.file == file.path
     )
 
 
@@ -301,7 +256,3 @@ def _warnings(found: Evaluated, theirs: Evaluated | None) -> list[Check]:
         Check(name=name, value=None, bound=None, limit=None, unit="", verdict=Verdict.WARNING, reason=reason)
         for name, reason in rows
     ]
-
-
-def _is_run(target: Path) -> bool:
-    return (target / MANIFEST_NAME).is_file()

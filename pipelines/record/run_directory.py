@@ -185,6 +185,11 @@ def open_run(root: Path) -> Iterator[RunDirectory]:
         yield _open(root)
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run directory."""
+    return (path / MANIFEST_NAME).is_file()
+
+
 def read_run(root: Path) -> RunDirectory:
     """Open an existing run directory to read only, without holding it.
 

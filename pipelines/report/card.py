@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
-from ecd_deploy.pipelines.gate.markdown import escape
+from ecd_deploy.pipelines.gate.ci import escape
 from ecd_deploy.pipelines.record.names import CARD_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.report.results import RunResults

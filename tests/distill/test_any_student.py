@@ -16,7 +16,9 @@ from torchvision.ops import StochasticDepth
 
 from ecd_deploy.compat.torch import hooks_of
 from ecd_deploy.distill import DynamicConv2d, ECDModel, TeacherOptions, find_structure, training_loss
+from ecd_deploy.distill.convolution.dynamic_conv import Backend
 from ecd_deploy.errors import StudentError
+from tests.triton_launches import standing_in
 
 
 def network(*blocks: nn.Module, channels: int = 4) -> nn.Module:
@@ -28,11 +30,10 @@ def batch() -> Tensor:
     return torch.randn(4, 3, 10, 9, generator=torch.Generator().manual_seed(1))
 
 
-def merged(*blocks: nn.Module, stages: tuple[int, ...] = (2,)) -> ECDModel:
+def merged(*blocks: nn.Module, stages: tuple[int, ...] = (2,), backend: Backend = "grouped") -> ECDModel:
     torch.manual_seed(0)
-    return ECDModel(
-        network(*blocks), TeacherOptions(kernels=3), connection="conv1x1", stages=stages, example=batch()
-    ).train()
+    options = TeacherOptions(kernels=3, backend=backend)
+    return ECDModel(network(*blocks), options, connection="conv1x1", stages=stages, example=batch()).train()
 
 
 def check_training(model: ECDModel) -> None:
@@ -293,6 +294,12 @@ def test_modules_left_out_at_random_are_connected_in_the_steps_in_which_both_run
     assert connected == {False, True}
 
 
+@pytest.fixture
+def _standing_in() -> Iterator[None]:
+    with standing_in():
+        yield
+
+
 class Checkpointing(nn.Module):
     """A block whose activations are computed again in the backward pass, or the block alone."""
 
@@ -306,11 +313,13 @@ class Checkpointing(nn.Module):
         return output
 
 
-def test_activation_checkpointing_changes_no_gradient() -> None:
+@pytest.mark.parametrize("backend", ["grouped", "triton"])
+@pytest.mark.usefixtures("_standing_in")
+def test_activation_checkpointing_changes_no_gradient(backend: Backend) -> None:
     gradients = []
     for active in (False, True):
         torch.manual_seed(0)
-        model = merged(Checkpointing(active=active))
+        model = merged(Checkpointing(active=active), backend=backend)
         for _ in range(2):  # hooks that stayed for the first backward pass must be gone in the second forward
             model.zero_grad()
             torch.autograd.backward(training_loss(model(batch()), torch.zeros(len(batch()), dtype=torch.int64)))

@@ -9,7 +9,6 @@ import pytest
 import torch
 from onnx import helper
 from PIL import Image
-from pydantic import ValidationError
 
 from ecd_deploy.data import Normalisation
 from ecd_deploy.data.resize import Framing
@@ -81,7 +80,8 @@ def test_framing_is_pillows_within_the_stated_bound(side: int, resize: int, nois
             "preprocessing": "full",
         }
     )  # fmt: skip
-    free, fixed = ["batch", 3, side, side], onnx.TensorProto.FLOAT
+    free: list[str | int | None] = ["batch", 3, side, side]
+    fixed = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         [helper.make_node("Identity", ["images"], ["logits"])],
         "framing",
@@ -116,10 +116,10 @@ def test_framing_takes_the_side_to_which_halves_are_rounded() -> None:
 
 
 def test_what_cannot_take_any_size_is_refused_by_its_name() -> None:
-    with pytest.raises(ValidationError, match="'full' takes images of any size, and onnx-static of one size"):
+    with pytest.raises(RecipeError, match="'full' takes images of any size, and onnx-static of one size"):
         ExportConfig(preprocessing="full", formats=("onnx", "onnx-static"))
     with pytest.raises(RecipeError, match="image_size"):
-        load_recipe("digits", ["export.preprocessing=full"])
+        load_recipe("digits", ("export.preprocessing=full",))
 
 
 def test_every_pixel_value_survives_normalisation() -> None:

@@ -43,7 +43,9 @@ NEEDS: Mapping[str | tuple[str, Value], Settings] = {
     "student.head": {"data.source": "digits", "student.weights": WEIGHTS, "data.mean": [0.3], "data.std": [0.4]},
     ("train.optimizer", "adamw"): {"train.learning_rate": 0.001},
     "train.teacher_accuracy": _OF_ECD,
+    ("export.preprocessing", "full"): {**_OF_FOLDERS, "export.formats": ["onnx"]},
     "export.formats": {"export.formats": ["onnx"]},
+    ("export.preprocessing", "full"): {"data.image_size": 8},
     **{f"export.int8.{field}": _OF_INT8 for field in ("target", "quant_format", "method", "per_channel")},
     "export.int8.vnni": {**_OF_INT8, "export.int8.target": "x86"},
 }

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ecd_deploy.compat.torch import convolution_padding
+from ecd_deploy.compat.torch import convolution_padding, has_forward_hooks
 from ecd_deploy.distill.convolution.pooling import pooled
 from ecd_deploy.distill.convolution.sample_convolution import Geometry, convolve_mixed
 from ecd_deploy.distill.convolution.triton_check import LayerShape, is_trusted, say_unused
@@ -196,6 +196,9 @@ class DynamicConv2d(nn.Module):
         """The same by Triton, with what is offered; None where it cannot do it."""
         if self._pads_first or self._edge_padding is not None or isinstance(self.padding, str):
             say_unused("a convolution pads otherwise than with given numbers of zeros")
+            return None
+        if any(has_forward_hooks(module) for module in self.children()):
+            say_unused("the router has hooks, which would not be called")
             return None
         device, geometry = features.device, self._geometry()
         casts = torch.is_autocast_enabled(device.type)

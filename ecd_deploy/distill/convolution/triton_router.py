@@ -123,7 +123,7 @@ def _hidden_gradient(
     return tl.where(units > 0, product, 0.0), units
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["samples"])  # so that what was checked is what any batch is computed by
 def differentiate_route(
     mixing_gradient,
     mixing,

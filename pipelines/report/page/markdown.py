@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ecd_deploy.pipelines.gate.markdown import escape
+from ecd_deploy.pipelines.gate.ci import escape
 from ecd_deploy.pipelines.report.page.content import run_page
 from ecd_deploy.pipelines.report.page.page import Page
 from ecd_deploy.pipelines.report.page.section import Section, Table

@@ -21,7 +21,7 @@ from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.training.methods import build_training_model
 from tests.fake_cuda import move
-from tests.launches import forget_checks, interpreting, standing_in
+from tests.triton_launches import forget_checks, interpreting, standing_in
 from tests.variants import VARIANTS
 
 QUICK: list[dict[str, Any]] = [
@@ -304,3 +304,13 @@ def test_a_feature_of_another_size_is_not_read() -> None:
     assert layer.offered is offered
     layer.offered = None
     assert torch.equal(found, layer(images))
+
+
+@pytest.mark.usefixtures("_standing_in")
+def test_a_router_that_is_watched_is_computed_by_its_modules(caplog: pytest.LogCaptureFixture) -> None:
+    layer = make_layer(QUICK[0])
+    seen: list[Tensor] = []
+    layer.expand.register_forward_hook(lambda _module, _inputs, scores: seen.append(scores))
+    layer(torch.randn(3, 6, 9, 8, dtype=torch.float64))
+    assert len(seen) == 1
+    assert "the router has hooks" in caplog.text

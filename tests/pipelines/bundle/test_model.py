@@ -13,9 +13,12 @@ import pytest
 from onnxruntime.quantization import quantize_dynamic
 from PIL import Image
 
+from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_file
+from ecd_deploy.pipelines.evaluate.target import read_target
+from ecd_deploy.recipe.input import InputConfig
 from tests.commands import Ended, run_command
-from tests.pipelines.evaluate.colours import INPUT, draw, save_images, write_model
+from tests.pipelines.evaluate.colours import INPUT, MEAN, STD, draw, save_images, write_model
 
 SWAPPED = """[input]
 size = [6, 9]
@@ -82,6 +85,35 @@ def test_it_checks_itself_and_classifies_as_predict_does(
             "3",
         ]
         assert said.partition(": ")[2] == run_command(words, cwd=tmp_path).out.partition(": ")[2]
+    for packed in (folder, "colours.tar.gz"):
+        known = run_command(["predict", packed, "red.png", "--top", "3"], cwd=tmp_path)
+        assert known.out.partition(": ")[2] == said.partition(": ")[2], known.err
+    refused = run_command(["predict", folder, "red.png", "--set", "input.channels=bgr"], cwd=tmp_path)
+    assert (refused.code, "remove input.channels" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "spoil", [{"preprocessing": {}}, {"scores": "numbers"}, {"batch": "two"}, {"input": None}, {"output": "colour"}]
+)
+def test_a_bundle_that_does_not_say_what_its_model_expects_is_refused(tmp_path: Path, spoil: dict[str, object]) -> None:
+    write_model(tmp_path / "model.onnx")
+    said: dict[str, object] = {
+        "model": "model.onnx", "input": "pixels", "output": "scores", "batch": None, "scores": "logits",
+        "preprocessing": {"height": 8, "width": 8, "resize": None, "channels": "rgb", "scale": 1.0, "mean": MEAN,
+                          "std": STD, "layout": "nchw", "dtype": "float32"},
+    }  # fmt: skip
+    (tmp_path / "labels.json").write_text('["blue", "green", "red"]')
+
+    def describe(description: dict[str, object]) -> None:
+        (tmp_path / "bundle.json").write_text(json.dumps(description))
+        names = ("bundle.json", "labels.json", "model.onnx")
+        (tmp_path / "SHA256SUMS").write_text("".join(f"{sha256_file(tmp_path / name)}  {name}\n" for name in names))
+
+    describe(said)
+    assert read_target(tmp_path).expectation(InputConfig()).classes == ("blue", "green", "red")
+    describe({key: value for key, value in {**said, **spoil}.items() if key not in spoil or spoil[key] is not None})
+    with pytest.raises(ArtefactError, match="what the model expects cannot be read"):
+        read_target(tmp_path)
 
 
 def test_the_latency_is_measured_by_the_configurations_conditions(tmp_path: Path) -> None:

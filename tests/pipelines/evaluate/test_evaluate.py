@@ -32,6 +32,7 @@ from ecd_deploy.pipelines.evaluate.evaluate import evaluate, evaluate_files
 from ecd_deploy.pipelines.evaluate.images import list_images
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.evaluate.result import Evaluation, class_accuracies, count_top5
+from ecd_deploy.pipelines.evaluate.target import Target
 from ecd_deploy.recipe.input import InputConfig
 from tests.commands import Ended, run_command
 from tests.pipelines.evaluate.colours import (
@@ -261,7 +262,7 @@ def test_only_what_is_the_same_by_its_digest_is_used_again(tmp_path: Path, monke
     images, model = save_images(tmp_path / "images"), write_model(tmp_path / "model.onnx")
     files = list_images(images)
     first = evaluate(model, images, EXPECTS, out=tmp_path / "out")
-    again = evaluate_files(read_onnx_file(model), files, EXPECTS, reuse=tmp_path / "out")
+    again = evaluate_files(Target(read_onnx_file(model)), files, EXPECTS, reuse=tmp_path / "out")
     assert again.evaluation == first.evaluation
     np.testing.assert_array_equal(again.scored.probabilities, first.scored.probabilities)
 
@@ -270,15 +271,15 @@ def test_only_what_is_the_same_by_its_digest_is_used_again(tmp_path: Path, monke
 
     monkeypatch.setattr(evaluating, "score", score_anew)
     same = read_onnx_file(model)
-    evaluate_files(same, files, EXPECTS, reuse=tmp_path / "out")
+    evaluate_files(Target(same), files, EXPECTS, reuse=tmp_path / "out")
     with pytest.raises(LookupError):
-        evaluate_files(same, files, EXPECTS.model_copy(update={"scale": 2.0}), reuse=tmp_path / "out")
+        evaluate_files(Target(same), files, EXPECTS.model_copy(update={"scale": 2.0}), reuse=tmp_path / "out")
     other = read_onnx_file(write_model(tmp_path / "other.onnx", factor=2.0))
     with pytest.raises(LookupError):
-        evaluate_files(other, files, EXPECTS, reuse=tmp_path / "out")
+        evaluate_files(Target(other), files, EXPECTS, reuse=tmp_path / "out")
     Image.fromarray(draw("red", 77)).save(images / "red/3.png")
     with pytest.raises(LookupError):
-        evaluate_files(same, files, EXPECTS, reuse=tmp_path / "out")
+        evaluate_files(Target(same), files, EXPECTS, reuse=tmp_path / "out")
 
 
 def test_probabilities_of_another_shape_are_not_used_again(tmp_path: Path) -> None:
@@ -288,7 +289,7 @@ def test_probabilities_of_another_shape_are_not_used_again(tmp_path: Path) -> No
     (tmp_path / "out/probabilities.safetensors").write_bytes(other)
     changed = first.evaluation.model_copy(update={"probabilities_sha256": sha256_bytes(other)})
     (tmp_path / "out/evaluation.json").write_bytes(changed.to_json())
-    again = evaluate_files(read_onnx_file(model), list_images(images), EXPECTS, reuse=tmp_path / "out")
+    again = evaluate_files(Target(read_onnx_file(model)), list_images(images), EXPECTS, reuse=tmp_path / "out")
     np.testing.assert_array_equal(again.scored.probabilities, first.scored.probabilities)
 
 
@@ -297,5 +298,5 @@ def test_changed_probabilities_are_not_used_again(tmp_path: Path) -> None:
     first = evaluate(model, images, EXPECTS, out=tmp_path / "out")
     stored = tmp_path / "out/probabilities.safetensors"
     stored.write_bytes(stored.read_bytes()[:-4] + bytes(4))
-    again = evaluate_files(read_onnx_file(model), list_images(images), EXPECTS, reuse=tmp_path / "out")
+    again = evaluate_files(Target(read_onnx_file(model)), list_images(images), EXPECTS, reuse=tmp_path / "out")
     np.testing.assert_array_equal(again.scored.probabilities, first.scored.probabilities)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecd_deploy.pipelines.gate.markdown import escape
+from ecd_deploy.pipelines.gate.ci import escape
 
 
 @pytest.mark.parametrize(

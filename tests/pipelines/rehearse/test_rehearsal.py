@@ -125,7 +125,7 @@ def test_every_format_of_the_recipe_is_tried_and_the_random_state_kept(digits: D
     found = rehearse(recipe, digits)
     assert torch.equal(torch.get_rng_state(), state)
     assert [part.name for part in found.parts] == [
-        *("recipe", "student", "forward", "loss and gradients", "split proof"),
+        *("recipe", "augmentation", "student", "forward", "loss and gradients", "split proof"),
         *(f"export {name}" for name in recipe.export.formats),
     ]
     assert found.seconds == pytest.approx(sum(part.seconds for part in found.parts))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ecd_deploy.distill.batch_norm import TeacherBatchNorm2d
 from ecd_deploy.training.steps import counters
 from ecd_deploy.training.steps.counters import counted_at_once
-from tests.training.launches import Launches, as_on_cuda
+from tests.training.launch_count import Launches, as_on_cuda
 
 
 class Network(nn.Module):

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from ecd_deploy.data import Batch
-from ecd_deploy.recipe.train import TrainConfig
-from tests.launches import standing_in
-from tests.training.launches import Launches, as_on_cuda
-from tests.training.repeated_steps import SGD, make_work
+from tests.training.launch_count import Launches, as_on_cuda
+from tests.training.repeated_steps import make_work
+from tests.triton_launches import standing_in
 
 METHODS: dict[str, dict[str, Any]] = {
     "student": {"name": "plain"},
@@ -21,9 +20,9 @@ METHODS: dict[str, dict[str, Any]] = {
 SIDE, BATCH = 32, 128
 
 
-def count(method: str, images: int, config: TrainConfig = SGD) -> Launches:
+def count(method: str, images: int) -> Launches:
     """Of the second step; the first checks the launches of each shape."""
-    work = make_work(METHODS[method], config, student="resnet20", side=SIDE)
+    work = make_work(METHODS[method], student="resnet20", side=SIDE)
     batch = Batch(torch.randn(images, 3, SIDE, SIDE), torch.arange(images), torch.arange(images), images)
     with as_on_cuda(), standing_in():
         work.losses.begin_step(1, images)

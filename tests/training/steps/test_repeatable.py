@@ -11,10 +11,10 @@ import torch
 from ecd_deploy.training.steps.cuda_graph import GraphedWork
 from ecd_deploy.training.steps.optimizer import set_rate
 from ecd_deploy.training.steps.repeatable import find_change
-from tests.launches import standing_in
-from tests.training.launches import as_on_cuda
+from tests.training.launch_count import as_on_cuda
 from tests.training.repeated_steps import do_steps, make_batch, make_work
 from tests.training.tape import TapeRecorder
+from tests.triton_launches import standing_in
 from tests.variants import VARIANTS
 
 

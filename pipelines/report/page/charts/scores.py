@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -39,7 +40,9 @@ def class_scores(rows: Sequence[ClassRow]) -> str:
     shown = sorted(rows, key=lambda row: row.f1.value if row.f1 else 0.0)[:_MOST_CLASSES]
     names = [shortened(row.name) for row in shown]
     left, bottom = 20 + max(map(text_width, names), default=0), _TOP + _ROW_HEIGHT * len(shown)
-    panel = Panel(Scale(0, 100, left, _RIGHT), Scale(len(shown) - 0.5, -0.5, bottom, _TOP))
+    lows = [score.low for row in shown for score in (row.recall, row.precision, row.f1) if score is not None]
+    least = min(math.floor(10 * min(lows, default=0)) * 10, 90)
+    panel = Panel(Scale(least, 100, left, _RIGHT), Scale(len(shown) - 0.5, -0.5, bottom, _TOP))
     lowest = f"; the {len(shown)} lowest" if len(shown) < len(rows) else ""
     parts = [panel.frame(f"%, with 95% intervals{lowest}", y_ticks=False)]
     parts += [text(left - 8, panel.y.place(place) + 5, name, anchor="end") for place, name in enumerate(names)]
