@@ -124,7 +124,7 @@ def _why_side(facts: ImageFacts, side: int) -> str:
     if facts.one_size and facts.width == facts.height == side:
         return "as they are"
     if side == _SIDES[-1]:
-        return "large enough to begin with; 224 takes twice the time"
+        return "large enough to begin with; 224 has twice the pixels"
     return f"the shorter side of the median image has {facts.shorter_side} pixels"
 
 

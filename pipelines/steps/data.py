@@ -21,7 +21,7 @@ def load_run_data(recipe: Recipe) -> DataSplits:
     if recipe.need_of_validation is not None and not has_validation(recipe.data):
         raise RecipeError(f"recipe '{recipe.name}': {recipe.need_of_validation}")
     data = load_data(recipe.data, seed=recipe.seed)
-    recipe.gate.check_names(data.classes, {})
+    recipe.gate.check_names(data.classes, {name: tuple(sorted(set(of))) for name, of in data.test_columns.items()})
     check_classes(recipe.train, data)
     return data
 

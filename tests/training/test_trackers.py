@@ -79,12 +79,11 @@ def test_tensorboards_own_files_are_no_server() -> None:
         trackers.log({"loss": 1.0}, 10)
 
 
-@pytest.mark.parametrize("name", ["mlflow", "wandb"])
-def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_made(name: str, tmp_path: Path) -> None:
-    arguments = ["train", "run", "--recipe", "digits", *words(f"train.trackers=['{name}']")]
-    ended = run_without((name,), COMMAND, arguments, cwd=tmp_path)
+def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    arguments = ["train", "run", "--recipe", "digits", *words("train.trackers=['mlflow']")]
+    ended = run_without(("mlflow",), COMMAND, arguments, cwd=tmp_path)
     assert ended.code == 2
-    assert f"train.trackers: {name} is not installed: pip install 'ecd-deploy[tracking]'" in ended.err
+    assert "train.trackers: mlflow is not installed: pip install 'ecd-deploy[tracking]'" in ended.err
     assert not (tmp_path / "run").exists()
 
 
