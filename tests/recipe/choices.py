@@ -45,7 +45,6 @@ NEEDS: Mapping[str | tuple[str, Value], Settings] = {
     "train.teacher_accuracy": _OF_ECD,
     ("export.preprocessing", "full"): {**_OF_FOLDERS, "export.formats": ["onnx"]},
     "export.formats": {"export.formats": ["onnx"]},
-    ("export.preprocessing", "full"): {"data.image_size": 8},
     **{f"export.int8.{field}": _OF_INT8 for field in ("target", "quant_format", "method", "per_channel")},
     "export.int8.vnni": {**_OF_INT8, "export.int8.target": "x86"},
 }
