@@ -21,7 +21,7 @@ from benchmarks.figures import Figure, Report
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME
 from ecd_deploy.pipelines.record.run_directory import open_run
-from ecd_deploy.recipe.export import BUILTIN_FORMATS
+from ecd_deploy.recipe.export import BUILTIN_FORMATS, EXTRA_FORMATS
 
 MUTATIONS = 1000
 _HANG = 10.0
@@ -65,8 +65,7 @@ def measure() -> Report:
 
 def _formats() -> tuple[str, ...]:
     """All but those of extras that are not installed."""
-    extras = {name for name in ("executorch", "openvino") if find_spec(name) is None}
-    return tuple(name for name in BUILTIN_FORMATS if name not in extras)
+    return tuple(name for name in BUILTIN_FORMATS if name not in EXTRA_FORMATS or find_spec(EXTRA_FORMATS[name]))
 
 
 def corrupt(root: Path, mutations: int, *, seed: int, load: Load | None = None) -> dict[str, Any]:

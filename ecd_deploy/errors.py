@@ -26,11 +26,13 @@ from __future__ import annotations
 
 import difflib
 import errno
+from collections.abc import Sequence
 from typing import ClassVar
 
 _OF_THE_MACHINE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 )
+_MOST_LISTED = 20  # names that an error lists
 _LONGEST = 300
 
 
@@ -146,3 +148,9 @@ def did_you_mean(word: str, choices: tuple[str, ...]) -> str:
     """Return what an error appends to a wrong name: the most similar choice, or nothing."""
     close = difflib.get_close_matches(word, choices, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as an error lists them: the first twenty, and how many more there are."""
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return f"{', '.join(names[:_MOST_LISTED])}{more}"

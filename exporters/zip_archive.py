@@ -6,7 +6,7 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from ecd_deploy.errors import ExportError
@@ -32,6 +32,17 @@ class Archive:
 
     entries: tuple[Entry, ...]
     problems: tuple[str, ...]
+
+    def parts(self, names: Collection[str], format_name: str) -> dict[str, bytes]:
+        """The content of each entry, by name, as `write_archive` took them.
+
+        Raises:
+            ExportError: the archive holds other entries than these, or one twice.
+        """
+        found = [entry.name for entry in self.entries]
+        if sorted(found) != sorted(names):
+            raise ExportError(f"not an {format_name} artefact: the archive holds {', '.join(found)}")
+        return {entry.name: entry.content for entry in self.entries}
 
 
 def write_archive(parts: Mapping[str, bytes]) -> bytes:

@@ -54,6 +54,7 @@ def run(
     from ecd_deploy.pipelines.steps.measure import measure
     from ecd_deploy.pipelines.steps.split import open_student, split
     from ecd_deploy.pipelines.steps.start import load_training_data
+    from ecd_deploy.pipelines.steps.track import track
     from ecd_deploy.pipelines.steps.train import train
     from ecd_deploy.pipelines.steps.validate import validate
 
@@ -99,6 +100,7 @@ def run(
         )
         with step("report", on_event):
             write_report(directory, results)
+            track(directory, report.verdict.value, report.values())
         return results
 
 
@@ -181,12 +183,15 @@ def run_gate(root: Path, *, baseline: Path | None = None, limits_file: Path | No
         from ecd_deploy.pipelines.gate.ci import junit_error
         from ecd_deploy.pipelines.gate.decide import gate, read_evidence
         from ecd_deploy.pipelines.record.names import JUNIT_NAME
+        from ecd_deploy.pipelines.steps.track import track
 
         try:
-            return gate(directory, read_evidence(directory), baseline=baseline, limits_file=limits_file)
+            report = gate(directory, read_evidence(directory), baseline=baseline, limits_file=limits_file)
         except EcdDeployError as error:
             directory.write(JUNIT_NAME, junit_error(error))
             raise
+        track(directory, report.verdict.value, report.values())
+        return report
 
 
 def run_model_gate(

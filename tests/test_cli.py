@@ -204,6 +204,7 @@ def test_an_output_that_nobody_reads_is_no_error() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_student_of_the_current_folder_is_found_by_every_step(tmp_path: Path) -> None:
     (tmp_path / "netbeside.py").write_text(
         "from torch import nn\n\n\n"

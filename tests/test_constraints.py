@@ -10,11 +10,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from ecd_deploy.recipe.export import EXTRA_FORMATS
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # None lies in the development environment, and none is tested with the oldest versions.
-APART = {"docs", "executorch", "openvino"}
+APART = {"docs", "tracking", *EXTRA_FORMATS}
 
 
 def ranges(*groups: list[str]) -> dict[str, Requirement]:

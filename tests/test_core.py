@@ -145,6 +145,13 @@ def test_each_missing_package_of_training_is_named(tmp_path: Path) -> None:
     assert (ended.code, ended.err) == (2, "Error: scikit-learn is not installed: pip install 'ecd-deploy[train]'\n")
 
 
+def test_a_first_recipe_needs_no_torch(tmp_path: Path) -> None:
+    save_images(tmp_path / "images")
+    ended = core("init", "images", cwd=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert (tmp_path / "images.toml").is_file()
+
+
 @pytest.mark.parametrize("words", [["doctor"], ["models"], ["recipes"], ["studies"], ["schema"], ["--help"]])
 def test_looks_need_no_torch(tmp_path: Path, words: list[str]) -> None:
     ended = core(*words, cwd=tmp_path)

@@ -14,7 +14,7 @@ RECIPE = ecd_deploy.Recipe(
     data=ecd_deploy.DataConfig(source="digits", train_limit=200, test_limit=20),
     student=ecd_deploy.StudentConfig(name="resnet8"),
     method=ecd_deploy.MethodConfig(name="plain"),
-    train=ecd_deploy.TrainConfig(epochs=2, batch_size=60, tensorboard=False, threads=1),
+    train=ecd_deploy.TrainConfig(epochs=2, batch_size=60, trackers=(), threads=1),
 )
 
 

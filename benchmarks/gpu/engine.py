@@ -42,14 +42,14 @@ class _Sizes:
 
 
 _FULL = _Sizes(
-    run=("train.tensorboard=false",),
-    train=("train.tensorboard=false", "train.epochs=5"),
-    killed=("train.tensorboard=false", "train.epochs=10", "train.checkpoint_steps=5"),
+    run=("train.trackers=[]",),
+    train=("train.trackers=[]", "train.epochs=5"),
+    killed=("train.trackers=[]", "train.epochs=10", "train.checkpoint_steps=5"),
     kill_after=60,
     side_by_side=5,
     top1_tolerance=0.02,
 )
-_REHEARSED = ("data.train_limit=192", "train.tensorboard=false")
+_REHEARSED = ("data.train_limit=192", "train.trackers=[]")
 _TINY = _Sizes(
     run=(
         *_REHEARSED,

@@ -21,7 +21,7 @@ from ecd_deploy.pipelines.steps.train import training_model
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from ecd_deploy.training import EpochRecord, train
 from ecd_deploy.training.acceleration import build_accelerator
-from ecd_deploy.training.evaluation import top1
+from ecd_deploy.training.evaluation import evaluate
 from ecd_deploy.training.names import METRICS_NAME
 
 BASELINE: Final = "student"
@@ -32,7 +32,7 @@ ARMS: Mapping[str, tuple[str, ...]] = {
 }
 """What each arm sets; the third one is trained where the time allows it."""
 
-_OF_ALL = ("data.validation_fraction=0.0", "train.select=last", "train.tensorboard=false")
+_OF_ALL = ("data.validation_fraction=0.0", "train.select=last", "train.trackers=[]")
 _TRIAL_SEED = 1_000_000  # of no pair
 _TEST_BATCH = 1000
 
@@ -280,7 +280,7 @@ def _train(arm: str, recipe: Recipe, data: DataSplits, folder: Path) -> ArmResul
         lines = (Path(name) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
     records = [EpochRecord.model_validate_json(line) for line in lines]
     test = ImageTensors.of(data.test)
-    heads = top1(model, test, data.normalisation, build_accelerator(recipe.train), _TEST_BATCH)
+    heads = evaluate(model, test, data.normalisation, build_accelerator(recipe.train), _TEST_BATCH).top1
     return ArmResult(
         arm=arm,
         test_top1=_percent(heads.student),

@@ -7,7 +7,10 @@ from typing import Final
 
 from ecd_deploy.errors import UsageError
 
-DATA_HELP: Final = "Images as FOLDER/CLASS/*, or a CSV file with the columns path and label; other columns are slices."
+DATA_HELP: Final = (
+    "Images as FOLDER/CLASS/*, or a CSV file with the columns path and label; of a column split only the test images "
+    "count, and other columns are slices."
+)
 
 
 def parse_shape(shape: str | None) -> tuple[int, int] | None:

@@ -109,7 +109,7 @@ def train(
             loaded, run_dir, resume=resume, accept_changes=accept_changes, rehearsal=rehearsal, on_event=shown
         )
     if is_main_process():
-        click.echo(describe_training(result))
+        click.echo(describe_training(result, loaded.train.select))
 
 
 @click.command(cls=TrainingCommand)

@@ -12,6 +12,7 @@ from ecd_deploy.lazy import names_of
 if TYPE_CHECKING:
     from ecd_deploy.data.batch import Batch
     from ecd_deploy.data.batches import Batches, TrainBatches, eval_batches
+    from ecd_deploy.data.class_sizes import check_classes, logit_offsets, loss_weights
     from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet, Normalisation
     from ecd_deploy.data.load import has_validation, load_data
     from ecd_deploy.data.loader_batches import LoaderBatches
@@ -29,9 +30,12 @@ __all__ = [
     "Normalisation",
     "TrainBatches",
     "balanced_subset",
+    "check_classes",
     "eval_batches",
     "has_validation",
     "load_data",
+    "logit_offsets",
+    "loss_weights",
     "normalise",
 ]
 
@@ -46,9 +50,12 @@ _HOMES = {
     "Normalisation": "ecd_deploy.data.images",
     "TrainBatches": "ecd_deploy.data.batches",
     "balanced_subset": "ecd_deploy.data.subsets",
+    "check_classes": "ecd_deploy.data.class_sizes",
     "eval_batches": "ecd_deploy.data.batches",
     "has_validation": "ecd_deploy.data.load",
     "load_data": "ecd_deploy.data.load",
+    "logit_offsets": "ecd_deploy.data.class_sizes",
+    "loss_weights": "ecd_deploy.data.class_sizes",
     "normalise": "ecd_deploy.data.tensors",
 }
 

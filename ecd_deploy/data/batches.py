@@ -12,7 +12,7 @@ from torch import Tensor
 from ecd_deploy.data.augmentation.crop import crop_and_mirror
 from ecd_deploy.data.batch import Batch
 from ecd_deploy.data.images import ImageSet, Normalisation
-from ecd_deploy.data.plan import StepPlan
+from ecd_deploy.data.plan import Share, StepPlan
 from ecd_deploy.data.tensors import ImageTensors, normalise, sent
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class TrainBatches:
         process_index: of this process.
         process_count: over which each step is spread.
         device: where the images are kept and augmented.
+        balanced: draw each class equally often, instead of every image once.
         augmented_bytes: bound of the memory to augment the images of several steps in at once. By default a CPU
             crops and mirrors step by step; an accelerator, for which the number of operations counts and not their
             size, takes `AUGMENTED_BYTES`. The images are the same.
@@ -82,6 +83,7 @@ class TrainBatches:
         process_index: int = 0,
         process_count: int = 1,
         device: torch.device | None = None,
+        balanced: bool = False,
         augmented_bytes: int | None = None,
     ) -> None:
         whole = ImageTensors.of(images, device)
@@ -97,6 +99,7 @@ class TrainBatches:
             seed=seed,
             process_index=process_index,
             process_count=process_count,
+            balanced=images.labels if balanced else None,
         )
         if augmented_bytes is None:
             on_cpu = 0 if augmenter is None else _AUGMENTER_BYTES
@@ -113,22 +116,20 @@ class TrainBatches:
         # the augmenter draws on the host, which would wait for indices on an accelerator
         shares = self._plan.shares(epoch, first_step, device if self._augmenter is None else None)
         while steps := list(islice(shares, self._steps_at_once)):
-            images = self._augmented(epoch, [indices for indices, _ in steps])
-            for (draws, step_images), pixels in zip(steps, images, strict=True):
-                indices = draws if self._augmenter is None else sent(draws, device)
-                batch = Batch(normalise(pixels, self._normalisation), self._labels[indices], indices, step_images)
-                yield batch if self._augmenter is None else self._augmenter.finish(batch, draws.numpy(), epoch)
+            for share, pixels in zip(steps, self._augmented(epoch, steps), strict=True):
+                indices = self._here(share.indices)
+                batch = Batch(normalise(pixels, self._normalisation), self._labels[indices], indices, share.step_images)
+                yield batch if self._augmenter is None else self._augmenter.finish(batch, share.draws.numpy(), epoch)
 
     def close(self) -> None:
         """Nothing works in the background."""
 
-    def _augmented(self, epoch: int, steps: list[Tensor]) -> tuple[Tensor, ...]:
-        """The images of some steps, given each one's indices."""
-        draws = steps[0] if len(steps) == 1 else torch.cat(steps)
-        indices = draws if self._augmenter is None else sent(draws, self._labels.device)
+    def _augmented(self, epoch: int, steps: list[Share]) -> tuple[Tensor, ...]:
+        """The images of some steps."""
+        draws = _joined([share.draws for share in steps])
         images = crop_and_mirror(
-            self._images.index_select(0, indices),
-            indices,
+            self._images.index_select(0, self._here(_joined([share.indices for share in steps]))),
+            self._here(draws),
             seed=self._seed,
             epoch=epoch,
             crop_padding=self._crop_padding,
@@ -136,7 +137,15 @@ class TrainBatches:
         )
         if self._augmenter is not None:
             images = self._augmenter.change(images, draws.numpy(), epoch)
-        return torch.split(images, [len(step) for step in steps])
+        return torch.split(images, [len(share.indices) for share in steps])
+
+    def _here(self, values: Tensor) -> Tensor:
+        """Numbers of the plan where the images are."""
+        return values if self._augmenter is None else sent(values, self._labels.device)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def eval_batches(

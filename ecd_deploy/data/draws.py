@@ -37,6 +37,7 @@ class Purpose(IntEnum):
     VALIDATION = 6
     STEP = 7
     RESIZED_CROP = 8
+    SAMPLE = 9
     ROTATION = 10
     POLICY = 11
     JITTER = 12

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +108,7 @@ class DataSplits:
         digest: SHA-256 over the images, labels and classes of all splits, and over the training files.
         train_files: what is trained on instead of `train`, decoded anew each epoch.
         overlapping_test_images: test images whose pixels are those of a training or validation image too.
+        test_columns: what else is known of each test image, such as its camera, by the name of that property.
     """
 
     train: ImageSet
@@ -118,6 +119,12 @@ class DataSplits:
     digest: str
     train_files: ImageFiles | None = None
     overlapping_test_images: int = 0
+    test_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """Of all images that are trained on, (N,)."""
+        return (self.train_files or self.train).labels
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

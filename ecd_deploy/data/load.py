@@ -65,6 +65,7 @@ def load_data(config: DataConfig, *, seed: int) -> DataSplits:
         normalisation=choose_normalisation(config, train.images),
         digest=data_digest(_present(train, validation, test), source.classes),
         overlapping_test_images=overlap,
+        test_columns=found.test.columns,
     )
 
 
@@ -106,6 +107,7 @@ def _load_files(
         digest=with_files(data_digest(_present(sample, validation, test), source.classes), train_files),
         train_files=train_files,
         overlapping_test_images=overlap,
+        test_columns=found.test.columns,
     )
 
 

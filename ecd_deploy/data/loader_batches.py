@@ -41,8 +41,8 @@ class _Steps(Sampler[Request]):
         return len(self._plan) - self.first_step
 
     def __iter__(self) -> Iterator[Request]:
-        for indices, step_images in self._plan.shares(self.epoch, self.first_step):
-            yield Request(self.epoch, indices.numpy(), step_images)
+        for share in self._plan.shares(self.epoch, self.first_step):
+            yield Request(self.epoch, share.indices.numpy(), share.draws.numpy(), share.step_images)
 
 
 class LoaderBatches:
@@ -61,6 +61,7 @@ class LoaderBatches:
         process_index: of this process.
         process_count: over which each step is spread.
         device: where batches are wanted.
+        balanced: draw each class equally often, instead of every image once.
 
     Raises:
         DataError: there are too few images for a single step.
@@ -79,6 +80,7 @@ class LoaderBatches:
         process_index: int = 0,
         process_count: int = 1,
         device: torch.device | None = None,
+        balanced: bool = False,
     ) -> None:
         self._files = files
         self._normalisation = normalisation
@@ -90,6 +92,7 @@ class LoaderBatches:
             seed=seed,
             process_index=process_index,
             process_count=process_count,
+            balanced=files.labels if balanced else None,
         )
         self._steps = _Steps(self._plan)
         self._results: Iterator[Made | Failed] = iter(())
@@ -167,14 +170,14 @@ class LoaderBatches:
         request = made.request
         images = made.images.to(self._device, non_blocking=True)
         if self._augmenter is not None:
-            images = self._augmenter.change(images, request.indices, request.epoch)
+            images = self._augmenter.change(images, request.draws, request.epoch)
         batch = Batch(
             normalise(images, self._normalisation, self._device),
             torch.from_numpy(self._files.labels[request.indices]).to(self._device),
             torch.from_numpy(request.indices).to(self._device),
             request.step_images,
         )
-        return batch if self._augmenter is None else self._augmenter.finish(batch, request.indices, request.epoch)
+        return batch if self._augmenter is None else self._augmenter.finish(batch, request.draws, request.epoch)
 
 
 @contextmanager

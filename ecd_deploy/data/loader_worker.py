@@ -30,10 +30,11 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 @dataclass(frozen=True)
 class Request:
-    """One process's share of a step: indices int64 (n,)."""
+    """One process's share of a step; indices and draws are int64 (n,), see `plan.Share`."""
 
     epoch: int
     indices: NDArray[np.int64]
+    draws: NDArray[np.int64]
     step_images: int
 
 
@@ -99,7 +100,7 @@ class Decoder(Dataset[Made | Failed]):
         worker = get_worker_info()
         side = self.framing.side
         images = np.empty((len(request.indices), self.files.channels, side, side), dtype=np.uint8)
-        draws = crop_draws(request.indices, seed=self.seed, epoch=request.epoch).tolist()
+        draws = crop_draws(request.draws, seed=self.seed, epoch=request.epoch).tolist()
         bad: list[BadImage] = []
         with warnings.catch_warnings():
             # what Pillow warns of was judged and counted before the training
@@ -118,7 +119,7 @@ class Decoder(Dataset[Made | Failed]):
             return Failed(_describe(bad))
         augmented = crop_and_mirror(
             torch.from_numpy(images),
-            torch.from_numpy(request.indices),
+            torch.from_numpy(request.draws),
             seed=self.seed,
             epoch=request.epoch,
             crop_padding=self.crop_padding,

@@ -1,4 +1,4 @@
-"""Class-balanced subsets and the stratified cut of the validation split, by seed."""
+"""Class-balanced subsets and draws, and the stratified cut of the validation split, by seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def balanced_subset(labels: NDArray[np.int64], limit: int | None, *, seed: int) 
     """
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))
-    ranks, _ = _class_ranks(labels, seed, Purpose.SUBSET)
+    ranks, _ = _class_ranks(labels, stream_key(seed, Purpose.SUBSET))
     return _first(ranks.astype(np.float64), labels, limit, seed, Purpose.SUBSET)
 
 
@@ -44,7 +44,7 @@ def stratified_cut(
             f"a validation split of {fraction} leaves none of the {total} training images: "
             "add images or set data.validation_fraction lower"
         )
-    ranks, sizes = _class_ranks(labels, seed, Purpose.VALIDATION)
+    ranks, sizes = _class_ranks(labels, stream_key(seed, Purpose.VALIDATION))
     # in float32: in more digits, other classes would win where quotients tie, and the split of old runs change
     quotient: NDArray[np.float32] = np.divide(ranks + 0.5, sizes, dtype=np.float32, casting="same_kind")
     cut = _first(quotient, labels, count, seed, Purpose.VALIDATION)
@@ -58,9 +58,34 @@ def stratified_cut(
     return kept, cut
 
 
-def _class_ranks(labels: NDArray[np.int64], seed: int, purpose: Purpose) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def balanced_draws(labels: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Draw as many samples as there are, equally many of each class, and those of a class equally often, but for one.
+
+    Args:
+        labels: int64, (N,).
+        seed: which classes and samples are drawn once more than others.
+        epoch: likewise; counted from 1.
+
+    Returns:
+        Of each draw the sample's index + N x how often it was drawn before, int64, (N,), in rising order.
+    """
+    total = len(labels)
+    key = stream_key(seed, epoch, Purpose.SAMPLE)
+    ranks, sizes = _class_ranks(labels, key)
+    present, numbers = np.unique(labels, return_inverse=True)
+    quotas = np.full(len(present), total // len(present))
+    quotas[draw_bits(stream_key(key, 1), present).argsort(stable=True)[: total % len(present)]] += 1
+    whole, rest = np.divmod(quotas[numbers], sizes)
+    times = whole + (ranks < rest)
+    indices = np.repeat(np.arange(total), times)
+    before = np.arange(total) - (times.cumsum() - times)[indices]
+    draws: NDArray[np.int64] = indices + total * before
+    return draws
+
+
+def _class_ranks(labels: NDArray[np.int64], key: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Each sample's place in a random order of its class, and the size of its class; both (N,)."""
-    draws = draw_bits(stream_key(seed, purpose), np.arange(len(labels)))
+    draws = draw_bits(key, np.arange(len(labels)))
     by_draw = draws.argsort(stable=True)
     by_class = by_draw[labels[by_draw].argsort(stable=True)]
     sizes = np.bincount(labels)

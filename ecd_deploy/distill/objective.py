@@ -49,6 +49,8 @@ class Objective:
 
     Attributes:
         label_smoothing: of the cross-entropies.
+        class_weights: by which the cross-entropies weigh each class's images, (classes,).
+        logit_offsets: what is added to each class's logit before a cross-entropy, (classes,).
         logits: which loss ties the heads' logits.
         logits_factor: a.
         logits_temperature: of that loss.
@@ -59,6 +61,8 @@ class Objective:
     """
 
     label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
+    logit_offsets: Tensor | None = None
     logits: Logits = "none"
     logits_factor: float = 1.0
     logits_temperature: float = 1.0
@@ -79,13 +83,11 @@ class Objective:
         return LossTerms(tuple(self._terms(outputs, labels)))
 
     def _terms(self, outputs: TrainingOutputs, labels: Tensor) -> Iterator[LossTerm]:
-        def cross_entropy(logits: Tensor) -> Tensor:
-            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-
         for name, logits in outputs.heads().items():
-            yield LossTerm(name=name, value=cross_entropy(logits))
+            yield LossTerm(name=name, value=self._cross_entropy(logits, labels))
         if outputs.branches:
-            yield LossTerm(name="branches", value=torch.stack(list(map(cross_entropy, outputs.branches))).sum())
+            losses = [self._cross_entropy(logits, labels) for logits in outputs.branches]
+            yield LossTerm(name="branches", value=torch.stack(losses).sum())
         if self.logits != "none":
             yield LossTerm(name="logits", value=self._between(outputs), factor=self.logits_factor)
         if self.features != "none":
@@ -94,6 +96,16 @@ class Objective:
             yield LossTerm(name="features", value=value, factor=self.features_factor)
         if self.pretrained:
             yield LossTerm(name="pretrained", value=_given(outputs.transfer, "losses from a teacher trained before"))
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.logit_offsets is not None:
+            logits = logits + self.logit_offsets.to(logits.dtype)
+        if self.class_weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        weights = self.class_weights.to(logits.dtype)
+        total = F.cross_entropy(logits, labels, weights, label_smoothing=self.label_smoothing, reduction="sum")
+        # torch divides by the weights of the batch: its parts, and those of processes, would not add up to the whole
+        return total / len(labels)
 
     def _between(self, outputs: TrainingOutputs) -> Tensor:
         student, teacher = outputs.student, _given(outputs.teacher, "a teacher's logits")
@@ -115,10 +127,18 @@ def _given(output: Tensor | None, name: str) -> Tensor:
     return output
 
 
-def build_objective(method: MethodConfig, *, label_smoothing: float = 0.0) -> Objective:
-    """Make the objective that a recipe asks for."""
+def build_objective(
+    method: MethodConfig,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+    logit_offsets: Tensor | None = None,
+) -> Objective:
+    """Make the objective that a recipe's method asks for; see `Objective` for the others."""
     return Objective(
         label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        logit_offsets=logit_offsets,
         logits=method.used_logits,
         logits_factor=method.used_logits_factor,
         logits_temperature=method.used_logits_temperature,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Annotated, Literal, Self
 
@@ -23,7 +24,10 @@ BUILTIN_FORMATS = (
     "pt2",
     "openvino",
     "executorch",
+    "ncnn",
 )
+EXTRA_FORMATS: Mapping[str, str] = {"openvino": "openvino", "executorch": "executorch", "ncnn": "ncnn"}
+"""Those that need an extra, which has the format's name, and a package that is there if it is installed."""
 
 
 _FIXED_SIZE_FORMATS = ("onnx-static", "openvino")

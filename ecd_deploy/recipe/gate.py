@@ -7,11 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ecd_deploy.errors import RecipeError, did_you_mean
+from ecd_deploy.errors import RecipeError
 from ecd_deploy.recipe.accuracy import AccuracyLimits, ClassLimits, ColumnLimits
-from ecd_deploy.recipe.section import Fraction, PositiveFloat
+from ecd_deploy.recipe.section import Fraction, PositiveFloat, check_name
 
-_MOST_CHOICES = 20
 _TOP = 5
 
 
@@ -71,11 +70,11 @@ class GateConfig(AccuracyLimits):
             RecipeError: naming the key, and the choices.
         """
         for name in self.classes:
-            _check_name("gate.classes", "class", name, classes)
+            check_name("gate.classes", "class", name, classes)
         for column, limits in self.slices.items():
-            _check_name("gate.slices", "column", column, tuple(columns))
+            check_name("gate.slices", "column", column, tuple(columns))
             for value in limits.by_value:
-                _check_name(f"gate.slices.{column}", "value", value, columns[column])
+                check_name(f"gate.slices.{column}", "value", value, columns[column])
         if len(classes) <= _TOP and any(
             {"min_top5", "max_top5_drop"} & set(part.set_limits()) for part in self._parts()
         ):
@@ -86,11 +85,3 @@ class GateConfig(AccuracyLimits):
         for column in self.slices.values():
             yield column
             yield from column.by_value.values()
-
-
-def _check_name(path: str, kind: str, name: str, known: tuple[str, ...]) -> None:
-    if name in known:
-        return
-    more = f" and {len(known) - _MOST_CHOICES} more" if len(known) > _MOST_CHOICES else ""
-    choices = f"there are {', '.join(known[:_MOST_CHOICES])}{more}" if known else "these images have none"
-    raise RecipeError(f'{path}."{name}": there is no such {kind}{did_you_mean(name, known)}; {choices}')

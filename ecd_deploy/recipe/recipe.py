@@ -62,7 +62,13 @@ class Recipe(Section):
             raise ValueError(
                 "export.preprocessing is 'full', and data.image_size, which images are brought to, not set"
             )
-        if self.augment.mixes_labels and self.method.pretrained is not None and "crd" in self.method.pretrained.losses:
+        has_crd = self.method.pretrained is not None and "crd" in self.method.pretrained.losses
+        if has_crd and self.train.sampling == "balanced":
+            raise ValueError(
+                "train.sampling 'balanced' repeats images, and method.pretrained.losses 'crd' needs those of a batch "
+                "to differ: set train.class_weights or train.logit_adjustment instead"
+            )
+        if has_crd and self.augment.mixes_labels:
             key = "cutmix" if self.augment.mixup is None else "mixup"
             raise ValueError(
                 f"augment.{key} {getattr(self.augment, key)} makes images of two classes, and the loss 'crd' of "
@@ -82,10 +88,10 @@ class Recipe(Section):
     @property
     def need_of_validation(self) -> str | None:
         """What is asked for that needs validation images, and the way out where there are none; None if nothing is."""
-        if self.train.select == "best":
+        if self.train.select != "last":
             return (
-                "train.select is 'best', and data.validation_fraction 0 leaves no images to choose an epoch by: set "
-                "train.select to 'last'"
+                f"train.select is '{self.train.select}', and data.validation_fraction 0 leaves no images to choose an "
+                "epoch by: set train.select to 'last'"
             )
         if self.train.patience is not None:
             return (
@@ -143,7 +149,15 @@ def parse_recipe(text: str, where: str, overrides: tuple[str, ...] = ()) -> Reci
     document = parse_toml(text, where, RecipeError)
     for override in overrides:
         apply_override(document, override)
+    _rename_tensorboard(document)
     return Recipe.from_document(document, f"{where} cannot be used", RecipeError)
+
+
+def _rename_tensorboard(document: dict[str, Any]) -> None:
+    """Read `train.tensorboard`, which recipes and run directories had before `train.trackers`."""
+    train = document.get("train")
+    if isinstance(train, dict) and isinstance(train.get("tensorboard"), bool) and "trackers" not in train:
+        train["trackers"] = ["tensorboard"] if train.pop("tensorboard") else []
 
 
 def apply_override(document: dict[str, Any], override: str) -> None:

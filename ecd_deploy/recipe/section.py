@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from ecd_deploy.compat.pydantic import only_from_python
-from ecd_deploy.errors import RecipeError
+from ecd_deploy.errors import RecipeError, did_you_mean, listed
 from ecd_deploy.records import Record
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -29,3 +29,14 @@ class Section(Record, strict=True, allow_inf_nan=False):
             super().__init__(**values)
         except ValidationError as error:
             raise self.refusal(error, f"this {type(self).__name__} cannot be used", RecipeError) from error
+
+
+def check_name(path: str, kind: str, name: str, known: tuple[str, ...]) -> None:
+    """Refuse a key that names a class, a column or the like that the images do not have.
+
+    Raises:
+        RecipeError: naming the key, and the choices.
+    """
+    if name not in known:
+        choices = f"there are {listed(known)}" if known else "these images have none"
+        raise RecipeError(f'{path}."{name}": there is no such {kind}{did_you_mean(name, known)}; {choices}')

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ecd_deploy.recipe.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+
+Select = Literal["best", "balanced_accuracy", "last"]
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+
+_EFFECTIVE_BETA = 0.999
 
 
 class TrainConfig(Section):
@@ -47,6 +54,27 @@ class TrainConfig(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="Share of each label that is spread evenly over all classes."
     )
+    class_weights: Literal["balanced", "effective"] | Mapping[str, PositiveFloat] | None = Field(
+        default=None,
+        description="How much an image of each class counts in the cross-entropies: the inverse of its class's images, "
+        "or of their effective number (Cui et al., 2019), or a table by class name, 1 for those not in it. Only their "
+        "ratios matter: the mean over the images trained on is 1.",
+    )
+    effective_beta: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Of class_weights 'effective': n images count as (1 - beta^n) / (1 - beta). Default: "
+        f"{_EFFECTIVE_BETA}.",
+    )
+    sampling: Literal["shuffle", "balanced"] = Field(
+        default="shuffle",
+        description="What an epoch draws: every image once, or as many images, equally many of each class. Repeated "
+        "images are augmented anew.",
+    )
+    logit_adjustment: PositiveFloat | None = Field(
+        default=None,
+        description="tau, often 1: while training, add tau log(share of the class) to each logit (Menon et al., 2021). "
+        "The student is deployed without, and so no longer prefers the frequent classes.",
+    )
     gradient_accumulation: PositiveInt = Field(
         default=1, description="Parts into which a batch is cut, to bound memory; BN sees the parts."
     )
@@ -77,10 +105,11 @@ class TrainConfig(Section):
     teacher_accuracy: bool = Field(
         default=True, description="Also evaluate the teacher after each epoch; evaluation is cheaper without."
     )
-    select: Literal["best", "last"] = Field(
+    select: Select = Field(
         default="best",
-        description="Which weights are deployed: best on the validation split, or of the last epoch. Without a "
-        "validation split (data.validation_fraction 0) it must be last.",
+        description="Which weights are deployed: of the epoch with the best top-1 on the validation split, with the "
+        "best balanced accuracy (the average recall of the classes) there, or of the last. Without a validation split "
+        "(data.validation_fraction 0) it must be last.",
     )
     checkpoint_minutes: NonNegativeFloat = Field(
         default=10.0, description="Minutes after which a checkpoint is saved within an epoch; 0: at its end only."
@@ -88,10 +117,48 @@ class TrainConfig(Section):
     checkpoint_steps: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Steps after which a checkpoint is saved within an epoch; 0: by the clock only."
     )
-    tensorboard: bool = Field(default=True, description="Write TensorBoard events beside metrics.jsonl.")
+    trackers: tuple[TrackerName, ...] = Field(
+        default=("tensorboard",),
+        description="Where curves go besides metrics.jsonl: TensorBoard's events in the run directory, and with the "
+        "extra [tracking] MLflow, on the server of MLFLOW_TRACKING_URI, and Weights & Biases, which also get the "
+        "recipe, the verdict and the artefacts.",
+    )
+
+    @property
+    def used_effective_beta(self) -> float:
+        """The given beta, or the default."""
+        return self.effective_beta or _EFFECTIVE_BETA
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _check_class_weights(cls, given: object) -> object:
+        """Refuse in one sentence what is neither of the two forms."""
+        if isinstance(given, dict):
+            for name, weight in given.items():
+                is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+                if not is_number or not 0 < weight < math.inf:
+                    raise ValueError(f'the weight of class "{name}" is {weight!r}, and must be a number above 0')
+        elif given not in (None, "balanced", "effective"):
+            raise ValueError("must be 'balanced', 'effective', or a table of weights by class name")
+        return given
+
+    @model_validator(mode="after")
+    def _check_class_sizes(self) -> Self:
+        corrections = {
+            f"class_weights '{self.class_weights}'": isinstance(self.class_weights, str),
+            "sampling 'balanced'": self.sampling == "balanced",
+            f"logit_adjustment {self.logit_adjustment}": self.logit_adjustment is not None,
+        }
+        if len(used := [name for name, is_used in corrections.items() if is_used]) > 1:
+            raise ValueError(f"{' and '.join(used)} make up for the same unequal classes: set one of them")
+        if self.effective_beta is not None and self.class_weights != "effective":
+            raise ValueError(f"effective_beta {self.effective_beta} has no effect: class_weights is not 'effective'")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len(set(self.trackers)) != len(self.trackers):
+            raise ValueError(f"trackers {list(self.trackers)} names a tracker twice")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones {list(self.milestones)} must rise strictly")
         if self.warmup_epochs > self.epochs:

@@ -1,11 +1,13 @@
 # mypy: untyped-calls-exclude=accelerate
 
-"""Top-1 of every head on a split, with the model's mode restored afterwards."""
+"""Accuracy of every head on a split, with the model's mode restored afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from accelerate.accelerator import Accelerator
@@ -19,6 +21,25 @@ _SHARE_OF_MEMORY = 0.25  # of what is free on an accelerator, for images that ar
 _VALUES_AT_ONCE = 2**23  # of images that an accelerator evaluates together: 2,730 of 32x32 in colour
 
 
+@dataclass(frozen=True)
+class Accuracy:
+    """What a model gets right of a split.
+
+    Attributes:
+        top1: of each head.
+        recalls: of the student, the share of each class's images that it classifies correctly; None for a class that
+            has none.
+    """
+
+    top1: HeadTop1
+    recalls: tuple[float | None, ...]
+
+    @property
+    def balanced(self) -> float:
+        """The student's mean recall of the classes that have images."""
+        return fmean(recall for recall in self.recalls if recall is not None)
+
+
 def moved_if_they_fit(images: ImageSet, device: torch.device) -> ImageTensors:
     """Put images where they are evaluated, if they take at most a quarter of the memory that is free there."""
     if device.type == "cuda":
@@ -28,10 +49,10 @@ def moved_if_they_fit(images: ImageSet, device: torch.device) -> ImageTensors:
     return ImageTensors.of(images)
 
 
-def top1(
+def evaluate(
     model: TrainingModel, images: ImageTensors, normalisation: Normalisation, accelerator: Accelerator, batch_size: int
-) -> HeadTop1:
-    """Share of the images that each head classifies correctly; every process gets the same answer.
+) -> Accuracy:
+    """Count the images that each head classifies correctly; every process gets the same answer.
 
     Args:
         model: not wrapped for distribution.
@@ -51,15 +72,22 @@ def top1(
         device=accelerator.device,
     )
     names: tuple[HeadName, ...] = ()
-    correct = torch.zeros(0, dtype=torch.int64, device=accelerator.device)
+    correct = torch.zeros(0, dtype=torch.int64, device=accelerator.device)  # (heads, classes)
     with evaluating(model), torch.no_grad():
         for batch in batches:
             outputs: TrainingOutputs = model(batch.images)
             names, heads = zip(*outputs.heads().items(), strict=True)
-            hits = torch.stack([(logits.argmax(dim=1) == batch.labels).sum() for logits in heads])
-            correct = correct + hits if len(correct) else hits
+            if not len(correct):
+                correct = correct.new_zeros(len(heads), heads[0].shape[1])
+            hits = torch.stack([logits.argmax(dim=1) == batch.labels for logits in heads])
+            correct.index_add_(1, batch.labels, hits.long())
     total = accelerator.reduce(correct, reduction="sum")
-    return HeadTop1(**{name: count / len(images) for name, count in zip(names, total.tolist(), strict=True)})
+    sizes = torch.bincount(images.labels, minlength=total.shape[1]).tolist()
+    right = total.sum(dim=1).tolist()
+    return Accuracy(
+        HeadTop1(**{name: count / len(images) for name, count in zip(names, right, strict=True)}),
+        tuple(count / size if size else None for count, size in zip(total[0].tolist(), sizes, strict=True)),
+    )
 
 
 @contextmanager

@@ -134,6 +134,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
             process_index=accelerator.process_index,
             process_count=accelerator.num_processes,
             device=accelerator.device,
+            balanced=recipe.train.sampling == "balanced",
         )
     return TrainBatches(
         data.train,
@@ -146,6 +147,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
         process_index=accelerator.process_index,
         process_count=accelerator.num_processes,
         device=accelerator.device,
+        balanced=recipe.train.sampling == "balanced",
     )
 
 
@@ -154,7 +156,7 @@ def _metrics_log(
 ) -> AbstractContextManager[MetricsLog | None]:
     if not accelerator.is_main_process:
         return nullcontext()
-    return MetricsLog(directory, history, tensorboard=recipe.train.tensorboard)
+    return MetricsLog(directory, history, recipe)
 
 
 def _result(trainer: Trainer, accelerator: Accelerator) -> TrainingResult:
@@ -163,7 +165,7 @@ def _result(trainer: Trainer, accelerator: Accelerator) -> TrainingResult:
         epochs=history[-1].epoch,
         steps=history[-1].step,
         last=history[-1].score(),
-        best=best_score(history),
+        best=best_score(history, trainer.recipe.train.select),
         seconds=sum(record.seconds for record in history),
         threads=torch.get_num_threads(),
         processes=accelerator.num_processes,

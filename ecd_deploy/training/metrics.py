@@ -1,19 +1,18 @@
-"""`metrics.jsonl`, one line an epoch, and TensorBoard events beside it."""
+"""`metrics.jsonl`, one line an epoch, and what it is tracked by."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import write_atomic
-from ecd_deploy.training.names import METRICS_NAME, TENSORBOARD_FOLDER
+from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.training.names import METRICS_NAME
 from ecd_deploy.training.scores import EpochRecord
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard.writer import SummaryWriter
+from ecd_deploy.training.trackers import start_trackers
 
 
 class MetricsLog:
@@ -23,17 +22,14 @@ class MetricsLog:
         ArtefactError: the folder cannot be written.
     """
 
-    def __init__(self, directory: Path, history: tuple[EpochRecord, ...], *, tensorboard: bool) -> None:
+    def __init__(self, directory: Path, history: tuple[EpochRecord, ...], recipe: Recipe) -> None:
         self._path = directory / METRICS_NAME
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ArtefactError(f"cannot write {directory}: {error.strerror}") from error
         write_atomic(self._path, "".join(_line(record) for record in history).encode())
-        self._events: SummaryWriter | None = None
-        if tensorboard:
-            first_step = history[-1].step + 1 if history else 0
-            self._events = _open_events(directory / TENSORBOARD_FOLDER, first_step)
+        self._trackers = start_trackers(recipe, directory, history[-1].step + 1 if history else 0)
 
     def __enter__(self) -> Self:
         return self
@@ -41,8 +37,7 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._events is not None:
-            self._events.close()
+        self._trackers.close(failed=kind is not None)
 
     def append(self, record: EpochRecord) -> None:
         """Write one record durably.
@@ -57,26 +52,8 @@ class MetricsLog:
                 os.fsync(file.fileno())
         except OSError as error:
             raise ArtefactError(f"cannot write {self._path}: {error.strerror}") from error
-        if self._events is not None:
-            try:
-                for name, value in record.model_dump(exclude={"epoch", "step"}, exclude_none=True).items():
-                    self._events.add_scalar(name, value, record.step)
-                self._events.flush()
-            except OSError as error:
-                raise ArtefactError(
-                    f"cannot write {self._path.with_name(TENSORBOARD_FOLDER)}: {error.strerror}"
-                ) from error
+        self._trackers.log(record.scalars(), record.step)
 
 
 def _line(record: EpochRecord) -> str:
     return record.model_dump_json(exclude_none=True) + "\n"
-
-
-def _open_events(folder: Path, first_step: int) -> SummaryWriter:
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    try:
-        # events from first_step on, left by a run that was interrupted, are hidden by TensorBoard
-        return SummaryWriter(str(folder), purge_step=first_step)
-    except OSError as error:
-        raise ArtefactError(f"cannot write {folder}: {error.strerror}") from error

@@ -6,4 +6,5 @@ from typing import Final
 
 METRICS_NAME: Final = "metrics.jsonl"
 TENSORBOARD_FOLDER: Final = "tensorboard"
+TRACKERS_NAME: Final = "trackers.json"
 CHECKPOINTS_FOLDER: Final = "checkpoints"

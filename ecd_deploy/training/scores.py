@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ecd_deploy.recipe.train import TrainConfig
+from collections.abc import Mapping
+
+from ecd_deploy.recipe.train import Select, TrainConfig
 from ecd_deploy.records import Record
 
 
@@ -21,6 +23,7 @@ class EpochScore(Record):
         epoch: counted from 1.
         step: optimiser steps done since the start of the training.
         validation_top1: of the student.
+        validation_balanced_accuracy: likewise, the mean recall of the classes that have images there.
         teacher_validation_top1: None if there is no teacher.
         ensemble_validation_top1: of the learned ensemble of both; None if there is none.
     """
@@ -28,6 +31,7 @@ class EpochScore(Record):
     epoch: int
     step: int
     validation_top1: float | None = None
+    validation_balanced_accuracy: float | None = None
     teacher_validation_top1: float | None = None
     ensemble_validation_top1: float | None = None
 
@@ -44,6 +48,7 @@ class EpochRecord(EpochScore):
         branches_loss: cross-entropies of ONE's other branches, summed; None if there are none.
         features_loss: between the heads' features, before its factor; None if there is none.
         pretrained_loss: of what is learned from a teacher trained before, with its factors; None if there is none.
+        validation_recall: of the student, by the name of each class that has images in the validation split.
         learning_rate: of the epoch's last step.
         seconds: wall time of the epoch, evaluation included.
     """
@@ -56,8 +61,13 @@ class EpochRecord(EpochScore):
     features_loss: float | None = None
     branches_loss: float | None = None
     pretrained_loss: float | None = None
+    validation_recall: Mapping[str, float] | None = None
     learning_rate: float
     seconds: float
+
+    def scalars(self) -> dict[str, float]:
+        """What is drawn as a curve, by name: all numbers but those of single classes."""
+        return self.model_dump(exclude={"epoch", "step", "validation_recall"}, exclude_none=True)
 
     def score(self) -> EpochScore:
         """The accuracies alone."""
@@ -65,6 +75,7 @@ class EpochRecord(EpochScore):
             epoch=self.epoch,
             step=self.step,
             validation_top1=self.validation_top1,
+            validation_balanced_accuracy=self.validation_balanced_accuracy,
             teacher_validation_top1=self.teacher_validation_top1,
             ensemble_validation_top1=self.ensemble_validation_top1,
         )
@@ -98,8 +109,7 @@ class TrainingResult(Record):
         epochs: done, those before a resume included.
         steps: optimiser steps done.
         last: the last epoch's score.
-        best: the score of the epoch with the highest validation top-1, the earliest of equals; None without a
-            validation split.
+        best: the score of the best epoch (see `best_score`); None without a validation split.
         seconds: wall time of all epochs.
         threads: CPU threads of torch in each process.
         processes: over which each step was spread.
@@ -118,15 +128,23 @@ class TrainingResult(Record):
 
 def is_finished(history: tuple[EpochRecord, ...], config: TrainConfig) -> bool:
     """Whether all epochs are done, or the best of them is as long ago as the recipe's patience."""
-    best = best_score(history)
+    best = best_score(history, config.select)
     is_exhausted = config.patience is not None and best is not None and len(history) - best.epoch >= config.patience
     return is_exhausted or len(history) == config.epochs
 
 
-def best_score(history: tuple[EpochRecord, ...]) -> EpochScore | None:
-    """The score with the highest validation top-1, the earliest of equals; None if no epoch was evaluated."""
-    evaluated = [(record.validation_top1, record) for record in history if record.validation_top1 is not None]
+def best_score(history: tuple[EpochRecord, ...], select: Select) -> EpochScore | None:
+    """The score of the best epoch, the earliest of equals; None if none was evaluated.
+
+    The best has the highest balanced accuracy on the validation split if the recipe selects by it, else the highest
+    top-1.
+    """
+    evaluated = [(accuracy, record) for record in history if (accuracy := _selected_by(record, select)) is not None]
     if not evaluated:
         return None
     _, best = max(evaluated, key=lambda entry: (entry[0], -entry[1].epoch))
     return best.score()
+
+
+def _selected_by(record: EpochRecord, select: Select) -> float | None:
+    return record.validation_balanced_accuracy if select == "balanced_accuracy" else record.validation_top1

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate.accelerator import Accelerator
@@ -16,16 +16,17 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from ecd_deploy.data import Batches, DataSplits, ImageTensors
-from ecd_deploy.distill import PlainModel, TrainingModel, build_objective
+from ecd_deploy.distill import PlainModel, TrainingModel
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
 from ecd_deploy.training.checkpoints.state import Checkpoint, CheckpointState, RunningEpoch, TrainingIdentity
 from ecd_deploy.training.checkpoints.store import CheckpointStore
-from ecd_deploy.training.evaluation import moved_if_they_fit, top1
+from ecd_deploy.training.evaluation import Accuracy, evaluate, moved_if_they_fit
+from ecd_deploy.training.methods import training_objective
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.progress import BatchEnded, EpochEnded, OnTrainingEvent
-from ecd_deploy.training.scores import EpochRecord, HeadTop1, best_score, is_finished
+from ecd_deploy.training.scores import EpochRecord, best_score, is_finished
 from ecd_deploy.training.steps.average import WeightAverage
 from ecd_deploy.training.steps.cuda_graph import GraphedWork, graphed
 from ecd_deploy.training.steps.losses import EpochLosses, MeanLosses
@@ -91,7 +92,7 @@ class Trainer:
             model=self.wrapped,
             optimizer=self.wrapped_optimizer,
             accelerator=self.accelerator,
-            objective=build_objective(self.recipe.method, label_smoothing=self.recipe.train.label_smoothing),
+            objective=training_objective(self.recipe, self.data, self.accelerator.device),
             losses=self._losses,
             clip_norm=self.recipe.train.clip_norm,
             average=self.average,
@@ -122,8 +123,8 @@ class Trainer:
         share_buffers(self.model, self.accelerator)
         if self.average is not None:
             share_buffers(self.average.student, self.accelerator)
-        accuracies = self._evaluate()
-        record = self._record(epoch, losses.means(), accuracies, time.perf_counter() - started)
+        accuracy = self._evaluate()
+        record = self._record(epoch, losses.means(), accuracy, time.perf_counter() - started)
         self.history = (*self.history, record)
         if self.log is not None:
             self.log.append(record)
@@ -134,23 +135,23 @@ class Trainer:
                 self._save(None)
             raise stopped(signal_number, self.step, self._all_steps())
 
-    def _evaluate(self) -> HeadTop1 | None:
-        """Top-1 of each head on the validation split; None if there is none."""
+    def _evaluate(self) -> Accuracy | None:
+        """What is got right of the validation split; None if there is none."""
         if self._validation is None:
             return None
         student = self.model.student if self.average is None else self.average.student
         if not self.recipe.train.teacher_accuracy:
-            return self._top1(PlainModel(student), self._validation)
-        heads = self._top1(self.model, self._validation)
+            return self._accuracy(PlainModel(student), self._validation)
+        found = self._accuracy(self.model, self._validation)
         if self.average is None:
-            return heads
+            return found
         # the teacher receives features of the student that it is trained with
-        averaged = self._top1(PlainModel(student), self._validation)
-        return heads.model_copy(update={"student": averaged.student})
+        averaged = self._accuracy(PlainModel(student), self._validation)
+        return replace(averaged, top1=found.top1.model_copy(update={"student": averaged.top1.student}))
 
-    def _top1(self, model: TrainingModel, images: ImageTensors) -> HeadTop1:
+    def _accuracy(self, model: TrainingModel, images: ImageTensors) -> Accuracy:
         model.layout = self.model.layout
-        return top1(model, images, self.data.normalisation, self.accelerator, self.recipe.train.batch_size)
+        return evaluate(model, images, self.data.normalisation, self.accelerator, self.recipe.train.batch_size)
 
     def _train(self, epoch: int, before: RunningEpoch | None, started: float) -> EpochLosses:
         self.wrapped.train()
@@ -197,7 +198,7 @@ class Trainer:
         if highest(_SAVE if is_due else _GO_ON, self.accelerator) == _SAVE:
             self._save(None)
             return True
-        best = best_score(self.history)
+        best = best_score(self.history, self.recipe.train.select)
         if self.accelerator.is_main_process and best is not None and best.step == self.step:
             now = self._checkpoint(None)
             self._unsaved_best = Checkpoint(
@@ -221,7 +222,7 @@ class Trainer:
             training=self.identity,
             step=self.step,
             history=self.history,
-            best=best_score(self.history),
+            best=best_score(self.history, self.recipe.train.select),
             running=running,
             scaler=scaler_state(self.accelerator),
         )
@@ -245,7 +246,9 @@ class Trainer:
                     "kept. Lower train.learning_rate or add train.warmup_epochs"
                 )
 
-    def _record(self, epoch: int, losses: MeanLosses, top1: HeadTop1 | None, seconds: float) -> EpochRecord:
+    def _record(self, epoch: int, losses: MeanLosses, accuracy: Accuracy | None, seconds: float) -> EpochRecord:
+        top1 = None if accuracy is None else accuracy.top1
+        recalls = zip(self.data.classes, () if accuracy is None else accuracy.recalls, strict=accuracy is not None)
         return EpochRecord(
             epoch=epoch,
             step=self.step,
@@ -260,6 +263,8 @@ class Trainer:
             validation_top1=None if top1 is None else top1.student,
             teacher_validation_top1=None if top1 is None else top1.teacher,
             ensemble_validation_top1=None if top1 is None else top1.ensemble,
+            validation_balanced_accuracy=None if accuracy is None else accuracy.balanced,
+            validation_recall={name: recall for name, recall in recalls if recall is not None} or None,
             learning_rate=learning_rate(self.step - 1, self.recipe.train, len(self.batches)),
             seconds=seconds,
         )

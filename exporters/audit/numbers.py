@@ -74,9 +74,10 @@ def _is_plain(number: float) -> bool:
 
 
 def _roundings(number: float) -> Iterator[float]:
+    """In each precision, and in the seven digits that a graph of text has."""
     for sign in (number, -number):
         with np.errstate(over="ignore"):
-            yield from (sign, float(np.float32(sign)), float(np.float16(sign)))
+            yield from (sign, float(np.float32(sign)), float(np.float16(sign)), float(f"{sign:e}"))
 
 
 def _translated(own: Iterable[float]) -> tuple[float, ...]:

@@ -46,9 +46,7 @@ def read_ir(data: bytes) -> IntermediateRepresentation:
         ExportError: it is no archive, or one that holds something else.
     """
     archive = read_archive(data, "openvino")
-    parts = {entry.name: entry.content for entry in archive.entries}
-    if sorted(entry.name for entry in archive.entries) != sorted((GRAPH, WEIGHTS, METADATA)):
-        raise ExportError(f"not an openvino artefact: the archive holds {', '.join(parts)}")
+    parts = archive.parts((GRAPH, WEIGHTS, METADATA), "openvino")
     text = parts[METADATA].decode(errors="replace")
     return IntermediateRepresentation(parts[GRAPH], parts[WEIGHTS], text, archive.problems)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecd_deploy.data.imagefolder.listing import list_split, printable
-from ecd_deploy.data.sources.tables import SPLITS, read_csv
+from ecd_deploy.data.sources.tables import SPLIT, SPLITS, LabelledRows, read_csv
 from ecd_deploy.errors import DataError, UsageError
 from ecd_deploy.measure.scored import SliceColumn
 
 _NAMED = 5
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,23 @@ def _list_folder(folder: Path) -> LabelledFiles:
 
 
 def _list_csv(path: Path) -> LabelledFiles:
-    rows = read_csv(path)
+    rows = _tested(read_csv(path))
     classes = tuple(sorted(set(rows.labels)))
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[label] for label in rows.labels], dtype=np.int64)
     slices = tuple(SliceColumn(name, values) for name, values in rows.columns.items())
     return LabelledFiles(path, rows.paths, rows.files(), classes, labels, slices)
+
+
+def _tested(rows: LabelledRows) -> LabelledRows:
+    """The test images, of a table that has those of a training too."""
+    splits = rows.columns.get(SPLIT, ())
+    names = {SPLITS.get(value.lower()) for value in splits}
+    if "test" not in names or len(names) == 1 or None in names:
+        return rows
+    places = [place for place, value in enumerate(splits) if SPLITS[value.lower()] == "test"]
+    _logger.warning("of %s the %d images whose split is test are evaluated", rows.source, len(places))
+    return rows.select(places)
 
 
 def _as_numbers(classes: Sequence[str], outputs: int) -> list[int]:

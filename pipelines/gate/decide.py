@@ -64,6 +64,10 @@ class GateReport(Record):
     not_proved: str | None = None
     """What a run made here proves besides, and this gate does not; None if nothing."""
 
+    def values(self) -> dict[str, float]:
+        """What was observed of all that limits are of, by the limit's name."""
+        return {check.name: check.value for check in self.checks if check.value is not None}
+
     @property
     def basis(self) -> str:
         """What the verdict rests on: whose limits, and what was not proved."""

@@ -35,7 +35,7 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
     normalisation = Normalisation(metadata.mean, metadata.std)
     batches = normalisation.batches(data.test, directory.recipe.profile.batch_size)
     predictions = predict(open_onnx(content, 1, onnx.format), batches, at_once=len(usable_cpus()))
-    return scores_of(predictions, data.classes, digest_of_test(data))
+    return scores_of(predictions, data.classes, digest_of_test(data), columns=data.test_columns)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -96,6 +96,9 @@ def choose_training(facts: ImageFacts, network: Network) -> Iterator[Choice]:
         yield Choice("learning_rate", 0.1 if batch >= 64 else 0.05, "usual for SGD and a batch of this size")
     yield Choice("schedule", "cosine", "needs no epochs to be chosen at which the rate falls")
     yield Choice("warmup_epochs", 1.0, "the rate rises from zero, so that the first steps do no harm")
+    if facts.is_unequal:
+        yield Choice("class_weights", "balanced", "the classes are unequal: images of the small ones count more")
+        yield Choice("select", "balanced_accuracy", "deploy the epoch with the best average recall of the classes")
 
 
 def choose_limits(facts: ImageFacts, network: Network) -> Iterator[Choice]:
@@ -121,7 +124,7 @@ def _why_side(facts: ImageFacts, side: int) -> str:
     if facts.one_size and facts.width == facts.height == side:
         return "as they are"
     if side == _SIDES[-1]:
-        return "large enough to begin with; 224 takes twice the time"
+        return "large enough to begin with; 224 has twice the pixels"
     return f"the shorter side of the median image has {facts.shorter_side} pixels"
 
 

@@ -57,7 +57,7 @@ def first_recipe(facts: ImageFacts, file: Path) -> str:
 {_student(network)}
 [method]
 {_lines([Choice("name", "ecd", "'plain' trains the student alone, to compare with")])}\
-{_lines([Choice("kernels", 8, "of each of the teacher's convolutions; 16 in the paper, at twice the cost")])}
+{_lines([Choice("kernels", 8, "of each of the teacher's convolutions; 16 in the paper, which takes longer")])}
 [train]
 {_lines(choose_training(facts, network))}
 [gate]

@@ -9,6 +9,7 @@ from typing import Final
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER as CHECKPOINTS_FOLDER
 from ecd_deploy.training.names import METRICS_NAME as METRICS_NAME
 from ecd_deploy.training.names import TENSORBOARD_FOLDER as TENSORBOARD_FOLDER
+from ecd_deploy.training.names import TRACKERS_NAME as TRACKERS_NAME
 
 RECIPE_NAME: Final = "recipe.toml"
 ENVIRONMENT_NAME: Final = "environment.json"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ecd_deploy.errors import ArtefactError, RunDirectoryError
-from ecd_deploy.measure.scored import ScoredImages, softmax
+from ecd_deploy.measure.scored import ScoredImages, SliceColumn, softmax
 from ecd_deploy.pipelines.record.names import PREDICTIONS_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import Validation
@@ -49,11 +50,21 @@ class StoredPredictions(ScoredImages):
 
 
 def scores_of(
-    predictions: Predictions, classes: tuple[str, ...], test_digest: str, samples: Samples | None = None
+    predictions: Predictions,
+    classes: tuple[str, ...],
+    test_digest: str,
+    samples: Samples | None = None,
+    columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> StoredPredictions:
-    """What a model says of the whole test set."""
-    probabilities = softmax(predictions.logits)
-    return StoredPredictions(probabilities, predictions.labels, classes, test_digest=test_digest, samples=samples)
+    """What a model says of the whole test set, whose images `columns` tell apart."""
+    return StoredPredictions(
+        softmax(predictions.logits),
+        predictions.labels,
+        classes,
+        _slices(columns),
+        test_digest=test_digest,
+        samples=samples,
+    )
 
 
 def write_predictions(directory: RunDirectory, found: Mapping[str, StoredPredictions]) -> None:
@@ -63,8 +74,10 @@ def write_predictions(directory: RunDirectory, found: Mapping[str, StoredPredict
     tensors |= {f"{_PROBABILITIES}{name}": one.probabilities for name, one in found.items()}
     if stored.samples is not None:
         tensors |= {_SAMPLES: stored.samples.indices, _SAMPLE_LOGITS: stored.samples.logits}
-    described = json.dumps({"classes": stored.classes, "test_digest": stored.test_digest})
-    directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: described}))
+    described: dict[str, Any] = {"classes": stored.classes, "test_digest": stored.test_digest}
+    if stored.slices:
+        described["slices"] = {column.name: column.values for column in stored.slices}
+    directory.write(PREDICTIONS_NAME, save(tensors, metadata={_METADATA_KEY: json.dumps(described)}))
 
 
 def read_predictions(directory: RunDirectory) -> dict[str, StoredPredictions]:
@@ -87,16 +100,21 @@ def read_predictions(directory: RunDirectory) -> dict[str, StoredPredictions]:
                 f"`ecd-deploy validate {directory.root}` again"
             )
         labels, classes = tensors["labels"].astype(np.int64), tuple(described["classes"])
+        slices = _slices(described.get("slices", {}))
         samples = Samples(tensors[_SAMPLES], tensors[_SAMPLE_LOGITS]) if _SAMPLES in tensors else None
         return {
             name.removeprefix(_PROBABILITIES): StoredPredictions(
-                tensor, labels, classes, test_digest=described["test_digest"], samples=samples
+                tensor, labels, classes, slices, test_digest=described["test_digest"], samples=samples
             )
             for name, tensor in tensors.items()
             if name.startswith(_PROBABILITIES)
         }
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtefactError(f"{directory.root / PREDICTIONS_NAME} does not hold predictions: {error}") from error
+
+
+def _slices(columns: Mapping[str, Sequence[str]]) -> tuple[SliceColumn, ...]:
+    return tuple(SliceColumn(name, tuple(values)) for name, values in columns.items())
 
 
 def shipped_format(directory: RunDirectory, choice: str | None = None) -> str:

@@ -8,10 +8,9 @@ from importlib.util import find_spec
 from ecd_deploy.errors import RecipeError, UsageError
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.measure.statistics import accuracy_lower_bound, drop_upper_bound
+from ecd_deploy.recipe.export import EXTRA_FORMATS
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.system import usable_cpus
-
-_EXTRAS = ("executorch", "openvino")  # formats that have the name of the package, and of the extra, that they need
 
 
 def check_applies(recipe: Recipe, test_images: int | None) -> tuple[str, ...]:
@@ -28,7 +27,9 @@ def check_applies(recipe: Recipe, test_images: int | None) -> tuple[str, ...]:
         UsageError: an extra is not installed.
         RecipeError: a limit is of images that are not there, or the profile's processors are not here.
     """
-    absent = [name for name in _EXTRAS if name in recipe.export.formats and find_spec(name) is None]
+    absent = [
+        name for name in recipe.export.formats if name in EXTRA_FORMATS and find_spec(EXTRA_FORMATS[name]) is None
+    ]
     if absent:
         raise UsageError(
             f"export.formats: {', '.join(absent)} cannot be written, the package is not installed: "

@@ -10,7 +10,7 @@ from ecd_deploy.pipelines.gate.ci import escape
 from ecd_deploy.pipelines.record.names import CARD_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.report.results import RunResults
-from ecd_deploy.pipelines.report.words import describe_overlap, describe_proof
+from ecd_deploy.pipelines.report.words import DEPLOYED_EPOCH, describe_overlap, describe_proof
 
 _TEMPLATE = "model_card.md.j2"
 
@@ -45,6 +45,7 @@ def write_model_card(directory: RunDirectory, results: RunResults) -> None:
         validation=validation,
         results={entry.format: entry for entry in validation.artefacts},
         gate=results.gate,
+        deployed_epoch=DEPLOYED_EPOCH[directory.recipe.train.select],
         overlap=describe_overlap(validation),
         proof=describe_proof(results.proof),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from ecd_deploy.recipe.train import Select
 from ecd_deploy.split import ConstructionResult, GraphResult, SplitProof
 
 if TYPE_CHECKING:
@@ -16,12 +18,24 @@ NO_VALIDATION: Final = (
 )
 
 
-def describe_training(training: TrainingResult) -> str:
-    """The validation top-1 of the last and of the best epoch, or why there is none."""
-    last, best = training.last.validation_top1, training.best
-    if last is None or best is None or best.validation_top1 is None:
+DEPLOYED_EPOCH: Final[Mapping[Select, str]] = {
+    "best": "best epoch",
+    "balanced_accuracy": "epoch with the best balanced accuracy",
+    "last": "last epoch",
+}
+"""Which epoch's weights are deployed, by `train.select`."""
+
+
+def describe_training(training: TrainingResult, select: Select) -> str:
+    """The validation accuracy of the last and of the best epoch, or why there is none."""
+    last, best = training.last, training.best
+    if best is None or last.validation_top1 is None or best.validation_top1 is None:
         return f"no validation top-1: {NO_VALIDATION}"
-    return f"validation top-1: last {last:.2%}, best {best.validation_top1:.2%} (epoch {best.epoch})"
+    text = f"validation top-1: last {last.validation_top1:.2%}, best {best.validation_top1:.2%} (epoch {best.epoch})"
+    balanced = (last.validation_balanced_accuracy, best.validation_balanced_accuracy)
+    if select != "balanced_accuracy" or balanced[0] is None or balanced[1] is None:
+        return text
+    return f"{text}; balanced accuracy, by which it is the best: last {balanced[0]:.2%}, best {balanced[1]:.2%}"
 
 
 def describe_overlap(validation: Validation) -> str:

@@ -26,6 +26,7 @@ from ecd_deploy.pipelines.record.start import Start
 from ecd_deploy.pipelines.steps.data import load_run_data
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.recipe.student import PRETRAINED, StudentConfig
+from ecd_deploy.training.trackers import require_trackers
 
 Builder = Callable[[int], nn.Module]
 """Builds the student for a number of classes."""
@@ -35,10 +36,11 @@ def load_training_data(recipe: Recipe) -> DataSplits:
     """Read the images that the recipe names, normalised as the weights that the student starts from need it.
 
     Raises:
-        RecipeError: the recipe needs what these images have not.
+        RecipeError: the recipe needs what these images have not, or a tracker that is not installed.
         DataError: images that cannot be used.
         StudentError: the weights cannot be had.
     """
+    require_trackers(recipe.train.trackers)
     data = load_run_data(recipe)
     weights = open_weights(recipe, data)
     return data if weights is None else start_of(recipe, data, weights).normalised(data)

@@ -22,6 +22,7 @@ from ecd_deploy.pipelines.record.names import (
     METRICS_NAME,
     START_NAME,
     TENSORBOARD_FOLDER,
+    TRACKERS_NAME,
     TRAINING_NAME,
 )
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
@@ -72,7 +73,7 @@ def train(
     result = train_model(
         model, data, directory.recipe, directory.root, resume=resume, accept_changes=accept_changes, on_event=on_event
     )
-    for name in (METRICS_NAME, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER):
+    for name in (METRICS_NAME, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER, TRACKERS_NAME):
         if (directory.root / name).exists():
             directory.record_folder(name)
     directory.write_json(TRAINING_NAME, result)
@@ -163,7 +164,7 @@ def _trained_teacher(root: Path, data: DataSplits) -> TrainedTeacher:
         )
     model = training_model(directory.recipe, data)
     load_weights(root, directory.recipe.train.select, model)
-    return TrainedTeacher(model.student, torch.from_numpy((data.train_files or data.train).labels))
+    return TrainedTeacher(model.student, torch.from_numpy(data.train_labels))
 
 
 def example_images(data: DataSplits) -> Tensor:

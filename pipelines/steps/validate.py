@@ -77,7 +77,7 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
         raise ArtefactError("no ONNX artefact was exported, and accuracy is measured on it")
     samples, digest = choose_samples(data.test, reference, directory.recipe.gate), digest_of_test(data)
     predictions = {
-        one.entry.format: scores_of(one.found, data.classes, digest, samples)
+        one.entry.format: scores_of(one.found, data.classes, digest, samples, data.test_columns)
         for one in checked
         if one.entry.top1 is not None
     }

@@ -14,6 +14,7 @@ RECIPE = (
     "method.name=plain",
     *("train.optimizer=adamw", "train.learning_rate=0.003", "train.ema_decay=0.99", "train.clip_norm=1.0"),
     *("augment.policy=randaugment", "augment.random_erasing=0.5", "augment.mixup=0.2", "augment.cutmix=1.0"),
+    *("train.sampling=balanced", "train.select=balanced_accuracy"),
 )
 MOST_KILLS = 8
 

@@ -26,9 +26,19 @@ def images(count: int) -> ImageSet:
     return ImageSet(pixels.numpy(), np.arange(count) % 7)
 
 
-def train_batches(count: int, batch_size: int, *, seed: int = 0, index: int = 0, processes: int = 1) -> TrainBatches:
+def unequal(count: int) -> ImageSet:
+    """Of class 2 there are two images, of class 1 a fifth."""
+    whole = images(count)
+    labels = np.where(np.arange(count) % 5 == 0, 1, 0)
+    labels[[3, 8]] = 2
+    return ImageSet(whole.images, labels)
+
+
+def train_batches(
+    count: int, batch_size: int, *, seed: int = 0, index: int = 0, processes: int = 1, balanced: bool = False
+) -> TrainBatches:
     return TrainBatches(
-        images(count),
+        unequal(count) if balanced else images(count),
         NORMALISATION,
         batch_size=batch_size,
         seed=seed,
@@ -36,6 +46,7 @@ def train_batches(count: int, batch_size: int, *, seed: int = 0, index: int = 0,
         horizontal_flip=True,
         process_index=index,
         process_count=processes,
+        balanced=balanced,
     )
 
 
@@ -63,9 +74,26 @@ def test_order_changes_with_the_epoch_and_the_seed_only() -> None:
     assert order(0, 1) != list(range(64))
 
 
-def test_an_epoch_entered_in_its_middle_goes_on_alike() -> None:
-    whole = list(train_batches(50, 16).epoch(2))
-    rest = list(train_batches(50, 16).epoch(2, first_step=2))
+def test_a_balanced_epoch_has_as_many_images_of_each_class_and_augments_repeated_ones_anew() -> None:
+    data = unequal(50)
+    batches = list(train_batches(50, 16, balanced=True).epoch(1))
+    assert [len(batch) for batch in batches] == [16, 16, 16, 2]
+    labels = torch.cat([batch.labels for batch in batches])
+    indices = torch.cat([batch.indices for batch in batches])
+    assert torch.equal(labels, torch.from_numpy(data.labels)[indices])
+    assert sorted(torch.bincount(labels).tolist()) == [16, 17, 17]
+    pixels = torch.cat([batch.images for batch in batches])
+    for index in (3, 8):
+        repeats = pixels[indices == index]
+        assert len(repeats) == 8 or len(repeats) == 9
+        assert len({tuple(one.flatten().tolist()) for one in repeats}) > 5
+    assert not torch.equal(labels, labels.sort().values)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_an_epoch_entered_in_its_middle_goes_on_alike(balanced: bool) -> None:
+    whole = list(train_batches(50, 16, balanced=balanced).epoch(2))
+    rest = list(train_batches(50, 16, balanced=balanced).epoch(2, first_step=2))
     assert len(rest) == 2
     for expected, found in zip(whole[2:], rest, strict=True):
         assert torch.equal(expected.images, found.images)
@@ -138,10 +166,11 @@ def test_no_more_images_are_augmented_at_once_than_fit(monkeypatch: pytest.Monke
         assert sum(sizes) == 90
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_share_the_steps_of_one(processes: int) -> None:
-    alone = list(train_batches(53, 16).epoch(1))
-    shares = zip(*(train_batches(53, 16, index=i, processes=processes).epoch(1) for i in range(processes)), strict=True)
+@pytest.mark.parametrize(("processes", "balanced"), [(2, False), (3, False), (2, True)])
+def test_processes_share_the_steps_of_one(processes: int, balanced: bool) -> None:
+    alone = list(train_batches(53, 16, balanced=balanced).epoch(1))
+    each = (train_batches(53, 16, index=i, processes=processes, balanced=balanced) for i in range(processes))
+    shares = zip(*(batches.epoch(1) for batches in each), strict=True)
     for expected, parts in zip(alone, shares, strict=False):
         assert torch.equal(torch.cat([part.images for part in parts]), expected.images)
         assert torch.equal(torch.cat([part.indices for part in parts]), expected.indices)

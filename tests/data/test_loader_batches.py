@@ -47,7 +47,13 @@ def files_of(data: DataSplits) -> ImageFiles:
 
 
 def batches_of(
-    data: DataSplits, *, index: int = 0, processes: int = 1, augmenter: Augmenter | None = None, **changes: object
+    data: DataSplits,
+    *,
+    index: int = 0,
+    processes: int = 1,
+    augmenter: Augmenter | None = None,
+    balanced: bool = False,
+    **changes: object,
 ) -> LoaderBatches:
     config = files_config(files_of(data).root, **changes)
     return LoaderBatches(
@@ -60,6 +66,7 @@ def batches_of(
         augmenter=augmenter,
         process_index=index,
         process_count=processes,
+        balanced=balanced,
     )
 
 
@@ -76,7 +83,7 @@ AUGMENTER = Augmenter(
 )
 
 
-@pytest.mark.parametrize("changes", [CROP, {"crop_padding": 2}, {"augmenter": AUGMENTER}])
+@pytest.mark.parametrize("changes", [CROP, {"crop_padding": 2}, {"augmenter": AUGMENTER, "balanced": True}])
 def test_bytes_are_the_same_for_any_number_of_workers_and_after_a_resume(
     data: DataSplits, changes: dict[str, Any]
 ) -> None:

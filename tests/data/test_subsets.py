@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ecd_deploy.data.subsets import balanced_subset, stratified_cut
+from ecd_deploy.data.subsets import balanced_draws, balanced_subset, stratified_cut
 from ecd_deploy.errors import DataError
 
 LABELS = np.random.default_rng(1).permutation([0] * 50 + [1] * 30 + [2] * 20)
@@ -56,3 +56,37 @@ def test_a_cut_that_leaves_nothing_is_refused() -> None:
         stratified_cut(np.array([0, 1, 2]), 0.9, seed=0)
     with pytest.raises(DataError, match="every training image of class number"):
         stratified_cut(np.array([0, 1, 1, 1, 1]), 0.7, seed=0)
+
+
+@pytest.mark.parametrize("sizes", [(50, 30, 20), (997, 2, 1), (7, 0, 4), (1, 1, 1), (5,)])
+def test_balanced_draws_are_as_many_of_each_class_and_as_often_of_each_sample(sizes: tuple[int, ...]) -> None:
+    total = sum(sizes)
+    labels = np.random.default_rng(2).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    draws = balanced_draws(labels, seed=0, epoch=1)
+    assert len(draws) == len(set(draws.tolist())) == total
+    times = np.bincount(draws % total, minlength=total)
+    for number, size in enumerate(sizes):
+        of_class = times[labels == number]
+        present = sum(map(bool, sizes))
+        assert of_class.sum() in ({total // present, -(-total // present)} if size else {0})
+        assert np.ptp(of_class) <= 1 if size else True
+    for sample, count in enumerate(times.tolist()):
+        assert sorted(draws[draws % total == sample] // total) == list(range(count))
+
+
+def test_what_does_not_divide_goes_to_samples_and_classes_by_epoch() -> None:
+    labels = np.repeat(np.arange(3), (60, 30, 13))
+    epochs = 3000
+    draws = np.concatenate([balanced_draws(labels, seed=5, epoch=epoch) for epoch in range(epochs)])
+    often = np.bincount(draws % 103, minlength=103) / epochs
+    expected = 103 / 3 / np.repeat((60, 30, 13), (60, 30, 13))
+    # what is left to chance has a variance of at most 1 / 4, and of 2 / 9 for a class that gets one more of each three
+    np.testing.assert_allclose(often, expected, atol=5 * np.sqrt(1 / 4 / epochs))
+    np.testing.assert_allclose(np.bincount(labels, weights=often), 103 / 3, atol=5 * np.sqrt(2 / 9 / epochs))
+
+
+def test_balanced_draws_hang_on_seed_and_epoch_alone() -> None:
+    first = balanced_draws(LABELS, seed=0, epoch=1)
+    assert first.tolist() == balanced_draws(LABELS, seed=0, epoch=1).tolist()
+    assert first.tolist() != balanced_draws(LABELS, seed=0, epoch=2).tolist()
+    assert first.tolist() != balanced_draws(LABELS, seed=1, epoch=1).tolist()

@@ -38,10 +38,13 @@ def build(method: MethodConfig) -> TrainingModel:
     )
 
 
-def crossings(method: MethodConfig) -> set[str]:
+def crossings(method: MethodConfig, *, unequal: bool = False) -> set[str]:
     model, objective = build(method), build_objective(method)
     with FakeTensorMode(allow_non_fake_inputs=True):
         move(model)
+        if unequal:
+            weights, offsets = torch.empty(2, 4, device="cuda")
+            objective = build_objective(method, class_weights=weights, logit_offsets=offsets)
         images = torch.empty(6, 3, 16, 16, device="cuda")
         labels, indices = (torch.zeros(6, dtype=torch.int64, device="cuda") for _ in range(2))
         found = Crossings()
@@ -60,6 +63,10 @@ def crossings(method: MethodConfig) -> set[str]:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_no_variant_mixes_devices_or_lets_the_host_wait(name: str) -> None:
     assert crossings(MethodConfig.model_validate(VARIANTS[name])) == set()
+
+
+def test_neither_weights_nor_offsets_of_classes_let_the_host_wait() -> None:
+    assert crossings(MethodConfig(name="one"), unequal=True) == set()
 
 
 @pytest.mark.parametrize("loss", get_args(PretrainedLoss))

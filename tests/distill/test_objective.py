@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +14,8 @@ from ecd_deploy.errors import UsageError
 from ecd_deploy.recipe.method import MethodConfig
 
 LABELS = torch.tensor([0, 4, 2, 2, 1])
+WEIGHTS = torch.tensor([0.5, 1.0, 4.0, 1.0, 0.1, 1.0])  # of the classes
+OFFSETS = torch.tensor([-0.1, -3.0, 0.0, -2.0, -1.0, -4.0])
 
 
 def make(**fields: object) -> MethodConfig:
@@ -41,6 +46,67 @@ def test_without_other_losses_the_total_is_equation_2_bit_by_bit() -> None:
     separate = [torch.nn.functional.cross_entropy(one, LABELS, label_smoothing=0.1) for one in logits]
     assert torch.equal(losses.total, torch.stack(separate).sum())
     assert [term.name for term in losses.terms] == ["student", "teacher"]
+
+
+def weighted(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> float:
+    """The mean over the images of -sum target x weight x log softmax, each image by itself."""
+    total = 0.0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        norm = sum(math.exp(logit) for logit in row)
+        for number, logit in enumerate(row):
+            target = smoothing / len(row) + (1 - smoothing) * (number == label)
+            total -= target * weights[number].item() * math.log(math.exp(logit) / norm)
+    return total / len(labels)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weights_and_offsets_of_classes_are_in_every_cross_entropy_and_nowhere_else(smoothing: float) -> None:
+    student, teacher = heads()
+    branch = student.detach() * 2
+    terms: dict[str, Any] = {"label_smoothing": smoothing, "class_weights": WEIGHTS, "logit_offsets": OFFSETS}
+    outputs, mutual = TrainingOutputs(student, teacher), make(name="joint", logits="mutual")
+    found = [term.value.item() for term in build_objective(mutual, **terms)(outputs, LABELS).terms]
+    expected = [weighted(logits + OFFSETS, LABELS, WEIGHTS, smoothing) for logits in (student, teacher)]
+    assert found[:2] == pytest.approx(expected, rel=1e-6)
+    assert found[2] == build_objective(mutual)(outputs, LABELS).terms[2].value.item()
+    branched = TrainingOutputs(student, teacher, branches=(branch, branch))
+    of_branches = build_objective(make(name="one"), **terms)(branched, LABELS).terms[2].value.item()
+    assert of_branches == pytest.approx(2 * weighted(branch + OFFSETS, LABELS, WEIGHTS, smoothing), rel=1e-6)
+
+
+def test_weighted_parts_of_a_batch_add_up_to_the_whole() -> None:
+    """Torch's own mean divides by the weights of each part, and does not."""
+    student, _ = heads()
+    objective = build_objective(make(name="plain"), class_weights=WEIGHTS)
+
+    def loss(images: slice) -> float:
+        return objective(TrainingOutputs(student[images]), LABELS[images]).total.item()
+
+    assert (2 * loss(slice(0, 2)) + 3 * loss(slice(2, 5))) / 5 == pytest.approx(loss(slice(0, 5)), rel=1e-12)
+
+
+def test_soft_labels_are_weighed_as_hard_ones_are() -> None:
+    student, _ = heads()
+    objective = build_objective(make(name="plain"), class_weights=WEIGHTS, logit_offsets=OFFSETS)
+
+    def loss(labels: Tensor) -> float:
+        return objective(TrainingOutputs(student), labels).total.item()
+
+    soft = torch.nn.functional.one_hot(LABELS, 6).double()
+    assert loss(soft) == pytest.approx(loss(LABELS), rel=1e-12)
+    mixed = 0.3 * soft + 0.7 * soft.flip(0)
+    assert loss(mixed) == pytest.approx(0.3 * loss(LABELS) + 0.7 * loss(LABELS.flip(0)), rel=1e-12)
+
+
+def test_with_offsets_a_constant_student_is_best_where_it_prefers_no_class() -> None:
+    """Menon et al. (2021): without them it would learn the logarithms of the classes' shares."""
+    labels = torch.tensor([0] * 7 + [1] * 2 + [2])
+    shares = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    constant = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    for offsets, is_best in ((shares.log(), True), (None, False)):
+        objective = build_objective(make(name="plain"), logit_offsets=offsets)
+        (gradient,) = torch.autograd.grad(objective(TrainingOutputs(constant.expand(10, 3)), labels).total, constant)
+        assert (gradient.abs().max().item() < 1e-12) is is_best
 
 
 @pytest.mark.parametrize(

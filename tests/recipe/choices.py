@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecd_deploy.errors import RecipeError
-from ecd_deploy.recipe.export import BUILTIN_FORMATS
+from ecd_deploy.recipe.export import BUILTIN_FORMATS, EXTRA_FORMATS
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 
 Value = bool | int | str
@@ -51,8 +51,8 @@ NEEDS: Mapping[str | tuple[str, Value], Settings] = {
 """What else must be set for a field, or for one of its values, to be accepted and to have an effect."""
 
 PACKAGES: Mapping[tuple[str, Value], str] = {
-    ("export.formats", "openvino"): "openvino",
-    ("export.formats", "executorch"): "executorch",
+    **{("export.formats", name): package for name, package in EXTRA_FORMATS.items()},
+    **{("train.trackers", name): name for name in ("mlflow", "wandb")},
     **{("method.pretrained.losses", loss): "torchdistill" for loss in ("at", "vid", "pkt", "ft", "rkd", "cc", "crd")},
 }
 """Of an extra, without which a choice is refused."""

@@ -77,6 +77,17 @@ def test_builtin_recipes_are_named_after_their_file(name: str) -> None:
         ("train.cuda_graph=always", ["train.cuda_graph", "'auto' or 'never'", "always"]),
         ("train.cuda_graph=false", ["train.cuda_graph", "'auto' or 'never'", "False"]),
         ("train.cuda_grap=never", ["train.cuda_grap", "did you mean 'cuda_graph'"]),
+        ("train.class_weights=inverse", ["train.class_weights", "'balanced', 'effective', or a table", "inverse"]),
+        ("train.class_weights=[1.0, 2.0]", ["train.class_weights", "a table of weights by class name"]),
+        ("train.class_weights={3 = 0.0}", ["train.class_weights", 'class "3" is 0.0, and must be a number above 0']),
+        ("train.class_weights={3 = -1}", ["train.class_weights", 'class "3" is -1']),
+        ("train.class_weights={3 = nan}", ["train.class_weights", 'class "3" is nan']),
+        ("train.class_weights={3 = 'much'}", ["train.class_weights", "class \"3\" is 'much'"]),
+        ("train.effective_beta=0.9", ["train", "effective_beta 0.9 has no effect: class_weights is not 'effective'"]),
+        ("train.sampling=even", ["train.sampling", "'shuffle' or 'balanced'", "even"]),
+        ("train.logit_adjustment=-1.0", ["train.logit_adjustment", "greater than 0", "-1"]),
+        ("train.logit_adjustment=nan", ["train.logit_adjustment", "finite"]),
+        ("train.select=worst", ["train.select", "'best', 'balanced_accuracy' or 'last'", "worst"]),
         ("data.workers=-1", ["data.workers", "greater than or equal to 0"]),
         ("export.formats=['safetensors']", ["export", "'onnx'"]),
         ("profile.max_seconds=1.0", ["profile", "min_seconds"]),
@@ -89,6 +100,39 @@ def test_refuses_naming_the_key_and_the_choices(override: str, expected: list[st
         load_recipe("digits", (override,))
     for part in expected:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ("train.class_weights=balanced", "train.sampling=balanced"),
+            "class_weights 'balanced' and sampling 'balanced'",
+        ),
+        (("train.logit_adjustment=1.0", "train.sampling=balanced"), "sampling 'balanced' and logit_adjustment 1.0"),
+        (("train.class_weights=effective", "train.logit_adjustment=1"), "'effective' and logit_adjustment 1.0"),
+        (
+            ("data.validation_fraction=0", "train.select=balanced_accuracy"),
+            "train.select is 'balanced_accuracy', and data.validation_fraction 0 leaves no images to choose an",
+        ),
+        (
+            ("train.sampling=balanced", "method.name=distil", 'method.pretrained={run = "x", losses = ["crd"]}'),
+            "train.sampling 'balanced' repeats images, and method.pretrained.losses 'crd' needs",
+        ),
+    ],
+)
+def test_choices_about_unequal_classes_that_contradict_each_other_are_refused(
+    overrides: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("digits", overrides)
+    assert told in str(caught.value)
+
+
+def test_weights_by_class_are_written_and_read_back() -> None:
+    recipe = load_recipe("digits", ('train.class_weights={"a b.c" = 2, "ü" = 0.5}',))
+    assert parse_recipe(recipe_to_toml(recipe), "written") == recipe
+    assert recipe.train.class_weights == {"a b.c": 2.0, "ü": 0.5}
 
 
 def test_duplicate_key_is_refused_with_its_place() -> None:

@@ -56,7 +56,7 @@ def make_recipe() -> Callable[..., Recipe]:
     """Builds a recipe of three short epochs; arguments override it."""
 
     def make(*overrides: str) -> Recipe:
-        short = ("train.epochs=3", "data.train_limit=300", "train.tensorboard=false", "data.horizontal_flip=true")
+        short = ("train.epochs=3", "data.train_limit=300", "train.trackers=[]", "data.horizontal_flip=true")
         return load_recipe("digits", (*short, *overrides))
 
     return make

@@ -28,7 +28,7 @@ STEPS = 7  # of each of the two epochs
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
-    short = ("train.epochs=2", "train.batch_size=4", "train.checkpoint_steps=2", "train.tensorboard=false")
+    short = ("train.epochs=2", "train.batch_size=4", "train.checkpoint_steps=2", "train.trackers=[]")
     config = files_config(make_images(tmp_path / "images"), workers=2, random_resized_crop=(0.2, 1.0))
     return load_recipe("digits", short).model_copy(update={"data": config})
 

@@ -51,7 +51,7 @@ def test_leaves_metrics_checkpoints_and_a_result(
 ) -> None:
     model = make_model()
     events: list[TrainingEvent] = []
-    recipe = make_recipe("train.tensorboard=true")
+    recipe = make_recipe("train.trackers=['tensorboard']")
     result = train(model, data, recipe, tmp_path, resume=False, on_event=events.append)
     lines = metrics(tmp_path)
     assert [line["epoch"] for line in lines] == [1, 2, 3]

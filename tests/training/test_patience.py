@@ -48,6 +48,16 @@ def test_it_ends_early_and_a_resume_adds_nothing(
     assert len(metrics(tmp_path)) == result.epochs
 
 
+def test_patience_waits_for_the_accuracy_that_selects() -> None:
+    top1s, balanced = (0.5, 0.6, 0.7), (0.5, 0.4, 0.4)
+    records = tuple(
+        record.model_copy(update={"validation_balanced_accuracy": accuracy})
+        for record, accuracy in zip(history(*top1s), balanced, strict=True)
+    )
+    assert is_finished(records, TrainConfig(epochs=5, patience=2, select="balanced_accuracy"))
+    assert not is_finished(records, TrainConfig(epochs=5, patience=2))
+
+
 def test_patience_needs_a_validation_split(make_recipe: MakeRecipe) -> None:
     with pytest.raises(RecipeError, match=r"train\.patience 2 is counted on the validation split"):
         make_recipe("train.patience=2", "data.validation_fraction=0.0", "train.select=last")

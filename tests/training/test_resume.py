@@ -34,18 +34,22 @@ ADAMW = (
     *("train.optimizer=adamw", "train.learning_rate=0.01", "train.clip_norm=0.5", "train.ema_decay=0.9"),
     "train.patience=2",
 )
-
-
 AUGMENTED = (
     *("augment.policy=randaugment", "augment.rotation=10", "augment.brightness=0.2", "augment.contrast=0.2"),
     *("augment.random_erasing=0.5", "augment.mixup=0.4", "augment.cutmix=1.0", "train.label_smoothing=0.1"),
+    *("train.sampling=balanced", "train.select=balanced_accuracy", 'train.class_weights={"3" = 4.0}'),
     "augment.transforms=['tests.data.augmentation.own_transforms:noisy']",
 )
 
 
 @pytest.mark.parametrize(
     ("every", "options", "broken_at"),
-    [(0, (), EVERY_STEP), (2, (), EVERY_STEP), (2, ADAMW, EVERY_STEP), (2, AUGMENTED, (9,))],
+    [
+        (0, (), EVERY_STEP),
+        (2, (), EVERY_STEP),
+        (2, ADAMW, EVERY_STEP),
+        (2, AUGMENTED, (9,)),
+    ],
 )
 def test_resuming_gives_the_bits_of_an_uninterrupted_training(
     make_model: MakeModel,

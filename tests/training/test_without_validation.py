@@ -20,7 +20,7 @@ EVERYTHING = ("data.validation_fraction=0", "train.select=last")
 
 @pytest.fixture
 def recipe(make_recipe: MakeRecipe) -> Recipe:
-    return make_recipe(*EVERYTHING, "train.tensorboard=true")
+    return make_recipe(*EVERYTHING, "train.trackers=['tensorboard']")
 
 
 @pytest.fixture

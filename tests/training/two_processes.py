@@ -20,7 +20,7 @@ def main(directory: Path) -> None:
     # 292 images in steps of 64: the last step's 36 are shared out, and cut into parts, unevenly
     recipe = load_recipe(
         "digits",
-        ("train.epochs=2", "data.train_limit=325", "train.gradient_accumulation=3", "train.tensorboard=false"),
+        ("train.epochs=2", "data.train_limit=325", "train.gradient_accumulation=3", "train.trackers=[]"),
     )
     data = load_data(recipe.data, seed=recipe.seed)
     torch.manual_seed(0)

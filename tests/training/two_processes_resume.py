@@ -22,7 +22,7 @@ from tests.training.helpers import at_forward
 
 
 def main(directory: Path, rank: int = -1, forward: int = 0, number: int = 0) -> None:
-    short = ("train.epochs=2", "data.train_limit=325", "train.gradient_accumulation=2", "train.tensorboard=false")
+    short = ("train.epochs=2", "data.train_limit=325", "train.gradient_accumulation=2", "train.trackers=[]")
     recipe = load_recipe("digits", (*short, "train.checkpoint_steps=2"))
     data = load_data(recipe.data, seed=recipe.seed)
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from ecd_deploy.pipelines.report.words import describe_training
 def print_summary(results: RunResults, root: Path, console: Console) -> None:
     """Print accuracy, artefacts, latency and the gate of a finished run."""
     training, paired = results.training, results.validation.onnx_top1
-    console.print(describe_training(training))
+    console.print(describe_training(training, results.recipe.train.select))
     console.print(
         f"test top-1, {paired.candidate.images} images: ONNX {paired.candidate.accuracy:.2%}, "
         f"PyTorch {paired.reference.accuracy:.2%}"

@@ -10,7 +10,7 @@ from ecd_deploy.data.draws import Purpose, draw_below, stream_key
 
 
 def crop_and_mirror(
-    images: Tensor, indices: Tensor, *, seed: int, epoch: int, crop_padding: int, horizontal_flip: bool
+    images: Tensor, draws: Tensor, *, seed: int, epoch: int, crop_padding: int, horizontal_flip: bool
 ) -> Tensor:
     """Pad with zeros, crop at a random place to the original size, and mirror half of the images.
 
@@ -18,7 +18,7 @@ def crop_and_mirror(
 
     Args:
         images: uint8, (n, C, H, W).
-        indices: int64, (n,), each image's index in the training split: its draws depend on it.
+        draws: int64, (n,), of each image, such as its index in the training split: what is drawn depends on it.
         seed: of the run.
         epoch: counted from 1.
         crop_padding: pixels on each side; 0 leaves the images in place.
@@ -33,12 +33,12 @@ def crop_and_mirror(
     rows = torch.arange(height, device=images.device).expand(count, height)
     columns = torch.arange(width, device=images.device).expand(count, width)
     if horizontal_flip:
-        is_mirrored = draw_below(stream_key(seed, epoch, Purpose.FLIP), indices, 2).bool()
+        is_mirrored = draw_below(stream_key(seed, epoch, Purpose.FLIP), draws, 2).bool()
         columns = torch.where(is_mirrored[:, None], width - 1 - columns, columns)
     if crop_padding:
         places = 2 * crop_padding + 1
-        rows = rows + draw_below(stream_key(seed, epoch, Purpose.CROP_TOP), indices, places)[:, None]
-        columns = columns + draw_below(stream_key(seed, epoch, Purpose.CROP_LEFT), indices, places)[:, None]
+        rows = rows + draw_below(stream_key(seed, epoch, Purpose.CROP_TOP), draws, places)[:, None]
+        columns = columns + draw_below(stream_key(seed, epoch, Purpose.CROP_LEFT), draws, places)[:, None]
         images = functional.pad(images, (crop_padding,) * 4)
     padded_width = images.shape[3]
     pixels = (rows[:, :, None] * padded_width + columns[:, None, :]).view(count, 1, height * width)

@@ -36,10 +36,10 @@ class CropBox:
         return part.resize((side, side), Image.Resampling.BILINEAR)
 
 
-def crop_draws(indices: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.float64]:
-    """Draw what `choose_box` needs for the images at `indices`, int64 (n,): float64 (n, attempts, 4) in [0, 1)."""
+def crop_draws(draws: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.float64]:
+    """Draw what `choose_box` needs for images by their `draws`, int64 (n,): float64 (n, attempts, 4) in [0, 1)."""
     each = _ATTEMPTS * _DRAWS
-    counters = indices[:, None] * each + np.arange(each)
+    counters = draws[:, None] * each + np.arange(each)
     return draw_fraction(stream_key(seed, epoch, Purpose.RESIZED_CROP), counters).reshape(-1, _ATTEMPTS, _DRAWS)
 
 

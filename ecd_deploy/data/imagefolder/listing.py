@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,12 +24,21 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of one split, by class and then by path; labels int64, (N,)."""
+    """The files of one split, by class and then by path.
+
+    Attributes:
+        folder: that they are below.
+        classes: names, in the order of the labels.
+        files: N of them.
+        labels: int64, (N,).
+        columns: what else a table says of each, by the column's name.
+    """
 
     folder: Path
     classes: tuple[str, ...]
     files: tuple[Path, ...]
     labels: NDArray[np.int64]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -13,10 +14,11 @@ from ecd_deploy.data.images import ImageSet
 
 @dataclass(frozen=True)
 class NamedImages:
-    """Images, and the name of each for messages."""
+    """Images, the name of each for messages, and what else is known of each, by the name of that property."""
 
     images: ImageSet
     names: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class CheckedSplit:
 
     files: ImageFiles
     fingerprints: Fingerprints
+    columns: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,12 @@ class _Chosen:
 
     files: tuple[Path, ...]
     labels: NDArray[np.int64]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, listing: Listing, indices: NDArray[np.int64]) -> _Chosen:
-        return cls(tuple(listing.files[index] for index in indices.tolist()), listing.labels[indices])
+        files = tuple(listing.files[index] for index in indices.tolist())
+        return cls(files, listing.labels[indices], _at(listing.columns, indices))
 
 
 class FileSource:
@@ -93,7 +96,8 @@ class FileSource:
             here = ImageSet(images[start : start + len(part.files)], part.labels)
             start += len(part.files)
             names = tuple(printable(part.files[index]) for index in good.tolist())
-            parts.append(NamedImages(here if len(good) == len(here) else here.select(good), names))
+            kept = here if len(good) == len(here) else here.select(good)
+            parts.append(NamedImages(kept, names, _at(part.columns, good)))
         train_images, validation, test_images = parts
         return SourceImages(train_images, None if self._listings.validation is None else validation, test_images)
 
@@ -111,7 +115,8 @@ class FileSource:
             kept = ImageFiles(self._root, part.files, part.labels, checked.channels).select(good)
             values = tuple(checked.fingerprints[start + index] for index in good.tolist())
             start += len(part.files)
-            parts.append(CheckedSplit(kept, Fingerprints(values, tuple(map(printable, kept.paths)))))
+            fingerprints = Fingerprints(values, tuple(map(printable, kept.paths)))
+            parts.append(CheckedSplit(kept, fingerprints, _at(part.columns, good)))
         train_files, validation, test_files = parts
         return CheckedSplits(train_files, None if self._listings.validation is None else validation, test_files)
 
@@ -158,6 +163,10 @@ class FileSource:
         if lost:
             names = ", ".join(self.classes[label] for label in lost)
             raise DataError(f"no image that can be used is left of: {names}")
+
+
+def _at(columns: Mapping[str, tuple[str, ...]], places: NDArray[np.int64]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(values[place] for place in places.tolist()) for name, values in columns.items()}
 
 
 def _of_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

@@ -66,7 +66,7 @@ def _read(file: Path, cache: Path, split: str | None) -> LabelledRows:
             if _IMAGE in schema.names:
                 paths = tuple(map(str, _unpacked(table, file, cache)))
             else:
-                paths = tuple(str(file.parent / name) for name in table.read([PATH]).to_pydict()[PATH])
+                paths = tuple(str(file.absolute().parent / name) for name in table.read([PATH]).to_pydict()[PATH])
     except DataError:
         raise
     except Exception as error:
@@ -99,7 +99,7 @@ def _labels(file: Path, values: Sequence[Any], metadata: dict[bytes, bytes] | No
 
 def _unpacked(table: Any, file: Path, cache: Path) -> tuple[Path, ...]:
     """The images of a file, each in a file of its own; written once, and found there ever after."""
-    folder = cache / f"{entry_key(file.parent, [file], 'unpacked')}.images"
+    folder = cache.absolute() / f"{entry_key(file.parent, [file], 'unpacked')}.images"
     try:
         with locked(folder):
             if not folder.is_dir():

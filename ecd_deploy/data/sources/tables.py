@@ -50,6 +50,12 @@ class LabelledRows:
         """Where the images are."""
         return tuple(self.source.parent / path for path in self.paths)
 
+    def select(self, places: Sequence[int]) -> LabelledRows:
+        """The rows at these places."""
+        columns = {name: tuple(values[place] for place in places) for name, values in self.columns.items()}
+        paths, labels = (tuple(values[place] for place in places) for values in (self.paths, self.labels))
+        return LabelledRows(self.source, paths, labels, columns)
+
 
 def read_csv(path: Path) -> LabelledRows:
     """Read a CSV file in UTF-8 whose first line names its columns.
@@ -92,14 +98,10 @@ def list_table(rows: LabelledRows) -> Listings:
     for needed in ("train", "test"):
         if needed not in splits:
             raise DataError(f"{rows.source} has no image whose split is {needed}")
-    files, labels = rows.files(), rows.labels
-    if any(Path(path).is_absolute() for path in rows.paths):
-        files = tuple(Path(os.path.abspath(file)) for file in files)  # noqa: PTH100
-        root = Path(os.path.commonpath([file.parent for file in files]))
-    else:
-        root = rows.source.parent
+    files = tuple(file.absolute() for file in rows.files())
+    root = Path(os.path.commonpath([file.parent for file in files]))
     found: dict[Split, Listing] = {
-        split: _listing(root, [(labels[place], files[place]) for place, value in enumerate(splits) if value == split])
+        split: _listing(root, rows, files, [place for place, value in enumerate(splits) if value == split])
         for split in dict.fromkeys(splits)
     }
     for split, listing in found.items():
@@ -111,12 +113,15 @@ def list_table(rows: LabelledRows) -> Listings:
     return Listings(root, found["train"], found.get("validation"), found["test"])
 
 
-def _listing(root: Path, images: Sequence[tuple[str, Path]]) -> Listing:
-    ordered = sorted(images, key=lambda image: (image[0], str(image[1])))
-    classes = tuple(dict.fromkeys(label for label, _ in ordered))
+def _listing(root: Path, rows: LabelledRows, files: Sequence[Path], places: Sequence[int]) -> Listing:
+    """The rows at these places."""
+    ordered = sorted(places, key=lambda place: (rows.labels[place], str(files[place])))
+    part = rows.select(ordered)
+    classes = tuple(sorted(set(part.labels)))
     numbers = {label: number for number, label in enumerate(classes)}
-    labels = np.array([numbers[label] for label, _ in ordered], dtype=np.int64)
-    return Listing(root, classes, tuple(file for _, file in ordered), labels)
+    labels = np.array([numbers[label] for label in part.labels], dtype=np.int64)
+    columns = {name: values for name, values in part.columns.items() if name != SPLIT}
+    return Listing(root, classes, tuple(files[place] for place in ordered), labels, columns)
 
 
 def _split(source: Path, value: str) -> Split:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor, nn
 
 from ecd_deploy.errors import CheckpointError
+from ecd_deploy.recipe.train import Select
 from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER
 
 
-def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Module) -> None:
+def load_weights(directory: Path, which: Select, model: nn.Module) -> None:
     """Load the weights of a finished training, after verifying their digests.
 
     Args:
         directory: the run directory.
-        which: of the best epoch on the validation split, or of the last; the student's average where there is one.
+        which: of the last epoch, or of the one that the training's recipe calls the best; the student's average where
+            there is one.
         model: built as it was for the training.
 
     Raises:
@@ -33,7 +34,7 @@ def load_weights(directory: Path, which: Literal["best", "last"], model: nn.Modu
         raise CheckpointError(
             f"the training was stopped after step {checkpoint.state.step}, within an epoch: continue with --resume"
         )
-    if which == "best":
+    if which != "last":
         best = checkpoint.state.best
         if best is None:
             raise CheckpointError(

@@ -18,7 +18,13 @@ from ecd_deploy.pipelines.report.page.page import Page
 from ecd_deploy.pipelines.report.page.samples import sample_section
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
-from ecd_deploy.pipelines.report.words import NO_VALIDATION, describe_overlap, describe_proof, format_number
+from ecd_deploy.pipelines.report.words import (
+    DEPLOYED_EPOCH,
+    NO_VALIDATION,
+    describe_overlap,
+    describe_proof,
+    format_number,
+)
 from ecd_deploy.training import EpochScore
 
 _SLOWEST_LAYERS = 40
@@ -116,27 +122,26 @@ def _accuracy(results: RunResults) -> Section:
 
 
 def _training(results: RunResults) -> Section:
-    training = results.training
+    training, deployed = results.training, DEPLOYED_EPOCH[results.recipe.train.select]
     text = (
         f"{training.steps} steps in {training.seconds:.0f} s with {training.processes} process(es) of "
-        f"{training.threads} thread(s). The weights deployed are those of the {results.recipe.train.select} epoch"
+        f"{training.threads} thread(s). The weights deployed are those of the {deployed}"
     )
     if training.best is None:
         return Section("training", "Training", f"{text}: {NO_VALIDATION}.")
     rows = [_score(name, score) for name, score in (("last", training.last), ("best", training.best))]
     text += "; best means best on the validation split."
-    table = Table(
-        "Accuracy on the validation split", ("weights", "epoch", "student top-1", "teacher top-1"), tuple(rows)
-    )
+    header = ("weights", "epoch", "student top-1", "student balanced accuracy", "teacher top-1")
+    table = Table("Accuracy on the validation split", header, tuple(rows))
     return Section("training", "Training", text, tables=(table,))
 
 
 def _score(name: str, score: EpochScore) -> tuple[Cell, ...]:
-    accuracies = (score.validation_top1, score.teacher_validation_top1)
+    accuracies = (score.validation_top1, score.validation_balanced_accuracy, score.teacher_validation_top1)
     return (
         Cell(name),
         Cell(str(score.epoch), score.epoch),
-        *(Cell("-") if top1 is None else _percent(top1) for top1 in accuracies),
+        *(Cell("-") if accuracy is None else _percent(accuracy) for accuracy in accuracies),
     )
 
 

@@ -42,11 +42,13 @@ def mix_by_hand(
     return mixed, targets
 
 
-def cross_entropy_by_hand(logits: NDArray[np.float32], targets: NDArray[np.float64], smoothing: float) -> float:
+def cross_entropy_by_hand(
+    logits: NDArray[np.float32], targets: NDArray[np.float64], smoothing: float, weights: NDArray[np.float32]
+) -> float:
     smooth = targets * (1 - smoothing) + smoothing / CLASSES
     wide = logits.astype(np.float64)
     log_shares = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
-    return float(-(smooth * log_shares).sum(axis=1).mean())
+    return float(-(weights * smooth * log_shares).sum(axis=1).mean())
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, None), (None, 1.0), (0.4, 1.0)])
@@ -61,10 +63,15 @@ def test_images_targets_and_both_losses_equal_those_by_hand(mixup: float | None,
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(shares, targets, atol=1e-6)
 
+    weights, offsets = torch.tensor([1.0, 2.0, 0.5, 4.0, 1.0]), torch.tensor([0.0, -1.0, 0.5, 0.0, 2.0])
     student, teacher = (torch.randn(24, CLASSES, generator=generator) for _ in range(2))
     total = Objective(label_smoothing=0.1)(TrainingOutputs(student, teacher), shares).total
-    by_hand = sum(cross_entropy_by_hand(logits.numpy(), targets, 0.1) for logits in (student, teacher))
+    even = np.ones(CLASSES, dtype=np.float32)
+    by_hand = sum(cross_entropy_by_hand(logits.numpy(), targets, 0.1, even) for logits in (student, teacher))
     assert float(total) == pytest.approx(by_hand, abs=1e-5)
+    unequal = Objective(class_weights=weights, logit_offsets=offsets)(TrainingOutputs(student), shares).total
+    by_hand = cross_entropy_by_hand((student + offsets).numpy(), targets, 0.0, weights.numpy())
+    assert float(unequal) == pytest.approx(by_hand, abs=1e-5)
 
 
 def test_whole_shares_are_labels() -> None:

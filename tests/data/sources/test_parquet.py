@@ -64,6 +64,17 @@ def test_the_images_are_those_of_the_folder(folder: Path, as_bytes: bool) -> Non
 
 
 @pytest.mark.needs("pyarrow")
+@pytest.mark.parametrize("as_bytes", [False, True], ids=["paths", "bytes"])
+def test_relative_paths_lead_to_the_same(folder: Path, as_bytes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "images.parquet", rows(folder, as_bytes=as_bytes))
+    expected = load("parquet", folder / "images.parquet", folder / "cache")
+    monkeypatch.chdir(folder.parent)
+    assert load("parquet", Path(folder.name, "images.parquet"), Path("cache")).digest == expected.digest
+    monkeypatch.chdir(folder)
+    assert load("parquet", Path("images.parquet"), Path("cache")).digest == expected.digest
+
+
+@pytest.mark.needs("pyarrow")
 def test_a_data_set_of_the_hugging_face_hub_is_read_as_it_lies_there(folder: Path) -> None:
     names = ["fox", "cat", "dog"]  # a number is a place in these
     features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ecd_deploy.data import DataSplits, load_data
 from ecd_deploy.errors import DataError
@@ -56,7 +58,7 @@ def test_without_validation_rows_some_are_cut_off(folder: Path) -> None:
     assert (len(found.train), len(present(found.validation)), len(found.test)) == (12, 6, 6)
 
 
-def test_paths_may_be_absolute_and_lie_anywhere(folder: Path) -> None:
+def test_paths_may_be_relative_and_absolute_and_lie_anywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = folder / "tables" / "deep"
     elsewhere.mkdir(parents=True)
     expected = load("csv", folder / "images.csv")
@@ -65,6 +67,9 @@ def test_paths_may_be_absolute_and_lie_anywhere(folder: Path) -> None:
         table = elsewhere / f"{count}.csv"
         table.write_text("\n".join([lines[0], *(prefix + line for line in lines[1:])]))
         assert load("csv", table).digest == expected.digest
+    for place, path in ((folder, "images.csv"), (folder.parent, f"{folder.name}/images.csv")):
+        monkeypatch.chdir(place)
+        assert load("csv", Path(path)).digest == expected.digest
 
 
 @pytest.mark.parametrize(
@@ -92,6 +97,46 @@ def test_a_table_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, text: s
     assert (ended.code, ended.out) == (4, "")
     assert ended.err.startswith(f"Error: {message}")
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"loading": "files", "image_size": 8}], ids=["cache", "files"])
+def test_other_columns_stay_with_the_test_images(folder: Path, options: dict[str, object]) -> None:
+    table = folder / "images.csv"
+    lines = table.read_text().splitlines()
+    shots = [line.split(",") for line in lines[1:]]
+    table.write_text("\n".join([f"{lines[0]},file", *(f"{','.join(shot)},{shot[0]}" for shot in shots)]))
+    (folder / "images/test/dog/0.png").write_bytes(b"no image")
+    found = load("csv", table, skip_bad=True, test_limit=5, **options)
+    assert sorted(found.test_columns) == ["camera", "file"]
+    cameras = {shot[0]: shot[3] for shot in shots}
+    columns = found.test_columns["file"], found.test_columns["camera"]
+    for pixels, file, camera in zip(found.test.images, *columns, strict=True):
+        np.testing.assert_array_equal(pixels, np.asarray(Image.open(folder / file)).transpose(2, 0, 1))
+        assert camera == cameras[file]
+
+
+@pytest.mark.slow
+def test_the_gate_of_a_run_has_limits_for_slices(folder: Path) -> None:
+    (folder / "recipe.toml").write_text("""
+name = "shelf"
+data = { source = "csv", path = "images.csv", cache_dir = "cache" }
+student = { name = "resnet8" }
+method = { name = "plain" }
+train = { epochs = 1, batch_size = 8 }
+profile = { min_seconds = 0.1, warmup_seconds = 0.0 }
+export = { formats = ["onnx"] }
+gate = { slices.camera = { min_top1 = 0.9 } }
+""")
+    ended = run_command(["run", "recipe.toml", "--out", "run"], cwd=folder)
+    assert ended.code in {1, 3}, ended.err
+    checks = {check["name"] for check in json.loads((folder / "run/gate.json").read_text())["checks"]}
+    assert {"slices.camera.0.min_top1", "slices.camera.1.min_top1"} <= checks
+    again = run_command(["gate", "run"], cwd=folder)  # from what the run directory holds
+    assert again.code == ended.code
+    assert ended.err.endswith(again.err)
+    refused = run_command(["rehearse", "recipe.toml", "--set", "gate.slices.camra.min_top1=0.9"], cwd=folder)
+    assert refused.code == 2
+    assert "gate.slices.\"camra\": there is no such column (did you mean 'camera'?); there are camera" in refused.err
 
 
 def test_a_file_that_is_not_there_is_named(folder: Path) -> None:

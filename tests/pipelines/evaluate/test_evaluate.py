@@ -151,6 +151,18 @@ def test_a_csv_file_names_images_labels_and_slices(tmp_path: Path) -> None:
     assert camera.values == tuple(f"c{n % 2}" for n in range(10) for _ in CLASSES)
 
 
+def test_of_a_table_with_splits_the_test_images_are_evaluated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_images(tmp_path / "images")
+    lines = [f"images/{name}/{n}.png,{name},{'Test' if n < 4 else 'train'}" for n in range(10) for name in CLASSES]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *lines]))
+    model = write_model(tmp_path / "model.onnx")
+    found = evaluate(model, tmp_path / "all.csv", EXPECTS)
+    assert found.files.names == tuple(f"images/{name}/{n}.png" for n in range(4) for name in CLASSES)
+    assert "the 12 images whose split is test" in caplog.text
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *lines]).replace("train", "night"))
+    assert len(evaluate(model, tmp_path / "all.csv", EXPECTS).files) == 30  # no split of a data set, but a slice
+
+
 def test_labels_that_are_numbers_are_those_of_the_outputs(tmp_path: Path) -> None:
     save_images(tmp_path / "images")
     places = {"blue": 0, "green": 1, "red": 2}

@@ -17,7 +17,7 @@ from ecd_deploy.training import load_weights, train
 from tests.data.mixed_images import files_config, make_images
 from tests.training.helpers import at_forward, interrupt, same_state
 
-TINY = ("data.train_limit=60", "data.test_limit=20", "train.epochs=2", "train.batch_size=18", "train.tensorboard=false")
+TINY = ("data.train_limit=60", "data.test_limit=20", "train.epochs=2", "train.batch_size=18", "train.trackers=[]")
 
 
 def recipe(*overrides: str) -> Recipe:

@@ -27,7 +27,7 @@ from tests.commands import run_command
 from tests.training.helpers import same_state
 
 TINY = (
-    *("data.train_limit=100", "data.test_limit=40", "train.epochs=2", "train.batch_size=32", "train.tensorboard=false"),
+    *("data.train_limit=100", "data.test_limit=40", "train.epochs=2", "train.batch_size=32", "train.trackers=[]"),
     *("method.kernels=2", "train.learning_rate=0.01", "gate.min_top1=0.0", "gate.max_drop=1.0"),
     *("profile.min_seconds=0.05", "profile.warmup_seconds=0.0", "profile.min_samples=44", "profile.max_seconds=1.0"),
 )

@@ -117,7 +117,7 @@ def test_the_command_refuses_to_select_what_cannot_be_known(tmp_path: Path) -> N
 
 
 def test_a_study_leaves_the_best_out(tmp_path: Path) -> None:
-    changes = (*EVERYTHING, *TINY, "train.batch_size=18", "train.tensorboard=false")
+    changes = (*EVERYTHING, *TINY, "train.batch_size=18", "train.trackers=[]")
     arms = (Arm(name="alone", set=("method.name=plain",)), Arm(name="ecd", set=("method.kernels=2",)))
     study = Study(name="s", recipe="digits", seeds=(0,), baseline="alone", set=changes, arms=arms)
     result = compare(study, tmp_path / "study", resume=False, place="here", console=Console(quiet=True))

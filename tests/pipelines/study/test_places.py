@@ -26,7 +26,7 @@ BAD = Arm(name="bad", set=("method.stages=[7]",))
 
 def tiny(*arms: Arm, threads: int = 1) -> Study:
     settings = ["data.train_limit=40", "data.test_limit=30", "train.epochs=1", "train.batch_size=18"]
-    settings += ["train.tensorboard=false", "train.warmup_epochs=0.0", f"train.threads={threads}"]
+    settings += ["train.trackers=[]", "train.warmup_epochs=0.0", f"train.threads={threads}"]
     baseline = Arm(name="baseline", set=("method.name=plain",))
     return Study(
         name="tiny", recipe="digits", seeds=(0,), baseline="baseline", set=tuple(settings), arms=(baseline, *arms)

@@ -31,7 +31,7 @@ TINY: tuple[str, ...] = (
     "data.test_limit=30",
     "train.epochs=1",
     "train.batch_size=18",
-    "train.tensorboard=false",
+    "train.trackers=[]",
     "train.warmup_epochs=0.0",
     "train.threads=1",
 )
@@ -201,7 +201,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_command_alone_lets_its_runs_save(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    settings = ("train.epochs=400", "data.train_limit=100", "train.batch_size=18", "train.tensorboard=false")
+    settings = ("train.epochs=400", "data.train_limit=100", "train.batch_size=18", "train.trackers=[]")
     lines = ["name = 'long'", "recipe = 'digits'", "seeds = [0, 1]", "baseline = 'baseline'"]
     lines += [f"set = {json.dumps(settings)}", "[[arms]]", "name = 'baseline'", "set = ['method.name=plain']"]
     (tmp_path / "long.toml").write_text("\n".join(lines))

@@ -149,7 +149,7 @@ def test_the_plot_says_what_an_arm_is_compared_with_where_there_are_several() ->
 
 def test_a_run_records_each_heads_own_best_and_no_peak_of_a_part(tmp_path: Path) -> None:
     settings = ["data.train_limit=60", "data.test_limit=30", "train.epochs=3", "train.batch_size=18"]
-    settings += ["train.tensorboard=false", "train.warmup_epochs=0.0", "train.threads=1"]
+    settings += ["train.trackers=[]", "train.warmup_epochs=0.0", "train.threads=1"]
     ecd = Arm(name="ecd", set=tuple(settings))
     study = Study(name="tiny", recipe="digits", seeds=(0,), baseline="ecd", arms=(ecd,))
     run = run_arm(study, "ecd", 0, tmp_path, own_process=True)

@@ -43,7 +43,7 @@ def checkpoint(*top1s: float, weights: int = 5) -> Checkpoint:
     state = CheckpointState(
         training=IDENTITY,
         step=10 * len(history),
-        best=best_score(history),
+        best=best_score(history, "best"),
         history=history,
         scaler=ScalerState(scale=1024.0, growth_tracker=3),
     )
@@ -106,7 +106,7 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path: Path) -> None:
 
 
 def test_of_equal_epochs_the_earliest_is_best() -> None:
-    assert present(best_score((record(1, 0.2), record(2, 0.7), record(3, 0.7)))).epoch == 2
+    assert present(best_score((record(1, 0.2), record(2, 0.7), record(3, 0.7)), "best")).epoch == 2
 
 
 def test_a_damaged_newest_is_set_aside_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

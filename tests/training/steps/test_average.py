@@ -15,7 +15,7 @@ from ecd_deploy.distill import PlainModel
 from ecd_deploy.models import build_student
 from ecd_deploy.training import load_weights
 from ecd_deploy.training.checkpoints.store import CheckpointStore
-from ecd_deploy.training.evaluation import top1
+from ecd_deploy.training.evaluation import evaluate
 from ecd_deploy.training.steps.average import WeightAverage
 from tests.fake_cuda import Crossings, move
 from tests.small import present
@@ -72,8 +72,8 @@ def test_it_is_what_is_evaluated_and_deployed(
     assert not same_state(deployed.student, without.student)
     assert same_state(deployed.auxiliary()["teacher"], without.auxiliary()["teacher"])
     images = ImageTensors.of(present(data.validation))
-    found = top1(PlainModel(deployed.student), images, data.normalisation, Accelerator(), 64)
-    assert found.student == lines[-1]["validation_top1"]
+    found = evaluate(PlainModel(deployed.student), images, data.normalisation, Accelerator(), 64)
+    assert found.top1.student == lines[-1]["validation_top1"]
 
 
 def test_neither_average_nor_clipping_lets_the_host_wait() -> None:

@@ -65,8 +65,11 @@ ADAMW = (
 MIXED = ("augment.policy=trivialaugment", "augment.random_erasing=0.5", "augment.mixup=0.4", "augment.cutmix=1.0")
 
 
+WEIGHED = (*OPTIONS, *MIXED, 'train.class_weights={"3" = 4.0}', "train.logit_adjustment=1.0")
+
+
 @pytest.mark.usefixtures("rate_on_device")
-@pytest.mark.parametrize("options", [OPTIONS, ADAMW, MIXED], ids=["sgd", "adamw", "mixed"])
+@pytest.mark.parametrize("options", [OPTIONS, ADAMW, WEIGHED], ids=["sgd", "adamw", "weighed and mixed"])
 def test_a_recorded_training_has_the_bits_of_an_eager_one(
     options: tuple[str, ...],
     make_model: MakeModel,

@@ -14,7 +14,7 @@ from ecd_deploy.data import DataSplits, ImageSet, ImageTensors, Normalisation, T
 from ecd_deploy.data.augmentation.augmenter import Augmenter
 from ecd_deploy.distill import PlainModel, TrainingOutputs
 from ecd_deploy.recipe.augment import AugmentConfig
-from ecd_deploy.training.evaluation import moved_if_they_fit, top1
+from ecd_deploy.training.evaluation import evaluate, moved_if_they_fit
 from ecd_deploy.training.steps.cuda_graph import CudaRecorder, GraphedWork
 from ecd_deploy.training.steps.step import train_step
 from tests.small import present
@@ -189,10 +189,10 @@ def test_evaluation_on_the_device_counts_as_on_the_host(make_model: MakeModel, d
     device, model = work.accelerator.device, make_model().to(work.accelerator.device)
     on_device = moved_if_they_fit(data.test, device)
     assert on_device.images.device.type == "cuda"
-    found = top1(model, on_device, data.normalisation, work.accelerator, 64)
+    found = evaluate(model, on_device, data.normalisation, work.accelerator, 64)
     model.cpu().eval()
     with torch.no_grad():
         outputs = model(normalise(ImageTensors.of(data.test).images, data.normalisation))
     for name, logits in outputs.heads().items():
         expected = (logits.argmax(1) == torch.from_numpy(data.test.labels)).double().mean().item()
-        assert getattr(found, name) == pytest.approx(expected, abs=2 / len(data.test))
+        assert getattr(found.top1, name) == pytest.approx(expected, abs=2 / len(data.test))

@@ -1,0 +1,1 @@
+"""The format of ncnn, the runtime for phones and boards."""
