@@ -43,8 +43,8 @@ test-newest: ## Run the tests with the newest torch and runtimes, past the ceili
 	.venv-newest/bin/python -m pytest -m 'not slow' -W default --numprocesses 2 --dist loadscope
 
 test-extras: install-dev ## Install the packages of extra formats and of trackers, and test these
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[executorch,ncnn,openvino,tracking]'
-	$(BIN)/python -m pytest tests/exporters/executorch tests/exporters/ncnn tests/exporters/openvino tests/training/test_trackers.py
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[executorch,litert,ncnn,openvino,tracking]'
+	$(BIN)/python -m pytest $(addprefix tests/exporters/,executorch litert ncnn openvino) tests/training/test_trackers.py
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing

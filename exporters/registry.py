@@ -41,6 +41,7 @@ _BUILTIN = {
     "pt2": _Home("ecd_deploy.exporters.pytorch.pt2", "Pt2Exporter"),
     "openvino": _Home("ecd_deploy.exporters.openvino.exporter", "OpenVinoExporter"),
     "executorch": _Home("ecd_deploy.exporters.executorch.exporter", "ExecuTorchExporter"),
+    "litert": _Home("ecd_deploy.exporters.litert.exporter", "LiteRtExporter"),
     "ncnn": _Home("ecd_deploy.exporters.ncnn.exporter", "NcnnExporter"),
 }
 

@@ -24,9 +24,15 @@ BUILTIN_FORMATS = (
     "pt2",
     "openvino",
     "executorch",
+    "litert",
     "ncnn",
 )
-EXTRA_FORMATS: Mapping[str, str] = {"openvino": "openvino", "executorch": "executorch", "ncnn": "ncnn"}
+EXTRA_FORMATS: Mapping[str, str] = {
+    "openvino": "openvino",
+    "executorch": "executorch",
+    "litert": "ai_edge_litert",
+    "ncnn": "ncnn",
+}
 """Those that need an extra, which has the format's name, and a package that is there if it is installed."""
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from math import prod
 
 from flatbuffers import number_types
-from flatbuffers.table import Table
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.flatbuffer import Node
 
 _IDENTIFIER, _HEADER = b"ET12", b"eh00"
 _PROGRAM_HEADER = struct.Struct("<4sIQQQ")
@@ -74,7 +74,7 @@ def read_layout(data: bytes) -> PteLayout:
 
 def _layout(data: bytes) -> PteLayout:
     _, _, program_bytes, base, segment_bytes = _PROGRAM_HEADER.unpack_from(data, _HEADER_START)
-    root = _Node(data, int.from_bytes(data[:4], "little"))
+    root = Node(data, int.from_bytes(data[:4], "little"))
     segments = [
         (base + segment.number(0, number_types.Uint64Flags), segment.number(1, number_types.Uint64Flags))
         for segment in root.nodes(_SEGMENTS)
@@ -99,7 +99,7 @@ def _layout(data: bytes) -> PteLayout:
     )
 
 
-def _texts(plan: _Node) -> Iterator[str]:
+def _texts(plan: Node) -> Iterator[str]:
     """What a method returns, if that is one text."""
     outputs = plan.integers(_PLAN_OUTPUTS, number_types.Int32Flags)
     values = plan.nodes(_PLAN_VALUES)
@@ -107,7 +107,7 @@ def _texts(plan: _Node) -> Iterator[str]:
         yield values[outputs[0]].node(_VALUE).text(0)
 
 
-def _constants(data: bytes, root: _Node, segments: list[tuple[int, int]], values: list[_Node]) -> Iterator[Span]:
+def _constants(data: bytes, root: Node, segments: list[tuple[int, int]], values: list[Node]) -> Iterator[Span]:
     """Constants of operators that no delegate took: in the flatbuffer, or in a segment of their own."""
     constants = root.optional_node(_CONSTANTS)
     offsets = [] if constants is None else constants.integers(1, number_types.Uint64Flags)
@@ -132,57 +132,5 @@ def _constants(data: bytes, root: _Node, segments: list[tuple[int, int]], values
         yield Span(f"constant/{index}", start, start + size, SCALAR_TYPES[kind])
 
 
-def _kind(value: _Node) -> int:
+def _kind(value: Node) -> int:
     return value.number(_VALUE_KIND, number_types.Uint8Flags)
-
-
-class _Node:
-    """A table of a flatbuffer, its fields by number."""
-
-    def __init__(self, data: bytes, position: int) -> None:
-        self._table = Table(data, position)
-
-    def _offset(self, field: int) -> int:
-        return int(self._table.Offset(4 + 2 * field))
-
-    def number(self, field: int, kind: type) -> int:
-        offset = self._offset(field)
-        return int(self._table.Get(kind, offset + self._table.Pos)) if offset else 0
-
-    def text(self, field: int) -> str:
-        offset = self._offset(field)
-        return self._table.String(offset + self._table.Pos).decode() if offset else ""
-
-    def node(self, field: int) -> _Node:
-        found = self.optional_node(field)
-        if found is None:
-            raise ValueError(f"field {field} of a table is missing")
-        return found
-
-    def optional_node(self, field: int) -> _Node | None:
-        offset = self._offset(field)
-        return _Node(self._table.Bytes, self._table.Indirect(offset + self._table.Pos)) if offset else None
-
-    def nodes(self, field: int) -> list[_Node]:
-        offset = self._offset(field)
-        if not offset:
-            return []
-        start, count = self._table.Vector(offset), self._table.VectorLen(offset)
-        if start + 4 * count > len(self._table.Bytes):
-            raise ValueError("a list is longer than the file")
-        return [_Node(self._table.Bytes, self._table.Indirect(start + 4 * index)) for index in range(count)]
-
-    def integers(self, field: int, kind: type) -> list[int]:
-        offset = self._offset(field)
-        if not offset:
-            return []
-        start, count = self._table.Vector(offset), self._table.VectorLen(offset)
-        if start + count > len(self._table.Bytes):
-            raise ValueError("a list is longer than the file")
-        width = kind.bytewidth  # type: ignore[attr-defined]
-        return [int(self._table.Get(kind, start + width * index)) for index in range(count)]
-
-    def raw(self, field: int) -> tuple[int, int]:
-        """Where bytes begin, and how many they are."""
-        offset = self._offset(field)
-        return (int(self._table.Vector(offset)), int(self._table.VectorLen(offset))) if offset else (0, 0)

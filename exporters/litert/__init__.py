@@ -1,0 +1,1 @@
+"""The format of LiteRT, once TensorFlow Lite."""
