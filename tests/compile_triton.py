@@ -13,7 +13,8 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ecd_deploy.distill.convolution import triton_products, triton_router
+from ecd_deploy.distill.convolution.triton import products as triton_products
+from ecd_deploy.distill.convolution.triton import router as triton_router
 
 ENDS = ("", "_gradient")
 SIDED = ("KERNEL", "STRIDE", "PADDING", "DILATION")

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from ecd_deploy.distill import convolution
-from ecd_deploy.distill.convolution import triton_check, triton_operators, triton_references
+from ecd_deploy.distill.convolution import triton
+from ecd_deploy.distill.convolution.triton import check as triton_check
+from ecd_deploy.distill.convolution.triton import operators as triton_operators
+from ecd_deploy.distill.convolution.triton import references as triton_references
 
 OPERATORS = ("convolve_samples", "differentiate_features", "differentiate_kernels", "route", "differentiate_route")
-_KERNELS = ("triton_products", "triton_router")
+_KERNELS = ("products", "router")
 
 
 @contextmanager
@@ -72,8 +74,8 @@ def forget_checks() -> None:
 
 def _forget_kernels() -> None:
     for name in _KERNELS:
-        sys.modules.pop(f"{convolution.__name__}.{name}", None)
-        vars(convolution).pop(name, None)
+        sys.modules.pop(f"{triton.__name__}.{name}", None)
+        vars(triton).pop(name, None)
     forget_checks()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import has_forward_hooks, is_view
 from ecd_deploy.distill.additive import add_conv1x1
-from ecd_deploy.distill.convolution.triton_convolution import Added
+from ecd_deploy.distill.convolution.triton.convolution import Added
 from ecd_deploy.errors import UsageError
 
 if TYPE_CHECKING:

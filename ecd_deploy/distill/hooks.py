@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import saved_tensor_hooks, version_of
 from ecd_deploy.distill.convolution.dynamic_conv import DynamicConv2d
-from ecd_deploy.distill.convolution.triton_convolution import Added
+from ecd_deploy.distill.convolution.triton.convolution import Added
 from ecd_deploy.distill.outputs import FeaturePair
 from ecd_deploy.distill.student.feature_maps import feature_in, with_feature
 from ecd_deploy.errors import StudentError

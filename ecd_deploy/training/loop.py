@@ -13,7 +13,7 @@ from accelerate.accelerator import Accelerator
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.data.augmentation import find_augmenter
 from ecd_deploy.distill import TrainingModel
-from ecd_deploy.distill.convolution.triton_check import reasons_unused
+from ecd_deploy.distill.convolution.triton.check import reasons_unused
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler
 from ecd_deploy.training.checkpoints.identity import identify, require_same_training

@@ -1,7 +1,7 @@
 """Which operations each image goes through, and how strongly: rotation, RandAugment, TrivialAugment, colour jitter.
 
 RandAugment: Cubuk et al. (2019), <https://arxiv.org/abs/1909.13719>. TrivialAugment: Müller and Hutter (2021),
-<https://arxiv.org/abs/2103.10158>. Operations, ranges and the order of draws' alternatives are torchvision's.
+<https://arxiv.org/abs/2103.10158>. Operations and ranges are torchvision's.
 """
 
 from __future__ import annotations

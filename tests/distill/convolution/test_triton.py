@@ -15,8 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ecd_deploy.distill import DynamicConv2d, TeacherOptions, build_objective
-from ecd_deploy.distill.convolution import dynamic_conv, triton_check, triton_operators, triton_references
-from ecd_deploy.distill.convolution.triton_convolution import Added
+from ecd_deploy.distill.convolution import dynamic_conv
+from ecd_deploy.distill.convolution.triton import check as triton_check
+from ecd_deploy.distill.convolution.triton import operators as triton_operators
+from ecd_deploy.distill.convolution.triton import references as triton_references
+from ecd_deploy.distill.convolution.triton.convolution import Added
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.training.methods import build_training_model

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ecd_deploy.data import DataSplits
-from ecd_deploy.distill.convolution import triton_check
+from ecd_deploy.distill.convolution.triton import check as triton_check
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.scores import DeviceUse
 from ecd_deploy.training.steps.precision import precision_of

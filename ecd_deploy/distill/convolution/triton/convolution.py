@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ecd_deploy.distill.additive import back_through
-from ecd_deploy.distill.convolution import triton_operators as launch
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
+from ecd_deploy.distill.convolution.triton import operators as launch
 
 
 class RouterTensors(NamedTuple):

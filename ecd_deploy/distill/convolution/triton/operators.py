@@ -60,13 +60,13 @@ def convolve_samples(
 
     Shapes: (N, C, H, W), (N, O, C/G, h, w), (N, O), (N, S, H', W'), (O, S) -> (N, O, H', W').
     """
-    from ecd_deploy.distill.convolution import triton_products
+    from ecd_deploy.distill.convolution.triton import products
 
     output: Tensor = _empty_output(features, kernels, None, None, None, stride, padding, dilation, groups)
     samples, outputs = len(features), kernels.shape[1] // groups
     block = _block(outputs, _OUT)
     grid = (samples, _count(output[0, 0].numel(), _PLACES), groups * _count(outputs, block))
-    triton_products.convolve[grid](
+    products.convolve[grid](
         features,
         kernels,
         features if bias is None else bias,
@@ -126,13 +126,13 @@ def differentiate_features(
 
     Shapes: (N, O, H', W'), (N, O, C/G, h, w), (N, C), and `size` (H, W) -> (N, C, H, W).
     """
-    from ecd_deploy.distill.convolution import triton_products
+    from ecd_deploy.distill.convolution.triton import products
 
     result: Tensor = _empty_features(gradient, kernels, pooled_gradient, size, stride, padding, dilation, groups)
     samples, channels = len(gradient), kernels.shape[2]
     block = _block(channels, _OUT)
     grid = (samples, _count(size[0] * size[1], _PLACES), groups * _count(channels, block))
-    triton_products.differentiate_features[grid](
+    products.differentiate_features[grid](
         *(gradient, kernels, pooled_gradient, result),
         *(channels, kernels.shape[1] // groups),
         *(*size, *gradient.shape[2:]),
@@ -174,13 +174,13 @@ def differentiate_kernels(
 
     Shapes: (N, O, H', W'), (N, C, H, W), and `size` (h, w) -> (N, O, C/G, h, w).
     """
-    from ecd_deploy.distill.convolution import triton_products
+    from ecd_deploy.distill.convolution.triton import products
 
     result: Tensor = _empty_kernels(gradient, features, size, stride, padding, dilation, groups)
     samples, outputs, channels = len(gradient), gradient.shape[1] // groups, features.shape[1] // groups
     block, inner = _block(outputs, _OUT), _block(channels * size[0] * size[1], _OUT)
     grid = (samples, _count(channels * size[0] * size[1], inner), groups * _count(outputs, block))
-    triton_products.differentiate_kernels[grid](
+    products.differentiate_kernels[grid](
         *(gradient, features, result),
         *(channels, outputs),
         *(*features.shape[2:], *gradient.shape[2:]),
@@ -222,14 +222,14 @@ def route(
     The features may be of another dtype than all others.
     Shapes: (N, C, H, W), (K, C), (K,), (n, K), (n,), () -> (N, n), (N, C) the means, (N, K) the hidden units.
     """
-    from ecd_deploy.distill.convolution import triton_router
+    from ecd_deploy.distill.convolution.triton import router
 
     results: tuple[Tensor, Tensor, Tensor] = _empty_route(
         features, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature, gain
     )
     mixing, pooled, hidden = results
     samples, channels, *size = features.shape
-    triton_router.route[samples,](
+    router.route[samples,](
         *(features, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature),
         *(pooled, hidden, mixing),
         *(channels, size[0] * size[1], hidden.shape[1], mixing.shape[1]),
@@ -274,13 +274,13 @@ def differentiate_route(
 
     Shapes: (N, n) twice, (N, C), (N, K), (K, C), (n, K), () -> (N, C), (K, C), (K,), (n, K), (n,).
     """
-    from ecd_deploy.distill.convolution import triton_router
+    from ecd_deploy.distill.convolution.triton import router
 
     results: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _empty_route_gradients(
         gradient, mixing, pooled, hidden, reduce_weight, expand_weight, temperature, gain
     )
     (samples, channels), hidden_units, kernels = pooled.shape, hidden.shape[1], mixing.shape[1]
-    triton_router.differentiate_route[_count(channels, _FEWEST),](
+    router.differentiate_route[_count(channels, _FEWEST),](
         *(gradient, mixing, pooled, hidden, reduce_weight, expand_weight, temperature),
         *results,
         *(samples, channels, hidden_units, kernels),

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecd_deploy.distill.convolution import triton_operators, triton_references
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
+from ecd_deploy.distill.convolution.triton import operators, references
 from ecd_deploy.errors import reraise_machine_fault
 
 _logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class LayerShape:
 
 def is_trusted(shape: LayerShape) -> bool:
     """Whether Triton may compute a layer; the first time that it may not, the log says why."""
-    lack = triton_operators.find_lack(shape.device, shape.dtype)
+    lack = operators.find_lack(shape.device, shape.dtype)
     if lack is None:
         # a smaller last batch is computed by the same programs
         lack = _find_fault(replace(shape, features=(_SAMPLES, *shape.features[1:])))
@@ -92,8 +92,8 @@ def _find_fault(shape: LayerShape) -> str | None:
 
 def _find_difference(shape: LayerShape) -> str | None:
     for name, arguments in _calls(shape).items():
-        operator: Callable[..., Any] = getattr(triton_operators, name)
-        reference: Callable[..., Any] = getattr(triton_references, name)
+        operator: Callable[..., Any] = getattr(operators, name)
+        reference: Callable[..., Any] = getattr(references, name)
         found, expected = operator(*arguments), reference(*map(_doubled, arguments))
         is_of_router = name.endswith("route")
         limit = _TOLERANCES[shape.router_dtype if is_of_router else shape.dtype]
@@ -121,7 +121,7 @@ def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
     samples, channels, *places = shape.features
     mixed, outputs, inputs, *kernel = shape.weight
     options = shape.geometry.options
-    size = triton_operators.output_size(places, kernel, *options[:3])
+    size = operators.output_size(places, kernel, *options[:3])
     features, kernels = drawn(*shape.features), drawn(samples, outputs, inputs, *kernel)
     gradient, bias = drawn(samples, outputs, *size), drawn(samples, outputs) if shape.has_bias else None
     student = drawn(samples, shape.connected, *size) if shape.connected else None
@@ -129,7 +129,7 @@ def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
     weights = of_router(shape.hidden, channels), of_router(mixed, shape.hidden)
     temperature = torch.full((), 0.5, dtype=shape.router_dtype, device=shape.device)
     router = (weights[0], of_router(shape.hidden), weights[1], of_router(mixed), temperature, 1.0)
-    routed = triton_references.route(features, *router)
+    routed = references.route(features, *router)
     return {
         "convolve_samples": (features, kernels, bias, student, connection, *options),
         "differentiate_features": (gradient, kernels, of_router(samples, channels), places, *options),
