@@ -91,33 +91,35 @@ def _factory_student(name: str, num_classes: int, in_channels: int) -> nn.Module
     return unwrapped(network)
 
 
-def find_factory(name: str, *, what: str = "student", error: type[UsageError] = StudentError) -> Callable[..., Any]:
-    """Import what `package.module:factory` names; `what` says in errors what it makes.
+def find_factory(name: str, *, what: str = "student", failure: type[UsageError] = StudentError) -> Callable[..., Any]:
+    """Import what `package.module:factory` names; errors are a `failure`, and say by `what` what it makes.
 
     Raises:
         UsageError: of the kind given: it cannot be found, imported or called.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
-        raise error(f"{what} '{name}': expected package.module:factory")
+        raise failure(f"{what} '{name}': expected package.module:factory")
     _look_in_current_folder()
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as fault:
-        reraise_machine_fault(fault)
-        missing = isinstance(fault, ModuleNotFoundError) and fault.name in _parents(module_name)
+    except Exception as error:
+        reraise_machine_fault(error)
+        missing = isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name)
         hint = f"; it is neither in the current folder, {Path.cwd()}, nor on PYTHONPATH" if missing else ""
-        raise error(f"{what} '{name}': module '{module_name}' cannot be imported, {first_line(fault)}{hint}") from fault
+        raise failure(
+            f"{what} '{name}': module '{module_name}' cannot be imported, {first_line(error)}{hint}"
+        ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = sorted(key for key, value in vars(found).items() if callable(value) and not key.startswith("_"))
-            raise error(
+            raise failure(
                 f"{what} '{name}': '{module_name}' has no '{attribute}'{did_you_mean(part, tuple(public))}; "
                 f"callables there are {', '.join(public) or 'none'}"
             )
         found = getattr(found, part)
     if not callable(found):
-        raise error(f"{what} '{name}' is of type {type(found).__name__} and cannot be called")
+        raise failure(f"{what} '{name}' is of type {type(found).__name__} and cannot be called")
     factory: Callable[..., Any] = found
     return factory
 

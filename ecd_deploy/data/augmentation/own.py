@@ -36,7 +36,7 @@ class OwnTransform:
         Raises:
             RecipeError: it cannot be found, fails, or gives nothing that can be called.
         """
-        factory = find_factory(name, what=_KEY, error=RecipeError)
+        factory = find_factory(name, what=_KEY, failure=RecipeError)
         try:
             transform = factory()
         except Exception as error:
