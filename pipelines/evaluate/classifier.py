@@ -24,7 +24,8 @@ from ecd_deploy.system import usable_cpus
 
 _MOST_IMAGES = 32
 _MOST_BYTES = 64_000_000
-_LIMITS: Final = ProcessLimits(seconds=120)
+SECONDS_OF_A_BATCH: Final = 120
+_LIMITS: Final = ProcessLimits(seconds=SECONDS_OF_A_BATCH)
 CPU: Final = "CPUExecutionProvider"
 _DTYPES = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8}
 
@@ -55,8 +56,12 @@ class Classifier:
     batch_size: int
     outputs: int
 
-    def scores(self, images: Input) -> NDArray[np.float32]:
+    def scores(self, images: Input, under: ort.RunOptions | None = None) -> NDArray[np.float32]:
         """Scores (n, outputs) of at most `batch_size` images; a batch that must be whole is filled up.
+
+        Args:
+            images: as `preprocessing` makes them.
+            under: options by which whoever waits for this thread ends the run; None where nobody does.
 
         Raises:
             ArtefactError: onnxruntime fails.
@@ -65,7 +70,7 @@ class Classifier:
         if fixed is not None and count < fixed:
             images = np.concatenate((images, np.repeat(images[-1:], fixed - count, axis=0)))
         try:
-            found = self._run(images)
+            found = self._run(images) if under is None else self._run_here(images, under)
         except Exception as error:
             reraise_machine_fault(error)
             raise ArtefactError(f"onnxruntime cannot run {self.file.path}: {_first_line(error)}") from error
@@ -77,6 +82,10 @@ class Classifier:
             )
         return rows.reshape(len(images), -1)[:count]
 
+    def _run_here(self, images: Input, options: ort.RunOptions) -> object:
+        given = {self.expectation.input: images}
+        return self.session.run([self.expectation.output], given, run_options=options)[0]
+
     def _run(self, images: Input) -> object:
         """Run the session in a thread, so that signals come through and a run that does not end is left.
 
@@ -87,23 +96,21 @@ class Classifier:
 
         def run() -> None:
             try:
-                found.extend(
-                    self.session.run([self.expectation.output], {self.expectation.input: images}, run_options=options)
-                )
+                found.append(self._run_here(images, options))
             except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
                 faults.append(error)
 
         thread = Thread(target=run, daemon=True)
         thread.start()
         try:
-            thread.join(_LIMITS.seconds)
+            thread.join(SECONDS_OF_A_BATCH)
         finally:
             options.terminate = True
         if faults:
             raise faults[0]
         if not found:
             raise ArtefactError(
-                f"{self.file.path.name} does not finish {len(images)} image(s) within {_LIMITS.seconds} s"
+                f"{self.file.path.name} does not finish {len(images)} image(s) within {SECONDS_OF_A_BATCH} s"
             )
         return found[0]
 

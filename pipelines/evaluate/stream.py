@@ -1,4 +1,4 @@
-"""Image files through a classifier: threads decode the next batches while onnxruntime runs one."""
+"""Image files through a classifier: threads each decode a batch and let onnxruntime run it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ecd_deploy.data.imagefolder.decode import BadImage, ImageHeader, read_headers, read_image
@@ -19,7 +20,7 @@ from ecd_deploy.data.imagefolder.preflight import Findings
 from ecd_deploy.data.imagefolder.progress import map_files
 from ecd_deploy.errors import ArtefactError, DataError
 from ecd_deploy.exporters.budget import COARSE_BATCH_SPREAD
-from ecd_deploy.pipelines.evaluate.classifier import CPU, Classifier, Input
+from ecd_deploy.pipelines.evaluate.classifier import CPU, SECONDS_OF_A_BATCH, Classifier
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 
@@ -72,13 +73,12 @@ def score(classifier: Classifier, files: LabelledFiles, *, skip_bad: bool = Fals
     with warnings.catch_warnings():
         # Pillow warns of files that are refused or counted anyway, without saying which
         warnings.simplefilter("ignore")
-        for batch in _batches(files, classifier.expectation.preprocessing, classifier.batch_size, classifier.threads):
+        for batch in _batches(classifier, files):
             bad += batch.bad
             for line in batch.described:
                 digest.update(line)
             count = len(batch.described)
-            if count:
-                scores[done : done + count] = classifier.scores(batch.images)
+            scores[done : done + count] = batch.scores
             done += count
     Findings(bad=tuple(bad), with_alpha=0, animated=0, rotated=0).report(files.paths, skip_bad=skip_bad)
     if bad:
@@ -118,28 +118,38 @@ def check_batches(classifier: Classifier, found: Scored) -> None:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Prepared images, a line about each for the digest, and the files that could not be used with their places."""
+    """Scores of images, a line about each for the digest, and the files that could not be used with their places."""
 
-    images: Input
+    scores: NDArray[np.float32]
     described: tuple[bytes, ...]
     bad: tuple[tuple[int, str], ...]
 
 
-def _batches(files: LabelledFiles, preprocessing: Preprocessing, size: int, threads: int) -> Iterator[_Batch]:
-    """Batches in the files' order, a few of them decoded ahead."""
+def _batches(classifier: Classifier, files: LabelledFiles) -> Iterator[_Batch]:
+    """Batches in the files' order, a few of them at once.
+
+    Raises:
+        ArtefactError: one does not end.
+    """
+    preprocessing, size = classifier.expectation.preprocessing, classifier.batch_size
     float_bytes = 4 * size * preprocessing.decoded_channels * preprocessing.height * preprocessing.width
-    most = max(_WAITING, min(threads + _WAITING, _MOST_BYTES_AHEAD // float_bytes))
+    most = max(_WAITING, min(classifier.threads + _WAITING, _MOST_BYTES_AHEAD // float_bytes))
     ahead: deque[Future[_Batch]] = deque()
-    with ThreadPoolExecutor(max_workers=threads) as pool:
+    options = ort.RunOptions()
+    with ThreadPoolExecutor(max_workers=classifier.threads) as pool:
         try:
             for start in range(0, len(files), size):
                 if len(ahead) >= most:
-                    yield ahead.popleft().result()
-                stop = min(start + size, len(files))
-                ahead.append(pool.submit(_prepare, files, range(start, stop), preprocessing))
+                    yield ahead.popleft().result(SECONDS_OF_A_BATCH)
+                places = range(start, min(start + size, len(files)))
+                ahead.append(pool.submit(_score_batch, classifier, files, places, options))
             while ahead:
-                yield ahead.popleft().result()
+                yield ahead.popleft().result(SECONDS_OF_A_BATCH)
+        except TimeoutError as error:
+            name = classifier.file.path.name
+            raise ArtefactError(f"{name} does not finish {size} image(s) within {SECONDS_OF_A_BATCH} s") from error
         finally:
+            options.terminate = True  # whatever ended this ends the runs
             for future in ahead:
                 future.cancel()
 
@@ -176,10 +186,13 @@ def read_pixels(files: LabelledFiles, places: Sequence[int], preprocessing: Prep
     return Pixels(stacked, tuple(good), tuple(bad))
 
 
-def _prepare(files: LabelledFiles, places: range, preprocessing: Preprocessing) -> _Batch:
+def _score_batch(classifier: Classifier, files: LabelledFiles, places: range, options: ort.RunOptions) -> _Batch:
+    preprocessing = classifier.expectation.preprocessing
     found = read_pixels(files, places, preprocessing)
     described = tuple(_described(files, place) for place in found.places)
-    return _Batch(preprocessing.apply(found.pixels), described, found.bad)
+    if not described:
+        return _Batch(np.empty((0, classifier.outputs), dtype=np.float32), (), found.bad)
+    return _Batch(classifier.scores(preprocessing.apply(found.pixels), options), described, found.bad)
 
 
 def images_sha256(files: LabelledFiles) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnxruntime import RunOptions
 from PIL import Image
 from safetensors.numpy import load_file, save
 from sklearn.datasets import load_digits
@@ -245,9 +246,9 @@ def test_batches_are_decoded_a_few_ahead_and_no_more(tmp_path: Path, monkeypatch
         decoded += 1
         return read(path, channels, fit)
 
-    def note(classifier: Classifier, batch: Input) -> NDArray[np.float32]:
+    def note(classifier: Classifier, batch: Input, under: RunOptions | None = None) -> NDArray[np.float32]:
         ahead.append(decoded - 2 * len(ahead))
-        return scores(classifier, batch)
+        return scores(classifier, batch, under)
 
     monkeypatch.setattr(stream, "read_image", count)
     monkeypatch.setattr(Classifier, "scores", note)
