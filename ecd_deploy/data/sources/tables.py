@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,7 @@ def read_csv(path: Path) -> LabelledRows:
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
     names, labels = columns.pop(PATH), columns.pop(LABEL)
     if len(set(names)) != len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        ((twice, _),) = Counter(names).most_common(1)
         raise DataError(f"{path} names {printable(twice)} twice")
     return LabelledRows(path, names, tuple(unicodedata.normalize("NFC", label) for label in labels), columns)
 
