@@ -13,8 +13,8 @@ DATA_HELP: Final = (
 )
 
 
-def parse_shape(shape: str | None) -> tuple[int, int] | None:
-    """Height and width of `--shape`.
+def parse_shape(shape: str | None, option: str = "--shape") -> tuple[int, int] | None:
+    """Height and width of `--shape`, or of another option.
 
     Raises:
         UsageError: it is no height and width.
@@ -23,7 +23,7 @@ def parse_shape(shape: str | None) -> tuple[int, int] | None:
         return None
     height, separator, width = shape.lower().partition("x")
     if not (separator and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise UsageError(f"--shape {shape}: expected HEIGHTxWIDTH in pixels, for example 224x224")
+        raise UsageError(f"{option} {shape}: expected HEIGHTxWIDTH in pixels, for example 224x224")
     return int(height), int(width)
 
 

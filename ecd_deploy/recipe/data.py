@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ecd_deploy.errors import did_you_mean
 from ecd_deploy.recipe.section import PositiveFloat, PositiveInt, Section
+from ecd_deploy.recipe.sides import Sides, check_resize, sides_words
 
 SOURCES_GROUP = "ecd_deploy.sources"
 """Where other packages announce sources: a name, and a callable that takes the `DataConfig` and returns a `Source`."""
@@ -46,13 +47,16 @@ class DataConfig(Section):
         "split, as on the Hugging Face hub. For cifar and "
         "torchvision the download folder; default: `data`.",
     )
-    image_size: PositiveInt | None = Field(
-        default=None, description="Side in pixels; larger images are resized and centre-cropped. Default: as stored."
-    )
-    resize: PositiveInt | None = Field(
+    image_size: Sides | None = Field(
         default=None,
-        description="Side in pixels that the shorter side of every image is scaled to before the middle square of "
-        "image_size is cut out. Training images too, but for those of random_resized_crop. Default: image_size.",
+        description="Side in pixels, or [height, width]; other images are scaled to fill it, and their middle is cut "
+        "out. Default: as stored.",
+    )
+    resize: Sides | None = Field(
+        default=None,
+        description="Pixels that the shorter side of every image is scaled to, or [height, width] that it is scaled to "
+        "fill, before the middle of image_size is cut out. Training images too, but for those of random_resized_crop. "
+        "Default: image_size.",
     )
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1,
@@ -105,8 +109,8 @@ class DataConfig(Section):
         return self.source not in _OF_ARRAYS
 
     @property
-    def shorter_side(self) -> int | None:
-        """Pixels that the shorter side of every image is scaled to; None if images stay as they are."""
+    def scaled_to_fill(self) -> int | tuple[int, int] | None:
+        """What every image is scaled to fill before its middle is cut out; None if images stay as they are."""
         return self.resize or self.image_size
 
     @field_validator("source")
@@ -125,20 +129,16 @@ class DataConfig(Section):
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together or not at all")
         if self.resize is not None:
-            self._check_resize(self.resize)
+            if self.image_size is None:
+                raise ValueError(
+                    f"resize {sides_words(self.resize)} needs image_size, the size of the middle that is then cut out"
+                )
+            check_resize(self.resize, "image_size", self.image_size)
         if self.loading == "files":
             self._check_files()
         elif self.random_resized_crop is not None:
             raise ValueError("random_resized_crop needs loading 'files': with 'cache' all images have one size already")
         return self
-
-    def _check_resize(self, resize: int) -> None:
-        if self.image_size is None:
-            raise ValueError(f"resize {resize} needs image_size, the side of the square that is then cut out")
-        if resize < self.image_size:
-            raise ValueError(
-                f"resize {resize} is below image_size {self.image_size}: the square that is cut out would not fit"
-            )
 
     def _check_files(self) -> None:
         if self.source in _OF_ARRAYS or self.source.startswith(_TORCHVISION):
@@ -146,7 +146,7 @@ class DataConfig(Section):
                 f"loading 'files' needs source 'imagefolder', 'csv' or 'parquet'; for '{self.source}' it is 'cache'"
             )
         if self.image_size is None:
-            raise ValueError("loading 'files' needs image_size, the side that all images are brought to")
+            raise ValueError("loading 'files' needs image_size, which all images are brought to")
         if self.random_resized_crop is None:
             return
         least, largest = self.random_resized_crop

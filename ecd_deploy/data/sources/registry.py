@@ -25,7 +25,7 @@ def open_source(config: DataConfig) -> Source:
         DataError: folders, tables or labels that cannot be used, or a download that failed.
         UsageError: an extra is not installed, or a plug-in fails.
     """
-    framing = Framing.of(config.image_size, config.resize)
+    framing = None if config.image_size is None else Framing.of(config.image_size, config.resize)
     kind, _, name = config.source.partition(":")
     match kind:
         case "digits":

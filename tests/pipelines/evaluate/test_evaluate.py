@@ -212,7 +212,7 @@ def test_names_in_another_order_than_that_of_the_folders_are_matched(tmp_path: P
 
 def test_larger_images_are_brought_to_the_size(tmp_path: Path) -> None:
     images, model = save_images(tmp_path / "images", side=32), write_model(tmp_path / "model.onnx")
-    for resize in (8, 12, "stretch"):
+    for resize in (8, 12, (9, 10), "stretch"):
         found = evaluate(model, images, EXPECTS.model_copy(update={"resize": resize}))
         assert found.evaluation.correct == 24
 
