@@ -16,11 +16,13 @@ SOURCES_GROUP = "ecd_deploy.sources"
 
 _MAX_TEST_OVERLAP = 0.01
 _TORCHVISION = "torchvision:"
+_HUB = "hub:"
 _OF_ARRAYS = ("digits", "cifar10", "cifar100")
 _PATHS = {
     "imagefolder": "the folder that holds train/ and test/",
     "csv": "the file that names the images",
     "parquet": "the file, or the folder of files",
+    "datasets": "the folder that save_to_disk wrote",
 }
 
 
@@ -37,15 +39,18 @@ class DataConfig(Section):
     source: str = Field(
         description="`digits`, scikit-learn's 8x8 ones; `cifar10` or `cifar100`, or another classification set as "
         "`torchvision:NAME`, downloaded where it is missing; `imagefolder`, folders of images, one for each class; "
-        "`csv` and `parquet`, tables of images (parquet with the extra [parquet]); or one of an installed plug-in."
+        "`csv` and `parquet`, tables of images (parquet with the extra [parquet]); `datasets`, what the Hugging Face "
+        "library of this name saved to disk, or `hub:OWNER/NAME`, what it downloads (both with the extra [datasets]); "
+        "or one of an installed plug-in."
     )
     path: str | None = Field(
         default=None,
         description="For imagefolder the folder of `train/` and `test/`, and `val/` if there is one. For csv and "
         "parquet the file, with the columns path (from the file's folder), label and split (train, validation, test); "
         "parquet may have a column image of encoded images instead of path, and be a folder of files named by their "
-        "split, as on the Hugging Face hub. For cifar and "
-        "torchvision the download folder; default: `data`.",
+        "split, as on the Hugging Face hub. For datasets "
+        "the folder. For cifar and torchvision the download folder; default: `data`; likewise for hub, default: the "
+        "library's.",
     )
     image_size: Sides | None = Field(
         default=None,
@@ -117,8 +122,8 @@ class DataConfig(Section):
     @classmethod
     def _known(cls, source: str) -> str:
         names = source_names()
-        if source not in names and not source.startswith(_TORCHVISION):
-            choices = ", ".join((*names, f"{_TORCHVISION}NAME"))
+        if source not in names and not source.startswith((_TORCHVISION, _HUB)):
+            choices = ", ".join((*names, f"{_TORCHVISION}NAME", f"{_HUB}OWNER/NAME"))
             raise ValueError(f"there is no such source{did_you_mean(source, names)}; there are {choices}")
         return source
 
@@ -143,7 +148,8 @@ class DataConfig(Section):
     def _check_files(self) -> None:
         if self.source in _OF_ARRAYS or self.source.startswith(_TORCHVISION):
             raise ValueError(
-                f"loading 'files' needs source 'imagefolder', 'csv' or 'parquet'; for '{self.source}' it is 'cache'"
+                f"loading 'files' needs source {', '.join(map(repr, _PATHS))} or '{_HUB}...'; for '{self.source}' "
+                "it is 'cache'"
             )
         if self.image_size is None:
             raise ValueError("loading 'files' needs image_size, which all images are brought to")

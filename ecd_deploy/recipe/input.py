@@ -67,7 +67,7 @@ class InputConfig(Section):
             raise ValueError("mean and std are given together or not at all")
         if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations")
-        if self.resize not in (None, "stretch") and self.size is not None:
+        if isinstance(self.resize, int | tuple) and self.size is not None:
             check_resize(self.resize, "size", self.size)
         return self
 

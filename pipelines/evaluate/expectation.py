@@ -154,7 +154,7 @@ def _of_config(file: OnnxFile, port: Port, config: InputConfig) -> Preprocessing
             _missing(file, f"{key} = [{', '.join(['...'] * channels)}]")
         if len(given) != channels:
             raise UsageError(f"input.{key} has {len(given)} value(s) for {channels} channel(s); {file.words()}")
-    if config.resize not in (None, "stretch"):
+    if isinstance(config.resize, int | tuple):
         try:
             check_resize(config.resize, "size", size)
         except ValueError as error:

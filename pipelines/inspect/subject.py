@@ -163,7 +163,7 @@ def _classes_of_files(data: DataConfig) -> int | None:
     from ecd_deploy.data.imagefolder.listing import class_folders
     from ecd_deploy.data.sources.registry import open_source
 
-    if data.source in ("csv", "parquet"):
+    if data.source in ("csv", "parquet", "datasets"):
         return len(open_source(data).classes)
     folder = Path(data.path or "") / "train"
     if not folder.is_dir():

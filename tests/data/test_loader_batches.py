@@ -117,7 +117,7 @@ def test_two_processes_share_the_steps_of_one(data: DataSplits) -> None:
 
 
 @pytest.mark.parametrize("framing", [{}, {"resize": 11}, {"image_size": (6, 9)}, {"image_size": (9, 6), "resize": 12}])
-def test_without_resized_crops_batches_are_those_of_the_cache(root: Path, framing: dict[str, object]) -> None:
+def test_without_resized_crops_batches_are_those_of_the_cache(root: Path, framing: dict[str, Any]) -> None:
     data = load_data(files_config(root, **framing), seed=0)
     cached = load_data(files_config(root, loading="cache", **framing), seed=0)
     assert np.array_equal(cached.train.images, data.train.images)  # 27 files are all in the sample

@@ -113,7 +113,8 @@ def test_framing_is_pillows_within_the_stated_bound(
 
 def test_framing_takes_the_side_to_which_halves_are_rounded() -> None:
     metadata = make_metadata().model_copy(update={"preprocessing": "full"})
-    for size, resize in (*((8, resize) for resize in (8, 9, 10, 11, 12, 13)), ((8, 5), (11, 8)), ((8, 5), 9)):
+    squares: list[tuple[int | tuple[int, int], int | tuple[int, int]]] = [(8, resize) for resize in range(8, 14)]
+    for size, resize in (*squares, ((8, 5), (11, 8)), ((8, 5), 9)):
         described = metadata.model_copy(update={"resize": resize})
         framed = np.random.default_rng(0).integers(0, 256, (2, *both_sides(size), 1), dtype=np.uint8)
         canvas = on_canvas(framed, described)

@@ -319,7 +319,7 @@ def test_values_that_cannot_be_used_are_told_in_python_as_in_a_document() -> Non
     assert first == "this DataConfig cannot be used:"
     assert source == (
         "  source: there is no such source (did you mean 'digits'?); there are digits, cifar10, cifar100, imagefolder, "
-        "csv, parquet, torchvision:NAME (it is 'digit')"
+        "csv, parquet, datasets, torchvision:NAME, hub:OWNER/NAME (it is 'digit')"
     )
     assert padding.startswith("  crop_paddin: unknown key (did you mean 'crop_padding'?); known keys are source, path,")
     with pytest.raises(RecipeError, match=r"this Recipe cannot be used:\n  the document: teacher_init 'student'"):
