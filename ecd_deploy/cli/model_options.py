@@ -8,7 +8,8 @@ from typing import Final
 from ecd_deploy.errors import UsageError
 
 DATA_HELP: Final = (
-    "Images as FOLDER/CLASS/*, or a CSV file with the columns path and label; of a column split only the test images "
+    "Images as FOLDER/CLASS/*, or a table, FILE.csv or FILE.parquet, with the columns path and label; Parquet (extra "
+    "[parquet]) may have a column image of encoded images instead of path. Of a column split only the test images "
     "count, and other columns are slices."
 )
 
