@@ -127,7 +127,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
             data.train_files,
             data.normalisation,
             recipe.data,
-            image_size=data.image_size[0],
+            image_size=data.image_size,
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             augmenter=augmenter,

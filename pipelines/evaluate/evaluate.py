@@ -69,8 +69,8 @@ def evaluate(
 
     Args:
         model: the file.
-        data: a folder that holds `CLASS/*.jpg`, or a CSV file with the columns path and label; of a column split only
-            the test images count, and other columns are slices.
+        data: a folder that holds `CLASS/*.jpg`, or a CSV or Parquet file with the columns path and label; of a
+            column split only the test images count, and other columns are slices.
         config: what the model expects, where its own metadata do not say so.
         out: folder for the results; None writes nothing.
         skip_bad: leave out images that cannot be read, instead of refusing them.

@@ -87,14 +87,14 @@ def choose_channels(headers: Sequence[ImageHeader]) -> int:
 
 
 def choose_shape(headers: Sequence[ImageHeader], framing: Framing | None) -> ImageShape:
-    """Choose one shape for all images: grey only if all are, and the square of `framing` if given.
+    """Choose one shape for all images: grey only if all are, and the size of `framing` if given.
 
     Raises:
         DataError: sizes differ and `framing` is None.
     """
     channels = choose_channels(headers)
     if framing is not None:
-        return ImageShape(channels, framing.side, framing.side, framing)
+        return ImageShape(channels, *framing.size, framing)
     first = headers[0]
     for header in headers:
         if header.size != first.size:

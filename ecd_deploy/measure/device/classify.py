@@ -78,8 +78,10 @@ def read_pixels(path: str, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
     if resize == "stretch":
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     elif resize is not None:
+        fill_high, fill_wide = resize if isinstance(resize, list) else (resize, resize)
         wide, high = image.size
-        size = (resize, resize * high // wide) if wide <= high else (resize * wide // high, resize)
+        by_width = fill_wide * high >= fill_high * wide
+        size = (fill_wide, fill_wide * high // wide) if by_width else (fill_high * wide // high, fill_high)
         image = image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image
         left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
         image = image.crop((left, top, left + width, top + height))

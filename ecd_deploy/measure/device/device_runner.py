@@ -240,11 +240,13 @@ def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Cal
 
 
 def _sides(session: onnxruntime.InferenceSession, given: list[Any]) -> list[Any]:
-    """Of a file of ecd-deploy that brings images to size itself: pictures of twice the side that it scales them to."""
+    """Of a file of ecd-deploy that brings images to size itself: pictures of twice the sides that it scales them to."""
     described = json.loads(session.get_modelmeta().custom_metadata_map.get("ecd_deploy", "{}"))
     if described.get("preprocessing") != "full":
         return given
-    return [2 * described["resize"], 2 * described["resize"], described["input_shape"][0]]
+    resize = described["resize"]
+    height, width = resize if isinstance(resize, list) else (resize, resize)
+    return [2 * height, 2 * width, described["input_shape"][0]]
 
 
 def _warm_up(run: Callable[[], object], seconds: float) -> bool:

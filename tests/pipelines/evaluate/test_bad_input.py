@@ -164,7 +164,7 @@ CASES: list[tuple[Callable[[Path], None], int, str]] = [
     (too_few_names, 4, "3 outputs, and 2 classes are named"),
     (other_names, 4, "only in the model: yellow; only in images: red"),
     (no_names, 2, "cannot read absent.txt"),
-    (no_data, 2, "no folder or CSV file images"),
+    (no_data, 2, "no folder, CSV file or Parquet file images"),
     (no_class_folders, 4, "has no class folders"),
     (empty_class, 4, "classes without images: red"),
     (whole_data_set, 4, "give one of them"),
