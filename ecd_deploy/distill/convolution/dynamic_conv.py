@@ -19,7 +19,8 @@ from ecd_deploy.distill.convolution.pooling import pooled
 from ecd_deploy.distill.convolution.sample_convolution import Geometry, convolve_mixed
 from ecd_deploy.distill.convolution.triton.check import LayerShape, is_trusted, say_unused
 from ecd_deploy.distill.convolution.triton.convolution import Added, Arithmetic, RouterTensors, convolve_by_triton
-from ecd_deploy.distill.convolution.triton.operators import output_size, rounds_to_tf32
+from ecd_deploy.distill.convolution.triton.operators import output_size
+from ecd_deploy.distill.convolution.triton.support import rounds_to_tf32
 from ecd_deploy.errors import UsageError
 
 Backend = Literal["grouped", "chunked", "triton"]

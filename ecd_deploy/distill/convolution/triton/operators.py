@@ -6,42 +6,15 @@ Triton comes with torch's builds for CUDA on Linux; it is imported at the first 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ecd_deploy.distill.convolution.triton.support import arithmetic, sum_dtype
+
 _FEWEST = 16  # rows and columns that a product of tensor cores takes
 _OUT, _PLACES, _INNER = 64, 64, 32  # of a block, at most
-
-
-def find_lack(device: torch.device, dtype: torch.dtype) -> str | None:
-    """What keeps Triton from tensors of this kind, None if nothing does; its interpreter, for tests, takes all."""
-    if not _is_installed():
-        return "the package triton is not installed"
-    if is_interpreted():
-        return None
-    if device.type != "cuda" or not torch.cuda.is_available():
-        return f"Triton needs a GPU, and the features are on '{device.type}'"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return "the GPU has no tensor cores for TF32 and bfloat16 (compute capability below 8.0)"
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        return f"{dtype} is none of float32, bfloat16, float16"
-    return None
-
-
-@cache
-def _is_installed() -> bool:
-    return find_spec("triton") is not None
-
-
-def is_interpreted() -> bool:
-    """Whether Triton's interpreter does on the CPU what a GPU would."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @torch.library.custom_op("ecd_deploy::convolve_samples", mutates_args=())
@@ -77,7 +50,7 @@ def convolve_samples(
         *(*features.shape[2:], *output.shape[2:]),
         *(*kernels.shape[3:], *stride, *padding, *dilation, groups),
         *(bias is not None, student is not None),
-        **_arithmetic(features),
+        **arithmetic(features),
         BLOCK_OUT=block,
         BLOCK_PLACES=_PLACES,
         BLOCK_INNER=_INNER,
@@ -137,7 +110,7 @@ def differentiate_features(
         *(channels, kernels.shape[1] // groups),
         *(*size, *gradient.shape[2:]),
         *(*kernels.shape[3:], *stride, *padding, *dilation, groups),
-        **_arithmetic(gradient),
+        **arithmetic(gradient),
         BLOCK_CHANNELS=block,
         BLOCK_PLACES=_PLACES,
         BLOCK_INNER=_INNER,
@@ -185,7 +158,7 @@ def differentiate_kernels(
         *(channels, outputs),
         *(*features.shape[2:], *gradient.shape[2:]),
         *(*size, *stride, *padding, *dilation, groups),
-        **_arithmetic(gradient),
+        **arithmetic(gradient),
         BLOCK_OUT=block,
         BLOCK_PLACES=_INNER,
         BLOCK_INNER=inner,
@@ -234,7 +207,7 @@ def route(
         *(pooled, hidden, mixing),
         *(channels, size[0] * size[1], hidden.shape[1], mixing.shape[1]),
         GAIN=gain,
-        SUM=_sum_dtype(features),
+        SUM=sum_dtype(features),
         BLOCK_CHANNELS=_FEWEST,
         BLOCK_PLACES=2 * _PLACES,
         BLOCK_HIDDEN=_block(hidden.shape[1]),
@@ -285,7 +258,7 @@ def differentiate_route(
         *results,
         *(samples, channels, hidden_units, kernels),
         GAIN=gain,
-        SUM=_sum_dtype(pooled),
+        SUM=sum_dtype(pooled),
         BLOCK_SAMPLES=_PLACES,
         BLOCK_CHANNELS=_FEWEST,
         BLOCK_HIDDEN=_block(hidden_units, _INNER),
@@ -323,29 +296,3 @@ def _block(size: int, most: int | None = None) -> int:
 
 def _count(size: int, block: int) -> int:
     return -(-size // block)
-
-
-def _sum_dtype(tensor: Tensor) -> Any:
-    import triton.language as tl
-
-    return tl.float64 if tensor.dtype == torch.float64 else tl.float32
-
-
-def _arithmetic(tensor: Tensor) -> dict[str, Any]:
-    """Sums are float32 at the least."""
-    import triton.language as tl
-
-    operands = {torch.float64: tl.float64, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-    operand = operands.get(tensor.dtype, tl.float32)
-    if is_interpreted() and operand == tl.bfloat16:
-        operand = tl.float32  # NumPy has no bfloat16
-    return {
-        "SUM": _sum_dtype(tensor),
-        "OPERAND": operand,
-        "PRECISION": "tf32" if rounds_to_tf32(tensor.dtype) else "ieee",
-    }
-
-
-def rounds_to_tf32(dtype: torch.dtype) -> bool:
-    """Whether factors of a product are rounded to the ten bits of TF32's mantissa: as torch's convolutions do it."""
-    return torch.backends.cudnn.allow_tf32 and dtype == torch.float32
