@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ecd_deploy.compat.torch import StorageReference, refer_to_storage, schema_of, with_storage
+from ecd_deploy.compat.torch import refer_to_storage, schema_of, with_storage
 
 _WITHOUT_WORK = ("aten.set_.source_Storage_storage_offset", "aten.detach.default", "aten.alias.default")
 
@@ -152,7 +152,7 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.outside: dict[int, Tensor] = {}
         self._numbers: dict[int, int] = {}
-        self._references: list[StorageReference] = []
+        self._references: list[object] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -182,4 +182,4 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if is_given:
                 self.outside[self._numbers[reference.cdata]] = leaf.detach()
         number = self._numbers[reference.cdata]
-        return View(number, leaf.dtype, tuple(leaf.size()), leaf.stride(), leaf.storage_offset())
+        return View(number, leaf.dtype, tuple(leaf.size()), leaf.stride(), int(leaf.storage_offset()))

@@ -12,6 +12,7 @@ from torch import Tensor
 from ecd_deploy.distill.convolution.triton import support
 from ecd_deploy.training.fused import fusing, operators
 from ecd_deploy.training.fused.fusing import lightened
+from ecd_deploy.training.fused.program import record
 from tests.training.launch_count import as_on_cuda
 from tests.training.repeated_steps import make_batch, make_work
 from tests.triton_launches import interpreting, standing_in
@@ -94,7 +95,6 @@ def test_operations_that_are_not_seen_are_found_by_what_the_step_changes(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted fault: a recording without the updates of the optimiser."""
-    record = fusing.record
 
     def blind(work: Callable[[], None]) -> Any:
         program = record(work)

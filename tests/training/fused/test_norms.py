@@ -62,8 +62,8 @@ def test_gradients_of_a_norm_are_torchs(shape: tuple[int, ...], count: int, is_b
 def test_features_in_half_precision_have_statistics_in_full() -> None:
     draw = drawn((4, 3, 5, 5), torch.bfloat16)
     statistics = [draw(3, exact=True) for _ in range(3)] + [draw(3, exact=True).square()]
-    arguments = (draw(), *statistics, draw(), 0.1, 1e-5, True)
-    exact = tuple(one.clone().double() if isinstance(one, Tensor) else one for one in arguments)
+    arguments: tuple[Any, ...] = (draw(), *statistics, draw(), 0.1, 1e-5, True)
+    exact: tuple[Any, ...] = tuple(one.clone().double() if isinstance(one, Tensor) else one for one in arguments)
     with interpreting():
         found = operators.normalise(*arguments)
     assert [one.dtype for one in found] == [torch.bfloat16, torch.float32, torch.float32]

@@ -119,8 +119,8 @@ def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
 
     samples, channels, *places = shape.features
     mixed, outputs, inputs, *kernel = shape.weight
-    options = shape.geometry.options
-    size = operators.output_size(places, kernel, *options[:3])
+    geometry = shape.geometry.numbers
+    size = shape.geometry.output_size(places, kernel)
     features, kernels = drawn(*shape.features), drawn(samples, outputs, inputs, *kernel)
     gradient, bias = drawn(samples, outputs, *size), drawn(samples, outputs) if shape.has_bias else None
     student = drawn(samples, shape.connected, *size) if shape.connected else None
@@ -130,9 +130,9 @@ def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
     router = (weights[0], of_router(shape.hidden), weights[1], of_router(mixed), temperature, 1.0)
     routed = references.route(features, *router)
     return {
-        "convolve_samples": (features, kernels, bias, student, connection, *options),
-        "differentiate_features": (gradient, kernels, of_router(samples, channels), places, *options),
-        "differentiate_kernels": (gradient, features, kernel, *options),
+        "convolve_samples": (features, kernels, bias, student, connection, geometry),
+        "differentiate_features": (gradient, kernels, of_router(samples, channels), places, geometry),
+        "differentiate_kernels": (gradient, features, kernel, geometry),
         "route": (features, *router),
         "differentiate_route": (of_router(samples, mixed), *routed, *weights, temperature, 1.0),
     }

@@ -1,6 +1,7 @@
 """The launches of Triton as operators of torch: a graph holds them, and tensors without data pass through them.
 
-Shape letters as in `dynamic_conv`. What a kernel is given lies contiguous, in one dtype if nothing else is said.
+Shape letters as in `dynamic_conv`; `geometry` are the numbers of a `Geometry`. What a kernel is given lies contiguous,
+in one dtype if nothing else is said.
 Triton comes with torch's builds for CUDA on Linux; it is imported at the first launch.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ecd_deploy.distill.convolution.sample_convolution import Geometry
 from ecd_deploy.distill.convolution.triton.support import arithmetic, sum_dtype
 
 _FEWEST = 16  # rows and columns that a product of tensor cores takes
@@ -24,10 +26,7 @@ def convolve_samples(
     bias: Tensor | None,
     student: Tensor | None,
     connection: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
     """Convolve each sample with its kernel, add its bias and, if given, `connection @ student`.
 
@@ -35,8 +34,9 @@ def convolve_samples(
     """
     from ecd_deploy.distill.convolution.triton import products
 
-    output: Tensor = _empty_output(features, kernels, None, None, None, stride, padding, dilation, groups)
-    samples, outputs = len(features), kernels.shape[1] // groups
+    output: Tensor = _empty_output(features, kernels, None, None, None, geometry)
+    samples, groups = len(features), geometry[-1]
+    outputs = kernels.shape[1] // groups
     block = _block(outputs, _OUT)
     grid = (samples, _count(output[0, 0].numel(), _PLACES), groups * _count(outputs, block))
     products.convolve[grid](
@@ -48,7 +48,7 @@ def convolve_samples(
         output,
         *(kernels.shape[2], outputs, 1 if student is None else student.shape[1]),
         *(*features.shape[2:], *output.shape[2:]),
-        *(*kernels.shape[3:], *stride, *padding, *dilation, groups),
+        *(*kernels.shape[3:], *geometry),
         *(bias is not None, student is not None),
         **arithmetic(features),
         BLOCK_OUT=block,
@@ -65,23 +65,11 @@ def _empty_output(
     bias: Tensor | None,
     student: Tensor | None,
     connection: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
-    del bias, student, connection, groups
-    return features.new_empty(
-        *kernels.shape[:2], *output_size(features.shape[2:], kernels.shape[3:], stride, padding, dilation)
-    )
-
-
-def output_size(
-    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
-) -> tuple[int, ...]:
-    """(H', W') of a convolution of features (H, W) with a kernel (h, w)."""
-    each = zip(size, kernel, stride, padding, dilation, strict=True)
-    return tuple((side + 2 * pad - spread * (tap - 1) - 1) // step + 1 for side, tap, step, pad, spread in each)
+    del bias, student, connection
+    size = Geometry.of(geometry).output_size(features.shape[2:], kernels.shape[3:])
+    return features.new_empty(*kernels.shape[:2], *size)
 
 
 @torch.library.custom_op("ecd_deploy::differentiate_features", mutates_args=())
@@ -90,10 +78,7 @@ def differentiate_features(
     kernels: Tensor,
     pooled_gradient: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
     """Gradient of features whose means over the places have a gradient too, of any dtype.
 
@@ -101,15 +86,15 @@ def differentiate_features(
     """
     from ecd_deploy.distill.convolution.triton import products
 
-    result: Tensor = _empty_features(gradient, kernels, pooled_gradient, size, stride, padding, dilation, groups)
-    samples, channels = len(gradient), kernels.shape[2]
+    result: Tensor = _empty_features(gradient, kernels, pooled_gradient, size, geometry)
+    samples, channels, groups = len(gradient), kernels.shape[2], geometry[-1]
     block = _block(channels, _OUT)
     grid = (samples, _count(size[0] * size[1], _PLACES), groups * _count(channels, block))
     products.differentiate_features[grid](
         *(gradient, kernels, pooled_gradient, result),
         *(channels, kernels.shape[1] // groups),
         *(*size, *gradient.shape[2:]),
-        *(*kernels.shape[3:], *stride, *padding, *dilation, groups),
+        *(*kernels.shape[3:], *geometry),
         **arithmetic(gradient),
         BLOCK_CHANNELS=block,
         BLOCK_PLACES=_PLACES,
@@ -124,12 +109,9 @@ def _empty_features(
     kernels: Tensor,
     pooled_gradient: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
-    del kernels, stride, padding, dilation, groups
+    del kernels, geometry
     return gradient.new_empty(*pooled_gradient.shape, *size)
 
 
@@ -138,10 +120,7 @@ def differentiate_kernels(
     gradient: Tensor,
     features: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
     """Gradient of each sample's kernel.
 
@@ -149,15 +128,16 @@ def differentiate_kernels(
     """
     from ecd_deploy.distill.convolution.triton import products
 
-    result: Tensor = _empty_kernels(gradient, features, size, stride, padding, dilation, groups)
-    samples, outputs, channels = len(gradient), gradient.shape[1] // groups, features.shape[1] // groups
+    result: Tensor = _empty_kernels(gradient, features, size, geometry)
+    samples, groups = len(gradient), geometry[-1]
+    outputs, channels = gradient.shape[1] // groups, features.shape[1] // groups
     block, inner = _block(outputs, _OUT), _block(channels * size[0] * size[1], _OUT)
     grid = (samples, _count(channels * size[0] * size[1], inner), groups * _count(outputs, block))
     products.differentiate_kernels[grid](
         *(gradient, features, result),
         *(channels, outputs),
         *(*features.shape[2:], *gradient.shape[2:]),
-        *(*size, *stride, *padding, *dilation, groups),
+        *(*size, *geometry),
         **arithmetic(gradient),
         BLOCK_OUT=block,
         BLOCK_PLACES=_INNER,
@@ -171,13 +151,9 @@ def _empty_kernels(
     gradient: Tensor,
     features: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
-    del stride, padding, dilation
-    return gradient.new_empty(*gradient.shape[:2], features.shape[1] // groups, *size)
+    return gradient.new_empty(*gradient.shape[:2], features.shape[1] // geometry[-1], *size)
 
 
 @torch.library.custom_op("ecd_deploy::route", mutates_args=())
