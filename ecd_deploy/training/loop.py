@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate.accelerator import Accelerator
+from accelerate.utils.operations import gather_object
 
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.data.augmentation import find_augmenter
@@ -176,6 +177,7 @@ def _result(trainer: Trainer, accelerator: Accelerator) -> TrainingResult:
             tf32_products=torch.backends.cuda.matmul.allow_tf32,
             cudnn_benchmark=torch.backends.cudnn.benchmark,
             cuda_graph=trainer.is_recorded,
-            triton_unused=reasons_unused(),
+            fused=trainer.fused,
+            triton_unused=tuple(dict.fromkeys(gather_object(list(reasons_unused())))),
         ),
     )

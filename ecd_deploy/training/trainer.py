@@ -107,6 +107,11 @@ class Trainer:
         """Whether the steps are launched as CUDA graphs."""
         return isinstance(self._work, GraphedWork) and not self._work.is_eager
 
+    @property
+    def fused(self) -> int:
+        """Operations that a recorded step has less than without fusing."""
+        return self._work.saved if isinstance(self._work, GraphedWork) and self.is_recorded else 0
+
     def run_epoch(self) -> None:
         """Do what is left of the next epoch's steps, evaluate, and leave its record and, if it is due, its checkpoint.
 
