@@ -26,6 +26,7 @@ from ecd_deploy.compat.torch import accumulation_hooks, gradient_hooks, hooks_of
 from ecd_deploy.data import Batch
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.steps.repeatable import find_change, host_state_kept
+from ecd_deploy.training.steps.stacked import StackedWork
 from ecd_deploy.training.steps.step import StepWork
 
 _READS_THE_HOST = ("rkd", "crd")  # torchdistill's code of these losses does
@@ -52,7 +53,7 @@ class Recorder(Protocol):
         """
 
 
-def graphed(work: StepWork, recipe: Recipe) -> Callable[[Batch], None]:
+def graphed(work: StepWork | StackedWork, recipe: Recipe) -> Callable[[Batch], None]:
     """Return what does the step's work: by CUDA graphs where there is CUDA, the recipe wants it and they can."""
     if work.accelerator.device.type != "cuda" or recipe.train.cuda_graph == "never":
         return work
@@ -62,7 +63,7 @@ def graphed(work: StepWork, recipe: Recipe) -> Callable[[Batch], None]:
     return GraphedWork(work, CudaRecorder(work.accelerator.device))
 
 
-def find_obstacle(work: StepWork, recipe: Recipe) -> str | None:
+def find_obstacle(work: StepWork | StackedWork, recipe: Recipe) -> str | None:
     """What keeps a step from being recorded, as far as it can be known before the first one; None if nothing does."""
     if work.accelerator.num_processes > 1:
         return "there are several processes, which exchange gradients in each step"
@@ -96,7 +97,7 @@ class GraphedWork:
         is_eager: whether a size of batch could not be recorded, so that all steps are done as they are.
     """
 
-    def __init__(self, work: StepWork, recorder: Recorder) -> None:
+    def __init__(self, work: StepWork | StackedWork, recorder: Recorder) -> None:
         self._work = work
         self._recorder = recorder
         self._recorded: dict[torch.Size, _Recorded] = {}
