@@ -53,7 +53,7 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> list[TapeRecorder]:
         made.append(TapeRecorder())
         return GraphedWork(work, made[-1])
 
-    monkeypatch.setattr(trainer, "graphed", graphed)
+    monkeypatch.setattr(loop, "graphed", graphed)
     return made
 
 
