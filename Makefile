@@ -42,9 +42,9 @@ test-newest: ## Run the tests with the newest torch and runtimes, past the ceili
 	.venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager $(NEWEST)
 	.venv-newest/bin/python -m pytest -m 'not slow' -W default --numprocesses 2 --dist loadscope
 
-test-extras: install-dev ## Install the packages of extra formats and of trackers, and test these
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[executorch,litert,ncnn,openvino,tracking]'
-	$(BIN)/python -m pytest $(addprefix tests/exporters/,executorch litert ncnn openvino) tests/training/test_trackers.py
+test-extras: install-dev ## Install the packages of extra formats, trackers and data sets, and test these
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[datasets,executorch,litert,ncnn,openvino,tracking]'
+	$(BIN)/python -m pytest $(addprefix tests/exporters/,executorch litert ncnn openvino) tests/training/test_trackers.py tests/data/sources/test_hugging_face.py
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing

@@ -18,7 +18,7 @@ from benchmarks.reference import ReferenceECD, reference_loss, reference_optimiz
 from ecd_deploy.data import Batch
 from ecd_deploy.distill import build_objective
 from ecd_deploy.distill.convolution.triton.check import reasons_unused
-from ecd_deploy.distill.convolution.triton.operators import find_lack
+from ecd_deploy.distill.convolution.triton.support import find_lack
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.method import MethodConfig
@@ -31,7 +31,7 @@ from ecd_deploy.training.steps import cuda_graph
 from ecd_deploy.training.steps.cuda_graph import graphed
 from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import build_optimizer
-from ecd_deploy.training.steps.step import StepWork, train_step
+from ecd_deploy.training.steps.step import StepWork, begin_step
 
 CandidateName = Literal["student", "ecd", "ecd_triton", "ecd_star", "mutual", "reference"]
 Mode = Literal["eager", "graph"]
@@ -143,16 +143,10 @@ def _engine_step(method: MethodConfig, workload: Workload, precision: Precision,
         done = graphed(work, recipe)
 
         def step() -> None:
-            train_step(
-                done,
-                wrapped_optimizer,
-                accelerator,
-                batch,
-                recipe,
-                losses,
-                step=next(numbers),
-                steps_per_epoch=_STEPS_OF_AN_EPOCH,
-            )
+            number = next(numbers)
+            begin_step(wrapped_optimizer, batch, recipe, losses, step=number, steps_per_epoch=_STEPS_OF_AN_EPOCH)
+            done(batch)
+            losses.check(number + 1)
 
         yield step
 
