@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from ecd_deploy.baselines.distillation import TrainedTeacher
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.distill.convolution.attention import AttentionConv2d
-from ecd_deploy.errors import DataError, RecipeError, RunDirectoryError
+from ecd_deploy.errors import DataError, EcdDeployError, RecipeError, RunDirectoryError
 from ecd_deploy.models import build_student
 from ecd_deploy.models.weights import StartWeights
 from ecd_deploy.pipelines.record.epochs import read_epochs
@@ -34,6 +34,8 @@ from ecd_deploy.training import EpochRecord, TrainingResult, load_weights
 from ecd_deploy.training import train as train_model
 from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.progress import OnTrainingEvent, ignore
+from ecd_deploy.training.stack import train_stacked
+from ecd_deploy.training.stackable import Member
 
 _EXAMPLE_IMAGES = 8
 
@@ -61,6 +63,44 @@ def train(
         RunDirectoryError: the training cannot be resumed with these data or on this machine.
         TrainingError: the loss is not finite.
     """
+    model = _begin(directory, data, accept_changes=accept_changes)
+    result = train_model(
+        model, data, directory.recipe, directory.root, resume=resume, accept_changes=accept_changes, on_event=on_event
+    )
+    return _end(directory, result)
+
+
+def train_together(
+    runs: Mapping[str, tuple[RunDirectory, DataSplits]], *, resume: bool
+) -> list[Trained | EcdDeployError]:
+    """Train several runs, by name, in the same steps; each leaves in its directory what `train` leaves there.
+
+    Returns:
+        What each gave, in their order.
+
+    Raises:
+        NotStackedError: they cannot share their steps; none has begun.
+        EcdDeployError: as `train`, before the first step, and by a signal.
+    """
+    members = [
+        Member(
+            name=name,
+            model=_begin(directory, data, accept_changes=False),
+            data=data,
+            recipe=directory.recipe,
+            directory=directory.root,
+        )
+        for name, (directory, data) in runs.items()
+    ]
+    results = train_stacked(members, resume=resume)
+    return [
+        result if isinstance(result, EcdDeployError) else _end(directory, result)
+        for result, (directory, _) in zip(results, runs.values(), strict=True)
+    ]
+
+
+def _begin(directory: RunDirectory, data: DataSplits, *, accept_changes: bool) -> TrainingModel:
+    """Record what the run is of, and build what is trained."""
     try:
         directory.bind_data(data.digest, accept_changes=accept_changes)
     except DataError as error:
@@ -70,10 +110,11 @@ def train(
         _bind_start(directory, start_of(directory.recipe, data, weights), accept_changes=accept_changes)
     # What follows a training that is going on is stale, whenever it ends.
     directory.forget(TRAINING_NAME)
-    model = training_model(directory.recipe, data, weights)
-    result = train_model(
-        model, data, directory.recipe, directory.root, resume=resume, accept_changes=accept_changes, on_event=on_event
-    )
+    return training_model(directory.recipe, data, weights)
+
+
+def _end(directory: RunDirectory, result: TrainingResult) -> Trained:
+    """Record what the training left."""
     for name in (METRICS_NAME, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER, TRACKERS_NAME):
         if (directory.root / name).exists():
             directory.record_folder(name)

@@ -240,6 +240,25 @@ def test_bad_images_are_left_out_when_asked(tmp_path: Path) -> None:
     assert "2 image(s) cannot be used and were skipped" in ended.out
 
 
+def test_bad_images_are_named_together_whichever_batch_meets_one_first(tmp_path: Path) -> None:
+    save_images(tmp_path / "images", each=3)
+    write_model(tmp_path / "model.onnx", batch=2)
+    (tmp_path / "gate.toml").write_text(INPUT)
+    cut, *texts = (tmp_path / "images" / name for name in ("blue/0.png", "green/1.png", "red/2.png"))
+    cut.write_bytes(cut.read_bytes()[:60])  # its header can be read
+    for path in texts:
+        path.write_text("no image")
+    ended = run_command(COMMAND, cwd=tmp_path)
+    assert (ended.code, ended.out) == (4, ""), ended.err
+    assert all(f"{path.relative_to(tmp_path)}: not an image" in ended.err for path in texts)
+    for path in texts:
+        path.write_bytes((tmp_path / "images/red/0.png").read_bytes())
+    ended = run_command(COMMAND, cwd=tmp_path)
+    assert ended.code == 4
+    assert "1 image(s) cannot be used:\n  images/blue/0.png: " in ended.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("shape", ["8", "8x", "axb", "0x8", "8x8x3"])
 def test_a_shape_that_is_none_is_refused(tmp_path: Path, shape: str) -> None:
     save_images(tmp_path / "images", each=1)

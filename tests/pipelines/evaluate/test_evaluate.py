@@ -22,7 +22,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from ecd_deploy.data.imagefolder.decode import read_image
+from ecd_deploy.data.imagefolder.decode import read_whole
 from ecd_deploy.exporters.onnx.file import read_onnx_file
 from ecd_deploy.files import sha256_bytes, sha256_file
 from ecd_deploy.measure.scored import ScoredImages
@@ -268,7 +268,7 @@ def test_batches_are_decoded_a_few_ahead_and_no_more(tmp_path: Path, monkeypatch
     images, model = save_images(tmp_path / "images", each=40), write_model(tmp_path / "model.onnx", batch=2)
     decoded = 0
     ahead: list[int] = []
-    read, scores = read_image, Classifier.scores
+    read, scores = read_whole, Classifier.scores
 
     def count(path: Path, channels: int, fit: Callable[[Image.Image], Image.Image]) -> object:
         nonlocal decoded
@@ -279,7 +279,7 @@ def test_batches_are_decoded_a_few_ahead_and_no_more(tmp_path: Path, monkeypatch
         ahead.append(decoded - 2 * len(ahead))
         return scores(classifier, batch, under)
 
-    monkeypatch.setattr(stream, "read_image", count)
+    monkeypatch.setattr(stream, "read_whole", count)
     monkeypatch.setattr(Classifier, "scores", note)
     found = evaluate(model, images, EXPECTS)
     assert decoded >= 120  # and again for other ways to prepare them
