@@ -32,7 +32,7 @@ from ecd_deploy.training.steps import cuda_graph
 from ecd_deploy.training.steps.cuda_graph import GraphedWork, graphed
 from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import build_optimizer
-from ecd_deploy.training.steps.step import StepWork, train_step
+from ecd_deploy.training.steps.step import StepWork, begin_step
 
 CandidateName = Literal["student", "ecd", "ecd_triton", "ecd_star", "mutual", "reference"]
 Mode = Literal["eager", "graph", "fused"]
@@ -150,16 +150,10 @@ def _engine_step(method: MethodConfig, workload: Workload, precision: Precision,
         done = GraphedWork(work, _Rehearsed(), fuses=True) if rehearses else graphed(work, recipe)
 
         def step() -> None:
-            train_step(
-                done,
-                wrapped_optimizer,
-                accelerator,
-                batch,
-                recipe,
-                losses,
-                step=next(numbers),
-                steps_per_epoch=_STEPS_OF_AN_EPOCH,
-            )
+            number = next(numbers)
+            begin_step(wrapped_optimizer, batch, recipe, losses, step=number, steps_per_epoch=_STEPS_OF_AN_EPOCH)
+            done(batch)
+            losses.check(number + 1)
 
         yield step
 

@@ -129,6 +129,11 @@ def is_view(tensor: Tensor) -> bool:
     return tensor._is_view()
 
 
+def is_vmapped(tensor: Tensor) -> bool:
+    """Whether `torch.func.vmap` maps over the tensor, one of several trainings: `torch._C._functorch`."""
+    return torch._C._functorch.is_batchedtensor(tensor)
+
+
 def gradient_hooks(tensor: Tensor) -> object:
     """What `Tensor.register_hook` was given, or None: `Tensor._backward_hooks`."""
     return tensor._backward_hooks

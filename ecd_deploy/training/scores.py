@@ -116,6 +116,8 @@ class TrainingResult(Record):
         threads: CPU threads of torch in each process.
         processes: over which each step was spread.
         use: of the device; None where an earlier version wrote it.
+        stacked_with: names of the runs that were trained in the same steps, or in some of them: the last bits of the
+            weights, and the seconds, are not those of a training by itself.
     """
 
     epochs: int
@@ -126,6 +128,7 @@ class TrainingResult(Record):
     threads: int
     processes: int
     use: DeviceUse | None = None
+    stacked_with: tuple[str, ...] = ()
 
 
 def is_finished(history: tuple[EpochRecord, ...], config: TrainConfig) -> bool:

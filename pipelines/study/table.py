@@ -48,7 +48,7 @@ class Row:
         difference: of `last` to the baseline, mean over the seeds of both.
         difference_low: lower end of its 95 % interval; None for one pair.
         difference_high: upper end.
-        minutes: wall time of a run's epochs, mean.
+        minutes: wall time of a run's epochs, mean; of a stack's, those of all its runs together.
         peak_memory_mib: largest of the runs, on the host.
         peak_gpu_memory_mib: the same on a GPU.
         claim: the paper's text.
@@ -138,6 +138,11 @@ def _notes(study: Study, runs: Sequence[ArmRun]) -> str:
         notes.append("Teacher and ensemble are tested in the same two epochs: the best one is the student's own.")
         if any(run.own_best is not None for run in runs):
             notes.append("Their own best on the validation split is in the CSV: `*_validation_best_*`.")
+    if any(run.stacked_with for run in runs):
+        notes.append(
+            f"{sum(bool(run.stacked_with) for run in runs)} runs were trained in the same steps as others (`arm.json` "
+            "names them): their minutes are those of all of these together."
+        )
     planned = len(study.arms) * len(study.seeds)
     if len(runs) < planned:
         notes.append(f"**Not finished: {len(runs)} of {planned} runs are in this table.**")

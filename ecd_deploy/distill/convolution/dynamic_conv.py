@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ecd_deploy.compat.torch import convolution_padding, has_forward_hooks
+from ecd_deploy.compat.torch import convolution_padding, has_forward_hooks, is_vmapped
 from ecd_deploy.distill.convolution.pooling import pooled
 from ecd_deploy.distill.convolution.sample_convolution import Geometry, convolve_mixed
 from ecd_deploy.distill.convolution.triton.check import LayerShape, is_trusted, say_unused
@@ -190,6 +190,7 @@ class DynamicConv2d(nn.Module):
             and not torch.is_autocast_enabled(features.device.type)
             # An exported program is to show torch's own operations.
             and not torch.compiler.is_compiling()
+            and not is_vmapped(features)
         )
 
     def _convolve_by_triton(self, features: Tensor) -> Tensor | None:
