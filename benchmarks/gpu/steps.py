@@ -18,7 +18,7 @@ from benchmarks.reference import ReferenceECD, reference_loss, reference_optimiz
 from ecd_deploy.data import Batch
 from ecd_deploy.distill import build_objective
 from ecd_deploy.distill.convolution.triton.check import reasons_unused
-from ecd_deploy.distill.convolution.triton.operators import find_lack
+from ecd_deploy.distill.convolution.triton.support import find_lack
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.method import MethodConfig

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate.accelerator import Accelerator
+from accelerate.utils.operations import gather_object
 
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.data.augmentation import find_augmenter
@@ -177,7 +178,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
             data.train_files,
             data.normalisation,
             recipe.data,
-            image_size=data.image_size[0],
+            image_size=data.image_size,
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             augmenter=augmenter,
@@ -204,6 +205,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
 def result_of(trainer: Trainer, work: object) -> TrainingResult:
     """Describe a training that has ended, whose steps `work` did."""
     history, accelerator = trainer.history, trainer.accelerator
+    graph = work if isinstance(work, GraphedWork) and not work.is_eager else None
     return TrainingResult(
         epochs=history[-1].epoch,
         steps=history[-1].step,
@@ -218,8 +220,9 @@ def result_of(trainer: Trainer, work: object) -> TrainingResult:
             tf32_convolutions=torch.backends.cudnn.allow_tf32,
             tf32_products=torch.backends.cuda.matmul.allow_tf32,
             cudnn_benchmark=torch.backends.cudnn.benchmark,
-            cuda_graph=isinstance(work, GraphedWork) and not work.is_eager,
-            triton_unused=reasons_unused(),
+            cuda_graph=graph is not None,
+            fused=0 if graph is None else graph.saved,
+            triton_unused=tuple(dict.fromkeys(gather_object(list(reasons_unused())))),
         ),
         stacked_with=trainer.stacked_with,
     )

@@ -90,7 +90,8 @@ class DeviceUse(Record):
         tf32_convolutions, tf32_products: whether a GPU rounded the factors of float32 to TF32.
         cudnn_benchmark: whether cuDNN chose algorithms by trying them.
         cuda_graph: whether the steps were recorded and launched as a whole.
-        triton_unused: why dynamic convolutions of the backend `triton` were computed by another one.
+        fused: operations of a recorded step that others took on, with `train.cuda_graph` "fused".
+        triton_unused: why dynamic convolutions of the backend `triton` were computed by another one, in any process.
     """
 
     device: str
@@ -99,6 +100,7 @@ class DeviceUse(Record):
     tf32_products: bool
     cudnn_benchmark: bool
     cuda_graph: bool
+    fused: int = 0
     triton_unused: tuple[str, ...] = ()
 
 

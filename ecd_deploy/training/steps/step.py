@@ -60,8 +60,10 @@ class StepWork:
                 terms = self.objective(outputs, part.targets)
                 loss = terms.total
                 # gradients are averaged over processes: this makes the sum the mean over the step's images
-                self.accelerator.backward(loss * (len(part) * self.accelerator.num_processes / part.step_images))
+                share = len(part) * self.accelerator.num_processes / part.step_images
+                self.accelerator.backward(loss if share == 1 else loss * share)
             self.losses.add(loss, terms, len(part))
+        self.losses.watch()
         if self.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()

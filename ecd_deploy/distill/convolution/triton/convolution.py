@@ -97,7 +97,7 @@ class _DynamicConvolution(torch.autograd.Function):
         biases = None if bias is None else (mixing @ bias).to(dtype)
         added = None if student is None else student.to(dtype).contiguous()
         matrix = None if connection is None else connection.flatten(1).to(dtype)
-        output: Tensor = launch.convolve_samples(given, kernels, biases, added, matrix, *geometry.options)
+        output: Tensor = launch.convolve_samples(given, kernels, biases, added, matrix, geometry.numbers)
         ctx.save_for_backward(
             *(given, kernels, mixing, pooled, hidden, weight, bias),
             *(reduce_weight, expand_weight, temperature, added, matrix),
@@ -112,7 +112,7 @@ class _DynamicConvolution(torch.autograd.Function):
         reduce_weight, expand_weight, temperature, added, matrix = rest
         dtype, geometry = ctx.arithmetic.dtype, ctx.arithmetic.geometry
         gradient = gradient.to(dtype).contiguous()
-        flat = launch.differentiate_kernels(gradient, given, weight.shape[3:], *geometry.options).flatten(1)
+        flat = launch.differentiate_kernels(gradient, given, weight.shape[3:], geometry.numbers).flatten(1)
         # autograd itself gives each gradient the dtype of what it belongs to
         mixing_gradient = (flat @ weight.flatten(1).to(dtype).t()).to(mixing.dtype)
         weight_gradient = (mixing.to(dtype).t() @ flat).view_as(weight)
@@ -127,7 +127,7 @@ class _DynamicConvolution(torch.autograd.Function):
         features_gradient = student_gradient = connection_gradient = None
         if ctx.needs_input_grad[0]:
             features_gradient = launch.differentiate_features(
-                gradient, kernels, pooled_gradient, given.shape[2:], *geometry.options
+                gradient, kernels, pooled_gradient, given.shape[2:], geometry.numbers
             )
         columns = gradient.flatten(2)
         if ctx.needs_input_grad[8]:
