@@ -68,12 +68,6 @@ RUN sed -E "${TORCH:+s/^torch==[^ ]+/torch==$TORCH/;/^torchvision==/d}" constrai
     && pip install --constraint /tmp/constraints.txt "$(echo /wheels/*.whl)[train]"
 
 FROM python AS edge
-ARG REVISION VERSION
-LABEL org.opencontainers.image.title="ecd-deploy edge" \
-      org.opencontainers.image.description="Measures an ONNX classifier with numpy and onnxruntime alone" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.version="$VERSION"
 COPY --from=edge-environment /opt/ecd-deploy /opt/ecd-deploy
 COPY ecd_deploy/measure/device/device_runner.py /opt/device_runner.py
 USER 1000:1000
@@ -82,14 +76,14 @@ WORKDIR /work
 HEALTHCHECK --interval=1h --timeout=60s CMD ["python3", "-c", "import numpy, onnxruntime"]
 ENTRYPOINT ["python3", "/opt/device_runner.py"]
 CMD ["--help"]
-
-FROM python AS gate
 ARG REVISION VERSION
-LABEL org.opencontainers.image.title="ecd-deploy gate" \
-      org.opencontainers.image.description="Gates, profiles, bundles and reports ONNX classifiers, without torch" \
+LABEL org.opencontainers.image.title="ecd-deploy edge" \
+      org.opencontainers.image.description="Measures an ONNX classifier with numpy and onnxruntime alone" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.version="$VERSION"
+
+FROM python AS gate
 COPY --from=gate-environment /opt/ecd-deploy /opt/ecd-deploy
 USER 1000:1000
 # Runs and images: mount their folder here.
@@ -97,14 +91,14 @@ WORKDIR /work
 HEALTHCHECK --interval=1h --timeout=60s CMD ["ecd-deploy", "doctor"]
 ENTRYPOINT ["ecd-deploy"]
 CMD ["--help"]
-
-FROM python AS train
 ARG REVISION VERSION
-LABEL org.opencontainers.image.title="ecd-deploy" \
-      org.opencontainers.image.description="Trains with ECD, proves the split, exports, validates and gates" \
+LABEL org.opencontainers.image.title="ecd-deploy gate" \
+      org.opencontainers.image.description="Gates, profiles, bundles and reports ONNX classifiers, without torch" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.version="$VERSION"
+
+FROM python AS train
 COPY --from=train-environment /opt/ecd-deploy /opt/ecd-deploy
 USER 1000:1000
 # Recipes, images and runs: mount their folder here.
@@ -112,3 +106,9 @@ WORKDIR /work
 HEALTHCHECK --interval=1h --timeout=60s CMD ["ecd-deploy", "doctor"]
 ENTRYPOINT ["ecd-deploy"]
 CMD ["--help"]
+ARG REVISION VERSION
+LABEL org.opencontainers.image.title="ecd-deploy" \
+      org.opencontainers.image.description="Trains with ECD, proves the split, exports, validates and gates" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.version="$VERSION"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ecd_deploy.baselines.distillation import TrainedTeacher
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
+from ecd_deploy.distill.convolution.attention import AttentionConv2d
 from ecd_deploy.errors import DataError, EcdDeployError, RecipeError, RunDirectoryError
 from ecd_deploy.models import build_student
 from ecd_deploy.models.weights import StartWeights
@@ -26,7 +27,7 @@ from ecd_deploy.pipelines.record.names import (
     TRAINING_NAME,
 )
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
-from ecd_deploy.pipelines.record.start import Start
+from ecd_deploy.pipelines.record.start import Start, read_start
 from ecd_deploy.pipelines.steps.start import open_weights, start_of, start_student
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import EpochRecord, TrainingResult, load_weights
@@ -131,13 +132,12 @@ def train_as_worker(
 
 def _bind_start(directory: RunDirectory, start: Start, *, accept_changes: bool) -> None:
     """Record what the run starts from, and compare it ever after."""
-    if START_NAME in directory.manifest.files and not accept_changes:
-        before = directory.read_json(START_NAME, Start)
-        if before.digest != start.digest:
-            raise RunDirectoryError(
-                f"student.weights: {directory.root} started from {before.origin} with digest {before.digest}, now it "
-                f"is {start.origin} with {start.digest}; to resume anyway, add --accept-changes"
-            )
+    before = None if accept_changes else read_start(directory)
+    if before is not None and before.digest != start.digest:
+        raise RunDirectoryError(
+            f"student.weights: {directory.root} started from {before.origin} with digest {before.digest}, now it is "
+            f"{start.origin} with {start.digest}; to resume anyway, add --accept-changes"
+        )
     directory.write_json(START_NAME, start)
 
 
@@ -177,8 +177,11 @@ def training_model(recipe: Recipe, data: DataSplits, weights: StartWeights | Non
 def _of_backbone(model: TrainingModel, recipe: Recipe, taken: frozenset[str]) -> Iterator[str]:
     """Names of the parameters that came from the weights, and of the teacher's that started as they did."""
     networks = ("student.", "teacher.", "joint.teacher.") if recipe.method.teacher_init == "student" else ("student.",)
+    copied = {f"{name}.convolution": name for name, part in model.named_modules() if isinstance(part, AttentionConv2d)}
     for name, _ in model.named_parameters():
-        if any(name.startswith(network) and name.removeprefix(network) in taken for network in networks):
+        owner, _, last = name.rpartition(".")
+        origin = f"{copied.get(owner, owner)}.{last}"
+        if any(origin.startswith(network) and origin.removeprefix(network) in taken for network in networks):
             yield name
 
 

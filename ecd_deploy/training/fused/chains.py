@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 
-from ecd_deploy.training.fused.operators import DIFFERENTIATE, NORMALISE
+from ecd_deploy.training.fused.operators import DIFFERENTIATE, MOST_GRADIENTS, NORMALISE
 from ecd_deploy.training.fused.program import Call, Program, View
 
 _aten = torch.ops.aten
 _NORMS: tuple[object, ...] = (_aten.native_batch_norm.default, _aten.cudnn_batch_norm.default)
 _RELUS: tuple[object, ...] = (_aten.relu.default, _aten.relu_.default)
 _SUMS: tuple[object, ...] = (_aten.add.Tensor, _aten.add_.Tensor)
-_MOST_GRADIENTS = 3
 
 
 def fuse(program: Program) -> Program:
@@ -122,11 +121,8 @@ class _Chains:
         if not self._is_unwritten(given, chain):
             return
         passes = len(self._touching[passed.memory]) > 2
-        gradients = [gradient]
-        while len(gradients) < _MOST_GRADIENTS and (before := self._sum_before(gradients, number)) is not None:
-            place, parts = before
-            gradients = [*parts, *gradients[1:]]
-            chain.append(place)
+        gradients, sums = self._parts(gradient, number)
+        chain += sums
         result, beside = self._call(after).results[0], None
         if (ending := self._sum_after(result, after, number)) is not None:
             place, beside = ending
@@ -139,22 +135,32 @@ class _Chains:
         arguments = (gradients, *given, beside, passes)
         self._put(chain, number, Call(DIFFERENTIATE, arguments, {}, results))
 
-    def _sum_before(self, gradients: list[View], number: int) -> tuple[int, list[View]] | None:
-        """The sum that made the first of some gradients, for nothing but the chain at a place; and its parts."""
-        total = gradients[0]
-        touching = [place for place in self._touching[total.memory] if self.calls[place] is not None]
-        places = [place for place in touching if place < number]
+    def _parts(self, gradient: View, number: int) -> tuple[list[View], list[int]]:
+        """What adds up to a gradient that is given at a place, for nothing but that; and where the sums are."""
+        parts, sums = [gradient], list[int]()
+        while len(parts) < MOST_GRADIENTS:
+            found = [(part, place) for part in parts if (place := self._sum_before(part, number, sums)) is not None]
+            if not found:
+                break
+            part, place = found[0]
+            at = parts.index(part)
+            parts[at : at + 1] = _operands(self._call(place)) or ()
+            sums.append(place)
+        return parts, sums
+
+    def _sum_before(self, total: View, number: int, sums: list[int]) -> int | None:
+        """Where the sum is that made a part of a gradient, if nothing else reads it; `sums` are those behind it."""
+        touching = [at for at in self._touching[total.memory] if self.calls[at] is not None and at not in sums]
+        places = [at for at in touching if at < number]
         if not places or touching[-1] > number or total.memory in self._outside:
             return None
         call = self._call(places[-1])
-        if call.operator not in _SUMS or call.results != (total,) or (operands := _operands(call)) is None:
+        if call.results != (total,) or (operands := _operands(call)) is None:
             return None
         is_own = operands[0].memory == total.memory
         if (not is_own and len(places) > 1) or operands[1].memory == total.memory:
             return None
-        if not self._is_unwritten(list(operands), [places[-1], number]):
-            return None
-        return places[-1], list(operands)
+        return places[-1] if self._is_unwritten(list(operands), [places[-1], number, *sums]) else None
 
     def _sum_after(self, result: View, after: int, number: int) -> tuple[int, View] | None:
         """The sum that takes a result, and nothing else does, with what is there by then; and that other part."""

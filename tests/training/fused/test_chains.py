@@ -75,6 +75,15 @@ def overwritten(network: Network, images: Tensor) -> Tensor:
     return F.relu(normalised + shortcut)
 
 
+def read_often(network: Network, images: Tensor, readers: int) -> Tensor:
+    """What is rectified has as many gradients as readers."""
+    features = F.relu(network.norm(network.first(images)))
+    found = network.second(features)
+    for reader in range(1, readers):
+        found = found * (features + reader)
+    return found
+
+
 def changed_before_the_relu(network: Network, images: Tensor) -> Tensor:
     normalised = network.norm(network.first(images))
     normalised.mul_(2)
@@ -98,6 +107,9 @@ FUSED: dict[str, tuple[Forward, int, int]] = {
         2,
         2,
     ),
+}
+FUSED |= {
+    f"{readers} readers": (lambda net, x, readers=readers: read_often(net, x, readers), 1, 1) for readers in (3, 4, 6)
 }
 LEFT: dict[str, tuple[Forward, int, int]] = {
     "read besides": (lambda net, x: F.relu(y := net.norm(net.first(x))) + y, 0, 0),
