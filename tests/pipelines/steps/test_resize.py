@@ -39,9 +39,17 @@ def run_student(folder: Path, shape: tuple[int, ...]) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("preprocessing", ["outside", "full"])
-def test_the_script_classifies_image_files_as_predict_does(tmp_path: Path, preprocessing: str) -> None:
-    sizes = ("data.image_size=10", "data.resize=12")
+@pytest.mark.parametrize(
+    ("preprocessing", "sizes"),
+    [
+        ("outside", ("data.image_size=10", "data.resize=12")),
+        ("outside", ("data.image_size=[9, 13]", "data.resize=[10, 16]")),
+        ("full", ("data.image_size=10", "data.resize=12")),
+    ],
+)
+def test_the_script_classifies_image_files_as_predict_does(
+    tmp_path: Path, preprocessing: str, sizes: tuple[str, ...]
+) -> None:
     content = exported('export.formats=["onnx"]', f"export.preprocessing={preprocessing}", *sizes)
     (tmp_path / "student.onnx").write_bytes(content)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 30, 3), dtype=np.uint8)
