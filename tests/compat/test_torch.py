@@ -164,21 +164,3 @@ def test_a_graph_without_provenance_names_no_file_and_runs_as_before() -> None:
         compat.forget_provenance(node)
     assert not any(__file__ in str(node.meta) for node in nodes)
     assert torch.equal(program.module()(images), before)
-
-
-def test_a_memory_keeps_its_number_while_it_is_referred_to() -> None:
-    tensor = torch.ones(100)
-    reference = compat.refer_to_storage(tensor)
-    assert compat.refer_to_storage(tensor[3:]).cdata == reference.cdata
-    del tensor
-    assert reference.expired()
-    assert all(compat.refer_to_storage(torch.ones(100)).cdata != reference.cdata for _ in range(10))
-
-
-def test_a_tensor_can_be_placed_on_the_memory_of_another() -> None:
-    holder = torch.arange(12.0)
-    placed = compat.with_storage(holder[4:], torch.float32, (2, 3), (1, 2), 1)
-    assert torch.equal(placed, torch.tensor([[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]))
-    assert compat.with_storage(holder, torch.int32, (12,), (1,), 0)[0] == 0
-    placed.zero_()
-    assert holder[1:7].norm() == 0
