@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ecd_deploy.compat.torch import refer_to_storage, schema_of, with_storage
+from ecd_deploy.compat.torch import schema_of
+from ecd_deploy.compat.torch_memory import refer_to_storage, with_storage
 
 _WITHOUT_WORK = ("aten.set_.source_Storage_storage_offset", "aten.detach.default", "aten.alias.default")
 

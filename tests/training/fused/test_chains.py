@@ -94,7 +94,8 @@ def changed_after_the_sum(network: Network, images: Tensor) -> Tensor:
     shortcut = network.second(images)
     total = network.norm(network.first(images)) + shortcut
     shortcut.mul_(2)
-    return F.relu(total) + shortcut
+    found: Tensor = F.relu(total) + shortcut
+    return found
 
 
 def changed_before_the_relu(network: Network, images: Tensor) -> Tensor:
