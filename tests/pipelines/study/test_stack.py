@@ -215,6 +215,7 @@ def test_a_signal_lets_all_runs_save_after_the_same_step(resumed: int, tmp_path:
         ("with_dropout", (), "the network draws random numbers in training"),
         ("branching", (), "the network cannot be stacked"),
         ("in_double", ("train.gradient_accumulation=2",), "train.gradient_accumulation cuts the batches"),
+        ("in_double", ("train.mixed_precision=bf16",), "train.mixed_precision 'bf16' is not cast to within a stack"),
     ],
 )
 def test_what_cannot_be_stacked_is_trained_one_by_one(
