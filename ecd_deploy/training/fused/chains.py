@@ -6,8 +6,10 @@ network is edited. A chain is replaced where nothing else reads what lies within
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -25,10 +27,12 @@ def fuse(program: Program) -> Program:
     """Replace all chains that are found."""
     chains = _Chains(program)
     for number, call in enumerate(program.calls):
+        if call.operator is _aten.threshold_backward.default:
+            chains.replace_gradient(number)
+    # afterwards: what cuDNN keeps for its own gradient alone is of no use where that is gone
+    for number, call in enumerate(program.calls):
         if call.operator in _NORMS:
             chains.replace_norm(number)
-        elif call.operator is _aten.threshold_backward.default:
-            chains.replace_gradient(number)
     return replace(program, calls=tuple(call for call in chains.calls if call is not None))
 
 
@@ -66,6 +70,7 @@ class _Chains:
         for number, call in enumerate(program.calls):
             for memory in call.touched:
                 self._touching[memory].append(number)
+        self._unused = count(1 + max((*self._touching, *program.outside), default=0))
 
     def replace_norm(self, number: int) -> None:
         """Replace the batch norm there and what follows it, if it is an addition or ReLU."""
@@ -94,6 +99,10 @@ class _Chains:
             return
         if added is not None and current.memory == added.memory and not self._is_owned(added):
             return
+        if added is not None and not self._is_unwritten([added], chain[1:]):
+            return
+        if any(self._later(view, number) for view in call.results[3:]):
+            return
         self._put(
             chain,
             chain[-1],
@@ -118,7 +127,7 @@ class _Chains:
             return
         chain = [number, after]
         given = [output, norm.features, norm.weight, norm.mean, norm.inverse_deviation]
-        if not self._is_unwritten(given, chain):
+        if not self._is_unwritten([*given, passed], chain):
             return
         passes = len(self._touching[passed.memory]) > 2
         gradients, sums = self._parts(gradient, number)
@@ -128,9 +137,7 @@ class _Chains:
             place, beside = ending
             result = self._call(place).results[0]
             chain.append(place)
-        empty = View(len(self._touching), passed.dtype, (0,), (1,), 0)
-        if not passes:
-            self._touching[empty.memory] = [number]
+        empty = View(next(self._unused), passed.dtype, (0,), (1,), 0)
         results = (result, *self._call(after).results[1:3], passed if passes else empty)
         arguments = (gradients, *given, beside, passes)
         self._put(chain, number, Call(DIFFERENTIATE, arguments, {}, results))
@@ -219,6 +226,9 @@ class _Chains:
         for number in chain:
             self.calls[number] = None
         self.calls[place] = call
+        for memory in call.touched:
+            if place not in self._touching[memory]:
+                insort(self._touching[memory], place)
 
 
 def _read_norm(call: Call) -> _Norm | None:
