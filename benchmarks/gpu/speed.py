@@ -31,7 +31,9 @@ _WAIT = "called a synchronizing CUDA operation"  # torch's words
 _BUILDING_SHARE = 0.6  # of a group's seconds; what is not built by then is left out
 _MIB = 2**20
 
-CIFAR = Workload(name="ResNet-20, 32x32", student="resnet20", side=32, batch=128, kernels=16, has_reference=True)
+CIFAR = Workload(
+    name="ResNet-20, 32x32", student="resnet20", side=32, batch=128, kernels=16, has_reference=True, is_stacked=True
+)
 IMAGENET = Workload(
     name="ResNet-18, 224x224", student="torchvision:resnet18", side=224, batch=64, kernels=8, classes=1000
 )
@@ -40,7 +42,7 @@ _REHEARSED = (
     Workload(
         name="ResNet-20, 8x8", student="resnet20", side=8, batch=4, kernels=2, has_reference=True, has_triton=False
     ),
-    Workload(name="ResNet-8, 8x8", student="resnet8", side=8, batch=2, kernels=2),
+    Workload(name="ResNet-8, 8x8", student="resnet8", side=8, batch=2, kernels=2, is_stacked=True),
 )
 
 
@@ -131,8 +133,12 @@ class _Built:
 def measure_speed(run: PartRun) -> Speed:
     """Measure each workload in each precision; what is compared is timed in turns."""
     workloads = _REHEARSED if run.tiny else WORKLOADS
-    candidates = [workload.candidates(run.device, mode) for workload in workloads for mode in _MODES]
-    planned = sum(map(len, candidates)) * len(_PRECISIONS)
+    planned = sum(
+        len(workload.candidates(run.device, mode, precision))
+        for workload in workloads
+        for mode in _MODES
+        for precision in _PRECISIONS
+    )
     findings = Speed(planned=planned, batches={workload.name: workload.batch for workload in workloads})
     groups = [(workload, precision) for workload in workloads for precision in _PRECISIONS]
     for number, (workload, precision) in enumerate(groups):
@@ -156,7 +162,7 @@ def _measure_group(workload: Workload, precision: Precision, run: PartRun, until
     failed: list[StepTiming] = []
     with ExitStack() as stack:
         for mode in _MODES:
-            for candidate in workload.candidates(run.device, mode):
+            for candidate in workload.candidates(run.device, mode, precision):
                 if time.monotonic() > built_until and not run.tiny:
                     continue
                 timing = StepTiming(workload=workload.name, precision=precision, mode=mode, candidate=candidate)
@@ -247,13 +253,15 @@ def _milliseconds(found: Mapping[CandidateName, StepTiming]) -> str:
 
 
 def _ratios(found: Mapping[CandidateName, StepTiming]) -> str:
-    """ECD over the student and mutual learning, the reference over ECD: medians of the rounds' ratios."""
+    """ECD over the student and mutual learning, the reference and stacks over ECD: medians of the rounds' ratios."""
     pairs: tuple[tuple[str, CandidateName, CandidateName], ...] = (
         ("ECD/student", "ecd", "student"),
         ("ECD by Triton/student", "ecd_triton", "student"),
         ("ECD/ECD by Triton", "ecd", "ecd_triton"),
         ("ECD/mutual", "ecd", "mutual"),
         ("reference/ECD", "reference", "ecd"),
+        ("three stacked/ECD", "ecd_x3", "ecd"),
+        ("three stacked/student", "student_x3", "student"),
     )
     ratios = [
         f"{title} {_median_ratio(found[over].milliseconds, found[under].milliseconds):.2f}"

@@ -32,9 +32,10 @@ from ecd_deploy.training.steps import cuda_graph
 from ecd_deploy.training.steps.cuda_graph import GraphedWork, graphed
 from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import build_optimizer
+from ecd_deploy.training.steps.stacked import Lane, StackedModel, StackedWork, stacked_batch
 from ecd_deploy.training.steps.step import StepWork, begin_step
 
-CandidateName = Literal["student", "ecd", "ecd_triton", "ecd_star", "mutual", "reference"]
+CandidateName = Literal["student", "ecd", "ecd_triton", "ecd_star", "mutual", "student_x3", "ecd_x3", "reference"]
 Mode = Literal["eager", "graph", "fused"]
 Step = Callable[[], object]
 """Does one step; on a GPU it returns before the step has ended."""
@@ -45,11 +46,15 @@ METHODS: Mapping[CandidateName, MethodConfig] = {
     "ecd_triton": MethodConfig(name="ecd", backend="triton"),
     "ecd_star": MethodConfig(name="ecd", logits="ensemble"),
     "mutual": MethodConfig(name="joint", logits="mutual"),
+    "student_x3": MethodConfig(name="plain"),
+    "ecd_x3": MethodConfig(name="ecd"),
 }
 """All but the hand-written reference, which is `benchmarks.reference`."""
 
 _CUDA_GRAPHS: Mapping[Mode, Literal["never", "auto", "fused"]] = {"eager": "never", "graph": "auto", "fused": "fused"}
 _FUSED: tuple[CandidateName, ...] = ("student", "ecd", "ecd_triton")
+_STACKED: tuple[CandidateName, ...] = ("student_x3", "ecd_x3")
+_STACK = 3
 _WARM_UP = 3
 _STEPS_OF_AN_EPOCH = 391  # of 50,000 images: the rate does not fall while a step is timed
 
@@ -70,6 +75,7 @@ class Workload:
         kernels: n of the dynamic convolutions.
         classes: of the images.
         has_reference: whether the hand-written step is of this network.
+        is_stacked: whether three runs of it are also trained in one step, which is done in fp32 alone.
         has_triton: whether it is short enough for Triton's interpreter, where there is no GPU.
     """
 
@@ -80,15 +86,19 @@ class Workload:
     kernels: int
     classes: int = 100
     has_reference: bool = False
+    is_stacked: bool = False
     has_triton: bool = True
 
-    def candidates(self, device: torch.device, mode: Mode) -> tuple[CandidateName, ...]:
+    def candidates(self, device: torch.device, mode: Mode, precision: Precision) -> tuple[CandidateName, ...]:
         """Those that can be measured on it."""
         lacks_triton = not self.has_triton or find_lack(device, torch.float32) is not None
         if mode == "fused":
             # the interpreter takes its time
             return () if lacks_triton else _FUSED if device.type == "cuda" else _FUSED[:1]
-        names = tuple(name for name in METHODS if name != "ecd_triton" or not lacks_triton)
+        names: tuple[CandidateName, ...] = tuple(
+            name for name in METHODS if name not in _STACKED and (name != "ecd_triton" or not lacks_triton)
+        )
+        names += _STACKED if self.is_stacked and precision == "no" else ()
         return (*names, "reference") if self.has_reference else names
 
 
@@ -108,7 +118,8 @@ def building_step(
         body = _reference_body(workload, precision, device)
         yield _recorded(body, device) if mode == "graph" and device.type == "cuda" else body
         return
-    with _engine_step(METHODS[candidate], workload, precision, mode) as step:
+    runs = _STACK if candidate in _STACKED else 1
+    with _engine_step(METHODS[candidate], workload, precision, mode, runs) as step:
         with _engine_warnings() as messages:
             step()
         messages += reasons_unused() if candidate == "ecd_triton" else ()
@@ -118,8 +129,10 @@ def building_step(
 
 
 @contextmanager
-def _engine_step(method: MethodConfig, workload: Workload, precision: Precision, mode: Mode) -> Iterator[Step]:
-    """The step of the training loop, always with the same batch."""
+def _engine_step(
+    method: MethodConfig, workload: Workload, precision: Precision, mode: Mode, runs: int
+) -> Iterator[Step]:
+    """The step of the training loop, or of a stack of runs, always with the same batch."""
     recipe = Recipe(
         name="speed",
         data=DataConfig(source="cifar100"),
@@ -132,28 +145,43 @@ def _engine_step(method: MethodConfig, workload: Workload, precision: Precision,
         ),
     )
     accelerator = build_accelerator(recipe.train)
-    student = build_student(workload.student, num_classes=workload.classes)
+    device, objective = accelerator.device, build_objective(recipe.method)
     example = torch.zeros(2, 3, workload.side, workload.side)
-    model = build_training_model(recipe.method, student, example=example).train()
-    optimizer = build_optimizer(model, recipe.train, accelerator.device)
-    batch, losses, numbers = _batch(workload, accelerator.device), EpochLosses(accelerator), count()
-    losses.begin_epoch(1)
-    with prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer):
-        work = StepWork(
-            model=wrapped,
-            optimizer=wrapped_optimizer,
-            accelerator=accelerator,
-            objective=build_objective(recipe.method),
-            losses=losses,
-        )
-        rehearses = mode == "fused" and accelerator.device.type != "cuda"
+    models = [
+        build_training_model(
+            recipe.method, build_student(workload.student, num_classes=workload.classes), example=example
+        ).train()
+        for _ in range(runs)
+    ]
+    lanes = tuple(Lane(model.to(device), objective, EpochLosses(accelerator)) for model in models)
+    stack = StackedModel(models) if runs > 1 else None
+    trained = models[0] if stack is None else stack.joint
+    optimizer, own = build_optimizer(trained, recipe.train, device), _batch(workload, device)
+    batch, numbers = own if stack is None else stacked_batch([own] * runs), count()
+    for lane in lanes:
+        lane.losses.begin_epoch(1)
+    with prepared(accelerator, stack or models[0], optimizer) as (wrapped, wrapped_optimizer):
+        work: StepWork | StackedWork
+        if stack is not None:
+            work = StackedWork(model=wrapped, optimizer=wrapped_optimizer, accelerator=accelerator, lanes=lanes)
+        else:
+            work = StepWork(
+                model=wrapped,
+                optimizer=wrapped_optimizer,
+                accelerator=accelerator,
+                objective=objective,
+                losses=lanes[0].losses,
+            )
+        rehearses = mode == "fused" and device.type != "cuda"
         done = GraphedWork(work, _Rehearsed(), fuses=True) if rehearses else graphed(work, recipe)
 
         def step() -> None:
             number = next(numbers)
-            begin_step(wrapped_optimizer, batch, recipe, losses, step=number, steps_per_epoch=_STEPS_OF_AN_EPOCH)
+            for lane in lanes:
+                begin_step(wrapped_optimizer, own, recipe, lane.losses, step=number, steps_per_epoch=_STEPS_OF_AN_EPOCH)
             done(batch)
-            losses.check(number + 1)
+            for lane in lanes:
+                lane.losses.check(number + 1)
 
         yield step
 

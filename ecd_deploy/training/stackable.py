@@ -71,8 +71,8 @@ def find_obstacle(recipe: Recipe, accelerator: Accelerator) -> str | None:
     train, method = recipe.train, recipe.method
     if accelerator.num_processes > 1:
         return "there are several processes"
-    if accelerator.scaler is not None:
-        return "train.mixed_precision 'fp16' scales the losses of each run by itself"
+    if train.mixed_precision != "no":
+        return f"train.mixed_precision '{train.mixed_precision}' is not cast to within a stack"  # by torch's autocast
     if train.gradient_accumulation > 1:
         return "train.gradient_accumulation cuts the batches"
     if method.name in ("ecd", "joint") and method.teacher == "daconv" and method.backend != "grouped":

@@ -79,6 +79,22 @@ def branching(num_classes: int, in_channels: int) -> nn.Module:
     return Branching(num_classes)
 
 
+class WithANumberOfItsOwn(InDouble):
+    """Its scale is neither a parameter nor a buffer, so a stack would take the first one's."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.scale = 1 + float(torch.rand(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * self.scale
+
+
+def with_a_number_of_its_own(num_classes: int, in_channels: int) -> nn.Module:
+    assert in_channels == 1
+    return WithANumberOfItsOwn(num_classes)
+
+
 class Signalling(InDouble):
     """Its process gets a SIGTERM in one of its forwards in training."""
 
@@ -199,6 +215,7 @@ def test_a_signal_lets_all_runs_save_after_the_same_step(resumed: int, tmp_path:
         ("with_dropout", (), "the network draws random numbers in training"),
         ("branching", (), "the network cannot be stacked"),
         ("in_double", ("train.gradient_accumulation=2",), "train.gradient_accumulation cuts the batches"),
+        ("in_double", ("train.mixed_precision=bf16",), "train.mixed_precision 'bf16' is not cast to within a stack"),
     ],
 )
 def test_what_cannot_be_stacked_is_trained_one_by_one(
@@ -209,6 +226,12 @@ def test_what_cannot_be_stacked_is_trained_one_by_one(
     assert f"plain, seed 0; plain, seed 1: trained one by one, for {reason}" in text
     assert [len(metrics(tmp_path, "plain", seed)) for seed in study.seeds] == [2, 2]
     assert recorded(tmp_path, "plain", 0).stacked_with == ()
+
+
+def test_a_network_that_a_stack_changes_is_trained_by_itself(tmp_path: Path) -> None:
+    study = tiny(Arm(name="plain", set=(f"student.name={__name__}:with_a_number_of_its_own", "method.name=plain")))
+    text = run(study, tmp_path, 2)
+    assert "one by one, for stacked, the gradient of student.stem.weight of the network is not what it is by" in text
 
 
 @pytest.mark.parametrize("backend", ["chunked", "triton"])
@@ -262,9 +285,3 @@ def test_the_command_is_killed_and_resumed(resumed: int, tmp_path: Path) -> None
         if resumed == 2:
             assert found == expected  # bit by bit
         assert recorded(tmp_path / "killed", "plain", seed).stacked_with == (f"plain/seed-{1 - seed}",)
-
-
-def test_nothing_of_torch_is_left_changed(tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    run(tiny(Arm(name="plain", set=("method.name=plain",)), extra=("train.epochs=1",)), tmp_path, 2)
-    assert torch.get_num_threads() == before == 1

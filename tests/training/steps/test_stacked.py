@@ -1,12 +1,16 @@
+# mypy: untyped-calls-exclude=accelerate
+
 """A stacked step against the steps of its trainings, each by itself: the same in float64 but for rounding."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ecd_deploy.baselines.distillation import TrainedTeacher
 from ecd_deploy.data import Batch
@@ -17,10 +21,12 @@ from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.acceleration import build_accelerator, prepared
 from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.steps.average import WeightAverage
+from ecd_deploy.training.steps.cuda_graph import GraphedWork
 from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import build_optimizer, optimizer_state
 from ecd_deploy.training.steps.stacked import Lane, StackedModel, StackedWork, lane_of, stacked_batch
 from ecd_deploy.training.steps.step import StepWork
+from tests.training.tape import TapeRecorder
 
 SEEDS = 3
 TOLERANCE = 1e-12
@@ -159,3 +165,55 @@ def test_the_models_are_views_of_the_stack() -> None:
             tensor.add_(1)
     for model, own in zip(models, before, strict=True):
         assert all(torch.equal(tensor, own[name] + 1) for name, tensor in model.state_dict().items())
+
+
+def test_a_stack_has_about_the_operations_of_one() -> None:
+    """What is left for each training are its losses and their sums."""
+    method = MethodConfig.model_validate({"name": "ecd", "kernels": 3})
+
+    class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.operations = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.operations += "view" not in str(func)
+            return func(*args, **(kwargs or {}))
+
+    counts = []
+    for runs in (1, 3):
+        models = [make_model(seed, method) for seed in range(runs)]
+        work = make_work(models, method)
+        batch = stacked_batch(make_batches(0)[:runs])
+        with Count() as count:
+            work(batch)
+        counts.append(count.operations)
+    assert counts[1] < 1.25 * counts[0]
+
+
+def test_a_recorded_stack_has_the_bits_of_an_eager_one() -> None:
+    method = MethodConfig.model_validate({"name": "ecd", "kernels": 3})
+    found = []
+    for is_recorded in (False, True):
+        models = [make_model(seed, method) for seed in range(2)]
+        work = make_work(models, method)
+        do = GraphedWork(work, TapeRecorder()) if is_recorded else work
+        for step in range(3):
+            do(stacked_batch(make_batches(step)[:2]))
+        assert not (isinstance(do, GraphedWork) and do.is_eager)
+        found.append([tensor for model in models for tensor in model.state_dict().values()])
+    assert all(torch.equal(eager, recorded) for eager, recorded in zip(*found, strict=True))
+
+
+def make_work(models: list[TrainingModel], method: MethodConfig) -> StackedWork:
+    accelerator = build_accelerator(SGD)
+    stacked = StackedModel(models)
+    optimizer = build_optimizer(stacked.joint, SGD)
+    for group in optimizer.param_groups:
+        group["lr"] = torch.as_tensor(group["lr"])
+    wrapped, wrapped_optimizer = accelerator.prepare(stacked, optimizer)
+    lanes = tuple(Lane(model, build_objective(method), EpochLosses(accelerator)) for model in models)
+    for lane in lanes:
+        lane.losses.begin_epoch(1)
+        lane.losses.begin_step(1, 4)
+    return StackedWork(model=wrapped, optimizer=wrapped_optimizer, accelerator=accelerator, lanes=lanes)
