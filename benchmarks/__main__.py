@@ -33,6 +33,7 @@ ON_REQUEST = (
     "gate_calibration",
     "profiler_floor",
     "evaluation_speed",
+    "quantisation_aware",
     "images",
     *STUDIES,
     "study_diagnosis",

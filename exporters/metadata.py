@@ -27,8 +27,8 @@ _Size = Annotated[int, Field(ge=1)]
 class Quantisation(Record, strict=True, allow_inf_nan=False):
     """How an artefact was quantised, on which images, and what that cost."""
 
-    target: Literal["x86", "arm"]
-    quant_format: Literal["qoperator", "qdq"]
+    target: Literal["x86", "arm"] | None = Field(description="The processors it was made for; None where for all.")
+    quant_format: Literal["qoperator", "qdq", "litert"]
     method: Literal["minmax", "entropy", "percentile"]
     activation_type: Literal["uint8", "int8"]
     weight_type: Literal["int8"] = "int8"

@@ -24,7 +24,7 @@ POINTERS = (
     *("features", "kernels", "bias", "student", "connection", "output", "gradient"),
     *("features_gradient", "kernels_gradient", "temperature", "pooled", "hidden", "mixing", "mixing_gradient"),
     *(f"{layer}_{tensor}{end}" for layer in ("reduce", "expand") for tensor in ("weight", "bias") for end in ENDS),
-    *("added", "second", "third", "beside", "passed"),
+    *("added", "second", "third", "fourth", "beside", "passed"),
 )
 STATISTICS = ("weight", "running_mean", "running_variance", "mean", "inverse_deviation")
 OPERANDS = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
@@ -45,7 +45,8 @@ def compiled(function: Any, element: str, precision: str, capability: int) -> st
         "GAIN": 4.0,
         "MOMENTUM": 0.1,
         "EPS": 1e-5,
-        **dict.fromkeys(("IS_ADDED", "RECTIFIES", "SECOND", "THIRD", "IS_BESIDE", "PASSES"), True),
+        "COUNT": 4,
+        **dict.fromkeys(("IS_ADDED", "RECTIFIES", "IS_BESIDE", "PASSES"), True),
         "SUM": tl.float32,
         "OPERAND": OPERANDS[element],
         "PRECISION": precision,

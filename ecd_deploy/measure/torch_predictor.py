@@ -34,7 +34,7 @@ def reference_predictor(module: nn.Module, images: NDArray[np.float32]) -> Predi
     """
     plain = torch_predictor(module)
     try:
-        moved = copy.deepcopy(module).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        moved = copy.deepcopy(module).to(memory_format=torch.channels_last)
         faster = _predictor(moved, torch.channels_last)
         expected, found = plain(images), faster(images)
     except Exception as error:  # noqa: BLE001 (any fault of the copy means that the module runs as it is)

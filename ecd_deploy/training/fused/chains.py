@@ -6,30 +6,33 @@ network is edited. A chain is replaced where nothing else reads what lies within
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
 
-from ecd_deploy.training.fused.operators import DIFFERENTIATE, NORMALISE
+from ecd_deploy.training.fused.operators import DIFFERENTIATE, MOST_GRADIENTS, NORMALISE
 from ecd_deploy.training.fused.program import Call, Program, View
 
 _aten = torch.ops.aten
 _NORMS: tuple[object, ...] = (_aten.native_batch_norm.default, _aten.cudnn_batch_norm.default)
 _RELUS: tuple[object, ...] = (_aten.relu.default, _aten.relu_.default)
 _SUMS: tuple[object, ...] = (_aten.add.Tensor, _aten.add_.Tensor)
-_MOST_GRADIENTS = 3
 
 
 def fuse(program: Program) -> Program:
     """Replace all chains that are found."""
     chains = _Chains(program)
     for number, call in enumerate(program.calls):
+        if call.operator is _aten.threshold_backward.default:
+            chains.replace_gradient(number)
+    # afterwards: what cuDNN keeps for its own gradient alone is of no use where that is gone
+    for number, call in enumerate(program.calls):
         if call.operator in _NORMS:
             chains.replace_norm(number)
-        elif call.operator is _aten.threshold_backward.default:
-            chains.replace_gradient(number)
     return replace(program, calls=tuple(call for call in chains.calls if call is not None))
 
 
@@ -67,6 +70,7 @@ class _Chains:
         for number, call in enumerate(program.calls):
             for memory in call.touched:
                 self._touching[memory].append(number)
+        self._unused = count(1 + max((*self._touching, *program.outside), default=0))
 
     def replace_norm(self, number: int) -> None:
         """Replace the batch norm there and what follows it, if it is an addition or ReLU."""
@@ -95,6 +99,10 @@ class _Chains:
             return
         if added is not None and current.memory == added.memory and not self._is_owned(added):
             return
+        if added is not None and not self._is_unwritten([added], chain[1:]):
+            return
+        if any(self._later(view, number) for view in call.results[3:]):
+            return
         self._put(
             chain,
             chain[-1],
@@ -119,42 +127,47 @@ class _Chains:
             return
         chain = [number, after]
         given = [output, norm.features, norm.weight, norm.mean, norm.inverse_deviation]
-        if not self._is_unwritten(given, chain):
+        if not self._is_unwritten([*given, passed], chain):
             return
         passes = len(self._touching[passed.memory]) > 2
-        gradients = [gradient]
-        while len(gradients) < _MOST_GRADIENTS and (before := self._sum_before(gradients, number)) is not None:
-            place, parts = before
-            gradients = [*parts, *gradients[1:]]
-            chain.append(place)
+        gradients, sums = self._parts(gradient, number)
+        chain += sums
         result, beside = self._call(after).results[0], None
         if (ending := self._sum_after(result, after, number)) is not None:
             place, beside = ending
             result = self._call(place).results[0]
             chain.append(place)
-        empty = View(len(self._touching), passed.dtype, (0,), (1,), 0)
-        if not passes:
-            self._touching[empty.memory] = [number]
+        empty = View(next(self._unused), passed.dtype, (0,), (1,), 0)
         results = (result, *self._call(after).results[1:3], passed if passes else empty)
         arguments = (gradients, *given, beside, passes)
         self._put(chain, number, Call(DIFFERENTIATE, arguments, {}, results))
 
-    def _sum_before(self, gradients: list[View], number: int) -> tuple[int, list[View]] | None:
-        """The sum that made the first of some gradients, for nothing but the chain at a place; and its parts."""
-        total = gradients[0]
-        touching = [place for place in self._touching[total.memory] if self.calls[place] is not None]
-        places = [place for place in touching if place < number]
+    def _parts(self, gradient: View, number: int) -> tuple[list[View], list[int]]:
+        """What adds up to a gradient that is given at a place, for nothing but that; and where the sums are."""
+        parts, sums = [gradient], list[int]()
+        while len(parts) < MOST_GRADIENTS:
+            found = [(part, place) for part in parts if (place := self._sum_before(part, number, sums)) is not None]
+            if not found:
+                break
+            part, place = found[0]
+            at = parts.index(part)
+            parts[at : at + 1] = _operands(self._call(place)) or ()
+            sums.append(place)
+        return parts, sums
+
+    def _sum_before(self, total: View, number: int, sums: list[int]) -> int | None:
+        """Where the sum is that made a part of a gradient, if nothing else reads it; `sums` are those behind it."""
+        touching = [at for at in self._touching[total.memory] if self.calls[at] is not None and at not in sums]
+        places = [at for at in touching if at < number]
         if not places or touching[-1] > number or total.memory in self._outside:
             return None
         call = self._call(places[-1])
-        if call.operator not in _SUMS or call.results != (total,) or (operands := _operands(call)) is None:
+        if call.results != (total,) or (operands := _operands(call)) is None:
             return None
         is_own = operands[0].memory == total.memory
         if (not is_own and len(places) > 1) or operands[1].memory == total.memory:
             return None
-        if not self._is_unwritten(list(operands), [places[-1], number]):
-            return None
-        return places[-1], list(operands)
+        return places[-1] if self._is_unwritten(list(operands), [places[-1], number, *sums]) else None
 
     def _sum_after(self, result: View, after: int, number: int) -> tuple[int, View] | None:
         """The sum that takes a result, and nothing else does, with what is there by then; and that other part."""
@@ -213,6 +226,9 @@ class _Chains:
         for number in chain:
             self.calls[number] = None
         self.calls[place] = call
+        for memory in call.touched:
+            if place not in self._touching[memory]:
+                insort(self._touching[memory], place)
 
 
 def _read_norm(call: Call) -> _Norm | None:

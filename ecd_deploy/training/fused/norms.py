@@ -79,14 +79,24 @@ def normalise(
 
 @triton.jit
 def _received(
-    gradient, second, third, output, at, inside, SECOND: tl.constexpr, THIRD: tl.constexpr, SUM: tl.constexpr
+    gradient,
+    second,
+    third,
+    fourth,
+    output,
+    at,
+    inside,
+    COUNT: tl.constexpr,
+    SUM: tl.constexpr,
 ):
     """The sum of the gradients of what was rectified, and zero where the ReLU gave zero."""
     values = tl.load(gradient + at, mask=inside, other=0.0).to(SUM)
-    if SECOND:
+    if COUNT > 1:
         values += tl.load(second + at, mask=inside, other=0.0).to(SUM)
-    if THIRD:
+    if COUNT > 2:
         values += tl.load(third + at, mask=inside, other=0.0).to(SUM)
+    if COUNT > 3:
+        values += tl.load(fourth + at, mask=inside, other=0.0).to(SUM)
     return tl.where(tl.load(output + at, mask=inside, other=0.0) <= 0, 0.0, values)
 
 
@@ -95,6 +105,7 @@ def differentiate(
     gradient,
     second,
     third,
+    fourth,
     output,
     features,
     weight,
@@ -108,15 +119,14 @@ def differentiate(
     samples,
     channels,
     places,
-    SECOND: tl.constexpr,
-    THIRD: tl.constexpr,
+    COUNT: tl.constexpr,
     IS_BESIDE: tl.constexpr,
     PASSES: tl.constexpr,
     SUM: tl.constexpr,
     BLOCK_SAMPLES: tl.constexpr,
     BLOCK_PLACES: tl.constexpr,
 ):
-    """Write the gradients of a rectified norm from one to three that add up to its own. Programs: (channels,).
+    """Write the gradients of a rectified norm from `COUNT` that add up to its own. Programs: (channels,).
 
     `beside` is added to the features' gradient; `passed` is the gradient behind the ReLU, which is also that of what
     was added before it.
@@ -132,7 +142,7 @@ def differentiate(
             place = start + tl.arange(0, BLOCK_PLACES)
             inside = (sample < samples)[:, None] & (place < places)[None, :]
             at = (sample.to(tl.int64) * channels + channel)[:, None] * places + place[None, :]
-            values = _received(gradient, second, third, output, at, inside, SECOND, THIRD, SUM)
+            values = _received(gradient, second, third, fourth, output, at, inside, COUNT, SUM)
             normalised = (tl.load(features + at, mask=inside, other=0.0).to(SUM) - average) * inverse
             to_bias += tl.sum(tl.sum(values, 1), 0)
             to_weight += tl.sum(tl.sum(values * normalised, 1), 0)
@@ -148,7 +158,7 @@ def differentiate(
             place = start + tl.arange(0, BLOCK_PLACES)
             inside = (sample < samples)[:, None] & (place < places)[None, :]
             at = (sample.to(tl.int64) * channels + channel)[:, None] * places + place[None, :]
-            values = _received(gradient, second, third, output, at, inside, SECOND, THIRD, SUM)
+            values = _received(gradient, second, third, fourth, output, at, inside, COUNT, SUM)
             normalised = (tl.load(features + at, mask=inside, other=0.0).to(SUM) - average) * inverse
             result = (values - to_bias / count - normalised * (to_weight / count)) * scale
             if IS_BESIDE:

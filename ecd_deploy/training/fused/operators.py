@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
+MOST_GRADIENTS = 4
+"""That a launch adds up."""
+
 _BLOCK, _MOST_PLACES, _WARPS = 8192, 1024, 16
 
 
@@ -54,15 +57,14 @@ def differentiate_rectified(
     beside: Tensor | None,
     passes: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of a rectified norm from one to three of its output that add up.
+    """Gradients of a rectified norm from up to `MOST_GRADIENTS` of its output that add up.
 
     Returns:
         Those of features, `beside` added, of weight and of bias; and the gradient behind the ReLU, empty if not wanted.
     """
     from ecd_deploy.training.fused import norms
 
-    first, *others = gradients
-    second, third = (*others, None, None)[:2]
+    first, count = gradients[0], len(gradients)
     results = (
         torch.empty_like(features),
         torch.empty_like(weight),
@@ -70,12 +72,11 @@ def differentiate_rectified(
         torch.empty_like(first) if passes else first.new_empty(0),
     )
     norms.differentiate[features.shape[1],](
-        *(first, first if second is None else second, first if third is None else third),
+        *(*gradients, *[first] * (MOST_GRADIENTS - count)),
         *(output, features, weight, mean, inverse_deviation, first if beside is None else beside),
         *results,
         **_shape(features),
-        SECOND=second is not None,
-        THIRD=third is not None,
+        COUNT=count,
         IS_BESIDE=beside is not None,
         PASSES=passes,
     )

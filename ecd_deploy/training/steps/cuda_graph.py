@@ -27,6 +27,7 @@ from ecd_deploy.data import Batch
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.fused.fusing import lightened
 from ecd_deploy.training.steps.repeatable import find_change, host_state_kept
+from ecd_deploy.training.steps.stacked import StackedWork
 from ecd_deploy.training.steps.step import StepWork
 
 _READS_THE_HOST = ("rkd", "crd")  # torchdistill's code of these losses does
@@ -53,7 +54,7 @@ class Recorder(Protocol):
         """
 
 
-def graphed(work: StepWork, recipe: Recipe) -> Callable[[Batch], None]:
+def graphed(work: StepWork | StackedWork, recipe: Recipe) -> Callable[[Batch], None]:
     """Return what does the step's work: by CUDA graphs where there is CUDA, the recipe wants it and they can."""
     if work.accelerator.device.type != "cuda" or recipe.train.cuda_graph == "never":
         return work
@@ -63,7 +64,7 @@ def graphed(work: StepWork, recipe: Recipe) -> Callable[[Batch], None]:
     return GraphedWork(work, CudaRecorder(work.accelerator.device), fuses=recipe.train.cuda_graph == "fused")
 
 
-def find_obstacle(work: StepWork, recipe: Recipe) -> str | None:
+def find_obstacle(work: StepWork | StackedWork, recipe: Recipe) -> str | None:
     """What keeps a step from being recorded, as far as it can be known before the first one; None if nothing does."""
     if work.accelerator.num_processes > 1:
         return "there are several processes, which exchange gradients in each step"
@@ -99,7 +100,7 @@ class GraphedWork:
         saved: operations that a step of the last size recorded has less than without fusing.
     """
 
-    def __init__(self, work: StepWork, recorder: Recorder, *, fuses: bool = False) -> None:
+    def __init__(self, work: StepWork | StackedWork, recorder: Recorder, *, fuses: bool = False) -> None:
         self._work = work
         self._recorder = recorder
         self._fuses = fuses

@@ -147,6 +147,7 @@ class StackedWork:
             terms = lane.objective(own, targets)
             totals.append(terms.total)
             lane.losses.add(totals[-1], terms, len(targets))
+            lane.losses.watch()
         # no training's loss depends on another's tensors, so the gradient of the sum is each one's own
         self.accelerator.backward(torch.stack(totals).sum())
         if self.clip_norm is not None:

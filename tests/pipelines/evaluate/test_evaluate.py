@@ -167,11 +167,11 @@ def test_a_parquet_file_is_evaluated_as_the_same_csv_file_is(
     columns = {
         image: cells,
         "label": [file.parent.name for file in files],
-        "camera": [len(file.stem) for file in files],
+        "camera": [1] * len(files),
     }
     parquet.write_table(pa.table(columns), tmp_path / "test.parquet")
     (tmp_path / "gate.toml").write_text(f"[gate]\nmin_top1 = 0.5\n[gate.slices.camera]\nmin_top1 = 0.5\n{INPUT}")
-    command = [model, "--data", "test.parquet", "--config", "gate.toml", "--out", "out"]
+    command: list[str | Path] = [model, "--data", "test.parquet", "--config", "gate.toml", "--out", "out"]
     ended = run_command(["gate", *command], cwd=tmp_path)
     assert ended.code == 0, ended.out + ended.err
     rows = list(csv.DictReader((tmp_path / "out/predictions.csv").read_text().splitlines()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from ecd_deploy.training.fused.chains import fuse
 from ecd_deploy.training.fused.operators import DIFFERENTIATE, NORMALISE
-from ecd_deploy.training.fused.program import Program, record
+from ecd_deploy.training.fused.program import Call, Program, View, record
 from tests.triton_launches import standing_in
 
+aten = torch.ops.aten
 Forward = Callable[["Network", Tensor], Tensor]
 
 
@@ -75,6 +77,26 @@ def overwritten(network: Network, images: Tensor) -> Tensor:
     return F.relu(normalised + shortcut)
 
 
+def reader(readers: int) -> Forward:
+    """What is rectified has as many gradients as readers."""
+
+    def forward(network: Network, images: Tensor) -> Tensor:
+        features = F.relu(network.norm(network.first(images)))
+        found: Tensor = network.second(features)
+        for number in range(1, readers):
+            found = found * (features + number)
+        return found
+
+    return forward
+
+
+def changed_after_the_sum(network: Network, images: Tensor) -> Tensor:
+    shortcut = network.second(images)
+    total = network.norm(network.first(images)) + shortcut
+    shortcut.mul_(2)
+    return F.relu(total) + shortcut
+
+
 def changed_before_the_relu(network: Network, images: Tensor) -> Tensor:
     normalised = network.norm(network.first(images))
     normalised.mul_(2)
@@ -93,6 +115,7 @@ FUSED: dict[str, tuple[Forward, int, int]] = {
     "images are added": (lambda net, x: F.relu(net.norm(net.first(x)) + x), 1, 1),
     "overwritten between": (overwritten, 1, 1),
     "one norm twice": (lambda net, x: F.relu(net.norm(net.second(F.relu(net.norm(net.first(x)))))), 2, 2),
+    **{f"{readers} readers": (reader(readers), 1, 1) for readers in (3, 4, 6)},
     "a block": (
         lambda net, x: F.relu(net.other(net.second(y := F.relu(net.norm(net.first(x))))) + y).add(y),
         2,
@@ -102,6 +125,7 @@ FUSED: dict[str, tuple[Forward, int, int]] = {
 LEFT: dict[str, tuple[Forward, int, int]] = {
     "read besides": (lambda net, x: F.relu(y := net.norm(net.first(x))) + y, 0, 0),
     "read after it was changed": (lambda net, x: (y := net.norm(net.first(x))) * 2 + F.relu(y), 0, 0),
+    "changed after the sum": (changed_after_the_sum, 0, 1),
     "changed before the relu": (changed_before_the_relu, 0, 0),
     "added to itself": (lambda net, x: F.relu((y := net.norm(net.first(x))) + y), 0, 0),
     "a broadcast sum": (lambda net, x: F.relu(net.norm(net.first(x)) + net.second(x)[:1]), 0, 1),
@@ -148,3 +172,28 @@ def test_frozen_norms_and_other_layouts_are_left() -> None:
     assert_fused(network, 0, 0, torch.channels_last)
     network.norm.eval()
     assert_fused(network, 0, 0, torch.contiguous_format)
+
+
+def test_norms_of_cudnn_are_read_by_their_own_order_of_arguments() -> None:
+    """No CPU computes them; their operations are given as a GPU would list them."""
+    network = Network(lambda net, x: F.relu(net.norm(net.first(x))))
+    program = record(step_of(network, torch.randn(4, 3, 6, 5, dtype=torch.float64)))
+    fused = fuse(replace(program, calls=tuple(map(as_by_cudnn, program.calls))))
+    expected = [(call.operator, call.arguments) for call in fuse(program).calls]
+    assert [(call.operator, call.arguments) for call in fused.calls] == expected
+    assert {NORMALISE, DIFFERENTIATE} <= {call.operator for call in fused.calls}
+    # without the gradient's launch cuDNN's own needs what only its own forward gives
+    kept = tuple(call for call in program.calls if call.operator is not aten.threshold_backward.default)
+    left = fuse(replace(program, calls=tuple(map(as_by_cudnn, kept))))
+    assert aten.cudnn_batch_norm.default in {call.operator for call in left.calls}
+
+
+def as_by_cudnn(call: Call) -> Call:
+    reserve = View(1000, torch.uint8, (8,), (1,), 0)
+    if call.operator is aten.native_batch_norm.default:
+        return replace(call, operator=aten.cudnn_batch_norm.default, results=(*call.results, reserve))
+    if call.operator is aten.native_batch_norm_backward.default:
+        gradient, features, *others = call.arguments
+        arguments = (features, gradient, *others[:5], 1e-5, reserve)
+        return replace(call, operator=aten.cudnn_batch_norm_backward.default, arguments=arguments)
+    return call

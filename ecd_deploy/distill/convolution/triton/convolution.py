@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ecd_deploy.distill.additive import back_through
+from ecd_deploy.distill.additive import differentiate_conv1x1
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
 from ecd_deploy.distill.convolution.triton import operators as launch
 
@@ -129,12 +129,11 @@ class _DynamicConvolution(torch.autograd.Function):
             features_gradient = launch.differentiate_features(
                 gradient, kernels, pooled_gradient, given.shape[2:], geometry.numbers
             )
-        columns = gradient.flatten(2)
-        if ctx.needs_input_grad[8]:
-            student_gradient = back_through(columns, added, matrix)
-        if ctx.needs_input_grad[9]:
-            products = torch.bmm(columns, added.flatten(2).transpose(1, 2))
-            connection_gradient = products.sum(dim=0)[:, :, None, None]
+        if added is not None:
+            wanted = ctx.needs_input_grad[8], ctx.needs_input_grad[9]
+            student_gradient, connection_gradient = differentiate_conv1x1(
+                gradient, added, matrix[:, :, None, None], wanted
+            )
         return (
             *(features_gradient, weight_gradient, bias_gradient, *router_gradients, None),
             *(student_gradient, connection_gradient, None),
