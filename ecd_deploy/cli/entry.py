@@ -15,6 +15,7 @@ from ecd_deploy.errors import ArtefactError, EcdDeployError, Interrupted, Termin
 
 _INTERNAL_ERROR = 70
 _AS_PYTHON_SHOWS_IT = warnings.formatwarning
+_EXITED = "code that was imported or called, such as the student's, called sys.exit({!r}): remove it"
 _SECONDS_TO_RAISE_AGAIN = 0.05
 
 
@@ -43,10 +44,8 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
         return _report("SIGTERM", Terminated.exit_code, debug=debug, kind="Stopped")
     except SystemExit as left:
         # Where nobody reads what is printed, click replaces the output and exits, and rich exits.
-        if sys.stdout is not output or isinstance(left.__context__, BrokenPipeError):
-            return _unread()
-        message = f"code that was imported or called, such as the student's, called sys.exit({left.code!r}): remove it"
-        return _report(message, UsageError.exit_code, debug=debug)
+        unread = sys.stdout is not output or isinstance(left.__context__, BrokenPipeError)
+        return _unread() if unread else _report(_EXITED.format(left.code), UsageError.exit_code, debug=debug)
     except (KeyboardInterrupt, click.Abort):
         return _report("SIGINT", Interrupted.exit_code, debug=debug, kind="Stopped")
     except BrokenPipeError:
