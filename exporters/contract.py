@@ -11,6 +11,7 @@ from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.recipe.profile import Runtime
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,8 +70,8 @@ class Exporter(Protocol):
         """Name of the artefact, without a folder."""
 
     @property
-    def runtime(self) -> Literal["torch", "onnxruntime", "other"]:
-        """What runs the file; accuracy and latency are measured of all that onnxruntime runs."""
+    def runtime(self) -> Runtime | Literal["torch", "other"]:
+        """What runs the file; accuracy and latency are measured of all that a runtime of `profile.runtimes` runs."""
 
     @property
     def budget(self) -> ParityBudget | None:

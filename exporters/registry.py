@@ -42,6 +42,7 @@ _BUILTIN = {
     "openvino": _Home("ecd_deploy.exporters.openvino.exporter", "OpenVinoExporter"),
     "executorch": _Home("ecd_deploy.exporters.executorch.exporter", "ExecuTorchExporter"),
     "litert": _Home("ecd_deploy.exporters.litert.exporter", "LiteRtExporter"),
+    "litert-int8": _Home("ecd_deploy.exporters.litert.int8", "Int8LiteRtExporter", lambda config: (config.int8,)),
     "ncnn": _Home("ecd_deploy.exporters.ncnn.exporter", "NcnnExporter"),
 }
 

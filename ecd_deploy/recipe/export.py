@@ -25,15 +25,17 @@ BUILTIN_FORMATS = (
     "openvino",
     "executorch",
     "litert",
+    "litert-int8",
     "ncnn",
 )
 EXTRA_FORMATS: Mapping[str, str] = {
     "openvino": "openvino",
     "executorch": "executorch",
     "litert": "ai_edge_litert",
+    "litert-int8": "ai_edge_litert",
     "ncnn": "ncnn",
 }
-"""Those that need an extra, which has the format's name, and a package that is there if it is installed."""
+"""Those that need an extra, named as the format is up to its first hyphen, and a package that is there with it."""
 
 
 _FIXED_SIZE_FORMATS = ("onnx-static", "openvino")

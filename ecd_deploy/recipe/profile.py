@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,11 +11,18 @@ from ecd_deploy.recipe.section import NonNegativeFloat, PositiveFloat, PositiveI
 
 _PROVIDER = re.compile(r"[A-Za-z]+(:[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*)?")
 
+Runtime = Literal["onnxruntime", "executorch", "libtorch", "litert", "ncnn", "openvino"]
+
 
 class ProfileConfig(Section):
-    """How latency is measured with onnxruntime."""
+    """How latency is measured, and with which runtimes."""
 
-    threads: PositiveInt = Field(default=1, description="CPU threads of onnxruntime within an operator.")
+    runtimes: tuple[Runtime, ...] = Field(
+        default=("onnxruntime",),
+        description="Runtimes that the target has, onnxruntime among them: what these run is measured on the whole "
+        "test set, and the fastest artefact that helps is recommended.",
+    )
+    threads: PositiveInt = Field(default=1, description="CPU threads of the runtime within an operator.")
     batch_size: PositiveInt = Field(
         default=1, description="Images of one call, for latency and for the accuracy of the artefacts."
     )
@@ -44,6 +51,8 @@ class ProfileConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if "onnxruntime" not in self.runtimes:
+            raise ValueError("runtimes must contain 'onnxruntime': all others are compared with it")
         if self.max_seconds < self.min_seconds:
             raise ValueError(f"max_seconds {self.max_seconds} is below min_seconds {self.min_seconds}")
         if self.provider is not None and not _PROVIDER.fullmatch(self.provider):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ecd_deploy.exporters.contents import Contents, raw_tensor
 from ecd_deploy.exporters.executorch.layout import read_layout
+from ecd_deploy.exporters.flatbuffer import outside
 
 _ALIGNMENT = 128
 
@@ -16,12 +17,6 @@ def read_pte(data: bytes) -> Contents:
     """
     layout = read_layout(data)
     tensors = tuple(raw_tensor(span.name, data[span.start : span.stop], span.dtype) for span in layout.tensors)
-    rest: list[bytes] = []
-    end = 0
-    for start, stop in sorted((span.start, span.stop) for span in layout.tensors):
-        rest.append(data[end:start])
-        end = max(end, stop)
-    rest.append(data[end:])
     # Segments are padded; a node of the delegate takes about 300 bytes, and brings a tensor or two.
     limit = 16_384 + (_ALIGNMENT + 1024) * len(tensors) + 256 * layout.values
-    return Contents(tensors, b"".join(rest), limit, layout.problems)
+    return Contents(tensors, outside(data, layout.tensors), limit, layout.problems)

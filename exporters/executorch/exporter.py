@@ -39,7 +39,7 @@ class ExecuTorchExporter:
 
     format = "executorch"
     filename = "student.pte"
-    runtime: Final = "other"
+    runtime: Final = "executorch"
     budget = None
     derived_from = None
 

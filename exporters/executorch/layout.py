@@ -14,7 +14,7 @@ from math import prod
 from flatbuffers import number_types
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.flatbuffer import Node
+from ecd_deploy.exporters.flatbuffer import Node, Span
 
 _IDENTIFIER, _HEADER = b"ET12", b"eh00"
 _PROGRAM_HEADER = struct.Struct("<4sIQQQ")
@@ -31,21 +31,6 @@ _EXTRA_LOCATION = 2
 # ExecuTorch's scalar types, as safetensors calls them.
 SCALAR_TYPES = {0: "U8", 1: "I8", 2: "I16", 3: "I32", 4: "I64", 5: "F16", 6: "F32", 7: "F64", 11: "U8"}
 _ITEM_BYTES = {0: 1, 1: 1, 2: 2, 3: 4, 4: 8, 5: 2, 6: 4, 7: 8, 11: 1}
-
-
-@dataclass(frozen=True)
-class Span:
-    """A tensor's bytes, data[start:stop].
-
-    Attributes:
-        name: its key, or its number among the constants.
-        dtype: as safetensors calls it; '?' where only the delegate that takes the bytes knows.
-    """
-
-    name: str
-    start: int
-    stop: int
-    dtype: str
 
 
 @dataclass(frozen=True)

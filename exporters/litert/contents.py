@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from ecd_deploy.exporters.contents import Contents, raw_tensor
-from ecd_deploy.exporters.litert.layout import read_layout
+from collections.abc import Iterator
+
+import numpy as np
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.contents import Affine, Contents, FileTensor, raw_tensor
+from ecd_deploy.exporters.flatbuffer import Span, outside
+from ecd_deploy.exporters.litert.layout import Steps, Tensor, read_layout
+
+_CONVOLUTION = 4
+"""Dimensions of a convolution's weights, whose channels of the input come last."""
 
 
 def read_tflite(data: bytes) -> Contents:
@@ -13,13 +22,38 @@ def read_tflite(data: bytes) -> Contents:
         ExportError: it is none.
     """
     layout = read_layout(data)
-    tensors = tuple(raw_tensor(span.name, data[span.start : span.stop], span.dtype) for span in layout.tensors)
-    rest: list[bytes] = []
-    end = 0
-    for start, stop in sorted((span.start, span.stop) for span in layout.tensors):
-        rest.append(data[end:start])
-        end = max(end, stop)
-    rest.append(data[end:])
+    tensors: list[FileTensor] = []
+    spans: list[Span] = []
+    for tensor in layout.tensors:
+        spans.append(tensor)
+        if tensor.steps is None:
+            tensors.append(raw_tensor(tensor.name, data[tensor.start : tensor.stop], tensor.dtype))
+        else:
+            tensors += _quantised(data, tensor, tensor.steps)
+            spans += (tensor.steps.scale, tensor.steps.zero)
     # An operator and its output take about 300 bytes, names among them; a tensor is padded and has an entry as well.
-    limit = 4096 + 512 * layout.operators + 256 * len(tensors)
-    return Contents(tensors, b"".join(rest), limit, layout.problems)
+    limit = 4096 + 512 * layout.operators + 256 * len(layout.tensors)
+    return Contents(tuple(tensors), outside(data, spans), limit, layout.problems)
+
+
+def _quantised(data: bytes, tensor: Tensor, steps: Steps) -> Iterator[FileTensor]:
+    """The integers, in PyTorch's order of dimensions where they are a convolution's, their scales and zero points."""
+    array = raw_tensor(tensor.name, data[tensor.start : tensor.stop], tensor.dtype).array
+    scale, zero = (
+        raw_tensor(span.name, data[span.start : span.stop], span.dtype).array for span in (steps.scale, steps.zero)
+    )
+    try:
+        array = array.reshape(tensor.shape)
+        channels = array.shape[steps.axis] if array.ndim else 1
+    except (ValueError, IndexError) as error:
+        raise ExportError(f"not a litert artefact: {tensor.name} has another shape than it says") from error
+    if scale.size not in (1, channels) or zero.size not in (1, scale.size):
+        raise ExportError(f"not a litert artefact: {tensor.name} has {scale.size} scales and {zero.size} zero points")
+    axis = steps.axis
+    if array.ndim == _CONVOLUTION:
+        # a depthwise one is (1, H, W, C), with a scale for each of C
+        array, axis = array.transpose((3, 0, 1, 2) if axis == _CONVOLUTION - 1 else (0, 3, 1, 2)), 0
+    affine = Affine(scale.astype(np.float64), zero.astype(np.float64), axis)
+    yield FileTensor(tensor.name, array, affine)
+    yield FileTensor(steps.scale.name, scale, role=f"scale of {tensor.name}")
+    yield FileTensor(steps.zero.name, zero)

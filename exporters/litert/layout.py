@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from flatbuffers import number_types
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.flatbuffer import Node
+from ecd_deploy.exporters.flatbuffer import Node, Span
 
 _IDENTIFIER = b"TFL3"
-# Fields of Model, SubGraph, Tensor, Buffer and Metadata, by their number.
+# Fields of Model, SubGraph, Tensor, QuantizationParameters, Buffer and Metadata, by their number.
 _SUBGRAPHS, _BUFFERS, _METADATA = 2, 4, 6
 _TENSORS, _OPERATORS = 0, 3
-_TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME = 1, 2, 3
+_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME, _TENSOR_STEPS = 0, 1, 2, 3, 4
+_STEPS_SCALE, _STEPS_ZERO, _STEPS_AXIS = 2, 3, 6
 _BUFFER_DATA, _BUFFER_OFFSET = 0, 1
 _METADATA_NAME, _METADATA_BUFFER = 0, 1
 
@@ -26,13 +27,20 @@ _TYPES = {0: "F32", 1: "F16", 2: "I32", 3: "U8", 4: "I64", 6: "U8", 7: "I16", 9:
 
 
 @dataclass(frozen=True)
-class Span:
-    """A tensor's bytes, data[start:stop]."""
+class Steps:
+    """How a tensor's integers stand for numbers: float32 scales and int64 zero points, one entry a channel or one."""
 
-    name: str
-    start: int
-    stop: int
-    dtype: str
+    scale: Span
+    zero: Span
+    axis: int
+
+
+@dataclass(frozen=True)
+class Tensor(Span):
+    """A tensor that has bytes in the file."""
+
+    shape: tuple[int, ...]
+    steps: Steps | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Text:
 class TfliteLayout:
     """The tensors that have bytes in the file, its metadata, and what should not be in it."""
 
-    tensors: tuple[Span, ...]
+    tensors: tuple[Tensor, ...]
     texts: tuple[Text, ...]
     operators: int
     problems: tuple[str, ...]
@@ -76,16 +84,32 @@ def _layout(data: bytes) -> TfliteLayout:
     problems = [f"it has {len(graphs)} graphs"] if len(graphs) != 1 else []
     if any(buffer.number(_BUFFER_OFFSET, number_types.Uint64Flags) > 1 for buffer in root.nodes(_BUFFERS)):
         problems.append("a tensor lies behind the model")
-    spans: dict[int, Span] = {}
+    spans: dict[int, Tensor] = {}
     for tensor in (tensor for graph in graphs for tensor in graph.nodes(_TENSORS)):
         index = tensor.number(_TENSOR_BUFFER, number_types.Uint32Flags)
         start, size = places[index]
         if size and index not in spans:
-            kind = _TYPES.get(tensor.number(_TENSOR_TYPE, number_types.Int8Flags), "?")
-            spans[index] = Span(f"{index}/{tensor.text(_TENSOR_NAME)[:80]}", start, start + size, kind)
+            spans[index] = _tensor(data, tensor, f"{index}/{tensor.text(_TENSOR_NAME)[:80]}", start, start + size)
     texts = []
     for entry in root.nodes(_METADATA):
         start, size = places[entry.number(_METADATA_BUFFER, number_types.Uint32Flags)]
         texts.append(Text(entry.text(_METADATA_NAME), data[start : start + size]))
     operators = sum(len(graph.nodes(_OPERATORS)) for graph in graphs)
     return TfliteLayout(tuple(spans.values()), tuple(texts), operators, tuple(problems))
+
+
+def _tensor(data: bytes, tensor: Node, name: str, start: int, stop: int) -> Tensor:
+    kind = _TYPES.get(tensor.number(_TENSOR_TYPE, number_types.Int8Flags), "?")
+    shape = tuple(tensor.integers(_TENSOR_SHAPE, number_types.Int32Flags))
+    given = tensor.optional_node(_TENSOR_STEPS)
+    steps = None
+    if given is not None and given.raw(_STEPS_SCALE)[1]:
+        (scale, scales), (zero, zeros) = given.raw(_STEPS_SCALE), given.raw(_STEPS_ZERO)
+        if scale + 4 * scales > len(data) or zero + 8 * zeros > len(data) or not zeros:
+            raise ValueError(f"the scales of {name} lie outside it")
+        steps = Steps(
+            Span(f"{name}/scale", scale, scale + 4 * scales, "F32"),
+            Span(f"{name}/zero", zero, zero + 8 * zeros, "I64"),
+            given.number(_STEPS_AXIS, number_types.Int32Flags),
+        )
+    return Tensor(name, start, stop, kind, shape, steps)

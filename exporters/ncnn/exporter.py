@@ -36,7 +36,7 @@ class NcnnExporter:
 
     format = "ncnn"
     filename = "student.ncnn.zip"
-    runtime: Final = "other"
+    runtime: Final = "ncnn"
     budget = None
     derived_from = "torchscript"
 

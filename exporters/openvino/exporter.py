@@ -35,7 +35,7 @@ class OpenVinoExporter:
 
     format = "openvino"
     filename = "student.openvino.zip"
-    runtime: Final = "other"
+    runtime: Final = "openvino"
     budget = None
     derived_from = "onnx"
 

@@ -40,7 +40,7 @@ class TorchScriptExporter:
 
     format = "torchscript"
     filename = "student.torchscript.pt"
-    runtime: Final = "torch"
+    runtime: Final = "libtorch"
     budget = None
     derived_from = None
 

@@ -79,7 +79,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     cold = _cold_start(options)
     operators = _operators(options)
     _check_fallback(options, operators)
-    run, shape = _runner(_open(options, options.model), options.batch_size)
+    run, shape = _runner(open_session(options, options.model), options.batch_size)
     latency = _sample(run, options)
     latency.update(
         threads=options.threads,
@@ -107,6 +107,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "operators": operators,
         "provider": providers_of(options.provider)[0][0],
         "on_cpu": sorted(entry["name"] for entry in operators if entry.pop("provider") == _CPU),
+        "provider_difference": _provider_difference(options),
         "graph_macs": _graph_macs(options),
         "peak_gflops": _peak_gflops(),
     }
@@ -116,7 +117,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Time the model and another one in random blocks, with a second session of the other as the A/A floor."""
     names = ("candidate", "baseline", "baseline_again")
     paths = (options.model, options.against, options.against)
-    runs = [_runner(_open(options, path), options.batch_size)[0] for path in paths]
+    runs = [_runner(open_session(options, path), options.batch_size)[0] for path in paths]
     settled = [_warm_up(run, options.warmup_seconds) for run in runs]
     blocks: list[list[float]] = [[] for _ in runs]
     generator = random.Random(options.seed)
@@ -182,9 +183,15 @@ def _constrain(options: argparse.Namespace) -> None:
         os.environ[name] = str(options.threads)
 
 
-def _open(
-    options: argparse.Namespace, path: str, *, profile: str | None = None, optimise: bool = True
+def open_session(
+    options: argparse.Namespace, model: str | bytes, *, profile: str | None = None, optimise: bool = True
 ) -> onnxruntime.InferenceSession:
+    """A session of a file or its bytes on `options.provider` with `options.threads`.
+
+    Raises:
+        ValueError: there is no such provider here.
+        RuntimeError: onnxruntime puts another one in its place.
+    """
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
@@ -197,7 +204,7 @@ def _open(
     if profile is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = profile
-    session = ort.InferenceSession(path, settings, providers=providers_of(options.provider))
+    session = ort.InferenceSession(model, settings, providers=providers_of(options.provider))
     wanted = providers_of(options.provider)[0][0]
     if session.get_providers()[0] != wanted:
         raise RuntimeError(f"onnxruntime falls back to {session.get_providers()[0]}: {wanted} cannot be used here")
@@ -219,7 +226,7 @@ def providers_of(text: str | None) -> list[tuple[str, dict[str, str]]]:
     return [(found, settings)] if found == _CPU else [(found, settings), (_CPU, {})]
 
 
-def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Callable[[], object], list[int]]:
+def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Callable[[], list[Any]], list[int]]:
     import numpy as np
 
     (entry,) = session.get_inputs()
@@ -233,11 +240,13 @@ def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Cal
 
 
 def _sides(session: onnxruntime.InferenceSession, given: list[Any]) -> list[Any]:
-    """Of a file of ecd-deploy that brings images to size itself: pictures of twice the side that it scales them to."""
+    """Of a file of ecd-deploy that brings images to size itself: pictures of twice the sides that it scales them to."""
     described = json.loads(session.get_modelmeta().custom_metadata_map.get("ecd_deploy", "{}"))
     if described.get("preprocessing") != "full":
         return given
-    return [2 * described["resize"], 2 * described["resize"], described["input_shape"][0]]
+    resize = described["resize"]
+    height, width = resize if isinstance(resize, list) else (resize, resize)
+    return [2 * height, 2 * width, described["input_shape"][0]]
 
 
 def _warm_up(run: Callable[[], object], seconds: float) -> bool:
@@ -424,7 +433,7 @@ def _first_result(options: argparse.Namespace) -> dict[str, Any]:
     import onnxruntime  # noqa: F401 - its import is part of the cold start, not of the load time
 
     started = time.perf_counter()
-    session = _open(options, options.model)
+    session = open_session(options, options.model)
     loaded = time.perf_counter()
     run, _ = _runner(session, options.batch_size)
     ready = time.perf_counter()
@@ -434,7 +443,7 @@ def _first_result(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _throughput(options: argparse.Namespace, batch_size: int) -> dict[str, Any]:
-    session = _open(options, options.model)
+    session = open_session(options, options.model)
     fixed = session.get_inputs()[0].shape[0]
     if isinstance(fixed, int) and fixed != batch_size:
         return {"batch_size": batch_size, "images_per_second": None}
@@ -467,6 +476,22 @@ def _check_fallback(options: argparse.Namespace, operators: list[dict[str, Any]]
         raise RuntimeError(f"{name} runs no operator of this model: onnxruntime gives all {len(operators)} to the CPU")
 
 
+def _provider_difference(options: argparse.Namespace) -> float | None:
+    """Of the provider's scores from the CPU's, on the images that are timed; None on the CPU."""
+    import numpy as np
+
+    if providers_of(options.provider)[0][0] == _CPU:
+        return None
+    on_cpu = argparse.Namespace(**{**vars(options), "provider": None})
+    found, expected = (
+        np.concatenate([np.ravel(scores).astype(np.float64) for scores in run()])
+        for run in (_runner(open_session(where, where.model), options.batch_size)[0] for where in (options, on_cpu))
+    )
+    if np.isfinite(expected).all() and not np.isfinite(found).all():
+        raise RuntimeError(f"{providers_of(options.provider)[0][0]} gives scores that are not finite")
+    return float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
+
+
 def _graph_macs(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Multiply-accumulates of each operator of the graph as it was written, for one image."""
     entries = []
@@ -492,7 +517,7 @@ def _macs(node: dict[str, Any]) -> int:
 
 def _profile(options: argparse.Namespace, *, runs: int, optimise: bool) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        session = _open(options, options.model, profile=str(Path(folder) / "profile"), optimise=optimise)
+        session = open_session(options, options.model, profile=str(Path(folder) / "profile"), optimise=optimise)
         fixed = session.get_inputs()[0].shape[0]
         run, _ = _runner(session, fixed if isinstance(fixed, int) else 1)
         for _ in range(runs):

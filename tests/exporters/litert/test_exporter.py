@@ -11,7 +11,8 @@ from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters import ExportInput
 from ecd_deploy.exporters.audit.audit import audit_artefact
 from ecd_deploy.exporters.audit.sources import student_sources
-from ecd_deploy.exporters.litert.exporter import CONVERTER_PYTHON, LiteRtExporter
+from ecd_deploy.exporters.litert.converter import CONVERTER_PYTHON
+from ecd_deploy.exporters.litert.exporter import LiteRtExporter
 from ecd_deploy.exporters.litert.layout import read_layout
 from ecd_deploy.exporters.pytorch.pt2 import Pt2Exporter
 from ecd_deploy.files import sha256_bytes

@@ -6,23 +6,34 @@ of the logits with that layer alone quantised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from ecd_deploy.exporters.onnx.quantisation import Quantiser
-
-Logits = Callable[[onnx.ModelProto, int | None], NDArray[np.float32]]
+Model = TypeVar("Model")
+_Model_co = TypeVar("_Model_co", covariant=True)
+Logits = Callable[[Model, int | None], NDArray[np.float32]]
 """Logits (N, classes) of a model on the validation images: the first so many, or all."""
 
 _SENSITIVITY_IMAGES = 256
 
 
+class Quantiser(Protocol[_Model_co]):
+    """A calibrated model, which a runtime's own tool quantises."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """That are quantised unless they are told to stay in float; in the order of the graph."""
+
+    def quantise(self, nodes: Sequence[str]) -> _Model_co:
+        """Quantise these nodes, and leave all others in float."""
+
+
 @dataclass(frozen=True)
-class Controlled:
+class Controlled(Generic[Model]):
     """A quantised model and what it cost.
 
     Attributes:
@@ -31,7 +42,7 @@ class Controlled:
             were no validation images.
     """
 
-    model: onnx.ModelProto
+    model: Model
     float_nodes: tuple[str, ...] = ()
     float_top1: float | None = None
     full_int8_top1: float | None = None
@@ -39,8 +50,8 @@ class Controlled:
 
 
 def quantise_within(
-    quantiser: Quantiser, source: onnx.ModelProto, logits: Logits, labels: NDArray[np.int64], max_drop: float
-) -> Controlled:
+    quantiser: Quantiser[Model], source: Model, logits: Logits[Model], labels: NDArray[np.int64], max_drop: float
+) -> Controlled[Model]:
     """Quantise all nodes, then free the most harmful ones, one by one, until top-1 drops by `max_drop` at most.
 
     Args:
@@ -51,7 +62,7 @@ def quantise_within(
         max_drop: a fraction; the observed drop is compared, the gate decides by its bound.
     """
 
-    def top1(model: onnx.ModelProto) -> float:
+    def top1(model: Model) -> float:
         found = logits(model, None)
         correct = np.isfinite(found).all(axis=1) & (found.argmax(axis=1) == labels)
         return float(correct.mean())
@@ -69,7 +80,7 @@ def quantise_within(
     return Controlled(model, tuple(freed), float_top1, full, reached)
 
 
-def rank_by_harm(quantiser: Quantiser, source: onnx.ModelProto, logits: Logits) -> list[str]:
+def rank_by_harm(quantiser: Quantiser[Model], source: Model, logits: Logits[Model]) -> list[str]:
     """All nodes, the one whose quantisation alone moves the logits most first."""
     expected = logits(source, _SENSITIVITY_IMAGES)
     harm = {node: _error(expected, logits(quantiser.quantise([node]), _SENSITIVITY_IMAGES)) for node in quantiser.nodes}

@@ -1,0 +1,77 @@
+"""LiteRT in INT8: quantised statically by ai-edge-quantizer, its accuracy watched as that of ONNX in INT8 is.
+
+Weights and activations are signed; images and logits stay float32. Ranges are the least and the largest of what the
+calibration images give: the quantiser has no other method.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.accuracy_control import Controlled, quantise_within
+from ecd_deploy.exporters.budget import INT8_BUDGET
+from ecd_deploy.exporters.calibration import Calibration, choose_calibration
+from ecd_deploy.exporters.checks import checked
+from ecd_deploy.exporters.contract import ExportInput
+from ecd_deploy.exporters.litert.converter import calibrated, stamp
+from ecd_deploy.exporters.litert.exporter import LiteRtExporter, LiteRtFormat, litert_predictor
+from ecd_deploy.exporters.metadata import ArtefactMetadata, describe
+from ecd_deploy.files import sha256_bytes
+from ecd_deploy.measure.prediction import predict
+from ecd_deploy.recipe.export import Int8Config
+
+
+class Int8LiteRtExporter(LiteRtFormat):
+    """Writes the LiteRT student with integer operators.
+
+    Args:
+        config: number of calibration images, scales by channel, largest loss.
+    """
+
+    format = "litert-int8"
+    filename = "student.int8.tflite"
+    budget = INT8_BUDGET
+    derived_from = "litert"
+
+    def __init__(self, config: Int8Config | None = None) -> None:
+        self._config = config or Int8Config()
+
+    def export(self, given: ExportInput) -> bytes:
+        """Write the student; see `Exporter`."""
+        described, source = describe(given.student, given.metadata).model_copy(update={"batch": 1}), given.source
+        if (
+            source is None
+            or LiteRtExporter().read_metadata(source).model_copy(update={"derived_from": None}) != described
+        ):
+            raise ExportError("litert-int8 is made from the litert artefact of the same export, and none was given")
+        calibration = choose_calibration(given.context, self._config, self.format)
+        controlled = _quantised(source, calibration)
+        record = calibration.describe(
+            controlled, target=None, quant_format="litert", method="minmax", reduce_range=False
+        )
+        described = described.model_copy(
+            update={"batch": 1, "derived_from": sha256_bytes(source), "quantisation": record}
+        )
+        data = stamp(controlled.model, described)
+        return checked(data, lambda written: litert_predictor(written, 1), described, self.format)
+
+
+def _is_of(source: bytes, described: ArtefactMetadata) -> bool:
+    found = LiteRtExporter().read_metadata(source)
+    return found == described.model_copy(update={"batch": 1, "derived_from": found.derived_from})
+
+
+def _quantised(source: bytes, calibration: Calibration) -> Controlled[bytes]:
+    context = calibration.context
+    shown, validation = context.normalisation.apply(calibration.images.images), context.validation
+    with calibrated(source, shown, per_channel=calibration.config.per_channel) as quantiser:
+        if validation is None:
+            return Controlled(quantiser.quantise(quantiser.nodes))
+
+        def logits(model: bytes, limit: int | None) -> NDArray[np.float32]:
+            images = validation if limit is None else validation.first(limit)
+            return predict(litert_predictor(model, 1), context.normalisation.batches(images, 1)).logits
+
+        return quantise_within(quantiser, source, logits, validation.labels, calibration.max_drop)
