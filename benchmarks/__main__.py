@@ -16,6 +16,7 @@ BENCHMARKS = (
     "epoch_overhead",
     "artefact_speed",
     "after_training",
+    "start_up",
     "rehearsal",
     "reproducibility",
 )

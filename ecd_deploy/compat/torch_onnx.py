@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+_BUILDER = "from_torchlib"
+
 
 @contextmanager
 def registry_kept() -> Iterator[None]:
@@ -16,12 +18,12 @@ def registry_kept() -> Iterator[None]:
     """
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    builder = vars(ONNXRegistry)["from_torchlib"]
-    ONNXRegistry.from_torchlib = staticmethod(_kept(builder.__get__(None, ONNXRegistry)))  # type: ignore[method-assign]
+    builder = vars(ONNXRegistry)[_BUILDER]
+    setattr(ONNXRegistry, _BUILDER, staticmethod(_kept(builder.__get__(None, ONNXRegistry))))
     try:
         yield
     finally:
-        ONNXRegistry.from_torchlib = builder
+        setattr(ONNXRegistry, _BUILDER, builder)
 
 
 @cache

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from ecd_deploy.errors import DataError
 
+_NORMALISED_AT_ONCE = 64
+"""Images; those of small batches are normalised together, which for one image takes longer than its pixels."""
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -92,9 +95,11 @@ class Normalisation:
 
     def batches(self, images: ImageSet, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """Yield every image once, in order, normalised (n, C, H, W), with the labels (n,)."""
-        for start in range(0, len(images), size):
-            part = slice(start, start + size)
-            yield self.apply(images.images[part]), images.labels[part]
+        step = size * max(1, _NORMALISED_AT_ONCE // size)
+        for first in range(0, len(images), step):
+            pixels, labels = self.apply(images.images[first : first + step]), images.labels[first : first + step]
+            for start in range(0, len(labels), size):
+                yield pixels[start : start + size], labels[start : start + size]
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,12 @@ class Slice:
     nodes: int
 
 
-def exported_program(module: nn.Module, images: Tensor, *, functionalise: bool = True) -> ExportedProgram:
+def exported_program(
+    module: nn.Module, images: Tensor, *, functionalise: bool = True, any_batch: bool = False
+) -> ExportedProgram:
     """Export a module, not strictly; if `functionalise`, `sources` tells every effect in the graph afterwards.
+
+    The graph is for as many images as are given, or for any number of them.
 
     Attributes of the modules are what they were afterwards; values and random state are the caller's to keep.
 
@@ -65,7 +69,8 @@ def exported_program(module: nn.Module, images: Tensor, *, functionalise: bool =
         SplitError: `torch.export` cannot express the module.
     """
     with _expressing(type(module).__name__), _attributes_kept(module):
-        program = torch.export.export(module, (images,), strict=False)
+        shapes = ({0: torch.export.Dim("batch")},) if any_batch else None
+        program = torch.export.export(module, (images,), dynamic_shapes=shapes, strict=False)
     return functional(program) if functionalise and not are_followed(program) else program
 
 

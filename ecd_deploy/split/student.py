@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
+from typing import TYPE_CHECKING
 
+import torch
 from pydantic import ValidationError
 from torch import nn
 
 from ecd_deploy.errors import DigestError, SplitError
 from ecd_deploy.split.inventory import tensor_records
 from ecd_deploy.split.results import SplitProof
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,18 @@ class SplitStudent:
     def example_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         return self.proof.example_shape
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """The graph for any number of images, made once: what is written from it, the audit reads. Not to be changed.
+
+        Raises:
+            SplitError: `torch.export` cannot express the student for any number of images.
+        """
+        from ecd_deploy.split.exported import exported_program  # loads torch's compiler, which few who read this need
+
+        example = torch.zeros(2, *self.example_shape)
+        return exported_program(self.module, example, functionalise=False, any_batch=True)
 
     def _check_mode(self) -> None:
         training = [name or "the module" for name, child in self.module.named_modules() if child.training]

@@ -93,11 +93,18 @@ def student_sources(student: SplitStudent, metadata: ArtefactMetadata) -> Studen
     # a graph that cannot be evaluated gives no folded constants: a file's are then left unexplained
     numbers: tuple[float, ...] | None = None
     with suppress(SplitError):
-        program = exported_program(student.module, torch.zeros(2, *student.example_shape), functionalise=False)
+        program = _program(student)
         numbers = computation(program, student.module).numbers
         with torch.no_grad():
             found += _Evaluation(program, student).sources()
     return StudentSources(metadata, tuple(source for source in found if source.value.size), numbers)
+
+
+def _program(student: SplitStudent) -> ExportedProgram:
+    try:
+        return student.program
+    except SplitError:  # the formats that take any number of images cannot express it; others may
+        return exported_program(student.module, torch.zeros(2, *student.example_shape), functionalise=False)
 
 
 class _Evaluation:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import onnx
 
-from ecd_deploy.errors import ExportError, reraise_machine_fault
+from ecd_deploy.errors import ExportError, SplitError, reraise_machine_fault
 from ecd_deploy.exporters.contract import ExportInput
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, describe
 from ecd_deploy.exporters.onnx.format import OnnxFormat, finish
@@ -16,8 +16,10 @@ from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.quiet import library_quiet
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
+    from ecd_deploy.split import SplitStudent
 
 Preprocessing = Literal["outside", "inside", "full"]
 
@@ -42,7 +44,7 @@ class OnnxExporter(OnnxFormat):
         """Write the student; see `Exporter`."""
         student = given.student
         described = describe(student, given.metadata).model_copy(update={"preprocessing": self._preprocessing})
-        model = _translated(student.module, student.example_shape, self._opset)
+        model = _translated(student, self._opset)
         check_opset(model, self._opset)
         strip_provenance(model)
         if self._preprocessing != "outside":
@@ -50,7 +52,16 @@ class OnnxExporter(OnnxFormat):
         return finish(model, described, self.format)
 
 
-def _translated(module: nn.Module, image_shape: tuple[int, int, int], opset: int) -> onnx.ModelProto:
+def _translated(student: SplitStudent, opset: int) -> onnx.ModelProto:
+    import torch
+
+    try:
+        return _written(student.program, (), opset)
+    except (SplitError, ExportError):  # torch.onnx knows other ways, and the student may have one for it
+        return _written(student.module, (torch.zeros(2, *student.example_shape),), opset)
+
+
+def _written(source: nn.Module | ExportedProgram, example: tuple[Tensor, ...], opset: int) -> onnx.ModelProto:
     import torch
 
     from ecd_deploy.compat.torch_onnx import registry_kept
@@ -58,13 +69,13 @@ def _translated(module: nn.Module, image_shape: tuple[int, int, int], opset: int
     try:
         with library_quiet(), registry_kept():
             program = torch.onnx.export(
-                module,
-                (torch.zeros(2, *image_shape),),
+                source,
+                example,
                 dynamo=True,
                 opset_version=opset,
                 input_names=[INPUT_NAME],
                 output_names=[OUTPUT_NAME],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=({0: "batch"},),
                 external_data=False,
                 optimize=True,
                 verbose=False,

@@ -47,6 +47,17 @@ def test_arrays_and_tensors_are_normalised_to_the_same_bits() -> None:
         assert np.concatenate(labels).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("size", [1, 3, 64, 100])
+def test_batches_of_any_size_hold_every_image_once_in_order(size: int) -> None:
+    normalisation = Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    images = ImageSet(pixels(130), np.arange(130))
+    found, labels = zip(*normalisation.batches(images, size), strict=True)
+    assert [len(part) for part in found] == [min(size, 130 - start) for start in range(0, 130, size)]
+    assert all(part.flags["C_CONTIGUOUS"] for part in found)
+    np.testing.assert_array_equal(np.concatenate(found), normalisation.apply(images.images))
+    assert np.concatenate(labels).tolist() == list(range(130))
+
+
 def test_tensors_share_the_memory_of_the_arrays() -> None:
     images = ImageSet(pixels(5), np.arange(5))
     tensors = ImageTensors.of(images)

@@ -60,7 +60,8 @@ class _Shuffled(torch.nn.Module):
         self.layouts.append(images.is_contiguous(memory_format=torch.channels_last))
         features = self.conv(images)
         size = (len(images), features[0].numel())
-        return features.view(size) if self.raises else features.as_strided(size, (size[1], 1))
+        read: torch.Tensor = features.view(size) if self.raises else features.as_strided(size, (size[1], 1))
+        return read
 
 
 @pytest.mark.parametrize("raises", [True, False])
@@ -74,11 +75,12 @@ def test_the_reference_keeps_the_layout_of_a_module_that_reads_memory_as_it_lies
 
 
 def test_the_reference_runs_a_copy_in_channels_last_with_the_same_logits() -> None:
-    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Flatten()).train()
+    convolution = torch.nn.Conv2d(3, 8, 3)
+    module = torch.nn.Sequential(convolution, torch.nn.BatchNorm2d(8), torch.nn.Flatten()).train()
     images = torch.randn(4, 3, 6, 6).numpy()
-    weight = module[0].weight
+    weight = convolution.weight
     predictor = reference_predictor(module, images)
     np.testing.assert_allclose(predictor(images), torch_predictor(module)(images), atol=1e-5)
-    assert module[0].weight is weight
+    assert convolution.weight is weight
     assert weight.is_contiguous()
     assert not weight.is_contiguous(memory_format=torch.channels_last)

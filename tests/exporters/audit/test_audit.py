@@ -18,7 +18,7 @@ from torch.jit._trace import is_tracing
 
 from benchmarks.artefact_leaks import ARTEFACT_LEAKS, ArtefactLeak
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, SplitError
 from ecd_deploy.exporters import SafetensorsExporter, Written
 from ecd_deploy.exporters.audit.audit import audit_artefact, refuse
 from ecd_deploy.exporters.audit.matching import match
@@ -181,13 +181,28 @@ class OnlyTranslated(nn.Module):
     ],
 )
 def test_numbers_that_only_a_translation_spells_out_are_found(
-    format_name: str, taken: Callable[[], bool], count: int, finding: str
+    format_name: str, taken: Callable[[], bool], count: int, finding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(SplitStudent, "program", property(_cannot_be_had))  # so that ONNX traces the forward itself
     build = partial(OnlyTranslated, count, taken)
     student = split_student(PlainModel(build()), digit_images(4), factory=build)
     written = export_format(format_name, ExportConfig(), student, make_metadata())
     findings = audit_of(written, student, student_sources(student, make_metadata())).findings
     assert any(re.search(finding, one) for one in findings), findings
+
+
+def _cannot_be_had(_student: SplitStudent) -> None:
+    raise SplitError("torch.export cannot express it for any number of images")
+
+
+def test_onnx_is_written_from_the_graph_that_is_audited_and_takes_no_branch_of_its_own() -> None:
+    build = partial(OnlyTranslated, 20, torch.onnx.is_in_onnx_export)
+    student = split_student(PlainModel(build()), digit_images(4), factory=build)
+    written = export_format("onnx", ExportConfig(), student, make_metadata())
+    assert audit_of(written, student, student_sources(student, make_metadata())).findings == ()
+    images = digit_images(4)
+    found = written.exporter.open(written.data, build)(images.numpy())
+    np.testing.assert_allclose(found, student.module(images).numpy(), atol=1e-5)
 
 
 class Activated(nn.Module):

@@ -10,10 +10,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from ecd_deploy.errors import ExportError
+from ecd_deploy.errors import ExportError, SplitError
 from ecd_deploy.exporters import ArtefactMetadata, refuse_local_paths
+from ecd_deploy.exporters.contract import ExportInput
+from ecd_deploy.exporters.onnx.fp32 import OnnxExporter
 from ecd_deploy.exporters.onnx.graph import check_embedded, check_interface, check_opset, strip_provenance
-from tests.exporters.conftest import Exported, fresh_student
+from ecd_deploy.split import SplitStudent
+from tests.exporters.conftest import Exported, fresh_student, make_metadata
 from tests.small import digit_images
 
 RUN_ALONE = """
@@ -42,6 +45,19 @@ def test_the_graph_is_what_devices_expect(model: onnx.ModelProto) -> None:
     assert not [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
     assert not any(tensor.external_data for tensor in model.graph.initializer)
+
+
+def test_the_graph_that_is_audited_gives_the_bytes_that_torch_onnx_makes_of_the_module(
+    artefacts: dict[str, Exported], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = artefacts["onnx"]
+    assert exported.student.program is exported.student.program
+    monkeypatch.setattr(SplitStudent, "program", property(_cannot_be_had))
+    assert OnnxExporter().export(ExportInput(exported.student, make_metadata())) == exported.data
+
+
+def _cannot_be_had(_student: SplitStudent) -> None:
+    raise SplitError("torch.export cannot express it for any number of images")
 
 
 def test_numpy_and_onnxruntime_are_enough(artefacts: dict[str, Exported], tmp_path: Path) -> None:
