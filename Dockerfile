@@ -7,53 +7,108 @@
 #   docker run --rm --read-only --tmpfs /tmp --volume "$PWD:/work" ecd-deploy run digits
 #   docker run --rm --read-only --tmpfs /tmp --volume "$PWD:/work" ecd-deploy-gate gate runs/candidate
 #   docker run --rm --read-only --tmpfs /tmp --volume "$PWD:/work:ro" ecd-deploy-edge student.onnx
-# `docker run --rm ecd-deploy doctor` and `docker run --rm ecd-deploy-edge --help` tell whether an image is sound.
-FROM python:3.11.14-slim-bookworm AS build
+# `make images` builds and tries them without a daemon. docs/images.md has the build arguments and the sizes.
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS python
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 \
+    && rm -rf /usr/lib/python3.11/pydoc_data /usr/lib/python3.11/test /var/lib/apt/lists/* /var/cache/* /var/log/* \
+    && useradd --uid 1000 ecd \
+    && install --directory --owner=ecd --group=ecd /work
+# Caches of libraries go where a read-only root file system still lets them.
+ENV PATH=/opt/ecd-deploy/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1 \
+    HOME=/tmp XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib
+
+# What installs stays here: the images get the environments alone. The secret `ca` holds certificates, in PEM, of a
+# mirror or a proxy between here and the package index.
+FROM python AS build
+# hadolint ignore=DL3008
+RUN --mount=type=secret,id=ca,target=/usr/local/share/ca-certificates/build.crt \
+    apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates python3-pip python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && update-ca-certificates \
+    && python3 -m venv --without-pip /opt/ecd-deploy
+ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS
+ENV PIP_INDEX_URL=$PIP_INDEX_URL PIP_EXTRA_INDEX_URL=$PIP_EXTRA_INDEX_URL PIP_FIND_LINKS=$PIP_FIND_LINKS \
+    PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_NO_CACHE_DIR=1 PIP_PYTHON=/opt/ecd-deploy/bin/python3
 WORKDIR /source
+COPY constraints.txt ./
+
+FROM build AS wheel
 COPY pyproject.toml README.md LICENSE ./
 COPY exporters exporters
 COPY pipelines pipelines
 COPY ecd_deploy ecd_deploy
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN env --unset=PIP_PYTHON pip wheel --no-deps --wheel-dir /wheels .
 
-FROM python:3.11.14-slim-bookworm AS edge
-# Only what the runner imports: onnxruntime's other requirements serve tools that are not used here.
-RUN pip install --no-cache-dir --no-compile --no-deps numpy==2.4.6 onnxruntime==1.32.0 \
-    && useradd --create-home --uid 1000 ecd
+FROM build AS edge-environment
+# Only what the runner imports: onnxruntime's other requirements serve tools that are not used here, and its library
+# for C is a second copy of what its module for Python holds.
+RUN pip install --no-compile --no-deps --constraint constraints.txt numpy onnxruntime
+WORKDIR /opt/ecd-deploy/lib/python3.11/site-packages
+RUN rm -rf onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
+        numpy/distutils numpy/f2py numpy/_core/_simd.*.so \
+    && find . \( -name tests -o -name '*.pyi' -o -name '*.h' -o -name '*.a' \) -prune -exec rm -rf {} +
+
+FROM build AS gate-environment
+COPY --from=wheel /wheels /wheels
+# Bytecode of what every start imports: on a read-only file system it would be made anew each time.
+RUN pip install --no-compile --constraint constraints.txt /wheels/*.whl \
+    && python3 -m compileall -q -x '/scipy/(?!special|_lib)' /opt/ecd-deploy/lib/python3.11/site-packages
+
+FROM build AS train-environment
+# The default index serves torch with CUDA (5 GB). For an image without it, name PyTorch's index of CPU builds as
+# PIP_EXTRA_INDEX_URL, or a version and its build, such as 2.13.0+cpu, that PIP_INDEX_URL or PIP_FIND_LINKS leads to.
+ARG TORCH
+COPY --from=wheel /wheels /wheels
+RUN sed -E "${TORCH:+s/^torch==[^ ]+/torch==$TORCH/;/^torchvision==/d}" constraints.txt > /tmp/constraints.txt \
+    && pip install --constraint /tmp/constraints.txt "$(echo /wheels/*.whl)[train]"
+
+FROM python AS edge
+COPY --from=edge-environment /opt/ecd-deploy /opt/ecd-deploy
 COPY ecd_deploy/measure/device/device_runner.py /opt/device_runner.py
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
 USER 1000:1000
 WORKDIR /work
-ENTRYPOINT ["python", "/opt/device_runner.py"]
+# Once an hour: a check more often would disturb what is measured.
+HEALTHCHECK --interval=1h --timeout=60s CMD ["python3", "-c", "import numpy, onnxruntime"]
+ENTRYPOINT ["python3", "/opt/device_runner.py"]
 CMD ["--help"]
+ARG REVISION VERSION
+LABEL org.opencontainers.image.title="ecd-deploy edge" \
+      org.opencontainers.image.description="Measures an ONNX classifier with numpy and onnxruntime alone" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.version="$VERSION"
 
-FROM python:3.11.14-slim-bookworm AS gate
-# Caches of libraries go where a read-only root file system still lets them.
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1 HOME=/tmp XDG_CACHE_HOME=/tmp/cache
-RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-compile /wheels/*.whl \
-    # Bytecode of what every start imports: on a read-only file system it would be made anew each time.
-    && python -m compileall -q -x '/scipy/(?!special|_lib)' /usr/local/lib/python3.11/site-packages \
-    && useradd --uid 1000 ecd \
-    && install --directory --owner=ecd --group=ecd /work
+FROM python AS gate
+COPY --from=gate-environment /opt/ecd-deploy /opt/ecd-deploy
 USER 1000:1000
 # Runs and images: mount their folder here.
 WORKDIR /work
+HEALTHCHECK --interval=1h --timeout=60s CMD ["ecd-deploy", "doctor"]
 ENTRYPOINT ["ecd-deploy"]
 CMD ["--help"]
+ARG REVISION VERSION
+LABEL org.opencontainers.image.title="ecd-deploy gate" \
+      org.opencontainers.image.description="Gates, profiles, bundles and reports ONNX classifiers, without torch" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.version="$VERSION"
 
-FROM python:3.11.14-slim-bookworm AS train
-# The default index serves torch with CUDA (5 GB). For an image without it, name PyTorch's index of CPU builds:
-#   docker build --build-arg PIP_EXTRA_INDEX_URL=URL .
-ARG PIP_EXTRA_INDEX_URL
-# Caches of libraries go where a read-only root file system still lets them.
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1 HOME=/tmp XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib
-RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir "$(echo /wheels/*.whl)[train]" \
-    && useradd --uid 1000 ecd \
-    && install --directory --owner=ecd --group=ecd /work
+FROM python AS train
+COPY --from=train-environment /opt/ecd-deploy /opt/ecd-deploy
 USER 1000:1000
 # Recipes, images and runs: mount their folder here.
 WORKDIR /work
+HEALTHCHECK --interval=1h --timeout=60s CMD ["ecd-deploy", "doctor"]
 ENTRYPOINT ["ecd-deploy"]
 CMD ["--help"]
+ARG REVISION VERSION
+LABEL org.opencontainers.image.title="ecd-deploy" \
+      org.opencontainers.image.description="Trains with ECD, proves the split, exports, validates and gates" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.version="$VERSION"

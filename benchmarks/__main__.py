@@ -33,12 +33,14 @@ ON_REQUEST = (
     "gate_calibration",
     "profiler_floor",
     "evaluation_speed",
+    "quantisation_aware",
+    "images",
     *STUDIES,
     "study_diagnosis",
 )
 """Studies, and modules that run only when they are named."""
 
-CHECKS = ("chaos", "gate_calibration", "leaks", "false_alarms", "corruption", "hostile")
+CHECKS = ("chaos", "gate_calibration", "leaks", "false_alarms", "corruption", "hostile", "images")
 """Modules whose figures must be reached, or the exit code is 1."""
 
 

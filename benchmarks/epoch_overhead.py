@@ -29,14 +29,15 @@ from ecd_deploy.training import trainer
 from ecd_deploy.training.loop import train
 from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.metrics import MetricsLog
+from ecd_deploy.training.steps.step import StepWork
 from ecd_deploy.training.trainer import Trainer
 
 VARIABLE = "ECD_DEPLOY_CIFAR100"
 STUDENT, BATCH, EPOCHS, TRAIN_LIMIT = "resnet20", 128, 2, 12_500
 _TIMED: tuple[tuple[Any, str, str], ...] = (
     (Trainer, "run_epoch", "epoch"),
-    (trainer, "train_step", "step"),
-    (trainer, "top1", "evaluation"),
+    (StepWork, "__call__", "step"),
+    (trainer, "evaluate", "evaluation"),
     (Trainer, "_save", "checkpoint"),
     (MetricsLog, "append", "log"),
 )

@@ -57,7 +57,9 @@ def measure(source: Path, rounds: int) -> Measured:
         data = load_data(config, seed=0)
         if data.train_files is None:
             raise RuntimeError("the training images are not files")
-        batches = LoaderBatches(data.train_files, data.normalisation, config, image_size=SIDE, batch_size=BATCH, seed=0)
+        batches = LoaderBatches(
+            data.train_files, data.normalisation, config, image_size=(SIDE, SIDE), batch_size=BATCH, seed=0
+        )
         loader = _torchvision(root)
         ours: list[float] = []
         theirs: list[float] = []

@@ -13,4 +13,7 @@ STUDIES: Final[Mapping[str, str]] = {
     "reduced_study": "reduced-cifar100",  # all images
     "few_images_study": "reduced-cifar100-few",  # few images, for which the student has room
     "short_study": "reduced-cifar100-short",  # few steps on all images: how much of the gain on few is due to the steps
+    "augmented_study": "reduced-cifar100-augmented",  # few images, beside augmentation
+    "sites_study": "reduced-cifar100-sites",  # where the features of figure 3 are taken; balanced kernels
+    "pretrained_study": "pretrained-cifar100",  # very few images, from pretrained weights
 }

@@ -25,7 +25,9 @@ from ecd_deploy.pipelines.study.study import Study, load_study, recipe_of, run_d
 from ecd_deploy.pipelines.study.table import Row, check_pairs, rows, to_csv, to_markdown
 
 Entry = dict[str, Any]
-"""What is kept of a run: `run` (its `arm.json`), `epochs` (its `metrics.jsonl`) and `environment`."""
+"""What is kept of a run: `run` (its `arm.json`), `epochs` (its `metrics.jsonl`, without classes) and `environment`."""
+
+_OF_CLASSES = "validation_recall"
 
 
 def finish(name: str) -> Report:
@@ -85,7 +87,7 @@ def _here(out: Path, arm: str, seed: int) -> Entry | None:
     return {
         "run": json.loads((root / ARM_NAME).read_text(encoding="utf-8")),
         "environment": json.loads((root / ENVIRONMENT_NAME).read_text(encoding="utf-8")),
-        "epochs": [json.loads(line) for line in lines],
+        "epochs": [{key: value for key, value in json.loads(line).items() if key != _OF_CLASSES} for line in lines],
     }
 
 

@@ -15,9 +15,11 @@ from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.steps.allocator import keep_freed_memory
+from ecd_deploy.training.steps.average import WeightAverage
 from ecd_deploy.training.steps.optimizer import build_optimizer
 
 STUDENT, CLASSES, SIDE, BATCH, KERNELS = "resnet20", 100, 32, 128, 16
+CLIP_NORM, EMA_DECAY = 1.0, 0.999
 ROUNDS, STEPS = 12, 3
 MIB = 2**20
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -31,9 +33,15 @@ def measure() -> Report:
             Candidate(name="reference", factory=f"{here}:reference_step"),
             Candidate(name="reference_allocator", factory=f"{here}:reference_step", arguments={"tuned": True}),
             Candidate(name="ecd", factory=f"{here}:engine_step", arguments={"method": "ecd"}),
+            Candidate(
+                name="ecd_steadied", factory=f"{here}:engine_step", arguments={"method": "ecd", "steadied": True}
+            ),
             Candidate(name="mutual", factory=f"{here}:mutual_step"),
             Candidate(name="mutual_in_turn", factory=f"{here}:mutual_step_in_turn"),
             Candidate(name="student", factory=f"{here}:engine_step", arguments={"method": "plain"}),
+            Candidate(
+                name="student_steadied", factory=f"{here}:engine_step", arguments={"method": "plain", "steadied": True}
+            ),
             Candidate(
                 name="student_contiguous",
                 factory=f"{here}:engine_step",
@@ -81,8 +89,8 @@ def reference_step(tuned: bool = False) -> Work:
     return step
 
 
-def engine_step(method: str, layout: str = "channels_last") -> Work:
-    """A step as the training loop does it, of ECD or of the student alone."""
+def engine_step(method: str, layout: str = "channels_last", steadied: bool = False) -> Work:
+    """A step as the training loop does it, of ECD or of the student alone, or with clipping and EMA besides."""
     keep_freed_memory()
     torch.manual_seed(0)
     student = build_student(STUDENT, num_classes=CLASSES)
@@ -90,13 +98,19 @@ def engine_step(method: str, layout: str = "channels_last") -> Work:
     model = build_training_model(config, student, example=torch.zeros(1, 3, SIDE, SIDE)).train()
     model.layout = LAYOUTS[layout]
     optimizer = build_optimizer(model, TrainConfig())
+    average = WeightAverage(model, EMA_DECAY) if steadied else None
     images, labels = _batch()
 
     def step() -> None:
         optimizer.zero_grad()
         loss = training_loss(model(images), labels)
         loss.backward()  # type: ignore[no-untyped-call]
+        if average is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimizer.step()
+        if average is not None:
+            average.begin_step(0)
+            average.update()
 
     return step
 
@@ -184,6 +198,13 @@ def _figures(timings: Timings) -> list[Figure]:
         row("ECD step over mutual learning's", timings.ratio("ecd", "mutual"), 1.05, 0.976),
         info("ECD step over mutual learning's, one network updated after the other", "ecd", "mutual_in_turn"),
         row("ECD step over the student's alone", timings.ratio("ecd", "student"), 2.6, 2.2),
+        row("ECD step with clipping and EMA over one without", timings.ratio("ecd_steadied", "ecd"), 1.03, 1.01),
+        row(
+            "student's step with clipping and EMA over one without",
+            timings.ratio("student_steadied", "student"),
+            1.03,
+            1.01,
+        ),
         Figure(
             name="peak memory over the reference's",
             value=peak["ecd"] / peak["reference"],
@@ -196,4 +217,6 @@ def _figures(timings: Timings) -> list[Figure]:
         info("processor time: reference over ECD", "reference", "ecd", cpu=True),
         info("processor time: ECD over mutual learning", "ecd", "mutual", cpu=True),
         info("processor time: ECD over the student alone", "ecd", "student", cpu=True),
+        info("processor time: ECD with clipping and EMA over ECD without", "ecd_steadied", "ecd", cpu=True),
+        info("processor time: student with clipping and EMA over without", "student_steadied", "student", cpu=True),
     ]

@@ -29,7 +29,7 @@ def main(model: str, *paths: str) -> None:
 
 
 def decode(path: str, metadata: dict) -> np.ndarray:
-    """Read an image file, scale its shorter side and cut the middle out; uint8 (1, C, H, W)."""
+    """Read an image file, scale it to fill what the metadata say and cut the middle out; uint8 (1, C, H, W)."""
     try:
         from PIL import Image, ImageOps
     except ImportError:
@@ -44,8 +44,10 @@ def decode(path: str, metadata: dict) -> np.ndarray:
         sys.exit(f"cannot read {path}: {error}")
     if metadata["preprocessing"] == "full":  # the model brings images to size itself
         return np.asarray(image).reshape(1, image.height, image.width, channels).transpose(0, 3, 1, 2)
-    shorter, (wide, high) = metadata.get("resize") or height, image.size
-    size = (shorter, shorter * high // wide) if wide <= high else (shorter * wide // high, shorter)
+    resize, (wide, high) = metadata.get("resize") or [height, width], image.size
+    fill_high, fill_wide = resize if isinstance(resize, list) else (resize, resize)
+    by_width = fill_wide * high >= fill_high * wide
+    size = (fill_wide, fill_wide * high // wide) if by_width else (fill_high * wide // high, fill_high)
     image = image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image
     left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
     pixels = np.asarray(image.crop((left, top, left + width, top + height)))
@@ -56,7 +58,8 @@ def classify(session: onnxruntime.InferenceSession, metadata: dict, pixels: np.n
     """Print the class of each of uint8 images (N, C, H, W)."""
     if list(pixels.shape[1:]) != metadata["input_shape"] and metadata["preprocessing"] != "full":
         resize = metadata.get("resize")
-        how = f": scale the shorter side to {resize} pixels and cut the middle out" if resize else ""
+        scale = "scale them to fill" if isinstance(resize, list) else "scale the shorter side to"
+        how = f": {scale} {resize} pixels and cut the middle out" if resize else ""
         sys.exit(f"{path} has images of {list(pixels.shape[1:])}, the model takes {metadata['input_shape']}{how}")
     if metadata["preprocessing"] != "outside":  # the model takes the pixels themselves, channels last
         given = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))

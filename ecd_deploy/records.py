@@ -18,7 +18,7 @@ _CHARACTERS_SHOWN = 100
 class Record(BaseModel):
     """A document or a part of one: never changed after it was made, and with no key but its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def to_json(self) -> bytes:
         """The document as it is written to a file: indented, and ended by a newline."""

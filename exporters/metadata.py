@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.recipe.sides import Sides, scaling_words
 from ecd_deploy.records import Record
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ class ArtefactMetadata(Record, strict=True, allow_inf_nan=False):
     student: str = Field(description="Name of the architecture, as in the recipe.")
     classes: tuple[str, ...] = Field(min_length=2, description="Names of the logits, in order.")
     input_shape: tuple[_Size, _Size, _Size] = Field(description="Channels, height, width of one image, float32.")
-    resize: _Size | None = Field(
+    resize: Sides | None = Field(
         default=None,
-        description="Side in pixels that the shorter side of an image is scaled to, bilinear and antialiased, before "
-        "the middle of input_shape is cut out; only a file of full preprocessing does this itself. None: images have "
-        "that shape as they are.",
+        description="Pixels that the shorter side of an image is scaled to, or [height, width] that it is scaled to "
+        "fill, bilinear and antialiased, before the middle of input_shape is cut out; only a file of full "
+        "preprocessing does this itself. None: images have that shape as they are.",
     )
     mean: tuple[float, ...] = Field(description="Subtracted from each channel of an image in 0..1.")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="Each channel is divided by it after that.")
@@ -92,10 +93,7 @@ class ArtefactMetadata(Record, strict=True, allow_inf_nan=False):
         _, height, width = self.input_shape
         if self.resize is None:
             return f"{height} x {width} pixels (height x width) as they are"
-        return (
-            f"the shorter side scaled to {self.resize} pixels (bilinear, antialiased), then the middle {height} x "
-            f"{width} cut out"
-        )
+        return f"{scaling_words(self.resize)}, then the middle {height} x {width} cut out"
 
 
 def describe(student: SplitStudent, metadata: ArtefactMetadata) -> ArtefactMetadata:

@@ -1,7 +1,7 @@
 """Preprocessing inside an ONNX graph: uint8 images (N, H, W, C) in, so that a device needs no code of its own for it.
 
-`inside` normalises images of the input's size. `full` takes images of any size and frames them as training did: the
-shorter side scaled, the middle cut out. It differs from Pillow, whose resizing onnxruntime follows with less precise
+`inside` normalises images of the input's size. `full` takes images of any size and frames them as training did:
+scaled, the middle cut out. It differs from Pillow, whose resizing onnxruntime follows with less precise
 weights, by at most `FRAMING_BOUND`.
 """
 
@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, PROBABILITIES_NAME, ArtefactMetadata
+from ecd_deploy.recipe.sides import both_sides
 
 _PREFIX = "preprocessing"
 _NORMALISED = f"{_PREFIX}.normalised"
@@ -29,11 +30,13 @@ class FramingBound:
     Attributes:
         largest: of any pixel, of noise; where neighbours resemble each other, as in photographs, `usual`.
         usual: see there.
-        average: over the pixels of an image.
+        largest_average: over the pixels of an image, of noise.
+        average: likewise, where neighbours resemble each other.
     """
 
     largest: int = 16
     usual: int = 2
+    largest_average: float = 1.0
     average: float = 0.25
 
 
@@ -100,22 +103,33 @@ def put_preprocessing_inside(model: onnx.ModelProto, metadata: ArtefactMetadata)
 
 
 def _framed(steps: _Steps, metadata: ArtefactMetadata) -> str:
-    """Scale the shorter side, rounding as Pillow does on uint8, and cut the middle out: halves go to the even side."""
+    """Scale to fill, rounding as Pillow does on uint8, and cut the middle out: halves go to the even side."""
     if metadata.resize is None:
         raise ExportError("preprocessing 'full' brings images to size, and the recipe sets no data.image_size")
     axes, side = steps.constant("axes", np.array([1, 2])), steps.constant("side", np.array(metadata.input_shape[1:]))
-    shorter, half = (
-        steps.constant("shorter", np.array([metadata.resize])),
-        steps.constant("half", np.array([0.5], dtype=np.float32)),
-    )
+    half = steps.constant("half", np.array([0.5], dtype=np.float32))
     given = steps.add("Shape", INPUT_NAME, gives="given", start=1, end=3)
-    least = steps.add("ReduceMin", given, gives="least", keepdims=1)
-    sizes = steps.add("Div", steps.add("Mul", given, shorter, gives="product"), least, gives="sizes")
+    sizes = _sizes(steps, given, metadata.resize)
     scaled = steps.add("Resize", INPUT_NAME, "", "", sizes, gives="resized", mode="linear", antialias=1, axes=[1, 2])
     around = steps.add("Cast", steps.add("Sub", sizes, side, gives="around"), gives="float_around", to=1)
     rounded = steps.add("Round", steps.add("Mul", around, half, gives="before"), gives="rounded")
     start = steps.add("Cast", rounded, gives="start", to=onnx.TensorProto.INT64)
     return steps.add("Slice", scaled, start, steps.add("Add", start, side, gives="end"), axes, gives="framed")
+
+
+def _sizes(steps: _Steps, given: str, resize: int | tuple[int, int]) -> str:
+    """Height and width of an image of size `given` after it was scaled to fill `resize`."""
+    if isinstance(resize, int):
+        shorter = steps.constant("shorter", np.array([resize]))
+        least = steps.add("ReduceMin", given, gives="least", keepdims=1)
+        return steps.add("Div", steps.add("Mul", given, shorter, gives="product"), least, gives="sizes")
+    scaled = []
+    for axis, name in enumerate(("height", "width")):
+        wanted = steps.constant(f"fill_{name}", np.array([resize[axis]]))
+        side = steps.add("Shape", INPUT_NAME, gives=f"given_{name}", start=axis + 1, end=axis + 2)
+        product = steps.add("Mul", given, wanted, gives=f"{name}_product")
+        scaled.append(steps.add("Div", product, side, gives=f"by_{name}"))
+    return steps.add("Max", *scaled, gives="sizes")
 
 
 def preprocessing_nodes(model: onnx.ModelProto) -> list[str]:
@@ -126,7 +140,7 @@ def preprocessing_nodes(model: onnx.ModelProto) -> list[str]:
 def to_pixels(images: NDArray[np.float32], metadata: ArtefactMetadata) -> NDArray[np.uint8]:
     """The uint8 images (N, H, W, C) that become `images` (N, C, H, W) in the graph; exact for what came from pixels.
 
-    For a graph that frames them they stand in the middle of a black square whose side needs no scaling.
+    For a graph that frames them they stand in the middle of a black image whose size needs no scaling.
     """
     mean, std = (np.array(values, dtype=np.float64).reshape(1, -1, 1, 1) for values in (metadata.mean, metadata.std))
     pixels = np.rint((images * std + mean) * 255).clip(0, 255).astype(np.uint8)
@@ -138,7 +152,8 @@ def on_canvas(pixels: NDArray[np.uint8], metadata: ArtefactMetadata) -> NDArray[
     if metadata.preprocessing != "full" or metadata.resize is None:
         return pixels
     count, height, width, channels = pixels.shape
-    canvas = np.zeros((count, metadata.resize, metadata.resize, channels), dtype=np.uint8)
-    top, left = round((metadata.resize - height) / 2), round((metadata.resize - width) / 2)
+    high, wide = both_sides(metadata.resize)
+    canvas = np.zeros((count, high, wide, channels), dtype=np.uint8)
+    top, left = round((high - height) / 2), round((wide - width) / 2)
     canvas[:, top : top + height, left : left + width] = pixels
     return canvas

@@ -15,6 +15,7 @@ from triton.compiler import ASTSource
 
 from ecd_deploy.distill.convolution.triton import products as triton_products
 from ecd_deploy.distill.convolution.triton import router as triton_router
+from ecd_deploy.training.fused import norms
 
 ENDS = ("", "_gradient")
 SIDED = ("KERNEL", "STRIDE", "PADDING", "DILATION")
@@ -23,7 +24,9 @@ POINTERS = (
     *("features", "kernels", "bias", "student", "connection", "output", "gradient"),
     *("features_gradient", "kernels_gradient", "temperature", "pooled", "hidden", "mixing", "mixing_gradient"),
     *(f"{layer}_{tensor}{end}" for layer in ("reduce", "expand") for tensor in ("weight", "bias") for end in ENDS),
+    *("added", "second", "third", "fourth", "beside", "passed"),
 )
+STATISTICS = ("weight", "running_mean", "running_variance", "mean", "inverse_deviation")
 OPERANDS = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
 
 
@@ -40,12 +43,20 @@ def compiled(function: Any, element: str, precision: str, capability: int) -> st
         "HAS_BIAS": True,
         "IS_CONNECTED": True,
         "GAIN": 4.0,
+        "MOMENTUM": 0.1,
+        "EPS": 1e-5,
+        "COUNT": 4,
+        **dict.fromkeys(("IS_ADDED", "RECTIFIES", "IS_BESIDE", "PASSES"), True),
         "SUM": tl.float32,
         "OPERAND": OPERANDS[element],
         "PRECISION": precision,
     }
     own = {name: value for name, value in constants.items() if name in function.arg_names}
-    types = dict.fromkeys(POINTERS, f"*{element if 'OPERAND' in own else 'fp32'}") | {"pooled_gradient": "*fp32"}
+    is_of_norm = function in (norms.normalise, norms.differentiate)
+    types = dict.fromkeys(POINTERS, f"*{element if 'OPERAND' in own or is_of_norm else 'fp32'}")
+    types |= {"pooled_gradient": "*fp32"}
+    if is_of_norm:
+        types |= dict.fromkeys((*STATISTICS, "bias", "weight_gradient", "bias_gradient"), "*fp32")
     signature = {name: "constexpr" if name in own else types.get(name, "i32") for name in function.arg_names}
     places = {(function.arg_names.index(name),): value for name, value in own.items()}
     found = triton.compile(ASTSource(function, signature, places), target=GPUTarget("cuda", capability, 32))
@@ -56,6 +67,7 @@ def main() -> None:
     element, precision, capability = sys.argv[1:]
     functions = [triton_products.convolve, triton_products.differentiate_features]
     functions += [triton_products.differentiate_kernels, triton_router.route, triton_router.differentiate_route]
+    functions += [norms.normalise, norms.differentiate]
     names = [one.__name__ for one in functions if "mma" in compiled(one, element, precision, int(capability))]
     sys.stdout.write("\n".join(names))
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # None lies in the development environment, and none is tested with the oldest versions.
-APART = {"docs", "tracking", *EXTRA_FORMATS}
+APART = {"datasets", "docs", "tracking", *EXTRA_FORMATS}
 
 
 def ranges(*groups: list[str]) -> dict[str, Requirement]:

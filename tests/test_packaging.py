@@ -154,6 +154,15 @@ def test_wheel_holds_what_is_not_code(wheel: zipfile.ZipFile) -> None:
     assert {"ecd_deploy/recipe/recipes/digits.toml", "ecd_deploy/recipe/recipes/cifar100-resnet20.toml"} <= {*names}
 
 
+def test_repository_holds_text_and_no_binaries() -> None:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
+    files = [path for name in listed.decode().split("\0") if name and (path := ROOT / name).is_file()]
+    assert [path.relative_to(ROOT).as_posix() for path in files if b"\0" in path.read_bytes()] == []
+    assert len(files) > 500
+
+
 def test_wheel_has_one_top_level_package_and_no_tests(wheel: zipfile.ZipFile) -> None:
     top_level = {name.split("/")[0] for name in wheel.namelist()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from typing import Any
@@ -16,9 +16,17 @@ from ecd_deploy.distill.convolution import triton
 from ecd_deploy.distill.convolution.triton import check as triton_check
 from ecd_deploy.distill.convolution.triton import operators as triton_operators
 from ecd_deploy.distill.convolution.triton import references as triton_references
+from ecd_deploy.distill.convolution.triton import support as triton_support
+from ecd_deploy.training import fused
+from ecd_deploy.training.fused import operators as fused_operators
 
-OPERATORS = ("convolve_samples", "differentiate_features", "differentiate_kernels", "route", "differentiate_route")
-_KERNELS = ("products", "router")
+_LAUNCHES = ("convolve_samples", "differentiate_features", "differentiate_kernels", "route", "differentiate_route")
+_REFERENCES: dict[Any, Callable[..., Any]] = {
+    **{getattr(triton_operators, name): getattr(triton_references, name) for name in _LAUNCHES},
+    fused_operators.normalise: fused_operators.normalise_by_torch,
+    fused_operators.differentiate_rectified: fused_operators.differentiate_by_torch,
+}
+_KERNELS = {triton: ("products", "router"), fused: ("norms",)}
 
 
 @contextmanager
@@ -50,9 +58,9 @@ def interpreting() -> Iterator[None]:
 def standing_in() -> Iterator[None]:
     """Let torch's operations do on the CPU what each launch does, so that one operator stands for one launch."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        for name in OPERATORS:
-            stack.enter_context(getattr(triton_operators, name).set_kernel_enabled("cpu", enabled=True))
-        patch.setattr(triton_operators, "find_lack", lambda _device, _dtype: None)
+        for operator in _REFERENCES:
+            stack.enter_context(operator.set_kernel_enabled("cpu", enabled=True))
+        patch.setattr(triton_support, "find_lack", lambda _device, _dtype: None)
         stack.callback(forget_checks)
         forget_checks()
         yield
@@ -77,13 +85,13 @@ def forget_checks() -> None:
 
 
 def _forget_kernels() -> None:
-    for name in _KERNELS:
-        sys.modules.pop(f"{triton.__name__}.{name}", None)
-        vars(triton).pop(name, None)
+    for package, names in _KERNELS.items():
+        for name in names:
+            sys.modules.pop(f"{package.__name__}.{name}", None)
+            vars(package).pop(name, None)
     forget_checks()
 
 
-for _name in OPERATORS:
-    _operator = getattr(triton_operators, _name)
-    _operator.register_kernel("cpu")(_owned(getattr(triton_references, _name)))
+for _operator, _reference in _REFERENCES.items():
+    _operator.register_kernel("cpu")(_owned(_reference))
     _operator._disabled_kernel.add("cpu")

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.gpu.parts import Findings, Frozen, PartRun, Precision
 from ecd_deploy.distill import Objective, TrainingModel, build_objective
 from ecd_deploy.distill.convolution.triton.check import reasons_unused
-from ecd_deploy.distill.convolution.triton.operators import find_lack
+from ecd_deploy.distill.convolution.triton.support import find_lack
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.train import TrainConfig

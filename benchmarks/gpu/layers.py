@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.gpu.parts import Frozen, PartRun, Precision
 from benchmarks.gpu.steps import METHODS, Workload
 from ecd_deploy.distill import DynamicConv2d
-from ecd_deploy.distill.convolution.triton.operators import find_lack
+from ecd_deploy.distill.convolution.triton.support import find_lack
 from ecd_deploy.models import build_student
 from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.steps.cuda_graph import CudaRecorder

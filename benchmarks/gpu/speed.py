@@ -1,6 +1,9 @@
 # mypy: untyped-calls-exclude=torch
 
-"""Time and memory of a training step: each candidate, eager and as a CUDA graph, in fp32 and bf16, in turns."""
+"""Time and memory of a training step: each candidate, eager, as a CUDA graph, and as one of fewer launches.
+
+In fp32 and bf16; what is compared is timed in turns.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from benchmarks.gpu.layers import LayerTiming, summary_of, time_layers
 from benchmarks.gpu.parts import Findings, Frozen, PartRun, Precision
 from benchmarks.gpu.steps import CandidateName, Mode, Step, Workload, building_step
 
-_MODES: tuple[Mode, ...] = ("eager", "graph")
+_MODES: tuple[Mode, ...] = ("eager", "graph", "fused")
 _PRECISIONS: tuple[Precision, ...] = ("no", "bf16")
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15
 _COUNTED_STEPS = 5
@@ -47,7 +50,7 @@ class StepTiming(Frozen):
     Attributes:
         workload: network and size of the images.
         precision: "no" is fp32, with TF32 as torch's defaults have it.
-        mode: eager, or as a CUDA graph.
+        mode: eager, as a CUDA graph, or as one of fewer launches.
         candidate: whose step.
         milliseconds: of a step, one value a round.
         peak_mib: memory of model, batch and step.
@@ -128,7 +131,8 @@ class _Built:
 def measure_speed(run: PartRun) -> Speed:
     """Measure each workload in each precision; what is compared is timed in turns."""
     workloads = _REHEARSED if run.tiny else WORKLOADS
-    planned = sum(len(workload.candidates(run.device)) for workload in workloads) * len(_MODES) * len(_PRECISIONS)
+    candidates = [workload.candidates(run.device, mode) for workload in workloads for mode in _MODES]
+    planned = sum(map(len, candidates)) * len(_PRECISIONS)
     findings = Speed(planned=planned, batches={workload.name: workload.batch for workload in workloads})
     groups = [(workload, precision) for workload in workloads for precision in _PRECISIONS]
     for number, (workload, precision) in enumerate(groups):
@@ -152,7 +156,7 @@ def _measure_group(workload: Workload, precision: Precision, run: PartRun, until
     failed: list[StepTiming] = []
     with ExitStack() as stack:
         for mode in _MODES:
-            for candidate in workload.candidates(run.device):
+            for candidate in workload.candidates(run.device, mode):
                 if time.monotonic() > built_until and not run.tiny:
                     continue
                 timing = StepTiming(workload=workload.name, precision=precision, mode=mode, candidate=candidate)

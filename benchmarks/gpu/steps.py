@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
@@ -18,7 +18,7 @@ from benchmarks.reference import ReferenceECD, reference_loss, reference_optimiz
 from ecd_deploy.data import Batch
 from ecd_deploy.distill import build_objective
 from ecd_deploy.distill.convolution.triton.check import reasons_unused
-from ecd_deploy.distill.convolution.triton.operators import find_lack
+from ecd_deploy.distill.convolution.triton.support import find_lack
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.recipe.method import MethodConfig
@@ -26,15 +26,16 @@ from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.recipe.student import StudentConfig
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.acceleration import build_accelerator, prepared
+from ecd_deploy.training.fused import fusing
 from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.steps import cuda_graph
-from ecd_deploy.training.steps.cuda_graph import graphed
+from ecd_deploy.training.steps.cuda_graph import GraphedWork, graphed
 from ecd_deploy.training.steps.losses import EpochLosses
 from ecd_deploy.training.steps.optimizer import build_optimizer
-from ecd_deploy.training.steps.step import StepWork, train_step
+from ecd_deploy.training.steps.step import StepWork, begin_step
 
 CandidateName = Literal["student", "ecd", "ecd_triton", "ecd_star", "mutual", "reference"]
-Mode = Literal["eager", "graph"]
+Mode = Literal["eager", "graph", "fused"]
 Step = Callable[[], object]
 """Does one step; on a GPU it returns before the step has ended."""
 
@@ -47,6 +48,8 @@ METHODS: Mapping[CandidateName, MethodConfig] = {
 }
 """All but the hand-written reference, which is `benchmarks.reference`."""
 
+_CUDA_GRAPHS: Mapping[Mode, Literal["never", "auto", "fused"]] = {"eager": "never", "graph": "auto", "fused": "fused"}
+_FUSED: tuple[CandidateName, ...] = ("student", "ecd", "ecd_triton")
 _WARM_UP = 3
 _STEPS_OF_AN_EPOCH = 391  # of 50,000 images: the rate does not fall while a step is timed
 
@@ -79,9 +82,12 @@ class Workload:
     has_reference: bool = False
     has_triton: bool = True
 
-    def candidates(self, device: torch.device) -> tuple[CandidateName, ...]:
+    def candidates(self, device: torch.device, mode: Mode) -> tuple[CandidateName, ...]:
         """Those that can be measured on it."""
         lacks_triton = not self.has_triton or find_lack(device, torch.float32) is not None
+        if mode == "fused":
+            # the interpreter takes its time
+            return () if lacks_triton else _FUSED if device.type == "cuda" else _FUSED[:1]
         names = tuple(name for name in METHODS if name != "ecd_triton" or not lacks_triton)
         return (*names, "reference") if self.has_reference else names
 
@@ -122,7 +128,7 @@ def _engine_step(method: MethodConfig, workload: Workload, precision: Precision,
         train=TrainConfig(
             batch_size=workload.batch,
             mixed_precision=precision,
-            cuda_graph="auto" if mode == "graph" else "never",
+            cuda_graph=_CUDA_GRAPHS[mode],
         ),
     )
     accelerator = build_accelerator(recipe.train)
@@ -140,38 +146,49 @@ def _engine_step(method: MethodConfig, workload: Workload, precision: Precision,
             objective=build_objective(recipe.method),
             losses=losses,
         )
-        done = graphed(work, recipe)
+        rehearses = mode == "fused" and accelerator.device.type != "cuda"
+        done = GraphedWork(work, _Rehearsed(), fuses=True) if rehearses else graphed(work, recipe)
 
         def step() -> None:
-            train_step(
-                done,
-                wrapped_optimizer,
-                accelerator,
-                batch,
-                recipe,
-                losses,
-                step=next(numbers),
-                steps_per_epoch=_STEPS_OF_AN_EPOCH,
-            )
+            number = next(numbers)
+            begin_step(wrapped_optimizer, batch, recipe, losses, step=number, steps_per_epoch=_STEPS_OF_AN_EPOCH)
+            done(batch)
+            losses.check(number + 1)
 
         yield step
 
 
+class _Rehearsed:
+    """A recorder where there is no GPU: the work, or the program in its place, is done as it is."""
+
+    def apart(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def find_wait(self, work: Callable[[], None]) -> str | None:
+        work()
+        return None
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
+
+
 @contextmanager
 def _engine_warnings() -> Iterator[list[str]]:
-    """Collect what the engine says of steps that it does not record."""
+    """Collect what the engine says of steps that it does not record, or not by fewer launches."""
     messages: list[str] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             messages.append(record.getMessage())
 
-    logger, collector = logging.getLogger(cuda_graph.__name__), Collector(logging.WARNING)
-    logger.addHandler(collector)
+    loggers, collector = [logging.getLogger(one.__name__) for one in (cuda_graph, fusing)], Collector(logging.WARNING)
+    for logger in loggers:
+        logger.addHandler(collector)
     try:
         yield messages
     finally:
-        logger.removeHandler(collector)
+        for logger in loggers:
+            logger.removeHandler(collector)
 
 
 def _reference_body(workload: Workload, precision: Precision, device: torch.device) -> Callable[[], None]:

@@ -16,11 +16,13 @@ from ecd_deploy.errors import UsageError
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME.")
 @click.option("--resume", is_flag=True, help="Keep finished runs and resume the others.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time; default: 1, or all with --slurm.")
+@click.option("--stack", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="Train up to N runs of like networks, such as the seeds of an arm, in the same steps.")  # fmt: skip
 @click.option("--slurm", is_flag=True, help="Submit the runs to a Slurm cluster (extra [slurm]).")
 @click.option("--slurm-set", multiple=True, metavar="KEY=VALUE",
               help="What a job requests, such as partition=gpu or gpus_per_node=1; repeatable.")  # fmt: skip
 def compare(
-    study: str, out: Path | None, resume: bool, jobs: int | None, slurm: bool, slurm_set: tuple[str, ...]
+    study: str, out: Path | None, resume: bool, jobs: int | None, stack: int, slurm: bool, slurm_set: tuple[str, ...]
 ) -> None:
     """Train every arm of STUDY with every seed, and write the table.
 
@@ -39,6 +41,7 @@ def compare(
         directory,
         resume=resume,
         jobs=jobs,
+        stack=stack,
         place="slurm" if slurm else "processes",
         settings=parse_settings(slurm_set),
         console=console(),

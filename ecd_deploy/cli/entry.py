@@ -27,7 +27,7 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _raise_again
     warnings.formatwarning = lambda *words, **more: _printable(_AS_PYTHON_SHOWS_IT(*words, **more))
-    debug = "--debug" in arguments
+    debug, output = "--debug" in arguments, sys.stdout
     try:
         result = command.main(arguments, prog_name="ecd-deploy", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -41,20 +41,28 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
     except _Terminated:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would change the exit code
         return _report("SIGTERM", Terminated.exit_code, debug=debug, kind="Stopped")
-    except SystemExit as left:  # of a user's module: click raises none here
+    except SystemExit as left:
+        # Where nobody reads what is printed, click replaces the output and exits, and rich exits.
+        if sys.stdout is not output or isinstance(left.__context__, BrokenPipeError):
+            return _unread()
         message = f"code that was imported or called, such as the student's, called sys.exit({left.code!r}): remove it"
         return _report(message, UsageError.exit_code, debug=debug)
     except (KeyboardInterrupt, click.Abort):
         return _report("SIGINT", Interrupted.exit_code, debug=debug, kind="Stopped")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _unread()
     except Exception as error:  # noqa: BLE001 - the last resort, so that no user meets a traceback
         fault = machine_fault(error)
         if fault is not None:
             return _report(fault, ArtefactError.exit_code, debug=debug)
         kind = type(error).__name__
         return _report(f"internal error ({kind}: {error}); --debug shows where", _INTERNAL_ERROR, debug=debug)
+
+
+def _unread() -> int:
+    """What is left to print goes nowhere, and that is no error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

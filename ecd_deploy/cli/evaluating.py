@@ -17,7 +17,7 @@ from ecd_deploy.cli.model_options import DATA_HELP, refuse_other_keys, size_over
     "--data",
     type=click.Path(path_type=Path),
     required=True,
-    metavar="FOLDER|CSV",
+    metavar="FOLDER|FILE",
     help=DATA_HELP,
 )
 @click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ecd_deploy.cli.ending import console
+from ecd_deploy.cli.model_options import parse_shape
 from ecd_deploy.cli.training import TrainingCommand
 from ecd_deploy.errors import UsageError
 
@@ -15,7 +16,11 @@ from ecd_deploy.errors import UsageError
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Set one value of the recipe; repeatable."
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Same as train.batch_size; a MODEL's default: 128.")
-@click.option("--image-size", type=click.IntRange(1), help="Same as data.image_size; a MODEL's default: 32, 64 or 224.")
+@click.option(
+    "--image-size",
+    metavar="SIDE|HEIGHTxWIDTH",
+    help="Same as data.image_size; a MODEL's default: 32, 64 or 224.",
+)
 @click.option("--in-channels", type=click.IntRange(1), help="Channels of the images; default: the recipe's, or 3.")
 @click.option("--classes", type=click.IntRange(2), help="Same as student.num_classes; a MODEL's default: 100.")
 @click.option(
@@ -36,7 +41,7 @@ def inspect(
     subject: str,
     overrides: tuple[str, ...],
     batch_size: int | None,
-    image_size: int | None,
+    image_size: str | None,
     in_channels: int | None,
     classes: int | None,
     kernels: int | None,
@@ -55,7 +60,7 @@ def inspect(
         raise UsageError(f"--stages {stages}: expected stage numbers, such as --stages 2,3")
     given = {
         "--batch-size": ("train.batch_size", batch_size),
-        "--image-size": ("data.image_size", image_size),
+        "--image-size": ("data.image_size", _sides(image_size)),
         "--classes": ("student.num_classes", classes),
         "--kernels": ("method.kernels", kernels),
         "--stages": ("method.stages", f"[{', '.join(map(str, map(int, numbers)))}]" if numbers else None),
@@ -79,6 +84,13 @@ def inspect(
         # the recipe's method, but for what is in the directory of another run
         rehearsed = found.recipe.model_copy(update={"method": inspection.method})
         click.echo(rehearse_on_noise(rehearsed, inspection.structure.image_shape, found.classes).words())
+
+
+def _sides(image_size: str | None) -> str | None:
+    """`--image-size` as TOML."""
+    if image_size is None or image_size.isdecimal():
+        return image_size
+    return str(list(parse_shape(image_size, "--image-size") or ()))
 
 
 @click.command(cls=TrainingCommand)

@@ -8,13 +8,14 @@ from typing import Final
 from ecd_deploy.errors import UsageError
 
 DATA_HELP: Final = (
-    "Images as FOLDER/CLASS/*, or a CSV file with the columns path and label; of a column split only the test images "
+    "Images as FOLDER/CLASS/*, or a table, FILE.csv or FILE.parquet, with the columns path and label; Parquet (extra "
+    "[parquet]) may have a column image of encoded images instead of path. Of a column split only the test images "
     "count, and other columns are slices."
 )
 
 
-def parse_shape(shape: str | None) -> tuple[int, int] | None:
-    """Height and width of `--shape`.
+def parse_shape(shape: str | None, option: str = "--shape") -> tuple[int, int] | None:
+    """Height and width of `--shape`, or of another option.
 
     Raises:
         UsageError: it is no height and width.
@@ -23,7 +24,7 @@ def parse_shape(shape: str | None) -> tuple[int, int] | None:
         return None
     height, separator, width = shape.lower().partition("x")
     if not (separator and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise UsageError(f"--shape {shape}: expected HEIGHTxWIDTH in pixels, for example 224x224")
+        raise UsageError(f"{option} {shape}: expected HEIGHTxWIDTH in pixels, for example 224x224")
     return int(height), int(width)
 
 

@@ -13,7 +13,7 @@ from ecd_deploy.errors import UsageError
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path), metavar="RUN_DIR|MODEL.onnx")
 @click.option("--format", "format_name", help="Format of the run's artefact to pack; default: of what ships.")
-@click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER|CSV", help=DATA_HELP)
+@click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER|FILE", help=DATA_HELP)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

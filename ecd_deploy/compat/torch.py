@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -128,6 +129,11 @@ def is_view(tensor: Tensor) -> bool:
     return tensor._is_view()
 
 
+def is_vmapped(tensor: Tensor) -> bool:
+    """Whether `torch.func.vmap` maps over the tensor, one of several trainings: `torch._C._functorch`."""
+    return torch._C._functorch.is_batchedtensor(tensor)
+
+
 def gradient_hooks(tensor: Tensor) -> object:
     """What `Tensor.register_hook` was given, or None: `Tensor._backward_hooks`."""
     return tensor._backward_hooks
@@ -150,6 +156,19 @@ def saved_tensor_hooks() -> object:
 def storage_identity(tensor: Tensor) -> int:
     """A number that all views of one memory share, also without data: `UntypedStorage._cdata`."""
     return int(tensor.untyped_storage()._cdata)
+
+
+def refer_to_storage(tensor: Tensor) -> StorageWeakRef:
+    """What keeps the number of a tensor's memory, its `cdata`, from being another's, and not the memory itself."""
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def with_storage(
+    holder: Tensor, dtype: torch.dtype, size: tuple[int, ...], stride: tuple[int, ...], offset: int
+) -> Tensor:
+    """A tensor on the memory of another one, of any type and size: `Tensor.set_`."""
+    empty = torch.empty(0, dtype=dtype, device=holder.device)
+    return empty.set_(holder.untyped_storage(), offset, size, stride)
 
 
 def schema_of(operator: object) -> torch._C.FunctionSchema | None:

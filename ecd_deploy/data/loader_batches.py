@@ -54,7 +54,7 @@ class LoaderBatches:
         files: the training split.
         normalisation: applied on the device, after augmentation.
         config: `resize`, `random_resized_crop`, `crop_padding`, `horizontal_flip` and `workers` are used.
-        image_size: side in pixels.
+        image_size: height and width in pixels.
         batch_size: images of a step over all processes.
         seed: of the run.
         augmenter: what else the images go through where they are trained on, if anything.
@@ -73,7 +73,7 @@ class LoaderBatches:
         normalisation: Normalisation,
         config: DataConfig,
         *,
-        image_size: int,
+        image_size: tuple[int, int],
         batch_size: int,
         seed: int,
         augmenter: Augmenter | None = None,
@@ -99,7 +99,7 @@ class LoaderBatches:
         self._log = WorkLog(config.workers)
         decoder = Decoder(
             files,
-            Framing(image_size, config.shorter_side or image_size),
+            Framing.of(image_size, config.resize),
             config.random_resized_crop,
             config.crop_padding,
             config.horizontal_flip,

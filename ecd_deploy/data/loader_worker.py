@@ -81,7 +81,7 @@ class Decoder(Dataset[Made | Failed]):
     Attributes:
         files: the training split.
         framing: to what size, and how without random crops.
-        random_resized_crop: least and largest share of the area, or None for the middle square of `framing`.
+        random_resized_crop: least and largest share of the area, or None for the middle that `framing` cuts out.
         crop_padding: pixels of zero padding before a random crop.
         horizontal_flip: mirror with probability one half.
         seed: of the run.
@@ -98,8 +98,7 @@ class Decoder(Dataset[Made | Failed]):
 
     def __getitem__(self, request: Request) -> Made | Failed:
         worker = get_worker_info()
-        side = self.framing.side
-        images = np.empty((len(request.indices), self.files.channels, side, side), dtype=np.uint8)
+        images = np.empty((len(request.indices), self.files.channels, *self.framing.size), dtype=np.uint8)
         draws = crop_draws(request.draws, seed=self.seed, epoch=request.epoch).tolist()
         bad: list[BadImage] = []
         with warnings.catch_warnings():
@@ -139,7 +138,7 @@ class Decoder(Dataset[Made | Failed]):
     def _fit(self, draws: list[list[float]], image: Image.Image) -> Image.Image:
         if self.random_resized_crop is None:
             return self.framing.apply(image)
-        return choose_box(image.size, self.random_resized_crop, draws).cut(image, self.framing.side)
+        return choose_box(image.size, self.random_resized_crop, draws).cut(image, self.framing.size)
 
 
 def start_worker(log: WorkLog, worker: int) -> None:

@@ -1,4 +1,4 @@
-"""Resizing of the shorter side, then a centre crop."""
+"""Scaling until a size is filled, then a centre crop."""
 
 from __future__ import annotations
 
@@ -8,45 +8,56 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ecd_deploy.recipe.sides import both_sides
+
 
 @dataclass(frozen=True)
 class Framing:
-    """How images of any size become squares of one.
+    """How images of any size become images of one.
 
     Attributes:
-        side: of the square, in pixels.
-        shorter_side: what the shorter side of an image is scaled to before, in pixels; `side` or more.
+        size: height and width of the middle that is cut out, in pixels.
+        fill: height and width that an image is scaled to fill before, in pixels; `size` or more. In a square it is
+            the shorter side that is brought to that size.
     """
 
-    side: int
-    shorter_side: int
+    size: tuple[int, int]
+    fill: tuple[int, int]
 
     @classmethod
-    def of(cls, image_size: int | None, resize: int | None = None) -> Framing | None:
-        """What the recipe's keys of these names ask for; None if images stay as they are."""
-        return None if image_size is None else cls(image_size, image_size if resize is None else resize)
+    def of(cls, image_size: int | tuple[int, int], resize: int | tuple[int, int] | None = None) -> Framing:
+        """What the recipe's keys of these names ask for."""
+        return cls(both_sides(image_size), both_sides(resize or image_size))
 
     @property
     def key(self) -> str:
-        """For a cache's names, in which `side` alone stands for a `shorter_side` that equals it."""
-        return str(self.side) if self.shorter_side == self.side else f"{self.side} of {self.shorter_side}"
+        """For a cache's names, in which `size` alone stands for a `fill` that equals it."""
+        return _named(self.size) if self.fill == self.size else f"{_named(self.size)} of {_named(self.fill)}"
 
     def apply(self, image: Image.Image) -> Image.Image:
-        """Scale the shorter side (bilinear, antialiased) and cut the middle square out."""
+        """Scale (bilinear, antialiased) and cut the middle out."""
         width, height = image.size
-        side, shorter = self.side, self.shorter_side
-        size = (shorter, shorter * height // width) if width <= height else (shorter * width // height, shorter)
-        if size != image.size:
-            image = image.resize(size, Image.Resampling.BILINEAR)
-        left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
-        return image.crop((left, top, left + side, top + side))
+        fill_height, fill_width = self.fill
+        if fill_width * height >= fill_height * width:
+            scaled = (fill_width, fill_width * height // width)
+        else:
+            scaled = (fill_height * width // height, fill_height)
+        if scaled != image.size:
+            image = image.resize(scaled, Image.Resampling.BILINEAR)
+        left, top = round((scaled[0] - self.size[1]) / 2), round((scaled[1] - self.size[0]) / 2)
+        return image.crop((left, top, left + self.size[1], top + self.size[0]))
 
     def apply_all(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Apply it to uint8 images (N, C, H, W); (N, C, side, side)."""
-        if images.shape[2:] == (self.side, self.side) and self.shorter_side == self.side:
+        """Apply it to uint8 images (N, C, H, W); (N, C, *size)."""
+        if images.shape[2:] == self.size == self.fill:
             return images
         pixels = images.transpose(0, 2, 3, 1)
         if pixels.shape[3] == 1:
             pixels = pixels[..., 0]
         framed = np.stack([np.asarray(self.apply(Image.fromarray(image))) for image in pixels])
-        return np.ascontiguousarray(framed.reshape(len(images), self.side, self.side, -1).transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(framed.reshape(len(images), *self.size, -1).transpose(0, 3, 1, 2))
+
+
+def _named(sides: tuple[int, int]) -> str:
+    height, width = sides
+    return str(height) if height == width else f"{height}x{width}"

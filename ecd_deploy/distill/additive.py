@@ -42,17 +42,40 @@ class _AddConv1x1(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         student, weight = ctx.saved_tensors
-        columns = gradient.flatten(2)
-        student_gradient = weight_gradient = None
-        if ctx.needs_input_grad[1]:
-            student_gradient = back_through(columns, student, weight.flatten(1))
-        if ctx.needs_input_grad[2]:
-            products = torch.bmm(columns, student.flatten(2).transpose(1, 2))
-            weight_gradient = products.sum(dim=0).view_as(weight)
-        return gradient, student_gradient, weight_gradient, None
+        wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
+        return gradient, *differentiate_conv1x1(gradient, student, weight, wanted), None
 
 
-def back_through(columns: Tensor, student: Tensor, matrix: Tensor) -> Tensor:
+def differentiate_conv1x1(
+    gradient: Tensor, student: Tensor, weight: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of a student's feature, in its layout, and of the weight, where they are wanted.
+
+    Args:
+        gradient: of what the feature was added to, (N, O, H, W).
+        student: the feature, (N, C, H, W).
+        weight: (O, C, 1, 1).
+        wanted: that of the feature, that of the weight.
+    """
+    if _is_for_cudnn(student):
+        # the products of all samples are added up as they are made
+        of_feature, of_weight, _ = torch.ops.aten.convolution_backward(
+            gradient, student, weight, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (*wanted, False)
+        )
+        return of_feature if wanted[0] else None, of_weight if wanted[1] else None
+    columns = gradient.flatten(2)
+    student_gradient = _back_through(columns, student, weight.flatten(1)) if wanted[0] else None
+    if not wanted[1]:
+        return student_gradient, None
+    products = torch.bmm(columns, student.flatten(2).transpose(1, 2))
+    return student_gradient, products.sum(dim=0).view_as(weight)
+
+
+def _is_for_cudnn(student: Tensor) -> bool:
+    return student.device.type == "cuda" and student.is_contiguous()
+
+
+def _back_through(columns: Tensor, student: Tensor, matrix: Tensor) -> Tensor:
     """Gradient of the student's feature, in its layout: (N, O, H*W) through (O, C) -> (N, C, H, W)."""
     samples, channels, height, width = student.shape
     if student.is_contiguous():

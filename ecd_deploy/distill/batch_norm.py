@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ecd_deploy.compat.torch import is_vmapped
+
 
 class TeacherBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` with the same parameters, buffers and results up to rounding.
@@ -48,6 +50,7 @@ class TeacherBatchNorm2d(nn.BatchNorm2d):
             and features.dtype == self.weight.dtype
             and features.is_contiguous()
             and features.numel() > features.shape[1]
+            and not is_vmapped(features)
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeGuard, get_args
 import torch
 from torch import Tensor, nn
 
-from ecd_deploy.compat.torch import has_forward_hooks, is_view
+from ecd_deploy.compat.torch import has_forward_hooks, is_view, is_vmapped
 from ecd_deploy.distill.additive import add_conv1x1
 from ecd_deploy.distill.convolution.triton.convolution import Added
 from ecd_deploy.errors import UsageError
@@ -99,9 +99,10 @@ def _is_bare(transform: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def _is_plain(*tensors: Tensor) -> bool:
-    """Whether they have one dtype and nothing, such as autocast, is to change it."""
+    """Whether they have one dtype, nothing, such as autocast, is to change it, and they are of one training."""
     device = tensors[0].device.type
-    return len({tensor.dtype for tensor in tensors}) == 1 and not torch.is_autocast_enabled(device)
+    is_one_dtype = len({tensor.dtype for tensor in tensors}) == 1 and not torch.is_autocast_enabled(device)
+    return is_one_dtype and not is_vmapped(tensors[0])
 
 
 def module_key(name: str) -> str:

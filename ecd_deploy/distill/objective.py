@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -39,8 +40,8 @@ class LossTerms:
     @property
     def total(self) -> Tensor:
         """The weighted sum, a scalar."""
-        weighted = [term.value if term.factor == 1 else term.value * term.factor for term in self.terms]
-        return torch.stack(weighted).sum()
+        weighted = (term.value if term.factor == 1 else term.value * term.factor for term in self.terms)
+        return reduce(torch.add, weighted)
 
 
 @dataclass(frozen=True, kw_only=True)

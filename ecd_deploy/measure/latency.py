@@ -161,6 +161,11 @@ class Measurement(_Measured):
     """Of onnxruntime, which runs the operators; name and version of another runtime, which names no operators."""
     on_cpu: tuple[Printed, ...] = ()
     """Names of the operators that the CPU runs; with another provider those that fell back to it."""
+    provider_difference: NonNegativeFloat | None = None
+    """Largest difference of a score from that of the CPU's provider, as a part of the largest score; None on the CPU.
+
+    Of the images that are timed, which are noise: `run.py` of a bundle compares scores of real images there.
+    """
     graph_macs: tuple[OperatorMacs, ...]
     peak_gflops: NonNegativeFloat
     """Best rate of a float32 matrix product on the same host with the same threads."""

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+
+from ecd_deploy.compat.scipy import special
 
 _STRONGEST_MEMORY = 0.95
 _LAGS = np.arange(1, 200)

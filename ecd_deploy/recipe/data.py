@@ -9,17 +9,20 @@ from pydantic import Field, field_validator, model_validator
 
 from ecd_deploy.errors import did_you_mean
 from ecd_deploy.recipe.section import PositiveFloat, PositiveInt, Section
+from ecd_deploy.recipe.sides import Sides, check_resize, sides_words
 
 SOURCES_GROUP = "ecd_deploy.sources"
 """Where other packages announce sources: a name, and a callable that takes the `DataConfig` and returns a `Source`."""
 
 _MAX_TEST_OVERLAP = 0.01
 _TORCHVISION = "torchvision:"
+_HUB = "hub:"
 _OF_ARRAYS = ("digits", "cifar10", "cifar100")
 _PATHS = {
     "imagefolder": "the folder that holds train/ and test/",
     "csv": "the file that names the images",
     "parquet": "the file, or the folder of files",
+    "datasets": "the folder that save_to_disk wrote",
 }
 
 
@@ -36,23 +39,29 @@ class DataConfig(Section):
     source: str = Field(
         description="`digits`, scikit-learn's 8x8 ones; `cifar10` or `cifar100`, or another classification set as "
         "`torchvision:NAME`, downloaded where it is missing; `imagefolder`, folders of images, one for each class; "
-        "`csv` and `parquet`, tables of images (parquet with the extra [parquet]); or one of an installed plug-in."
+        "`csv` and `parquet`, tables of images (parquet with the extra [parquet]); `datasets`, what the Hugging Face "
+        "library of this name saved to disk, or `hub:OWNER/NAME`, what it downloads (both with the extra [datasets]); "
+        "or one of an installed plug-in."
     )
     path: str | None = Field(
         default=None,
         description="For imagefolder the folder of `train/` and `test/`, and `val/` if there is one. For csv and "
         "parquet the file, with the columns path (from the file's folder), label and split (train, validation, test); "
         "parquet may have a column image of encoded images instead of path, and be a folder of files named by their "
-        "split, as on the Hugging Face hub. For cifar and "
-        "torchvision the download folder; default: `data`.",
+        "split, as on the Hugging Face hub. For datasets "
+        "the folder. For cifar and torchvision the download folder; default: `data`; likewise for hub, default: the "
+        "library's.",
     )
-    image_size: PositiveInt | None = Field(
-        default=None, description="Side in pixels; larger images are resized and centre-cropped. Default: as stored."
-    )
-    resize: PositiveInt | None = Field(
+    image_size: Sides | None = Field(
         default=None,
-        description="Side in pixels that the shorter side of every image is scaled to before the middle square of "
-        "image_size is cut out. Training images too, but for those of random_resized_crop. Default: image_size.",
+        description="Side in pixels, or [height, width]; other images are scaled to fill it, and their middle is cut "
+        "out. Default: as stored.",
+    )
+    resize: Sides | None = Field(
+        default=None,
+        description="Pixels that the shorter side of every image is scaled to, or [height, width] that it is scaled to "
+        "fill, before the middle of image_size is cut out. Training images too, but for those of random_resized_crop. "
+        "Default: image_size.",
     )
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1,
@@ -105,16 +114,16 @@ class DataConfig(Section):
         return self.source not in _OF_ARRAYS
 
     @property
-    def shorter_side(self) -> int | None:
-        """Pixels that the shorter side of every image is scaled to; None if images stay as they are."""
+    def scaled_to_fill(self) -> int | tuple[int, int] | None:
+        """What every image is scaled to fill before its middle is cut out; None if images stay as they are."""
         return self.resize or self.image_size
 
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
         names = source_names()
-        if source not in names and not source.startswith(_TORCHVISION):
-            choices = ", ".join((*names, f"{_TORCHVISION}NAME"))
+        if source not in names and not source.startswith((_TORCHVISION, _HUB)):
+            choices = ", ".join((*names, f"{_TORCHVISION}NAME", f"{_HUB}OWNER/NAME"))
             raise ValueError(f"there is no such source{did_you_mean(source, names)}; there are {choices}")
         return source
 
@@ -125,28 +134,25 @@ class DataConfig(Section):
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together or not at all")
         if self.resize is not None:
-            self._check_resize(self.resize)
+            if self.image_size is None:
+                raise ValueError(
+                    f"resize {sides_words(self.resize)} needs image_size, the size of the middle that is then cut out"
+                )
+            check_resize(self.resize, "image_size", self.image_size)
         if self.loading == "files":
             self._check_files()
         elif self.random_resized_crop is not None:
             raise ValueError("random_resized_crop needs loading 'files': with 'cache' all images have one size already")
         return self
 
-    def _check_resize(self, resize: int) -> None:
-        if self.image_size is None:
-            raise ValueError(f"resize {resize} needs image_size, the side of the square that is then cut out")
-        if resize < self.image_size:
-            raise ValueError(
-                f"resize {resize} is below image_size {self.image_size}: the square that is cut out would not fit"
-            )
-
     def _check_files(self) -> None:
         if self.source in _OF_ARRAYS or self.source.startswith(_TORCHVISION):
             raise ValueError(
-                f"loading 'files' needs source 'imagefolder', 'csv' or 'parquet'; for '{self.source}' it is 'cache'"
+                f"loading 'files' needs source {', '.join(map(repr, _PATHS))} or '{_HUB}...'; for '{self.source}' "
+                "it is 'cache'"
             )
         if self.image_size is None:
-            raise ValueError("loading 'files' needs image_size, the side that all images are brought to")
+            raise ValueError("loading 'files' needs image_size, which all images are brought to")
         if self.random_resized_crop is None:
             return
         least, largest = self.random_resized_crop

@@ -13,6 +13,7 @@ from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.recipe.recipe import apply_override
 from ecd_deploy.recipe.section import PositiveFloat, PositiveInt, Section
+from ecd_deploy.recipe.sides import Sides, check_resize
 
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
@@ -26,10 +27,11 @@ class InputConfig(Section):
     size: tuple[PositiveInt, PositiveInt] | None = Field(
         default=None, description="Height and width in pixels. Default: as the file says; needed where they are free."
     )
-    resize: PositiveInt | Literal["stretch"] | None = Field(
+    resize: Sides | Literal["stretch"] | None = Field(
         default=None,
-        description="Side in pixels that the shorter side of an image is scaled to (bilinear, antialiased) before the "
-        "middle square of size is cut out; 'stretch' scales both sides to size. Default: images have that size.",
+        description="Pixels that the shorter side of an image is scaled to, or [height, width] that it is scaled to "
+        "fill (bilinear, antialiased), before the middle of size is cut out; 'stretch' scales both sides to size. "
+        "Default: images have that size.",
     )
     mean: Channels | None = Field(
         default=None, description="Subtracted from each channel, in units of scale and in the order of channels."
@@ -65,21 +67,9 @@ class InputConfig(Section):
             raise ValueError("mean and std are given together or not at all")
         if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations")
-        if isinstance(self.resize, int) and self.size is not None:
-            check_resize(self.resize, *self.size)
+        if isinstance(self.resize, int | tuple) and self.size is not None:
+            check_resize(self.resize, "size", self.size)
         return self
-
-
-def check_resize(resize: int, height: int, width: int) -> None:
-    """Check that the middle of an image whose shorter side is `resize` holds the input.
-
-    Raises:
-        ValueError: it does not, or the input is no square.
-    """
-    if height != width:
-        raise ValueError(f"resize {resize} cuts out a square, and size is {height} x {width}: use resize 'stretch'")
-    if resize < height:
-        raise ValueError(f"resize {resize} is below size {height} x {width}: the square that is cut out would not fit")
 
 
 class ModelConfig(Section):

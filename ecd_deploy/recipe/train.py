@@ -81,10 +81,11 @@ class TrainConfig(Section):
     mixed_precision: Literal["no", "bf16", "fp16"] = Field(
         default="no", description="Number format of the forward and backward pass; the weights stay float32."
     )
-    cuda_graph: Literal["auto", "never"] = Field(
+    cuda_graph: Literal["auto", "fused", "never"] = Field(
         default="auto",
         description="Whether a training step on a GPU is recorded as a CUDA graph and then launched as a whole. With "
-        "auto it is, unless something in it cannot be recorded; the log then says what.",
+        "auto it is, unless something in it cannot be recorded; the log then says what. With fused, batch norms and "
+        "the sums and ReLUs that follow them are single launches by programs of our own, and so are their gradients.",
     )
     tf32: Literal["convolutions", "always", "never"] = Field(
         default="convolutions",

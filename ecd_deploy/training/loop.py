@@ -5,29 +5,34 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate.accelerator import Accelerator
+from accelerate.utils.operations import gather_object
 
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.data.augmentation import find_augmenter
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.distill.convolution.triton.check import reasons_unused
 from ecd_deploy.recipe.recipe import Recipe
-from ecd_deploy.training.acceleration import build_accelerator, prepared, restore_scaler
+from ecd_deploy.training.acceleration import build_accelerator, prepared
 from ecd_deploy.training.checkpoints.identity import identify, require_same_training
 from ecd_deploy.training.checkpoints.resume import find_start
+from ecd_deploy.training.checkpoints.state import Checkpoint, TrainingIdentity
 from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.checkpoints.weights import assign_weights
 from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER
 from ecd_deploy.training.progress import OnTrainingEvent, StoppedEarly, TrainingStarted, ignore
-from ecd_deploy.training.scores import DeviceUse, EpochRecord, TrainingResult, best_score, is_finished
+from ecd_deploy.training.scores import DeviceUse, TrainingResult, best_score
 from ecd_deploy.training.steps.allocator import keep_freed_memory
+from ecd_deploy.training.steps.cuda_graph import GraphedWork, graphed
 from ecd_deploy.training.steps.layout import laid_out
-from ecd_deploy.training.steps.optimizer import build_optimizer, restore_state
+from ecd_deploy.training.steps.optimizer import build_optimizer, optimizer_state
 from ecd_deploy.training.steps.precision import precision_of
+from ecd_deploy.training.steps.step import StepWork
 from ecd_deploy.training.stopping import heed_signals
 from ecd_deploy.training.trainer import Trainer
 
@@ -71,6 +76,91 @@ def train(
     accelerator = build_accelerator(recipe.train)
     if not accelerator.is_main_process:
         on_event = ignore
+    begun = begin(model, data, recipe, directory, accelerator, resume=resume, accept_changes=accept_changes)
+    optimizer = build_optimizer(model, recipe.train, accelerator.device)
+    with (
+        closing(begun.batches),
+        precision_of(recipe.train),
+        laid_out(model, recipe, data, accelerator),
+        prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer),
+        begun.logging(directory, recipe, accelerator) as log,
+        heed_signals() as stop,
+    ):
+        trainer = Trainer(
+            model=model,
+            optimizer=wrapped_optimizer,
+            optimizer_state=optimizer_state(model, optimizer),
+            accelerator=accelerator,
+            batches=begun.batches,
+            data=data,
+            recipe=recipe,
+            identity=begun.identity,
+            store=begun.store,
+            log=log,
+            on_event=on_event,
+            stop=stop,
+        )
+        if begun.start is not None:
+            trainer.go_on_from(begun.start)
+        work = graphed(
+            StepWork(
+                model=wrapped,
+                optimizer=wrapped_optimizer,
+                accelerator=accelerator,
+                objective=trainer.objective,
+                losses=trainer.losses,
+                clip_norm=recipe.train.clip_norm,
+                average=trainer.average,
+                parts=recipe.train.gradient_accumulation,
+            ),
+            recipe,
+        )
+        steps = len(begun.batches)
+        on_event(TrainingStarted(epochs=recipe.train.epochs, batches_per_epoch=steps, batches_done=trainer.step))
+        while not trainer.is_finished:
+            wrapped.train()
+            trainer.run_epoch(work)
+        if recipe.train.patience is not None and len(trainer.history) < recipe.train.epochs:
+            on_event(StoppedEarly(patience=recipe.train.patience))
+        return result_of(trainer, work)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a training has before its first step.
+
+    Attributes:
+        batches: of the training split.
+        identity: what every checkpoint says it is of.
+        store: for checkpoints.
+        start: the checkpoint that it goes on from, whose weights the model has; None at the beginning.
+    """
+
+    batches: Batches
+    identity: TrainingIdentity
+    store: CheckpointStore
+    start: Checkpoint | None
+
+    def logging(
+        self, directory: Path, recipe: Recipe, accelerator: Accelerator
+    ) -> AbstractContextManager[MetricsLog | None]:
+        """Open the log of metrics, in the first process."""
+        if not accelerator.is_main_process:
+            return nullcontext()
+        return MetricsLog(directory, () if self.start is None else self.start.state.history, recipe)
+
+
+def begin(
+    model: TrainingModel,
+    data: DataSplits,
+    recipe: Recipe,
+    directory: Path,
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+    accept_changes: bool = False,
+) -> Begun:
+    """Find where a training starts, and give the model the weights that it has there; see `train`."""
     batches = _train_batches(data, recipe, accelerator)
     identity = identify(recipe, data, len(batches), accelerator)
     store = CheckpointStore(directory / CHECKPOINTS_FOLDER)
@@ -78,46 +168,7 @@ def train(
     if start is not None:
         require_same_training(start.state, identity, accept_changes=accept_changes)
         assign_weights(model, start.weights)
-    step, history = (0, ()) if start is None else (start.state.step, start.state.history)
-
-    optimizer = build_optimizer(model, recipe.train, accelerator.device)
-    with (
-        closing(batches),
-        precision_of(recipe.train),
-        laid_out(model, recipe, data, accelerator),
-        prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer),
-        _metrics_log(directory, history, recipe, accelerator) as log,
-        heed_signals() as stop,
-    ):
-        if start is not None:
-            restore_state(model, optimizer, start.optimizer)
-            restore_scaler(accelerator, start.state.scaler)
-        trainer = Trainer(
-            model=model,
-            optimizer=optimizer,
-            wrapped=wrapped,
-            wrapped_optimizer=wrapped_optimizer,
-            accelerator=accelerator,
-            batches=batches,
-            data=data,
-            recipe=recipe,
-            identity=identity,
-            store=store,
-            log=log,
-            on_event=on_event,
-            stop=stop,
-            history=history,
-            step=step,
-            running=None if start is None else start.state.running,
-        )
-        if start is not None and trainer.average is not None and start.average:
-            trainer.average.restore(start.average)
-        on_event(TrainingStarted(epochs=recipe.train.epochs, batches_per_epoch=len(batches), batches_done=step))
-        while not is_finished(trainer.history, recipe.train):
-            trainer.run_epoch()
-        if recipe.train.patience is not None and len(trainer.history) < recipe.train.epochs:
-            on_event(StoppedEarly(patience=recipe.train.patience))
-        return _result(trainer, accelerator)
+    return Begun(batches, identity, store, start)
 
 
 def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> Batches:
@@ -127,7 +178,7 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
             data.train_files,
             data.normalisation,
             recipe.data,
-            image_size=data.image_size[0],
+            image_size=data.image_size,
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             augmenter=augmenter,
@@ -151,16 +202,10 @@ def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -
     )
 
 
-def _metrics_log(
-    directory: Path, history: tuple[EpochRecord, ...], recipe: Recipe, accelerator: Accelerator
-) -> AbstractContextManager[MetricsLog | None]:
-    if not accelerator.is_main_process:
-        return nullcontext()
-    return MetricsLog(directory, history, recipe)
-
-
-def _result(trainer: Trainer, accelerator: Accelerator) -> TrainingResult:
-    history = trainer.history
+def result_of(trainer: Trainer, work: object) -> TrainingResult:
+    """Describe a training that has ended, whose steps `work` did."""
+    history, accelerator = trainer.history, trainer.accelerator
+    graph = work if isinstance(work, GraphedWork) and not work.is_eager else None
     return TrainingResult(
         epochs=history[-1].epoch,
         steps=history[-1].step,
@@ -175,7 +220,9 @@ def _result(trainer: Trainer, accelerator: Accelerator) -> TrainingResult:
             tf32_convolutions=torch.backends.cudnn.allow_tf32,
             tf32_products=torch.backends.cuda.matmul.allow_tf32,
             cudnn_benchmark=torch.backends.cudnn.benchmark,
-            cuda_graph=trainer.is_recorded,
-            triton_unused=reasons_unused(),
+            cuda_graph=graph is not None,
+            fused=0 if graph is None else graph.saved,
+            triton_unused=tuple(dict.fromkeys(gather_object(list(reasons_unused())))),
         ),
+        stacked_with=trainer.stacked_with,
     )

@@ -90,7 +90,8 @@ class DeviceUse(Record):
         tf32_convolutions, tf32_products: whether a GPU rounded the factors of float32 to TF32.
         cudnn_benchmark: whether cuDNN chose algorithms by trying them.
         cuda_graph: whether the steps were recorded and launched as a whole.
-        triton_unused: why dynamic convolutions of the backend `triton` were computed by another one.
+        fused: operations of a recorded step that others took on, with `train.cuda_graph` "fused".
+        triton_unused: why dynamic convolutions of the backend `triton` were computed by another one, in any process.
     """
 
     device: str
@@ -99,6 +100,7 @@ class DeviceUse(Record):
     tf32_products: bool
     cudnn_benchmark: bool
     cuda_graph: bool
+    fused: int = 0
     triton_unused: tuple[str, ...] = ()
 
 
@@ -114,6 +116,8 @@ class TrainingResult(Record):
         threads: CPU threads of torch in each process.
         processes: over which each step was spread.
         use: of the device; None where an earlier version wrote it.
+        stacked_with: names of the runs that were trained in the same steps, or in some of them: the last bits of the
+            weights, and the seconds, are not those of a training by itself.
     """
 
     epochs: int
@@ -124,6 +128,7 @@ class TrainingResult(Record):
     threads: int
     processes: int
     use: DeviceUse | None = None
+    stacked_with: tuple[str, ...] = ()
 
 
 def is_finished(history: tuple[EpochRecord, ...], config: TrainConfig) -> bool:

@@ -5,21 +5,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from accelerate.accelerator import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from ecd_deploy.data import Batches, DataSplits, ImageTensors
+from ecd_deploy.data import Batch, Batches, DataSplits, ImageTensors
 from ecd_deploy.distill import PlainModel, TrainingModel
 from ecd_deploy.errors import TrainingError
 from ecd_deploy.recipe.recipe import Recipe
-from ecd_deploy.training.acceleration import highest, scaler_state, share_buffers
+from ecd_deploy.training.acceleration import highest, restore_scaler, scaler_state, share_buffers
 from ecd_deploy.training.checkpoints.state import Checkpoint, CheckpointState, RunningEpoch, TrainingIdentity
 from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.evaluation import Accuracy, evaluate, moved_if_they_fit
@@ -28,11 +27,10 @@ from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.progress import BatchEnded, EpochEnded, OnTrainingEvent
 from ecd_deploy.training.scores import EpochRecord, best_score, is_finished
 from ecd_deploy.training.steps.average import WeightAverage
-from ecd_deploy.training.steps.cuda_graph import GraphedWork, graphed
 from ecd_deploy.training.steps.losses import EpochLosses, MeanLosses
-from ecd_deploy.training.steps.optimizer import optimizer_state
+from ecd_deploy.training.steps.optimizer import restore_state
 from ecd_deploy.training.steps.schedule import learning_rate
-from ecd_deploy.training.steps.step import StepWork, train_step
+from ecd_deploy.training.steps.step import begin_step
 from ecd_deploy.training.stopping import StopRequest, stopped
 
 # What the processes agree on between two steps; a higher number is the number of the signal that asked to stop.
@@ -47,9 +45,8 @@ class Trainer:
 
     Attributes:
         model: what is trained.
-        optimizer: of its parameters.
-        wrapped: the model as Accelerate prepared it.
-        wrapped_optimizer: the optimiser, likewise.
+        optimizer: whose rate is set; of this model, or of several that are trained in one step.
+        optimizer_state: what it keeps of this model's parameters, by name; changed in place.
         accelerator: device and processes.
         batches: of the training split.
         data: of the run.
@@ -59,16 +56,19 @@ class Trainer:
         log: for metrics; None in all processes but the first.
         on_event: is told of the progress.
         stop: whether a signal came.
+        clock: in seconds, by which checkpoints are due.
         history: records of the finished epochs.
         step: optimiser steps done.
         running: of the epoch that a checkpoint left unfinished.
+        stacked_with: names of the runs whose steps, or some of them, were also this one's.
+        objective: what is minimised.
+        losses: of the running epoch.
         average: of the student's weights, if the recipe wants it.
     """
 
     model: TrainingModel
     optimizer: Optimizer
-    wrapped: nn.Module
-    wrapped_optimizer: AcceleratedOptimizer
+    optimizer_state: Mapping[str, Tensor]
     accelerator: Accelerator
     batches: Batches
     data: DataSplits
@@ -78,37 +78,49 @@ class Trainer:
     log: MetricsLog | None
     on_event: OnTrainingEvent
     stop: StopRequest
+    clock: Callable[[], float] = time.monotonic
     history: tuple[EpochRecord, ...] = ()
     step: int = 0
     running: RunningEpoch | None = None
+    stacked_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._saved = time.monotonic()
+        self._saved = self.clock()
         self._unsaved_best: Checkpoint | None = None
-        self._losses = EpochLosses(self.accelerator)
+        self.losses = EpochLosses(self.accelerator)
+        self.objective = training_objective(self.recipe, self.data, self.accelerator.device)
         decay = self.recipe.train.ema_decay
         self.average = None if decay is None else WeightAverage(self.model, decay)
-        work = StepWork(
-            model=self.wrapped,
-            optimizer=self.wrapped_optimizer,
-            accelerator=self.accelerator,
-            objective=training_objective(self.recipe, self.data, self.accelerator.device),
-            losses=self._losses,
-            clip_norm=self.recipe.train.clip_norm,
-            average=self.average,
-            parts=self.recipe.train.gradient_accumulation,
-        )
-        self._work = graphed(work, self.recipe)
         validation = self.data.validation
         self._validation = None if validation is None else moved_if_they_fit(validation, self.accelerator.device)
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether the steps are launched as CUDA graphs."""
-        return isinstance(self._work, GraphedWork) and not self._work.is_eager
+    def go_on_from(self, start: Checkpoint) -> None:
+        """Take up a checkpoint's training; the model has its weights already.
 
-    def run_epoch(self) -> None:
-        """Do what is left of the next epoch's steps, evaluate, and leave its record and, if it is due, its checkpoint.
+        Raises:
+            CheckpointError: it is of another optimiser.
+        """
+        restore_state(self.optimizer_state, start.optimizer)
+        restore_scaler(self.accelerator, start.state.scaler)
+        if self.average is not None and start.average:
+            self.average.restore(start.average)
+        self.step, self.history, self.running = start.state.step, start.state.history, start.state.running
+        self.stacked_with = tuple(sorted({*self.stacked_with, *start.state.stacked_with}))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no epoch is left to do."""
+        return is_finished(self.history, self.recipe.train)
+
+    def run_epoch(self, work: Callable[[Batch], None]) -> None:
+        """Do the next epoch, each of its steps by `work`; see `epoch`."""
+        for batch in self.epoch():
+            work(batch)
+
+    def epoch(self) -> Iterator[Batch]:
+        """Yield what is left of the next epoch's batches, each to be trained on before the next one is asked for.
+
+        Then evaluate, and leave the epoch's record and, if it is due, its checkpoint.
 
         Raises:
             TrainingError: the loss or a weight is not finite; the last good checkpoint is kept.
@@ -118,13 +130,13 @@ class Trainer:
         epoch = len(self.history) + 1
         before, self.running = self.running, None
         started = time.perf_counter() - (before.seconds if before else 0.0)
-        losses = self._train(epoch, before, started)
+        yield from self._batches(epoch, before, started)
         self._require_finite()
         share_buffers(self.model, self.accelerator)
         if self.average is not None:
             share_buffers(self.average.student, self.accelerator)
         accuracy = self._evaluate()
-        record = self._record(epoch, losses.means(), accuracy, time.perf_counter() - started)
+        record = self._record(epoch, self.losses.means(), accuracy, time.perf_counter() - started)
         self.history = (*self.history, record)
         if self.log is not None:
             self.log.append(record)
@@ -153,23 +165,23 @@ class Trainer:
         model.layout = self.model.layout
         return evaluate(model, images, self.data.normalisation, self.accelerator, self.recipe.train.batch_size)
 
-    def _train(self, epoch: int, before: RunningEpoch | None, started: float) -> EpochLosses:
-        self.wrapped.train()
+    def _batches(self, epoch: int, before: RunningEpoch | None, started: float) -> Iterator[Batch]:
         steps = len(self.batches)
-        losses = self._losses
+        losses = self.losses
         losses.begin_epoch(epoch, before.losses if before else ())
         for batch in self.batches.epoch(epoch, first_step=self.step - (epoch - 1) * steps):
-            train_step(
-                self._work,
-                self.wrapped_optimizer,
-                self.accelerator,
+            begin_step(
+                self.optimizer,
                 batch,
                 self.recipe,
                 losses,
                 self.average,
                 step=self.step,
                 steps_per_epoch=steps,
+                process_index=self.accelerator.process_index,
             )
+            yield batch
+            losses.check(self.step + 1)
             self.step += 1
             self.on_event(BatchEnded(epoch=epoch, step=self.step))
             decision = self._agree()
@@ -180,7 +192,6 @@ class Trainer:
                 self._save(RunningEpoch(losses=losses.by_process(), seconds=time.perf_counter() - started))
             if decision > _SAVE:
                 raise stopped(decision, self.step, self._all_steps())
-        return losses
 
     def _agree(self) -> int:
         """What all processes do after this step."""
@@ -188,13 +199,13 @@ class Trainer:
         is_due = bool(config.checkpoint_steps) and self.step % config.checkpoint_steps == 0
         if self.accelerator.device.type != "cpu" and self.step % _STEPS_BETWEEN_AGREEMENTS:
             return _SAVE if is_due else _GO_ON
-        is_due |= 0 < config.checkpoint_minutes * 60 <= time.monotonic() - self._saved
+        is_due |= 0 < config.checkpoint_minutes * 60 <= self.clock() - self._saved
         return highest(self.stop.signal_number or (_SAVE if is_due else _GO_ON), self.accelerator)
 
     def _save_epoch(self) -> bool:
         """Save the end of an epoch if it is due, or else keep it in memory if it is the best; whether it was saved."""
-        is_last = is_finished(self.history, self.recipe.train)
-        is_due = is_last or time.monotonic() - self._saved >= _seconds_between_saves(self.accelerator.device)
+        is_last = self.is_finished
+        is_due = is_last or self.clock() - self._saved >= _seconds_between_saves(self.accelerator.device)
         if highest(_SAVE if is_due else _GO_ON, self.accelerator) == _SAVE:
             self._save(None)
             return True
@@ -215,7 +226,7 @@ class Trainer:
                 self.store.save(unsaved)
             self.store.save(checkpoint)
         self.accelerator.wait_for_everyone()
-        self._saved = time.monotonic()
+        self._saved = self.clock()
 
     def _checkpoint(self, running: RunningEpoch | None) -> Checkpoint:
         state = CheckpointState(
@@ -225,11 +236,12 @@ class Trainer:
             best=best_score(self.history, self.recipe.train.select),
             running=running,
             scaler=scaler_state(self.accelerator),
+            stacked_with=self.stacked_with,
         )
         return Checkpoint(
             state,
             self.model.state_dict(),
-            optimizer_state(self.model, self.optimizer),
+            self.optimizer_state,
             {} if self.average is None else self.average.student.state_dict(),
         )
 

@@ -53,8 +53,10 @@ class OnnxExporter(OnnxFormat):
 def _translated(module: nn.Module, image_shape: tuple[int, int, int], opset: int) -> onnx.ModelProto:
     import torch
 
+    from ecd_deploy.compat.torch_onnx import registry_kept
+
     try:
-        with library_quiet():
+        with library_quiet(), registry_kept():
             program = torch.onnx.export(
                 module,
                 (torch.zeros(2, *image_shape),),

@@ -22,6 +22,8 @@ class LatencyConditions(Record, allow_inf_nan=False):
     threads: int
     options: tuple[str, ...]
     """Of the device runner."""
+    provider: str | None
+    """Execution provider of onnxruntime on which scores and latency are checked; None for the CPU's."""
     timeout_seconds: float
     device: str | None
     """Whose limits these are; None for any place."""
@@ -76,6 +78,7 @@ def latency_conditions(config: ProfileConfig, gate: GateConfig) -> LatencyCondit
     return LatencyConditions(
         threads=profile.threads,
         options=tuple(runner_arguments(profile)),
+        provider=profile.provider,
         timeout_seconds=profile.max_seconds + _GRACE_SECONDS,
         device=profile.device,
         machine=None if profile.device is None else load_device(profile.device).facts.machine,

@@ -69,8 +69,8 @@ def evaluate(
 
     Args:
         model: the file.
-        data: a folder that holds `CLASS/*.jpg`, or a CSV file with the columns path and label; of a column split only
-            the test images count, and other columns are slices.
+        data: a folder that holds `CLASS/*.jpg`, or a CSV or Parquet file with the columns path and label; of a
+            column split only the test images count, and other columns are slices.
         config: what the model expects, where its own metadata do not say so.
         out: folder for the results; None writes nothing.
         skip_bad: leave out images that cannot be read, instead of refusing them.
@@ -106,17 +106,17 @@ def evaluate_files(
     their digests, and of the same batch size. `batch_size` is the most images at once.
     """
     file, expectation = target.file, target.expectation(config)
-    usable = usable_files(files, skip_bad=skip_bad)
-    classifier = open_classifier(file, expectation, provider, most=batch_size or len(usable))
-    matched = match_classes(usable, expectation.classes, classifier.outputs, file.path.name)
-    if reuse is not None and (found := _stored(reuse, classifier, matched)) is not None:
+    classifier = open_classifier(file, expectation, provider, most=batch_size or len(files))
+    matched = match_classes(files, expectation.classes, classifier.outputs, file.path.name)
+    if reuse is not None and (found := _stored(reuse, classifier, matched, skip_bad=skip_bad)) is not None:
         return found
     return _evaluated(classifier, matched, files, skip_bad=skip_bad)
 
 
-def _stored(folder: Path, classifier: Classifier, files: LabelledFiles) -> Evaluated | None:
+def _stored(folder: Path, classifier: Classifier, matched: LabelledFiles, *, skip_bad: bool) -> Evaluated | None:
     if (stored := read_evaluation(folder)) is None:
         return None
+    files = usable_files(matched, skip_bad=skip_bad)
     evaluation, probabilities = stored
     given = classifier.expectation
     same = (

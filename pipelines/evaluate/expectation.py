@@ -10,7 +10,8 @@ from typing import Literal, NoReturn
 from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.exporters.onnx.file import CHANNELS, IMAGE_TYPES, OnnxFile, Port
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
-from ecd_deploy.recipe.input import InputConfig, check_resize
+from ecd_deploy.recipe.input import InputConfig
+from ecd_deploy.recipe.sides import check_resize
 
 Source = Literal["the model's metadata", "the bundle", "[input]"]
 ClassesSource = Literal["the model's metadata", "the bundle", "input.classes", "the images"]
@@ -153,9 +154,9 @@ def _of_config(file: OnnxFile, port: Port, config: InputConfig) -> Preprocessing
             _missing(file, f"{key} = [{', '.join(['...'] * channels)}]")
         if len(given) != channels:
             raise UsageError(f"input.{key} has {len(given)} value(s) for {channels} channel(s); {file.words()}")
-    if isinstance(config.resize, int):
+    if isinstance(config.resize, int | tuple):
         try:
-            check_resize(config.resize, *size)
+            check_resize(config.resize, "size", size)
         except ValueError as error:
             raise UsageError(f"input.resize: {error}") from error
     return Preprocessing(

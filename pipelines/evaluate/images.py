@@ -1,4 +1,4 @@
-"""Labelled image files: a folder of class folders, or a CSV file; and their classes against those of a model."""
+"""Labelled image files: a folder of class folders, or a table; and their classes against those of a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ecd_deploy.data.imagefolder.cache import default_cache_folder
 from ecd_deploy.data.imagefolder.listing import list_split, printable
+from ecd_deploy.data.sources.parquet import read_parquet
 from ecd_deploy.data.sources.tables import SPLIT, SPLITS, LabelledRows, read_csv
 from ecd_deploy.errors import DataError, UsageError
 from ecd_deploy.measure.scored import SliceColumn
@@ -26,12 +28,12 @@ class LabelledFiles:
     """Image files with their classes.
 
     Attributes:
-        source: the folder or the CSV file.
+        source: the folder, or the CSV or Parquet file.
         names: of the files, relative to `root` where they lie below it.
         paths: where the files are.
         classes: names, in the order of the labels.
         labels: int64, (N,), in [0, classes).
-        slices: the other columns of a CSV file.
+        slices: the other columns of a table.
     """
 
     source: Path
@@ -52,17 +54,17 @@ class LabelledFiles:
 
 
 def list_images(data: Path) -> LabelledFiles:
-    """List `data/CLASS/*`, or the rows of a CSV file.
+    """List `data/CLASS/*`, or the rows of a CSV or Parquet file.
 
     Raises:
-        UsageError: there is neither.
+        UsageError: there is none of them, or pyarrow, which reads Parquet, is not installed.
         DataError: a class is empty, there is one only, or a row cannot be used.
     """
     if data.is_dir():
         return _list_folder(data)
     if data.is_file():
-        return _list_csv(data)
-    raise UsageError(f"--data: there is no folder or CSV file {data}")
+        return _list_table(data)
+    raise UsageError(f"--data: there is no folder, CSV file or Parquet file {data}")
 
 
 def match_classes(files: LabelledFiles, expected: tuple[str, ...] | None, outputs: int, model: str) -> LabelledFiles:
@@ -114,13 +116,22 @@ def _list_folder(folder: Path) -> LabelledFiles:
     return LabelledFiles(folder, names, listing.files, listing.classes, np.asarray(listing.labels, dtype=np.int64))
 
 
-def _list_csv(path: Path) -> LabelledFiles:
-    rows = _tested(read_csv(path))
+def _list_table(path: Path) -> LabelledFiles:
+    is_parquet, cache = path.suffix == ".parquet", default_cache_folder().absolute()
+    rows = _tested(read_parquet(path, cache) if is_parquet else read_csv(path))
+    names = tuple(_name(path.absolute().parent, Path(file), cache) for file in rows.paths) if is_parquet else rows.paths
     classes = tuple(sorted(set(rows.labels)))
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[label] for label in rows.labels], dtype=np.int64)
     slices = tuple(SliceColumn(name, values) for name, values in rows.columns.items())
-    return LabelledFiles(path, rows.paths, rows.files(), classes, labels, slices)
+    return LabelledFiles(path, names, rows.files(), classes, labels, slices)
+
+
+def _name(folder: Path, file: Path, cache: Path) -> str:
+    """The same on every machine: of an image within the table its row, else the path below its folder."""
+    if file.is_relative_to(cache):
+        return file.name
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
 def _tested(rows: LabelledRows) -> LabelledRows:

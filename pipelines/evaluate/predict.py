@@ -16,7 +16,7 @@ from ecd_deploy.pipelines.evaluate.classifier import open_classifier
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.evaluate.result import to_probabilities
-from ecd_deploy.pipelines.evaluate.stream import score, usable_files
+from ecd_deploy.pipelines.evaluate.stream import score
 from ecd_deploy.pipelines.evaluate.target import read_target
 from ecd_deploy.recipe.input import InputConfig
 from ecd_deploy.records import Record
@@ -69,10 +69,9 @@ def predict(
         classes=(),
         labels=np.zeros(len(images), dtype=np.int64),
     )
-    usable = usable_files(listed, skip_bad=False)
-    sized = _with_resize(expectation.preprocessing, usable.paths)
-    classifier = open_classifier(file, replace(expectation, preprocessing=sized), most=len(usable))
-    found = score(classifier, usable)
+    sized = _with_resize(expectation.preprocessing, listed.paths)
+    classifier = open_classifier(file, replace(expectation, preprocessing=sized), most=len(listed))
+    found = score(classifier, listed)
     probabilities, _ = to_probabilities(found.scores, expectation.scores, file.path.name)
     names = expectation.classes or tuple(map(str, range(classifier.outputs)))
     if len(names) != classifier.outputs:
@@ -83,7 +82,7 @@ def predict(
             image=name,
             classes=tuple(RankedClass(name=names[place], probability=float(row[place])) for place in places),
         )
-        for name, row, places in zip(usable.names, probabilities, order.tolist(), strict=True)
+        for name, row, places in zip(listed.names, probabilities, order.tolist(), strict=True)
     )
 
 

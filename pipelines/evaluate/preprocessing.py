@@ -13,6 +13,7 @@ from pydantic import Field
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.recipe.sides import Sides, scaling_words
 from ecd_deploy.records import Record
 
 _WHITE = 255
@@ -26,8 +27,8 @@ class Preprocessing(Record):
 
     height: int
     width: int
-    resize: int | Literal["stretch"] | None
-    """The shorter side before the middle square is cut out; None: an image must have this size."""
+    resize: Sides | Literal["stretch"] | None
+    """What an image is scaled to fill before its middle is cut out; None: an image must have height and width."""
     channels: Literal["rgb", "bgr", "grey"]
     scale: Annotated[float, Field(gt=0)]
     """What a white pixel is before mean and std."""
@@ -74,7 +75,7 @@ class Preprocessing(Record):
         if self.resize == "stretch":
             size = (self.width, self.height)
             return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
-        return Framing(self.height, self.resize).apply(image)
+        return Framing.of((self.height, self.width), self.resize).apply(image)
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]:
         """Turn pixels (N, C, H, W), RGB or grey, into what the model takes."""
@@ -100,10 +101,7 @@ class Preprocessing(Record):
         if self.resize == "stretch":
             return f"stretched to {sized}, bilinear and antialiased"
         by_whom = ", by the model itself" if self.framed_by_model else ""
-        return (
-            f"the shorter side scaled to {self.resize} pixels (bilinear, antialiased), then the middle {sized} cut out"
-            f"{by_whom}"
-        )
+        return f"{scaling_words(self.resize)}, then the middle {sized} cut out{by_whom}"
 
     def words(self) -> str:
         """All of it in a sentence."""

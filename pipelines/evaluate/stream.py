@@ -15,11 +15,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ecd_deploy.data.imagefolder.decode import BadImage, ImageHeader, read_headers, read_image
+from ecd_deploy.data.imagefolder.decode import BadImage, ImageHeader, read_headers, read_whole
 from ecd_deploy.data.imagefolder.preflight import Findings
 from ecd_deploy.data.imagefolder.progress import map_files
 from ecd_deploy.errors import ArtefactError, DataError
 from ecd_deploy.exporters.budget import COARSE_BATCH_SPREAD
+from ecd_deploy.files import sha256_file
 from ecd_deploy.pipelines.evaluate.classifier import CPU, SECONDS_OF_A_BATCH, Classifier
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
@@ -48,13 +49,7 @@ def usable_files(files: LabelledFiles, *, skip_bad: bool) -> LabelledFiles:
         DataError: some are not, and are not to be skipped, or none is left.
     """
     headers = read_headers(files.paths)
-    good = [header for header in headers if isinstance(header, ImageHeader)]
-    findings = Findings(
-        bad=tuple((place, header.reason) for place, header in enumerate(headers) if isinstance(header, BadImage)),
-        with_alpha=sum(header.has_alpha for header in good),
-        animated=sum(header.is_animated for header in good),
-        rotated=sum(header.is_rotated for header in good),
-    )
+    findings = Findings.of(files.paths, headers)
     findings.report(files.paths, skip_bad=skip_bad)
     return files if not findings.bad else files.select(findings.good(len(files)))
 
@@ -68,24 +63,27 @@ def score(classifier: Classifier, files: LabelledFiles, *, skip_bad: bool = Fals
     """
     scores = np.empty((len(files), classifier.outputs), dtype=np.float32)
     digest = hashlib.sha256(_head(files))
-    bad: list[tuple[int, str]] = []
-    done = 0
+    headers: list[ImageHeader | BadImage] = []
+    done, check_headers = 0, not skip_bad
     with warnings.catch_warnings():
         # Pillow warns of files that are refused or counted anyway, without saying which
         warnings.simplefilter("ignore")
         for batch in _batches(classifier, files):
-            bad += batch.bad
+            headers += batch.headers
+            if check_headers and len(batch.described) < len(batch.headers):
+                usable_files(files, skip_bad=False)  # all that headers condemn are named now, not after the last batch
+                check_headers = False
             for line in batch.described:
                 digest.update(line)
             count = len(batch.described)
             scores[done : done + count] = batch.scores
             done += count
-    Findings(bad=tuple(bad), with_alpha=0, animated=0, rotated=0).report(files.paths, skip_bad=skip_bad)
-    if bad:
-        wrong = {place for place, _ in bad}
-        files = files.select(np.array([place for place in range(len(files)) if place not in wrong], dtype=np.int64))
+    findings = Findings.of(files.paths, headers)
+    findings.report(files.paths, skip_bad=skip_bad)
+    if findings.bad:
+        files = files.select(findings.good(len(files)))
     _check_finite(classifier, files, scores[:done])
-    return Scored(files, scores[:done], len(bad), digest.hexdigest())
+    return Scored(files, scores[:done], len(findings.bad), digest.hexdigest())
 
 
 def check_batches(classifier: Classifier, found: Scored) -> None:
@@ -118,11 +116,11 @@ def check_batches(classifier: Classifier, found: Scored) -> None:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Scores of images, a line about each for the digest, and the files that could not be used with their places."""
+    """Scores of the images that could be used, a line about each for the digest, and what was found of each file."""
 
     scores: NDArray[np.float32]
     described: tuple[bytes, ...]
-    bad: tuple[tuple[int, str], ...]
+    headers: tuple[ImageHeader | BadImage, ...]
 
 
 def _batches(classifier: Classifier, files: LabelledFiles) -> Iterator[_Batch]:
@@ -156,11 +154,11 @@ def _batches(classifier: Classifier, files: LabelledFiles) -> Iterator[_Batch]:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Decoded images (n, C, H, W) of those places whose files can be used, and the places and faults of the others."""
+    """Decoded images (n, C, H, W) of those files that can be used, their lines, and what was found of each file."""
 
     pixels: NDArray[np.uint8]
-    places: tuple[int, ...]
-    bad: tuple[tuple[int, str], ...]
+    described: tuple[bytes, ...]
+    headers: tuple[ImageHeader | BadImage, ...]
 
 
 def read_pixels(files: LabelledFiles, places: Sequence[int], preprocessing: Preprocessing) -> Pixels:
@@ -171,34 +169,37 @@ def read_pixels(files: LabelledFiles, places: Sequence[int], preprocessing: Prep
     """
     shape = (preprocessing.decoded_channels, preprocessing.height, preprocessing.width)
     pixels: list[NDArray[np.uint8]] = []
-    good: list[int] = []
-    bad: list[tuple[int, str]] = []
+    described: list[bytes] = []
+    headers: list[ImageHeader | BadImage] = []
     for place in places:
-        found = read_image(files.paths[place], shape[0], preprocessing.fit)
+        found = read_whole(files.paths[place], shape[0], preprocessing.fit)
         if isinstance(found, BadImage):
-            bad.append((place, found.reason))
-        elif found.shape != shape and not preprocessing.framed_by_model:
-            raise DataError(_other_size(files.paths[place], found.shape, preprocessing))
-        else:
-            pixels.append(found)
-            good.append(place)
+            headers.append(found)
+            continue
+        if found.pixels.shape != shape and not preprocessing.framed_by_model:
+            raise DataError(_other_size(files.paths[place], found.pixels.shape, preprocessing))
+        headers.append(found.header)
+        pixels.append(found.pixels)
+        described.append(_described(files, place, found.sha256))
     stacked = np.stack(pixels) if pixels else np.empty((0, *shape), dtype=np.uint8)
-    return Pixels(stacked, tuple(good), tuple(bad))
+    return Pixels(stacked, tuple(described), tuple(headers))
 
 
 def _score_batch(classifier: Classifier, files: LabelledFiles, places: range, options: ort.RunOptions) -> _Batch:
     preprocessing = classifier.expectation.preprocessing
     found = read_pixels(files, places, preprocessing)
-    described = tuple(_described(files, place) for place in found.places)
-    if not described:
-        return _Batch(np.empty((0, classifier.outputs), dtype=np.float32), (), found.bad)
-    return _Batch(classifier.scores(preprocessing.apply(found.pixels), options), described, found.bad)
+    scores = np.empty((0, classifier.outputs), dtype=np.float32)
+    if found.described:
+        scores = classifier.scores(preprocessing.apply(found.pixels), options)
+    return _Batch(scores, found.described, found.headers)
 
 
 def images_sha256(files: LabelledFiles) -> str:
     """The digest that `score` gives where all files can be used, without decoding them."""
     digest = hashlib.sha256(_head(files))
-    for line in map_files(lambda place: _described(files, place), len(files), "reading images"):
+    for line in map_files(
+        lambda place: _described(files, place, sha256_file(files.paths[place])), len(files), "reading images"
+    ):
         digest.update(line)
     return digest.hexdigest()
 
@@ -207,8 +208,7 @@ def _head(files: LabelledFiles) -> bytes:
     return json.dumps(files.classes).encode()
 
 
-def _described(files: LabelledFiles, place: int) -> bytes:
-    content = hashlib.sha256(files.paths[place].read_bytes()).hexdigest()
+def _described(files: LabelledFiles, place: int, content: str) -> bytes:
     values = [files.names[place], int(files.labels[place]), *(column.values[place] for column in files.slices)]
     return f"{content} {json.dumps(values)}\n".encode()
 

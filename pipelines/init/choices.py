@@ -12,6 +12,7 @@ from ecd_deploy.models.sizes import student_sizes
 from ecd_deploy.pipelines.init.folder import ImageFacts
 
 _SIDES = (32, 48, 64, 96, 128, 160)
+_MULTIPLE = 8  # of which a longer side is one: networks halve it several times
 _LEAST_FOR_WEIGHTS = 64  # pixels: below, what ImageNet's weights look for is not to be seen
 _FEW = 20_000  # training images
 _VERY_FEW = 1_000
@@ -42,11 +43,11 @@ class Network:
     why: str
 
 
-def choose_data(facts: ImageFacts, side: int) -> Iterator[Choice]:
+def choose_data(facts: ImageFacts, size: tuple[int, int]) -> Iterator[Choice]:
     """Values of `[data]`, but for the source."""
-    yield Choice("image_size", side, _why_side(facts, side))
+    yield Choice("image_size", size if size[0] != size[1] else size[0], _why_size(facts, size))
     if facts.one_size:
-        yield Choice("crop_padding", max(1, side // 8), "shift each image by up to an eighth, at random")
+        yield Choice("crop_padding", max(1, min(size) // 8), "shift each image by up to an eighth, at random")
     else:
         yield Choice("loading", "files", "the images have many sizes: crop each anew in every epoch")
         yield Choice("random_resized_crop", (0.35, 1.0), "share of an image's area; lower it if objects fill the image")
@@ -59,16 +60,20 @@ def choose_data(facts: ImageFacts, side: int) -> Iterator[Choice]:
         yield Choice("validation_fraction", share, "cut off the training images, to choose the best epoch by")
 
 
-def choose_side(facts: ImageFacts) -> int:
-    """The side in pixels that all images are brought to."""
-    if facts.one_size and facts.width == facts.height and facts.width <= _SIDES[-1]:
-        return facts.width
-    return max((side for side in _SIDES if side <= facts.shorter_side), default=facts.shorter_side)
+def choose_size(facts: ImageFacts) -> tuple[int, int]:
+    """Height and width in pixels that all images are brought to: a square, but where all have another proportion."""
+    if facts.one_size and max(facts.width, facts.height) <= _SIDES[-1]:
+        return facts.height, facts.width
+    side = max((side for side in _SIDES if side <= facts.shorter_side), default=facts.shorter_side)
+    if not facts.one_size:
+        return side, side
+    longer = _MULTIPLE * round(side * max(facts.width, facts.height) / (_MULTIPLE * facts.shorter_side))
+    return (longer, side) if facts.height > facts.width else (side, max(side, longer))
 
 
-def choose_network(facts: ImageFacts, side: int) -> Network:
+def choose_network(facts: ImageFacts, size: tuple[int, int]) -> Network:
     """A student that suits the number of the images and their size."""
-    few = facts.images < _FEW
+    few, side = facts.images < _FEW, min(size)
     if side >= _LEAST_FOR_WEIGHTS:
         colour, timm = facts.channels == 3, find_spec("timm") is not None
         if colour or timm:
@@ -120,10 +125,12 @@ def choose_limits(facts: ImageFacts, network: Network) -> Iterator[Choice]:
     yield Choice("max_size_mb", float(math.ceil(1.2 * size)), f"of the ONNX file; the student's weights are {size:.1f}")
 
 
-def _why_side(facts: ImageFacts, side: int) -> str:
-    if facts.one_size and facts.width == facts.height == side:
+def _why_size(facts: ImageFacts, size: tuple[int, int]) -> str:
+    if facts.one_size and size == (facts.height, facts.width):
         return "as they are"
-    if side == _SIDES[-1]:
+    if size[0] != size[1]:
+        return "height and width in the images' proportion; more pixels take longer"
+    if min(size) == _SIDES[-1]:
         return "large enough to begin with; 224 has twice the pixels"
     return f"the shorter side of the median image has {facts.shorter_side} pixels"
 

@@ -21,7 +21,7 @@ from ecd_deploy.pipelines.init.choices import (
     choose_data,
     choose_limits,
     choose_network,
-    choose_side,
+    choose_size,
     choose_training,
 )
 from ecd_deploy.pipelines.init.folder import ImageFacts
@@ -42,8 +42,8 @@ def first_recipe(facts: ImageFacts, file: Path) -> str:
         facts: of the folder.
         file: where the recipe will be.
     """
-    side = choose_side(facts)
-    network = choose_network(facts, side)
+    size = choose_size(facts)
+    network = choose_network(facts, size)
     unreadable = f"\n# {facts.unreadable} file(s) that were looked at cannot be read: a run names them and stops."
     text = f"""\
 # {facts.words()}.{unreadable if facts.unreadable else ""}
@@ -52,7 +52,7 @@ def first_recipe(facts: ImageFacts, file: Path) -> str:
 {_lines([Choice("name", recipe_name(facts.root), "")])}
 [data]
 {_lines(_choose_source(facts, file))}\
-{_lines(choose_data(facts, side))}
+{_lines(choose_data(facts, size))}
 [student]
 {_student(network)}
 [method]

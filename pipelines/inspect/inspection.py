@@ -23,6 +23,7 @@ from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.inspect.subject import Subject
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.recipe import BUILTIN_RECIPES
+from ecd_deploy.recipe.sides import both_sides
 from ecd_deploy.training.methods import build_training_model
 
 
@@ -77,7 +78,7 @@ def inspect_student(subject: Subject) -> Inspection:
     student = _student(subject)
     example = None
     if subject.image_size is not None:
-        example = _images(1, (subject.in_channels, subject.image_size, subject.image_size))
+        example = _images(1, (subject.in_channels, *both_sides(subject.image_size)))
     structure = find_structure(student, example)
     images = _images(3, structure.image_shape)
     method = _built(subject, structure)

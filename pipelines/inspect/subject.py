@@ -34,7 +34,8 @@ class Subject:
         student: its name, as in a recipe.
         classes: of the logits.
         in_channels: of the images.
-        image_size: their side in pixels; None is the smallest of 32, 64 and 224 that the student takes.
+        image_size: their side in pixels, or height and width; None is a square of the smallest of 32, 64 and 224 that
+            the student takes.
         method: how the student is trained.
         any_stages: whether those of `method.stages` that the student lacks are left out.
         batch_size: images of one optimiser step.
@@ -46,7 +47,7 @@ class Subject:
     student: str
     classes: int = _CLASSES
     in_channels: int = _COLOURS
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
     method: MethodConfig = field(default_factory=MethodConfig)
     any_stages: bool = False
     batch_size: int = 128
@@ -162,7 +163,7 @@ def _classes_of_files(data: DataConfig) -> int | None:
     from ecd_deploy.data.imagefolder.listing import class_folders
     from ecd_deploy.data.sources.registry import open_source
 
-    if data.source in ("csv", "parquet"):
+    if data.source in ("csv", "parquet", "datasets"):
         return len(open_source(data).classes)
     folder = Path(data.path or "") / "train"
     if not folder.is_dir():

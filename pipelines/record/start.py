@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from ecd_deploy.data import DataSplits, Normalisation
+from ecd_deploy.pipelines.record.names import START_NAME
+from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.recipe.student import PRETRAINED
 from ecd_deploy.records import Record
 
 
@@ -25,6 +29,23 @@ class Start(Record):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @property
+    def source(self) -> str:
+        """In words that can leave this machine: without its folders."""
+        if self.weights == PRETRAINED:
+            return self.origin
+        path = Path(self.weights)
+        return f"the {'file' if path.suffix == '.safetensors' else 'run'} {path.name}"
+
     def normalised(self, data: DataSplits) -> DataSplits:
         """The same images, normalised as the weights need it."""
         return replace(data, normalisation=Normalisation(self.mean, self.std))
+
+
+def read_start(directory: RunDirectory) -> Start | None:
+    """What a run started from; None where that was fresh weights.
+
+    Raises:
+        ArtefactError: the file was changed.
+    """
+    return directory.read_json(START_NAME, Start) if START_NAME in directory.manifest.files else None

@@ -13,12 +13,11 @@ from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from ecd_deploy.pipelines.record.artefacts import ArtefactList
-from ecd_deploy.pipelines.record.manifest import Manifest
 from ecd_deploy.pipelines.record.names import BOM_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.record.start import Start, read_start
 from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.pipelines.report.results import RunResults
-from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.records import Record
 
 _NAMESPACE = uuid.UUID("6d0f4a52-5f0c-5b55-9a0e-1d0e7c0f8a11")
@@ -69,6 +68,10 @@ class _ModelCard(_Part):
     quantitative_analysis: _Analysis
 
 
+class _Pedigree(_Part):
+    ancestors: tuple[_Component, ...]
+
+
 class _Component(_Part):
     type: Literal["machine-learning-model", "data", "file", "library", "application"]
     bom_ref: Annotated[str, Field(alias="bom-ref")]
@@ -78,6 +81,7 @@ class _Component(_Part):
     hashes: tuple[_Hash, ...] = ()
     properties: tuple[_Property, ...] = ()
     model_card: _ModelCard | None = None
+    pedigree: _Pedigree | None = None
 
 
 class _Metadata(_Part):
@@ -108,12 +112,13 @@ class BillOfMaterials(_Part):
 
 def write_bom(directory: RunDirectory, results: RunResults) -> BillOfMaterials:
     """Write `bom.cdx.json` from the manifest and the results."""
-    result = _bill(directory.recipe, directory.manifest, results.artefacts, results.validation)
+    result = _bill(directory, results.artefacts, results.validation)
     directory.write(BOM_NAME, result.to_json(), {"student": results.artefacts.student_digest})
     return result
 
 
-def _bill(recipe: Recipe, manifest: Manifest, exported: ArtefactList, validation: Validation) -> BillOfMaterials:
+def _bill(directory: RunDirectory, exported: ArtefactList, validation: Validation) -> BillOfMaterials:
+    recipe, manifest = directory.recipe, directory.manifest
     data = _Component(
         type="data",
         bom_ref="data",
@@ -154,6 +159,7 @@ def _bill(recipe: Recipe, manifest: Manifest, exported: ArtefactList, validation
             model_parameters=_Parameters(model_architecture=recipe.student.name, datasets=(_Dataset(ref="data"),)),
             quantitative_analysis=_Analysis(performance_metrics=_metrics(validation)),
         ),
+        pedigree=_pedigree(read_start(directory)),
     )
     return BillOfMaterials(
         serial_number=f"urn:uuid:{uuid.uuid5(_NAMESPACE, exported.student_digest)}",
@@ -164,6 +170,19 @@ def _bill(recipe: Recipe, manifest: Manifest, exported: ArtefactList, validation
             *(_Dependency(ref=file.bom_ref, depends_on=("student",)) for file in files),
         ),
     )
+
+
+def _pedigree(start: Start | None) -> _Pedigree | None:
+    """The weights that the student started from, the digest of whose tensors is known."""
+    if start is None:
+        return None
+    weights = _Component(
+        type="machine-learning-model",
+        bom_ref="start",
+        name=start.source,
+        hashes=(_Hash(content=start.digest),),
+    )
+    return _Pedigree(ancestors=(weights,))
 
 
 def _metrics(validation: Validation) -> tuple[_Metric, ...]:

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from ecd_deploy.pipelines.gate.ci import escape
 from ecd_deploy.pipelines.record.names import CARD_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.record.start import read_start
 from ecd_deploy.pipelines.report.results import RunResults
 from ecd_deploy.pipelines.report.words import DEPLOYED_EPOCH, describe_overlap, describe_proof
 
@@ -40,6 +41,7 @@ def write_model_card(directory: RunDirectory, results: RunResults) -> None:
     ).render(
         recipe=directory.recipe,
         manifest=directory.manifest,
+        start=read_start(directory),
         exported=exported,
         metadata=metadata,
         validation=validation,

@@ -9,8 +9,9 @@ from ecd_deploy.pipelines.record.names import HTML_NAME, MARKDOWN_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.report.bom import write_bom
 from ecd_deploy.pipelines.report.card import write_model_card
-from ecd_deploy.pipelines.report.page.html import to_html
-from ecd_deploy.pipelines.report.page.markdown import to_markdown
+from ecd_deploy.pipelines.report.page.content import run_page
+from ecd_deploy.pipelines.report.page.html import page_html, with_figures
+from ecd_deploy.pipelines.report.page.markdown import page_markdown
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 
 
@@ -22,6 +23,7 @@ def write_report(directory: RunDirectory, results: RunResults, others: Sequence[
     """
     write_model_card(directory, results)  # first: it reads the student's file, and where that is bad nothing is written
     write_bom(directory, results)
-    directory.write(MARKDOWN_NAME, to_markdown(results, others).encode())
-    directory.write(HTML_NAME, to_html(results, others).encode())
+    page = run_page(results, others)
+    directory.write(MARKDOWN_NAME, page_markdown(page).encode())
+    directory.write(HTML_NAME, page_html(with_figures(page, results, others)).encode())
     return directory.root / HTML_NAME

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ecd_deploy.data import DataSplits, check_classes, has_validation, load_data
 from ecd_deploy.errors import RecipeError
-from ecd_deploy.pipelines.record.names import START_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
-from ecd_deploy.pipelines.record.start import Start
+from ecd_deploy.pipelines.record.start import read_start
 from ecd_deploy.recipe.recipe import Recipe
 
 
@@ -34,6 +33,5 @@ def recorded_data(directory: RunDirectory) -> DataSplits:
     """
     data = load_data(directory.recipe.data, seed=directory.recipe.seed)
     directory.bind_data(data.digest)
-    if START_NAME in directory.manifest.files:
-        return directory.read_json(START_NAME, Start).normalised(data)
-    return data
+    start = read_start(directory)
+    return data if start is None else start.normalised(data)

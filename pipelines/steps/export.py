@@ -94,6 +94,6 @@ def artefact_metadata(recipe: Recipe, student: SplitStudent, data: DataSplits) -
         mean=data.normalisation.mean,
         std=data.normalisation.std,
         input_shape=student.example_shape,
-        resize=recipe.data.shorter_side,
+        resize=recipe.data.scaled_to_fill,
         recipe_digest=recipe.digest(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ecd_deploy.baselines.distillation import TrainedTeacher
 from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
-from ecd_deploy.errors import DataError, RecipeError, RunDirectoryError
+from ecd_deploy.distill.convolution.attention import AttentionConv2d
+from ecd_deploy.errors import DataError, EcdDeployError, RecipeError, RunDirectoryError
 from ecd_deploy.models import build_student
 from ecd_deploy.models.weights import StartWeights
 from ecd_deploy.pipelines.record.epochs import read_epochs
@@ -26,13 +27,15 @@ from ecd_deploy.pipelines.record.names import (
     TRAINING_NAME,
 )
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, read_run
-from ecd_deploy.pipelines.record.start import Start
+from ecd_deploy.pipelines.record.start import Start, read_start
 from ecd_deploy.pipelines.steps.start import open_weights, start_of, start_student
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training import EpochRecord, TrainingResult, load_weights
 from ecd_deploy.training import train as train_model
 from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.progress import OnTrainingEvent, ignore
+from ecd_deploy.training.stack import train_stacked
+from ecd_deploy.training.stackable import Member
 
 _EXAMPLE_IMAGES = 8
 
@@ -60,6 +63,44 @@ def train(
         RunDirectoryError: the training cannot be resumed with these data or on this machine.
         TrainingError: the loss is not finite.
     """
+    model = _begin(directory, data, accept_changes=accept_changes)
+    result = train_model(
+        model, data, directory.recipe, directory.root, resume=resume, accept_changes=accept_changes, on_event=on_event
+    )
+    return _end(directory, result)
+
+
+def train_together(
+    runs: Mapping[str, tuple[RunDirectory, DataSplits]], *, resume: bool
+) -> list[Trained | EcdDeployError]:
+    """Train several runs, by name, in the same steps; each leaves in its directory what `train` leaves there.
+
+    Returns:
+        What each gave, in their order.
+
+    Raises:
+        NotStackedError: they cannot share their steps; none has begun.
+        EcdDeployError: as `train`, before the first step, and by a signal.
+    """
+    members = [
+        Member(
+            name=name,
+            model=_begin(directory, data, accept_changes=False),
+            data=data,
+            recipe=directory.recipe,
+            directory=directory.root,
+        )
+        for name, (directory, data) in runs.items()
+    ]
+    results = train_stacked(members, resume=resume)
+    return [
+        result if isinstance(result, EcdDeployError) else _end(directory, result)
+        for result, (directory, _) in zip(results, runs.values(), strict=True)
+    ]
+
+
+def _begin(directory: RunDirectory, data: DataSplits, *, accept_changes: bool) -> TrainingModel:
+    """Record what the run is of, and build what is trained."""
     try:
         directory.bind_data(data.digest, accept_changes=accept_changes)
     except DataError as error:
@@ -69,10 +110,11 @@ def train(
         _bind_start(directory, start_of(directory.recipe, data, weights), accept_changes=accept_changes)
     # What follows a training that is going on is stale, whenever it ends.
     directory.forget(TRAINING_NAME)
-    model = training_model(directory.recipe, data, weights)
-    result = train_model(
-        model, data, directory.recipe, directory.root, resume=resume, accept_changes=accept_changes, on_event=on_event
-    )
+    return training_model(directory.recipe, data, weights)
+
+
+def _end(directory: RunDirectory, result: TrainingResult) -> Trained:
+    """Record what the training left."""
     for name in (METRICS_NAME, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER, TRACKERS_NAME):
         if (directory.root / name).exists():
             directory.record_folder(name)
@@ -90,13 +132,12 @@ def train_as_worker(
 
 def _bind_start(directory: RunDirectory, start: Start, *, accept_changes: bool) -> None:
     """Record what the run starts from, and compare it ever after."""
-    if START_NAME in directory.manifest.files and not accept_changes:
-        before = directory.read_json(START_NAME, Start)
-        if before.digest != start.digest:
-            raise RunDirectoryError(
-                f"student.weights: {directory.root} started from {before.origin} with digest {before.digest}, now it "
-                f"is {start.origin} with {start.digest}; to resume anyway, add --accept-changes"
-            )
+    before = None if accept_changes else read_start(directory)
+    if before is not None and before.digest != start.digest:
+        raise RunDirectoryError(
+            f"student.weights: {directory.root} started from {before.origin} with digest {before.digest}, now it is "
+            f"{start.origin} with {start.digest}; to resume anyway, add --accept-changes"
+        )
     directory.write_json(START_NAME, start)
 
 
@@ -136,8 +177,11 @@ def training_model(recipe: Recipe, data: DataSplits, weights: StartWeights | Non
 def _of_backbone(model: TrainingModel, recipe: Recipe, taken: frozenset[str]) -> Iterator[str]:
     """Names of the parameters that came from the weights, and of the teacher's that started as they did."""
     networks = ("student.", "teacher.", "joint.teacher.") if recipe.method.teacher_init == "student" else ("student.",)
+    copied = {f"{name}.convolution": name for name, part in model.named_modules() if isinstance(part, AttentionConv2d)}
     for name, _ in model.named_parameters():
-        if any(name.startswith(network) and name.removeprefix(network) in taken for network in networks):
+        owner, _, last = name.rpartition(".")
+        origin = f"{copied.get(owner, owner)}.{last}"
+        if any(origin.startswith(network) and origin.removeprefix(network) in taken for network in networks):
             yield name
 
 

@@ -19,7 +19,7 @@ from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.accuracy import paired_top1
 from ecd_deploy.measure.parity import compare_logits
 from ecd_deploy.measure.prediction import Predictions, Predictor, predict
-from ecd_deploy.measure.torch_predictor import torch_predictor
+from ecd_deploy.measure.torch_predictor import reference_predictor
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import VALIDATION_NAME
@@ -31,9 +31,11 @@ from ecd_deploy.pipelines.steps.samples import choose_samples
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.split import SplitStudent
 from ecd_deploy.split.checks.batch import TOLERANCE, batch_spread
+from ecd_deploy.training.steps.allocator import keep_freed_memory
 
 _PARITY_IMAGES = 256
 _REFERENCE_BATCH = 128
+_LAYOUT_IMAGES = 8
 _DIVERGENCE_IMAGES = 4
 _BATCHED_IMAGES = 32
 
@@ -67,7 +69,9 @@ def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, e
     """
     if exported.student_digest != student.proof.student_digest:
         raise ArtefactError("the student was split again after `export`: run `export` again")
-    reference = predict(torch_predictor(student.module), data.normalisation.batches(data.test, _REFERENCE_BATCH))
+    keep_freed_memory()
+    predictor = reference_predictor(student.module, data.normalisation.apply(data.test.images[:_LAYOUT_IMAGES]))
+    reference = predict(predictor, data.normalisation.batches(data.test, _REFERENCE_BATCH))
     fp32 = directory.read(exported.find("onnx").file)
     measured = _Measured(directory, student, data, reference, fp32)
     checked = [_validate_one(measured, artefact) for artefact in exported.artefacts]

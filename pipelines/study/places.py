@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from rich.console import Console
 
 from ecd_deploy.errors import EcdDeployError, Interrupted, Terminated
-from ecd_deploy.pipelines.study.run import ArmRun, run_arm
+from ecd_deploy.pipelines.study.run import ArmRun, StackEnd, run_arm, run_stack
 from ecd_deploy.pipelines.study.slurm import Jobs, Settings
 from ecd_deploy.pipelines.study.study import Study
 from ecd_deploy.pipelines.study.worker import leave_signals_to_training
@@ -33,13 +33,16 @@ class Handle(Protocol):
         """Whether the run has ended."""
         ...
 
-    def result(self) -> ArmRun:
-        """The run, or the error that ended it."""
+    def result(self) -> ArmRun | StackEnd:
+        """The run, or the error that ended it; several runs of one step end together."""
         ...
 
 
-Start = Callable[[Study, str, int, Path], Handle]
-"""Starts the run of an arm and a seed below the study's folder."""
+Key = tuple[str, int]
+"""An arm's name and a seed."""
+
+Start = Callable[[Study, tuple[Key, ...], Path], Handle]
+"""Starts a run below the study's folder, or several in the same steps."""
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def executor(place: Place, jobs: int, out: Path, console: Console, settings: Set
             jobs, mp_context=context, initializer=leave_signals_to_training, max_tasks_per_child=1
         )
         try:
-            yield lambda *key: pool.submit(_run_alone, *key)
+            yield lambda study, keys, out: pool.submit(_run, study, keys, out, own_process=True)
         except EcdDeployError as error:
             if isinstance(error, Interrupted):
                 _stop_children(signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT, console)
@@ -79,7 +82,7 @@ def executor(place: Place, jobs: int, out: Path, console: Console, settings: Set
     else:
         submitted = Jobs(place, out, settings, console)
         try:
-            yield submitted.start
+            yield lambda study, keys, out: submitted.start(study, *keys[0], out)
         except BaseException:
             submitted.cancel()
             raise
@@ -103,14 +106,16 @@ def _stop_children(number: signal.Signals, console: Console) -> None:
         raise
 
 
-def _run_alone(study: Study, arm: str, seed: int, out: Path) -> ArmRun:
-    return run_arm(study, arm, seed, out, own_process=True)
+def _run(study: Study, keys: tuple[Key, ...], out: Path, *, own_process: bool) -> ArmRun | StackEnd:
+    if len(keys) > 1:
+        return run_stack(study, keys, out)
+    return run_arm(study, *keys[0], out, own_process=own_process)
 
 
-def _run_here(study: Study, arm: str, seed: int, out: Path) -> Handle:
-    future: Future[ArmRun] = Future()
+def _run_here(study: Study, keys: tuple[Key, ...], out: Path) -> Handle:
+    future: Future[ArmRun | StackEnd] = Future()
     try:
-        future.set_result(run_arm(study, arm, seed, out, own_process=False))
+        future.set_result(_run(study, keys, out, own_process=False))
     except EcdDeployError as error:
         future.set_exception(error)
     return future

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,17 +14,20 @@ import torch
 
 from ecd_deploy.data import DataSplits, ImageTensors, eval_batches
 from ecd_deploy.distill import TrainingModel, TrainingOutputs
+from ecd_deploy.errors import EcdDeployError, Interrupted
 from ecd_deploy.pipelines.record.environment import record_environment
 from ecd_deploy.pipelines.record.names import ARM_NAME, CHECKPOINTS_FOLDER
-from ecd_deploy.pipelines.record.run_directory import create_run
+from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run
 from ecd_deploy.pipelines.steps.start import load_training_data, open_weights
-from ecd_deploy.pipelines.steps.train import train, training_model
+from ecd_deploy.pipelines.steps.train import Trained, train, train_together, training_model
 from ecd_deploy.pipelines.study.study import Study, recipe_of, run_directory
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.recipe.train import Select
 from ecd_deploy.records import Record
 from ecd_deploy.split import state_digest
 from ecd_deploy.training import EpochRecord, EpochScore, HeadTop1, load_weights
 from ecd_deploy.training.checkpoints.store import CheckpointStore
+from ecd_deploy.training.stackable import NotStackedError
 
 _KIB_PER_MIB = 1024
 _BYTES_PER_MIB = 1024**2
@@ -62,8 +67,11 @@ class ArmRun(Record):
         seconds: wall time of all epochs.
         peak_memory_mib: largest resident memory of the process; None if it did other work too, if it went on with a
             training that another one began, or if a GPU trained.
-        peak_gpu_memory_mib: most that torch's tensors held of the GPU; None without one, or after a resumption.
+        peak_gpu_memory_mib: most that torch's tensors held of the GPU; None without one, in a stack, or after a
+            resumption.
         threads: of torch.
+        stacked_with: runs of the study that were trained in the same steps, or in some of them; `seconds` are then
+            those of all of them.
     """
 
     schema_version: Literal[1] = 1
@@ -81,6 +89,20 @@ class ArmRun(Record):
     peak_memory_mib: float | None
     peak_gpu_memory_mib: float | None = None
     threads: int
+    stacked_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StackEnd:
+    """How runs ended that were to be trained in the same steps.
+
+    Attributes:
+        runs: each one's record, or its error, in their order.
+        obstacle: why they were trained one by one instead; None if they were not.
+    """
+
+    runs: tuple[ArmRun | EcdDeployError, ...]
+    obstacle: str | None = None
 
 
 def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) -> ArmRun:
@@ -89,33 +111,77 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
     Raises:
         EcdDeployError: what training can raise; checkpoints stay.
     """
-    recipe = recipe_of(study, study.arm(arm), seed, out)
-    data = load_training_data(recipe)
-    root = run_directory(out, arm, seed)
-    model = training_model(recipe, data, open_weights(recipe, data))
-    initial = state_digest(model.student)
-    with create_run(root, recipe, resume=True) as directory:
-        record_environment(directory)
-        begun = bool(CheckpointStore(root / CHECKPOINTS_FOLDER).paths())
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        trained = train(directory, data, resume=True)
-        result = trained.result
-        load_weights(root, "last", model)
-        last = _test(model, data, recipe)
-        best = None
-        if result.best is not None:
-            load_weights(root, "best", model)
-            best = _test(model, data, recipe)
+    with _opened(study, arm, seed, out) as run:
+        return run.finish(train(run.directory, run.data, resume=True), own_process=own_process)
+
+
+def run_stack(study: Study, keys: Sequence[tuple[str, int]], out: Path) -> StackEnd:
+    """Train and test runs, by arm and seed, in the same steps if that can be done, else one after the other.
+
+    Raises:
+        Interrupted: a signal came; everything is saved.
+    """
+    names = [str(run_directory(Path(), *key)) for key in keys]
+    try:
+        with ExitStack() as opened:
+            runs = [opened.enter_context(_opened(study, *key, out)) for key in keys]
+            together = {name: (run.directory, run.data) for name, run in zip(names, runs, strict=True)}
+            ends = train_together(together, resume=True)
+            return StackEnd(
+                tuple(
+                    end if isinstance(end, EcdDeployError) else run.finish(end, own_process=False)
+                    for run, end in zip(runs, ends, strict=True)
+                )
+            )
+    except NotStackedError as error:
+        obstacle = str(error)
+    return StackEnd(tuple(_outcome(study, *key, out) for key in keys), obstacle)
+
+
+def _outcome(study: Study, arm: str, seed: int, out: Path) -> ArmRun | EcdDeployError:
+    try:
+        return run_arm(study, arm, seed, out, own_process=False)
+    except Interrupted:
+        raise
+    except EcdDeployError as error:
+        return error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A run whose directory is held.
+
+    Attributes:
+        arm: its name.
+        seed: its seed.
+        data: its images.
+        directory: its files.
+        model: as it is before the first step; for the test afterwards.
+        begun: whether another process began to train it.
+    """
+
+    arm: str
+    seed: int
+    data: DataSplits
+    directory: RunDirectory
+    model: TrainingModel
+    begun: bool
+
+    def finish(self, trained: Trained, *, own_process: bool) -> ArmRun:
+        """Test what was trained, and write the record."""
+        recipe, result = self.directory.recipe, trained.result
+        initial = state_digest(self.model.student)
+        last, best = self._test("last"), None if result.best is None else self._test("best")
         # of a training that another process began, this one's peak is only a part
-        host, gpu = (None, None) if begun else _peak_memory(own_process=own_process)
+        is_own = not (self.begun or result.stacked_with)
+        host, gpu = _peak_memory(own_process=own_process) if is_own else (None, None)
         run = ArmRun(
-            arm=arm,
-            seed=seed,
+            arm=self.arm,
+            seed=self.seed,
             recipe_digest=recipe.digest(),
-            data_digest=data.digest,
+            data_digest=self.data.digest,
             initial_student=initial,
-            test_images=len(data.test),
+            test_images=len(self.data.test),
             last=last,
             best=best,
             best_epoch=None if result.best is None else result.best.epoch,
@@ -124,9 +190,28 @@ def run_arm(study: Study, arm: str, seed: int, out: Path, *, own_process: bool) 
             peak_memory_mib=host,
             peak_gpu_memory_mib=gpu,
             threads=result.threads,
+            stacked_with=result.stacked_with,
         )
-        directory.write_json(ARM_NAME, run)
-    return run
+        self.directory.write_json(ARM_NAME, run)
+        return run
+
+    def _test(self, which: Select) -> HeadTop1:
+        load_weights(self.directory.root, which, self.model)
+        return _test(self.model, self.data, self.directory.recipe)
+
+
+@contextmanager
+def _opened(study: Study, arm: str, seed: int, out: Path) -> Iterator[_Run]:
+    recipe = recipe_of(study, study.arm(arm), seed, out)
+    data = load_training_data(recipe)
+    root = run_directory(out, arm, seed)
+    model = training_model(recipe, data, open_weights(recipe, data))
+    with create_run(root, recipe, resume=True) as directory:
+        record_environment(directory)
+        begun = bool(CheckpointStore(root / CHECKPOINTS_FOLDER).paths())
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        yield _Run(arm=arm, seed=seed, data=data, directory=directory, model=model, begun=begun)
 
 
 def _test(model: TrainingModel, data: DataSplits, recipe: Recipe) -> HeadTop1:

@@ -16,17 +16,16 @@ from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.record.names import ARM_NAME, METRICS_NAME
 from ecd_deploy.pipelines.record.run_directory import read_run
 from ecd_deploy.pipelines.report.figures import PICTURE_FORMATS
-from ecd_deploy.pipelines.study.places import Handle, Place, executor
+from ecd_deploy.pipelines.study.places import Handle, Key, Place, executor
 from ecd_deploy.pipelines.study.plot import plot, read_curves
-from ecd_deploy.pipelines.study.run import ArmRun
+from ecd_deploy.pipelines.study.run import ArmRun, StackEnd
 from ecd_deploy.pipelines.study.slurm import Settings
 from ecd_deploy.pipelines.study.study import Study, check_fairness, recipe_of, run_directory
 from ecd_deploy.pipelines.study.table import check_pairs, rows, to_csv, to_markdown
+from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.training.stackable import likeness
 
 _POLL_SECONDS = 0.5
-
-_Key = tuple[str, int]
-"""An arm's name and a seed."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ def compare(
     *,
     resume: bool,
     jobs: int | None = None,
+    stack: int = 1,
     place: Place = "processes",
     settings: Settings | None = None,
     console: Console,
@@ -55,13 +55,15 @@ def compare(
         study: what to run.
         out: gets a run directory an arm and seed.
         resume: keep finished runs and resume interrupted ones.
-        jobs: runs at one time; None is one of this machine, or all of them on Slurm.
+        jobs: runs, or stacks of them, at one time; None is one of this machine, or all of them on Slurm.
+        stack: runs of like networks that are trained in the same steps, at most.
         place: where they run.
         settings: what a job of Slurm asks for, beyond the threads of its recipe.
         console: for progress.
 
     Raises:
-        UsageError: several jobs would share the cores without saying how, or Slurm does not know a setting.
+        UsageError: several jobs would share the cores without saying how, runs are to be stacked on Slurm, or that
+            does not know a setting.
         RecipeError: an arm's recipe is wrong, or cannot be compared with its baseline.
         RunDirectoryError: the directory holds something and `resume` is False.
         TrainingError: runs failed; the others were finished.
@@ -70,8 +72,7 @@ def compare(
     planned = [(arm.name, seed) for seed in study.seeds for arm in study.arms]
     recipes = [recipe_of(study, study.arm(arm), seed, out) for arm, seed in planned]
     here = place in ("here", "processes")
-    if here and jobs is not None and jobs > 1 and any(recipe.train.threads is None for recipe in recipes):
-        raise UsageError(f"--jobs {jobs} needs train.threads in the study: the runs share this machine's cores")
+    _check_use(recipes, jobs, stack, here=here)
     if not resume and out.is_dir() and any(out.iterdir()):
         raise RunDirectoryError(f"{out} is not empty; add --resume to continue the study in it, or choose another")
     finished = [run for arm, seed in planned if (run := _finished(study, arm, seed, out)) is not None]
@@ -81,17 +82,17 @@ def compare(
     # A pool takes the next run before the last one has ended, and would continue it after an interruption.
     at_once = jobs or (1 if here else len(open_runs))
     with executor(place, at_once, out, console, settings or {}) as start, _progress(console, epochs) as show:
-        waiting: dict[_Key, Handle] = {}
+        waiting: dict[tuple[Key, ...], Handle] = {}
         while open_runs or waiting:
-            while len(waiting) < at_once and (ready := _ready(study, open_runs, waiting)):
-                open_runs.remove(ready)
-                waiting[ready] = start(study, *ready, out)
+            while len(waiting) < at_once and (ready := _ready(study, open_runs, waiting, stack)):
+                open_runs = [key for key in open_runs if key not in ready]
+                waiting[ready] = start(study, ready, out)
             show(_epochs_done(planned, out))
-            ended = [key for key, handle in waiting.items() if handle.done()]
-            for key in ended:
-                name = f"{key[0]}, seed {key[1]}"
-                digest = recipe_of(study, study.arm(key[0]), key[1], out).digest()
-                _settle(name, waiting.pop(key), digest, finished, failures, console)
+            ended = [keys for keys, handle in waiting.items() if handle.done()]
+            for keys in ended:
+                for key, outcome in zip(keys, _outcomes(keys, waiting.pop(keys), console), strict=True):
+                    digest = recipe_of(study, study.arm(key[0]), key[1], out).digest()
+                    _settle(_named(key), outcome, digest, finished, failures, console)
             if ended and finished:
                 _write_table(study, finished, out)
             if waiting and not ended:
@@ -102,28 +103,67 @@ def compare(
     return _write(study, finished, out)
 
 
-def _ready(study: Study, open_runs: Sequence[_Key], waiting: Iterable[_Key]) -> _Key | None:
-    """The next run whose teacher's run has ended."""
-    unfinished = {*open_runs, *waiting}
-    for arm, seed in open_runs:
-        teacher = study.arm(arm).teacher
-        if teacher is None or (teacher, seed) not in unfinished:
-            return arm, seed
-    return None
+def _check_use(recipes: Sequence[Recipe], jobs: int | None, stack: int, *, here: bool) -> None:
+    if here and jobs is not None and jobs > 1 and any(recipe.train.threads is None for recipe in recipes):
+        raise UsageError(f"--jobs {jobs} needs train.threads in the study: the runs share this machine's cores")
+    if stack > 1 and not here:
+        raise UsageError("--stack trains runs in one process of this machine; with --slurm each is a job of its own")
 
 
-def _settle(
-    name: str, handle: Handle, recipe_digest: str, finished: list[ArmRun], failures: list[str], console: Console
-) -> None:
+def _ready(study: Study, open_runs: Sequence[Key], waiting: Iterable[tuple[Key, ...]], stack: int) -> tuple[Key, ...]:
+    """The next run whose teacher's run has ended, and those of like networks that are trained with it."""
+    unfinished = {*open_runs, *(key for keys in waiting for key in keys)}
+
+    def is_ready(key: Key) -> bool:
+        teacher = study.arm(key[0]).teacher
+        return teacher is None or (teacher, key[1]) not in unfinished
+
+    def kind(key: Key) -> object:
+        return likeness(recipe_of(study, study.arm(key[0]), key[1]))
+
+    ready = [key for key in open_runs if is_ready(key)]
+    if stack > 1:
+        ready = [key for key in ready if kind(key) == kind(ready[0])]
+    return tuple(ready[:stack])
+
+
+def _outcomes(keys: Sequence[Key], handle: Handle, console: Console) -> Sequence[ArmRun | EcdDeployError]:
+    """What became of the runs that were started together.
+
+    Raises:
+        Interrupted: a signal came; everything is saved.
+    """
     try:
-        run = handle.result()
-        # A job that was submitted before may be of the study as it was then.
-        if run.recipe_digest != recipe_digest:
-            raise RunDirectoryError("it ran another recipe than the study's; choose another --out")
+        ended = handle.result()
     except Interrupted:
         raise
     except EcdDeployError as error:
-        failures.append(f"{name}: {error}")
+        return [error] * len(keys)
+    if not isinstance(ended, StackEnd):
+        return [ended]
+    if ended.obstacle is not None:
+        names = "; ".join(map(_named, keys))
+        console.print(f"{names}: trained one by one, for {ended.obstacle}", highlight=False, markup=False)
+    return ended.runs
+
+
+def _named(key: Key) -> str:
+    return f"{key[0]}, seed {key[1]}"
+
+
+def _settle(
+    name: str,
+    run: ArmRun | EcdDeployError,
+    recipe_digest: str,
+    finished: list[ArmRun],
+    failures: list[str],
+    console: Console,
+) -> None:
+    # A job that was submitted before may be of the study as it was then.
+    if isinstance(run, ArmRun) and run.recipe_digest != recipe_digest:
+        run = RunDirectoryError("it ran another recipe than the study's; choose another --out")
+    if isinstance(run, EcdDeployError):
+        failures.append(f"{name}: {run}")
         console.print(f"{name}: failed", highlight=False)
     else:
         finished.append(run)

@@ -48,7 +48,7 @@ class Row:
         difference: of `last` to the baseline, mean over the seeds of both.
         difference_low: lower end of its 95 % interval; None for one pair.
         difference_high: upper end.
-        minutes: wall time of a run's epochs, mean.
+        minutes: wall time of a run's epochs, mean; of a stack's, those of all its runs together.
         peak_memory_mib: largest of the runs, on the host.
         peak_gpu_memory_mib: the same on a GPU.
         claim: the paper's text.
@@ -113,6 +113,8 @@ def to_csv(table: Sequence[Row]) -> str:
 def to_markdown(study: Study, table: Sequence[Row], runs: Sequence[ArmRun]) -> str:
     """Write the table with what must be known to read it; columns that would be empty are left out."""
     columns = [(title, [cell(row) for row in table]) for title, cell in _COLUMNS]
+    if len(runs) < _planned(study):
+        columns.insert(1, ("finished seeds", [str(row.seeds) for row in table]))
     used = [(title, cells) for title, cells in columns if any(cells)]
     lines = [f"# {study.name}", "", study.description, "", _notes(study, runs), ""]
     lines += ["| " + " | ".join(title for title, _ in used) + " |", "|" + "---|" * len(used)]
@@ -138,9 +140,13 @@ def _notes(study: Study, runs: Sequence[ArmRun]) -> str:
         notes.append("Teacher and ensemble are tested in the same two epochs: the best one is the student's own.")
         if any(run.own_best is not None for run in runs):
             notes.append("Their own best on the validation split is in the CSV: `*_validation_best_*`.")
-    planned = len(study.arms) * len(study.seeds)
-    if len(runs) < planned:
-        notes.append(f"**Not finished: {len(runs)} of {planned} runs are in this table.**")
+    if any(run.stacked_with for run in runs):
+        notes.append(
+            f"{sum(bool(run.stacked_with) for run in runs)} runs were trained in the same steps as others (`arm.json` "
+            "names them): their minutes are those of all of these together."
+        )
+    if len(runs) < _planned(study):
+        notes.append(f"**Not finished: {len(runs)} of {_planned(study)} runs are in this table.**")
     if len(study.seeds) == 1:
         notes.append("**One seed: no interval can be given, so no difference here is evidence.**")
     elif len(study.seeds) < _ENOUGH_SEEDS:
@@ -148,6 +154,10 @@ def _notes(study: Study, runs: Sequence[ArmRun]) -> str:
     if any(arm.claim for arm in study.arms):
         notes.append("The last column is the paper's text, at the paper's settings; nothing of it was measured here.")
     return "\n".join(notes)
+
+
+def _planned(study: Study) -> int:
+    return len(study.arms) * len(study.seeds)
 
 
 def _row(study: Study, arm: Arm, runs: Sequence[ArmRun]) -> Row:

@@ -60,7 +60,7 @@ def batches_of(
         files_of(data),
         data.normalisation,
         config,
-        image_size=data.image_size[0],
+        image_size=data.image_size,
         batch_size=BATCH,
         seed=0,
         augmenter=augmenter,
@@ -116,15 +116,21 @@ def test_two_processes_share_the_steps_of_one(data: DataSplits) -> None:
         assert first.step_images == second.step_images == len(whole)
 
 
-@pytest.mark.parametrize("resize", [None, 11])
-def test_without_resized_crops_batches_are_those_of_the_cache(root: Path, data: DataSplits, resize: int | None) -> None:
-    cached = load_data(files_config(root, loading="cache", resize=resize), seed=0)
-    assert np.array_equal(cached.train.images, data.train.images) is (resize is None)  # 27 files are all in the sample
+@pytest.mark.parametrize("framing", [{}, {"resize": 11}, {"image_size": (6, 9)}, {"image_size": (9, 6), "resize": 12}])
+def test_without_resized_crops_batches_are_those_of_the_cache(root: Path, framing: dict[str, Any]) -> None:
+    data = load_data(files_config(root, **framing), seed=0)
+    cached = load_data(files_config(root, loading="cache", **framing), seed=0)
+    assert np.array_equal(cached.train.images, data.train.images)  # 27 files are all in the sample
     expected = TrainBatches(
         cached.train, data.normalisation, batch_size=BATCH, seed=0, crop_padding=2, horizontal_flip=True
     )
-    for found, batch in zip(batches_of(data, crop_padding=2, resize=resize).epoch(2), expected.epoch(2), strict=True):
+    for found, batch in zip(batches_of(data, crop_padding=2, **framing).epoch(2), expected.epoch(2), strict=True):
         assert same(found, batch)
+
+
+def test_random_crops_are_brought_to_a_size_that_is_no_square(root: Path) -> None:
+    data = load_data(files_config(root, image_size=(6, 9)), seed=0)
+    assert {batch.images.shape[1:] for batch in batches_of(data, **CROP).epoch(1)} == {(3, 6, 9)}
 
 
 def test_random_crops_are_of_the_whole_image_whatever_the_resize(data: DataSplits) -> None:
@@ -214,7 +220,7 @@ def test_too_few_files_are_refused(data: DataSplits) -> None:
             files_of(data).select(np.array([0])),
             data.normalisation,
             files_config(files_of(data).root),
-            image_size=8,
+            image_size=(8, 8),
             batch_size=BATCH,
             seed=0,
         )

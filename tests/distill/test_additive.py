@@ -7,16 +7,23 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from ecd_deploy.distill import additive
 from ecd_deploy.distill.additive import add_conv1x1
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
+@pytest.mark.parametrize("for_cudnn", [False, True])
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize(("theirs", "ours"), list(itertools.product(LAYOUTS, LAYOUTS)), ids=str)
 def test_it_is_a_convolution_and_an_addition(
-    theirs: torch.memory_format, ours: torch.memory_format, in_place: bool
+    theirs: torch.memory_format,
+    ours: torch.memory_format,
+    in_place: bool,
+    for_cudnn: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(additive, "_is_for_cudnn", lambda _student: for_cudnn)
     torch.manual_seed(0)
     teacher = torch.randn(3, 4, 5, 6, dtype=torch.float64)
     teacher = teacher if in_place else teacher.contiguous(memory_format=theirs)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(
@@ -48,3 +51,25 @@ def test_every_command_runs_in_its_order(tmp_path: Path) -> None:
     assert {verdicts[name] for name in ("min_top1", "min_class_recall", "max_baseline_drop")} == {"pass"}
     assert gate["baseline"]["images"] == 1000
     assert (folder / "gated/report.html").is_file()
+
+
+def test_cifar100_is_unpacked_to_folders_of_classes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By torchvision's own class, on two images in the format of the download, whose digests are not asked for."""
+    datasets = pytest.importorskip("torchvision.datasets")
+    download = tmp_path / "data" / "cifar-100-python"
+    download.mkdir(parents=True)
+    pixels = np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072)
+    for split in ("train", "test"):
+        (download / split).write_bytes(pickle.dumps({"data": pixels, "fine_labels": [1, 0]}))
+        monkeypatch.setattr(datasets.CIFAR100, f"{split}_list", [[split, None]])
+    (download / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple", "bus"]}))
+    monkeypatch.setattr(datasets.CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": None})
+    monkeypatch.chdir(tmp_path)
+    (code,) = (text for kind, text in BLOCKS if kind == "python" and text.startswith("# unpack_cifar100.py\n"))
+    exec(code, {})
+    written = sorted(path.relative_to("cifar100").as_posix() for path in Path("cifar100").rglob("*.png"))
+    assert written == [
+        f"{split}/{name}" for split in ("test", "train") for name in ("apple/00001.png", "bus/00000.png")
+    ]
+    with Image.open("cifar100/train/bus/00000.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels[0].reshape(3, 32, 32).transpose(1, 2, 0))

@@ -6,7 +6,7 @@ import torch
 
 from ecd_deploy.measure.accuracy import Top1, paired_top1, top1
 from ecd_deploy.measure.prediction import Predictions, predict
-from ecd_deploy.measure.torch_predictor import torch_predictor
+from ecd_deploy.measure.torch_predictor import reference_predictor, torch_predictor
 
 
 def predictions(chosen: list[int], labels: list[int]) -> Predictions:
@@ -45,3 +45,40 @@ def test_torch_predictor_evaluates_and_keeps_the_order() -> None:
     assert module[0].num_batches_tracked == 0
     np.testing.assert_allclose(result.logits, images.flatten(1).numpy(), rtol=1e-4)
     assert result.labels.tolist() == [0, 1, 0, 1]
+
+
+class _Shuffled(torch.nn.Module):
+    """Reads its features as they lie in memory, which is another order in channels_last."""
+
+    def __init__(self, *, raises: bool) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.raises = raises
+        self.layouts: list[bool] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.layouts.append(images.is_contiguous(memory_format=torch.channels_last))
+        features = self.conv(images)
+        size = (len(images), features[0].numel())
+        return features.view(size) if self.raises else features.as_strided(size, (size[1], 1))
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_the_reference_keeps_the_layout_of_a_module_that_reads_memory_as_it_lies(raises: bool) -> None:
+    module = _Shuffled(raises=raises)
+    images = torch.randn(4, 3, 6, 6).numpy()
+    predictor = reference_predictor(module, images)
+    module.layouts.clear()
+    np.testing.assert_array_equal(predictor(images), torch_predictor(module)(images))
+    assert module.layouts == [False, False]
+
+
+def test_the_reference_runs_a_copy_in_channels_last_with_the_same_logits() -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Flatten()).train()
+    images = torch.randn(4, 3, 6, 6).numpy()
+    weight = module[0].weight
+    predictor = reference_predictor(module, images)
+    np.testing.assert_allclose(predictor(images), torch_predictor(module)(images), atol=1e-5)
+    assert module[0].weight is weight
+    assert weight.is_contiguous()
+    assert not weight.is_contiguous(memory_format=torch.channels_last)

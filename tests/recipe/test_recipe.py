@@ -74,8 +74,8 @@ def test_builtin_recipes_are_named_after_their_file(name: str) -> None:
         ("data.loading=files", ["data", "needs source 'imagefolder'", "'digits'", "'cache'"]),
         ("data.loading=disk", ["data.loading", "'cache' or 'files'", "disk"]),
         ("data.random_resized_crop=[0.1,1.0]", ["data", "random_resized_crop needs loading 'files'"]),
-        ("train.cuda_graph=always", ["train.cuda_graph", "'auto' or 'never'", "always"]),
-        ("train.cuda_graph=false", ["train.cuda_graph", "'auto' or 'never'", "False"]),
+        ("train.cuda_graph=always", ["train.cuda_graph", "'auto', 'fused' or 'never'", "always"]),
+        ("train.cuda_graph=false", ["train.cuda_graph", "'auto', 'fused' or 'never'", "False"]),
         ("train.cuda_grap=never", ["train.cuda_grap", "did you mean 'cuda_graph'"]),
         ("train.class_weights=inverse", ["train.class_weights", "'balanced', 'effective', or a table", "inverse"]),
         ("train.class_weights=[1.0, 2.0]", ["train.class_weights", "a table of weights by class name"]),
@@ -223,12 +223,26 @@ def test_what_loading_files_needs_is_part_of_the_digest_and_survives_the_way_thr
     [
         (("data.resize=10",), "data: resize 10 needs image_size"),
         (("data.resize=7", "data.image_size=8"), "data: resize 7 is below image_size 8"),
-        (("data.resize=0", "data.image_size=8"), r"data\.resize: .*greater than or equal to 1"),
+        (("data.resize=0", "data.image_size=8"), r"data\.resize.*: .*greater than or equal to 1"),
+        (("data.resize=8", "data.image_size=[8, 12]"), r"data: resize 8 is below image_size 8 x 12"),
+        (("data.resize=[9, 11]", "data.image_size=[8, 12]"), r"data: resize 9 x 11 is below image_size 8 x 12"),
+        (("data.image_size=[8]",), r"data\.image_size"),
+        (("data.image_size=8x12",), r"data\.image_size"),
     ],
 )
-def test_a_resize_needs_a_square_that_fits(overrides: tuple[str, ...], expected: str) -> None:
+def test_a_resize_needs_a_middle_that_fits(overrides: tuple[str, ...], expected: str) -> None:
     with pytest.raises(RecipeError, match=expected):
         load_recipe("digits", overrides)
+
+
+def test_a_size_has_two_sides_or_one_for_both() -> None:
+    square, written, other = (
+        parse_recipe(MINIMAL, "a", (f"data.image_size={size}",)) for size in (8, "[8, 8]", "[8, 9]")
+    )
+    assert square.data.image_size == written.data.image_size == 8
+    assert square.digest() == written.digest() != other.digest()
+    assert other.data.image_size == other.data.scaled_to_fill == (8, 9)
+    assert parse_recipe(recipe_to_toml(other), "b") == other
 
 
 @pytest.mark.parametrize("override", ["data.resize=8", "method.mixture=balanced"])
@@ -305,7 +319,7 @@ def test_values_that_cannot_be_used_are_told_in_python_as_in_a_document() -> Non
     assert first == "this DataConfig cannot be used:"
     assert source == (
         "  source: there is no such source (did you mean 'digits'?); there are digits, cifar10, cifar100, imagefolder, "
-        "csv, parquet, torchvision:NAME (it is 'digit')"
+        "csv, parquet, datasets, torchvision:NAME, hub:OWNER/NAME (it is 'digit')"
     )
     assert padding.startswith("  crop_paddin: unknown key (did you mean 'crop_padding'?); known keys are source, path,")
     with pytest.raises(RecipeError, match=r"this Recipe cannot be used:\n  the document: teacher_init 'student'"):

@@ -37,6 +37,8 @@ def print_profile(profile: Profile, console: Console) -> None:
         names = f": {', '.join(fallen[:_MOST_LAYERS])}{' and more' * (len(fallen) > _MOST_LAYERS)}" if fallen else ""
         operators = len(measurement.operators)
         console.print(f"{measurement.provider}: {len(fallen)} of {operators} operators fell back to the CPU{names}")
+        if (difference := measurement.provider_difference) is not None:
+            console.print(f"scores differ from the CPU's by at most {difference:.2g} of the largest one, on noise")
     if unsteady := why_unsteady(latency):
         console.print(Text.assemble(("the p50 is inconclusive", "yellow"), f": {unsteady}"))
     for line in _facts(measurement):

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 from torch import Tensor
 
+from ecd_deploy.compat.scipy import special
 from ecd_deploy.data.augmentation.boxes import Boxes
 from ecd_deploy.data.draws import Purpose, draw_fraction, stream_key
 from ecd_deploy.data.tensors import sent
@@ -60,7 +60,7 @@ def draw_mixing(
     )
     is_cut = np.full(len(draws), mixup is None) if None in (mixup, cutmix) else which < 1 / 2
     parameters = np.where(is_cut, cutmix or 1.0, mixup or 1.0)
-    shares = betaincinv(parameters, parameters, quantile)
+    shares = special.betaincinv(parameters, parameters, quantile)
     half = np.where(is_cut, np.sqrt(1 - shares) / 2, 0.0)
     middle_row, middle_column = np.floor(row * height), np.floor(column * width)
     half_height, half_width = np.trunc(half * height), np.trunc(half * width)

@@ -30,10 +30,10 @@ class CropBox:
     width: int
     height: int
 
-    def cut(self, image: Image.Image, side: int) -> Image.Image:
-        """Cut this part out and bring it to `side` x `side` (bilinear, antialiased)."""
+    def cut(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """Cut this part out and bring it to `size`, (height, width) (bilinear, antialiased)."""
         part = image.crop((self.left, self.top, self.left + self.width, self.top + self.height))
-        return part.resize((side, side), Image.Resampling.BILINEAR)
+        return part.resize((size[1], size[0]), Image.Resampling.BILINEAR)
 
 
 def crop_draws(draws: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.float64]:

@@ -32,6 +32,7 @@ from ecd_deploy.data.imagefolder.progress import map_files
 from ecd_deploy.data.overlap import fingerprint
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import DataError, EcdDeployError, reraise_machine_fault
+from ecd_deploy.files import sha256_bytes
 
 MOST_PIXELS = 50_000_000
 
@@ -86,14 +87,14 @@ def choose_channels(headers: Sequence[ImageHeader]) -> int:
 
 
 def choose_shape(headers: Sequence[ImageHeader], framing: Framing | None) -> ImageShape:
-    """Choose one shape for all images: grey only if all are, and the square of `framing` if given.
+    """Choose one shape for all images: grey only if all are, and the size of `framing` if given.
 
     Raises:
         DataError: sizes differ and `framing` is None.
     """
     channels = choose_channels(headers)
     if framing is not None:
-        return ImageShape(channels, framing.side, framing.side, framing)
+        return ImageShape(channels, *framing.size, framing)
     first = headers[0]
     for header in headers:
         if header.size != first.size:
@@ -138,12 +139,41 @@ def take_fingerprints(files: Sequence[Path], channels: int) -> list[str | BadIma
     return map_files(attempt, len(files), "checking images")
 
 
+@dataclass(frozen=True)
+class DecodedImage:
+    """An image, what its header says, and the SHA-256 of its file; pixels are uint8 (C, H, W)."""
+
+    header: ImageHeader
+    pixels: NDArray[np.uint8]
+    sha256: str
+
+
+def read_whole(path: Path, channels: int, fit: Callable[[Image.Image], Image.Image]) -> DecodedImage | BadImage:
+    """Judge, decode and digest one file, which is read once; see `read_headers` and `read_image`."""
+    try:
+        if not path.is_file():
+            return BadImage(path, "not a file")
+        data = path.read_bytes()
+    except OSError as error:
+        return BadImage(path, _reason(error))
+
+    def decode(opened: Image.Image) -> DecodedImage | BadImage:
+        header = _judge_header(path, opened)
+        if isinstance(header, BadImage):
+            return header
+        return DecodedImage(header, _pixels(fit(_decode(opened, channels)), channels), sha256_bytes(data))
+
+    return _use(path, decode, data)
+
+
 def read_image(path: Path, channels: int, fit: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8] | BadImage:
     """Decode one file, upright, of 1 or 3 channels, and let `fit` bring it to size; uint8 (C, H, W)."""
     image = _use(path, lambda opened: _decode(opened, channels))
-    if isinstance(image, BadImage):
-        return image
-    pixels = np.asarray(fit(image))
+    return image if isinstance(image, BadImage) else _pixels(fit(image), channels)
+
+
+def _pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    pixels = np.asarray(image)
     return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1)
 
 
@@ -185,9 +215,9 @@ def _decode(opened: Image.Image, channels: int) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _use(path: Path, use: Callable[[Image.Image], T | BadImage]) -> T | BadImage:
-    """Open the file and use the image; if that fails and it is a PNG, once more without what is not pixels."""
-    found = _attempt(path, path, use)
+def _use(path: Path, use: Callable[[Image.Image], T | BadImage], data: bytes | None = None) -> T | BadImage:
+    """Open the file, or its bytes, and use it; if that fails and it is a PNG, once more with its pixels alone."""
+    found = _attempt(path, path if data is None else io.BytesIO(data), use)
     if not isinstance(found, BadImage) or (pixels := png_of_pixels(path)) is None:
         return found
     again = _attempt(path, pixels, use)

@@ -45,6 +45,23 @@ class Findings(Record):
     animated: int
     rotated: int
 
+    @classmethod
+    def of(
+        cls,
+        files: Sequence[Path],
+        headers: Sequence[ImageHeader | BadImage],
+        undecodable: Sequence[BadImage] = (),
+    ) -> Findings:
+        """Judge files by their headers, in the same order, and by what cannot be decoded although its header can."""
+        usable = [header for header in headers if isinstance(header, ImageHeader)]
+        reasons = {found.path: found.reason for found in (*headers, *undecodable) if isinstance(found, BadImage)}
+        return cls(
+            bad=tuple((position, reasons[path]) for position, path in enumerate(files) if path in reasons),
+            with_alpha=sum(header.has_alpha for header in usable),
+            animated=sum(header.is_animated for header in usable),
+            rotated=sum(header.is_rotated for header in usable),
+        )
+
     def good(self, count: int) -> NDArray[np.int64]:
         """Positions of the usable ones among `count` files, int64."""
         is_good = np.ones(count, dtype=bool)
@@ -116,7 +133,7 @@ def check_all(files: Sequence[Path]) -> Checked:
     by_path = {header.path: found for header, found in zip(usable, taken, strict=True) if isinstance(found, str)}
     return Checked(
         channels,
-        _findings(files, headers, [found for found in taken if isinstance(found, BadImage)]),
+        Findings.of(files, headers, [found for found in taken if isinstance(found, BadImage)]),
         tuple(by_path.get(path, "") for path in files),
     )
 
@@ -130,25 +147,11 @@ def decode_all(
     """Decode every file that can be decoded into its place in `images`, (N, C, H, W)."""
     places = [place for place, header in enumerate(headers) if isinstance(header, ImageHeader)]
     usable = [header for header in headers if isinstance(header, ImageHeader)]
-    return _findings(files, headers, decode_into([header.path for header in usable], places, shape, images))
+    return Findings.of(files, headers, decode_into([header.path for header in usable], places, shape, images))
 
 
 def _usable(files: Sequence[Path], headers: Sequence[ImageHeader | BadImage]) -> list[ImageHeader]:
     usable = [header for header in headers if isinstance(header, ImageHeader)]
     if not usable:
-        _findings(files, headers, ()).report(files, skip_bad=False)
+        Findings.of(files, headers).report(files, skip_bad=False)
     return usable
-
-
-def _findings(
-    files: Sequence[Path], headers: Sequence[ImageHeader | BadImage], undecodable: Sequence[BadImage]
-) -> Findings:
-    usable = [header for header in headers if isinstance(header, ImageHeader)]
-    reasons = {header.path: header.reason for header in headers if isinstance(header, BadImage)}
-    reasons |= {bad.path: bad.reason for bad in undecodable}
-    return Findings(
-        bad=tuple((position, reasons[path]) for position, path in enumerate(files) if path in reasons),
-        with_alpha=sum(header.has_alpha for header in usable),
-        animated=sum(header.is_animated for header in usable),
-        rotated=sum(header.is_rotated for header in usable),
-    )

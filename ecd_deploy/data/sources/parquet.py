@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ecd_deploy.data.imagefolder.cache import entry_key, locked
 from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.data.sources.tables import LABEL, PATH, SPLIT, SPLITS, LabelledRows
+from ecd_deploy.data.sources.unpacked import unpack
 from ecd_deploy.errors import DataError, UsageError, reraise_machine_fault
 
 _IMAGE: Final = "image"
@@ -64,7 +62,7 @@ def _read(file: Path, cache: Path, split: str | None) -> LabelledRows:
             others = [name for name in schema.names if name not in (PATH, LABEL, _IMAGE)]
             found = table.read([LABEL, *others]).to_pydict()
             if _IMAGE in schema.names:
-                paths = tuple(map(str, _unpacked(table, file, cache)))
+                paths = tuple(map(str, unpack([file], _contents(table, file), cache)))
             else:
                 paths = tuple(str(file.absolute().parent / name) for name in table.read([PATH]).to_pydict()[PATH])
     except DataError:
@@ -95,26 +93,6 @@ def _labels(file: Path, values: Sequence[Any], metadata: dict[bytes, bytes] | No
             raise DataError(f"{file}, row {row}: label {value!r} is no class")
         labels.append(unicodedata.normalize("NFC", str(value if names is None else names[value])))
     return tuple(labels)
-
-
-def _unpacked(table: Any, file: Path, cache: Path) -> tuple[Path, ...]:
-    """The images of a file, each in a file of its own; written once, and found there ever after."""
-    folder = cache.absolute() / f"{entry_key(file.parent, [file], 'unpacked')}.images"
-    try:
-        with locked(folder):
-            if not folder.is_dir():
-                partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
-                try:
-                    partial.mkdir()
-                    for row, content in enumerate(_contents(table, file)):
-                        (partial / f"row {row:08}").write_bytes(content)
-                    partial.rename(folder)
-                except BaseException:
-                    shutil.rmtree(partial, ignore_errors=True)
-                    raise
-    except OSError as error:
-        raise DataError(f"the images of {file} cannot be unpacked into {cache} (data.cache_dir): {error}") from error
-    return tuple(folder / f"row {row:08}" for row in range(table.metadata.num_rows))
 
 
 def _contents(table: Any, file: Path) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from ecd_deploy.data.resize import Framing
 from ecd_deploy.data.sources.contract import Source
 from ecd_deploy.data.sources.digits import open_digits
 from ecd_deploy.data.sources.files import FileSource
+from ecd_deploy.data.sources.hugging_face import read_folder, read_hub
 from ecd_deploy.data.sources.parquet import read_parquet
 from ecd_deploy.data.sources.tables import list_table, read_csv
 from ecd_deploy.data.sources.torchvision_sets import open_cifar, open_torchvision
@@ -25,7 +26,7 @@ def open_source(config: DataConfig) -> Source:
         DataError: folders, tables or labels that cannot be used, or a download that failed.
         UsageError: an extra is not installed, or a plug-in fails.
     """
-    framing = Framing.of(config.image_size, config.resize)
+    framing = None if config.image_size is None else Framing.of(config.image_size, config.resize)
     kind, _, name = config.source.partition(":")
     match kind:
         case "digits":
@@ -40,6 +41,10 @@ def open_source(config: DataConfig) -> Source:
             return _files(config, list_table(read_csv(Path(config.path or ""))), framing)
         case "parquet":
             return _files(config, list_table(read_parquet(Path(config.path or ""), _cache(config))), framing)
+        case "datasets":
+            return _files(config, list_table(read_folder(Path(config.path or ""), _cache(config))), framing)
+        case "hub":
+            return _files(config, list_table(read_hub(name, config.path, _cache(config))), framing)
         case _:
             return _plugged(config)
 

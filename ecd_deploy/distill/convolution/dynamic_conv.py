@@ -14,12 +14,12 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ecd_deploy.compat.torch import convolution_padding, has_forward_hooks
+from ecd_deploy.compat.torch import convolution_padding, has_forward_hooks, is_vmapped
 from ecd_deploy.distill.convolution.pooling import pooled
 from ecd_deploy.distill.convolution.sample_convolution import Geometry, convolve_mixed
 from ecd_deploy.distill.convolution.triton.check import LayerShape, is_trusted, say_unused
 from ecd_deploy.distill.convolution.triton.convolution import Added, Arithmetic, RouterTensors, convolve_by_triton
-from ecd_deploy.distill.convolution.triton.operators import output_size, rounds_to_tf32
+from ecd_deploy.distill.convolution.triton.support import rounds_to_tf32
 from ecd_deploy.errors import UsageError
 
 Backend = Literal["grouped", "chunked", "triton"]
@@ -190,6 +190,7 @@ class DynamicConv2d(nn.Module):
             and not torch.is_autocast_enabled(features.device.type)
             # An exported program is to show torch's own operations.
             and not torch.compiler.is_compiling()
+            and not is_vmapped(features)
         )
 
     def _convolve_by_triton(self, features: Tensor) -> Tensor | None:
@@ -205,7 +206,7 @@ class DynamicConv2d(nn.Module):
         dtype = torch.get_autocast_dtype(device.type) if casts else self.weight.dtype
         if torch.compiler.is_compiling() or not (casts or features.dtype == dtype):
             return None
-        size = output_size(features.shape[2:], self.kernel_size, *geometry.options[:3])
+        size = geometry.output_size(features.shape[2:], self.kernel_size)
         added = self.offered
         if added is not None and (len(added.student), *added.student.shape[2:]) != (len(features), *size):
             added = None

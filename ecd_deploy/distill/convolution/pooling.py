@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ecd_deploy.compat.torch import is_vmapped
+
 
 def pooled(features: Tensor) -> Tensor:
     """Average over the places, (N, C, H, W) -> (N, C); it can be differentiated once."""
+    if is_vmapped(features):
+        return features.mean(dim=(2, 3))
     result: Tensor = _Pool.apply(features)
     return result
 

@@ -8,6 +8,7 @@ Shape letters as in `dynamic_conv`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +30,23 @@ class Geometry:
     dilation: tuple[int, int]
     groups: int
 
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> Geometry:
+        """Make one of its `numbers`."""
+        (*sides, groups) = numbers
+        stride, padding, dilation = ((sides[place], sides[place + 1]) for place in (0, 2, 4))
+        return cls(stride, padding, dilation, groups)
+
     @property
-    def options(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
-        """All of them, in torch's order."""
-        return self.stride, self.padding, self.dilation, self.groups
+    def numbers(self) -> tuple[int, ...]:
+        """All of them one after the other, seven."""
+        return (*self.stride, *self.padding, *self.dilation, self.groups)
+
+    def output_size(self, size: Sequence[int], kernel: Sequence[int]) -> tuple[int, int]:
+        """(H', W') of a convolution of features (H, W) with a kernel (h, w)."""
+        each = zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
+        height, width = ((side + 2 * pad - spread * (tap - 1) - 1) // step + 1 for side, tap, step, pad, spread in each)
+        return height, width
 
 
 def convolve_mixed(features: Tensor, mixing: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:

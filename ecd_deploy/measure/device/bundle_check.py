@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    import onnxruntime
     from numpy.typing import NDArray
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported, here and in the runner
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.images:
             bundle = _Bundle(Path(__file__).resolve().parent)
             show = runpy.run_path(bundle.checked_path("classify.py"))["show"]
-            return int(show(bundle.read, options.images, options.threads))
+            return int(show(bundle.read, options.images, _session(bundle, options)))
         document = check(Path(__file__).resolve().parent, options)
         if options.json is not None:
             Path(options.json).write_text(json.dumps(document) + "\n", encoding="utf-8")
@@ -115,10 +116,10 @@ def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     checks = [_row("files", "pass", f"{bundle.files} files have the SHA-256 that was recorded")]
     expected, labels = bundle.array("samples/scores.npy"), bundle.array("samples/labels.npy")
     size = description["batch"] or _BATCH_SIZE
-    found = _scores(bundle, options.threads, size)
+    found = _scores(bundle, options, size)
     checks.append(_parity("parity", description, expected, found, size))
     if description["batch"] is None and checks[-1]["verdict"] == "pass":
-        found = _scores(bundle, options.threads, 1)
+        found = _scores(bundle, options, 1)
         checks.append(_parity("batch 1", description, expected, found, 1))
     if checks[-1]["verdict"] == "pass":
         checks.append(_accuracy(description, labels, found))
@@ -146,6 +147,7 @@ def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "onnxruntime": ort.__version__,
+            "provider": options.provider or description["latency"]["provider"] or "CPU",
         },
         "latency": latency,
     }
@@ -173,6 +175,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="only name the classes of these photos")
     parser.add_argument("--threads", type=int, help="threads of onnxruntime; default: the run's")
+    parser.add_argument(
+        "--provider", metavar="NAME[:KEY=VALUE,...]", help="of onnxruntime; default: the run's, or the CPU's"
+    )
     parser.add_argument("--no-latency", action="store_true", help="check files, scores and accuracy only")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for the latency; default: as the run says")
     parser.add_argument("--json", metavar="FILE", help="also write everything to this file, each latency included")
@@ -184,29 +189,39 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _scores(bundle: _Bundle, threads: int | None, size: int) -> NDArray[np.float32]:
-    import numpy as np
+def _session(bundle: _Bundle, options: argparse.Namespace) -> onnxruntime.InferenceSession:
     import onnxruntime as ort
 
+    latency, name = bundle.description["latency"], bundle.description["model"]
+    open_session = runpy.run_path(bundle.checked_path(RUNNER_NAME))["open_session"]
+    asked = argparse.Namespace(
+        threads=options.threads or latency["threads"], provider=options.provider or latency["provider"]
+    )
+    try:
+        session: onnxruntime.InferenceSession = open_session(asked, bundle.read(name))
+    except _Damaged:
+        raise
+    except Exception as error:
+        here = f"onnxruntime {ort.__version__} cannot run {name} here{_made_with()}"
+        raise _Damaged(f"{here}: {error}".replace("\n", " ")) from error
+    return session
+
+
+def _scores(bundle: _Bundle, options: argparse.Namespace, size: int) -> NDArray[np.float32]:
+    import numpy as np
+
     description = bundle.description
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = threads or description["latency"]["threads"]
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
     prepare = runpy.run_path(bundle.checked_path("classify.py"))["prepare"]
     images = prepare(bundle.array("samples/images.npy"), description["preprocessing"])
     count = len(images)
     if description["batch"] is not None:  # the last one is repeated to fill the last batch
         images = np.concatenate((images, np.repeat(images[-1:], -count % size, axis=0)))
     names = description["input"], [description["output"]]
+    session = _session(bundle, options)
     try:
-        session = ort.InferenceSession(bundle.read(description["model"]), settings, providers=["CPUExecutionProvider"])
         parts = [session.run(names[1], {names[0]: images[at : at + size]})[0] for at in range(0, len(images), size)]
-    except _Damaged:
-        raise
     except Exception as error:
-        here = f"onnxruntime {ort.__version__} cannot run {description['model']} here{_made_with()}"
-        raise _Damaged(f"{here}: {error}".replace("\n", " ")) from error
+        raise _Damaged(f"{description['model']} fails here{_made_with()}: {error}".replace("\n", " ")) from error
     scores: NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
     return scores.reshape(len(images), -1)[:count]
 
@@ -248,6 +263,8 @@ def _measure(bundle: _Bundle, options: argparse.Namespace) -> dict[str, Any]:
     description = bundle.description
     command = [sys.executable, bundle.checked_path(RUNNER_NAME), bundle.checked_path(description["model"])]
     command += description["latency"]["options"]
+    if options.provider is not None:
+        command += ["--provider", options.provider]
     if options.threads is not None:
         command += ["--threads", str(options.threads)]
     timeout = options.timeout or description["latency"]["timeout_seconds"]

@@ -10,42 +10,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy as np
+    import onnxruntime
     from numpy.typing import NDArray
 
 _TOP = 3
 
 
-def show(read: Callable[[str], bytes], images: Sequence[str], threads: int | None) -> int:
+def show(read: Callable[[str], bytes], images: Sequence[str], session: onnxruntime.InferenceSession) -> int:
     """Print the classes of images; `read` gives the bundle's files, compared with their digests."""
-    description, labels = json.loads(read("bundle.json")), json.loads(read("labels.json"))
-    threads = threads or description["latency"]["threads"]
-    lines = classify(read(description["model"]), description, labels, images, threads)
+    lines = classify(session, json.loads(read("bundle.json")), json.loads(read("labels.json")), images)
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 
 def classify(
-    model: bytes, description: dict[str, Any], labels: Sequence[str], images: Sequence[str], threads: int
+    session: onnxruntime.InferenceSession, description: dict[str, Any], labels: Sequence[str], images: Sequence[str]
 ) -> list[str]:
     """A line for each image with its most probable classes.
 
     Args:
-        model: the ONNX file.
+        session: of the ONNX file.
         description: `bundle.json`.
         labels: names of the outputs, in order.
         images: paths of image files, of any size.
-        threads: of onnxruntime.
 
     Raises:
         OSError: a file is absent or is no image.
     """
     import numpy as np
-    import onnxruntime as ort
 
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     lines = []
     for path in images:
         given = prepare(read_pixels(path, description["preprocessing"]), description["preprocessing"])
@@ -85,8 +78,10 @@ def read_pixels(path: str, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
     if resize == "stretch":
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     elif resize is not None:
+        fill_high, fill_wide = resize if isinstance(resize, list) else (resize, resize)
         wide, high = image.size
-        size = (resize, resize * high // wide) if wide <= high else (resize * wide // high, resize)
+        by_width = fill_wide * high >= fill_high * wide
+        size = (fill_wide, fill_wide * high // wide) if by_width else (fill_high * wide // high, fill_high)
         image = image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image
         left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
         image = image.crop((left, top, left + width, top + height))

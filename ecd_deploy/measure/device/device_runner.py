@@ -115,10 +115,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "cold_start": cold,
         "throughput": [_throughput(options, size) for size in options.batches],
         "operators": operators,
-        "provider": providers_of(options.provider)[0][0]
-        if by_onnxruntime
-        else f"{runtime} {version(_PACKAGES[runtime])}",
+        "provider": _provider(options, runtime),
         "on_cpu": sorted(entry["name"] for entry in operators if entry.pop("provider") == _CPU),
+        "provider_difference": _provider_difference(options) if by_onnxruntime else None,
         "graph_macs": _graph_macs(options) if by_onnxruntime else [],
         "peak_gflops": _peak_gflops(),
     }
@@ -194,9 +193,15 @@ def _constrain(options: argparse.Namespace) -> None:
         os.environ[name] = str(options.threads)
 
 
-def _open(
-    options: argparse.Namespace, path: str, *, profile: str | None = None, optimise: bool = True
+def open_session(
+    options: argparse.Namespace, model: str | bytes, *, profile: str | None = None, optimise: bool = True
 ) -> onnxruntime.InferenceSession:
+    """A session of a file or its bytes on `options.provider` with `options.threads`.
+
+    Raises:
+        ValueError: there is no such provider here.
+        RuntimeError: onnxruntime puts another one in its place.
+    """
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
@@ -209,7 +214,7 @@ def _open(
     if profile is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = profile
-    session = ort.InferenceSession(path, settings, providers=providers_of(options.provider))
+    session = ort.InferenceSession(model, settings, providers=providers_of(options.provider))
     wanted = providers_of(options.provider)[0][0]
     if session.get_providers()[0] != wanted:
         raise RuntimeError(f"onnxruntime falls back to {session.get_providers()[0]}: {wanted} cannot be used here")
@@ -237,7 +242,7 @@ def _provider(options: argparse.Namespace, runtime: str) -> str:
     return f"{runtime} {version(_PACKAGES.get(runtime, runtime))}"
 
 
-def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Callable[[], object], list[int]]:
+def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Callable[[], list[Any]], list[int]]:
     import numpy as np
 
     (entry,) = session.get_inputs()
@@ -251,11 +256,13 @@ def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Cal
 
 
 def _sides(session: onnxruntime.InferenceSession, given: list[Any]) -> list[Any]:
-    """Of a file of ecd-deploy that brings images to size itself: pictures of twice the side that it scales them to."""
+    """Of a file of ecd-deploy that brings images to size itself: pictures of twice the sides that it scales them to."""
     described = json.loads(session.get_modelmeta().custom_metadata_map.get("ecd_deploy", "{}"))
     if described.get("preprocessing") != "full":
         return given
-    return [2 * described["resize"], 2 * described["resize"], described["input_shape"][0]]
+    resize = described["resize"]
+    height, width = resize if isinstance(resize, list) else (resize, resize)
+    return [2 * height, 2 * width, described["input_shape"][0]]
 
 
 def runtime_of(path: str) -> str:
@@ -276,7 +283,7 @@ def _load(options: argparse.Namespace, path: str) -> Callable[[int], tuple[Calla
     """
     runtime = runtime_of(path)
     if runtime == _ONNXRUNTIME:
-        session = _open(options, path)
+        session = open_session(options, path)
         return lambda batch_size: _runner(session, batch_size)
     if options.provider is not None:
         raise ValueError(f"--provider is onnxruntime's, and {runtime} runs this file")
@@ -558,7 +565,7 @@ def _first_result(options: argparse.Namespace) -> dict[str, Any]:
 
 def _throughput(options: argparse.Namespace, batch_size: int) -> dict[str, Any]:
     if runtime_of(options.model) == _ONNXRUNTIME:
-        fixed = _open(options, options.model).get_inputs()[0].shape[0]
+        fixed = open_session(options, options.model).get_inputs()[0].shape[0]
         if isinstance(fixed, int) and fixed != batch_size:
             return {"batch_size": batch_size, "images_per_second": None}
     run, _ = _load(options, options.model)(batch_size)
@@ -590,6 +597,22 @@ def _check_fallback(options: argparse.Namespace, operators: list[dict[str, Any]]
         raise RuntimeError(f"{name} runs no operator of this model: onnxruntime gives all {len(operators)} to the CPU")
 
 
+def _provider_difference(options: argparse.Namespace) -> float | None:
+    """Of the provider's scores from the CPU's, on the images that are timed; None on the CPU."""
+    import numpy as np
+
+    if providers_of(options.provider)[0][0] == _CPU:
+        return None
+    on_cpu = argparse.Namespace(**{**vars(options), "provider": None})
+    found, expected = (
+        np.concatenate([np.ravel(scores).astype(np.float64) for scores in run()])
+        for run in (_runner(open_session(where, where.model), options.batch_size)[0] for where in (options, on_cpu))
+    )
+    if np.isfinite(expected).all() and not np.isfinite(found).all():
+        raise RuntimeError(f"{providers_of(options.provider)[0][0]} gives scores that are not finite")
+    return float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
+
+
 def _graph_macs(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Multiply-accumulates of each operator of the graph as it was written, for one image."""
     entries = []
@@ -615,7 +638,7 @@ def _macs(node: dict[str, Any]) -> int:
 
 def _profile(options: argparse.Namespace, *, runs: int, optimise: bool) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        session = _open(options, options.model, profile=str(Path(folder) / "profile"), optimise=optimise)
+        session = open_session(options, options.model, profile=str(Path(folder) / "profile"), optimise=optimise)
         fixed = session.get_inputs()[0].shape[0]
         run, _ = _runner(session, fixed if isinstance(fixed, int) else 1)
         for _ in range(runs):

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+
+from ecd_deploy.compat.scipy import special
 
 _LARGEST_EXPONENT = 34.0  # beyond it a float cannot tell 1 - exp(-y) from 1
 

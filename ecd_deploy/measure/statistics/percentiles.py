@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy import special
+from ecd_deploy.compat.scipy import special
 
 
 def samples_needed(percentile: float, confidence: float = 0.99) -> int:

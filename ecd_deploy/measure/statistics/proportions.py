@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy import special
+from ecd_deploy.compat.scipy import special
 
 
 @dataclass(frozen=True)

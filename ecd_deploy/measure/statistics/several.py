@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy import special
-
+from ecd_deploy.compat.scipy import special
 from ecd_deploy.measure.statistics.proportions import paired_score
 
 

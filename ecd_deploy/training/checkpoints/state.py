@@ -79,6 +79,7 @@ class CheckpointState(Record):
         best: the best score so far; None before the first epoch is finished, and without a validation split.
         running: None if the checkpoint is of the end of an epoch.
         scaler: None unless training in fp16.
+        stacked_with: names of the runs that were trained in the same steps, or in some of them.
     """
 
     version: Literal[3] = 3
@@ -88,6 +89,7 @@ class CheckpointState(Record):
     best: EpochScore | None
     running: RunningEpoch | None = None
     scaler: ScalerState | None = None
+    stacked_with: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

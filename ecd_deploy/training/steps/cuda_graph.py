@@ -25,7 +25,9 @@ from torch import nn
 from ecd_deploy.compat.torch import accumulation_hooks, gradient_hooks, hooks_of
 from ecd_deploy.data import Batch
 from ecd_deploy.recipe.recipe import Recipe
+from ecd_deploy.training.fused.fusing import lightened
 from ecd_deploy.training.steps.repeatable import find_change, host_state_kept
+from ecd_deploy.training.steps.stacked import StackedWork
 from ecd_deploy.training.steps.step import StepWork
 
 _READS_THE_HOST = ("rkd", "crd")  # torchdistill's code of these losses does
@@ -52,17 +54,17 @@ class Recorder(Protocol):
         """
 
 
-def graphed(work: StepWork, recipe: Recipe) -> Callable[[Batch], None]:
+def graphed(work: StepWork | StackedWork, recipe: Recipe) -> Callable[[Batch], None]:
     """Return what does the step's work: by CUDA graphs where there is CUDA, the recipe wants it and they can."""
     if work.accelerator.device.type != "cuda" or recipe.train.cuda_graph == "never":
         return work
     if obstacle := find_obstacle(work, recipe):
         _log_eager(obstacle)
         return work
-    return GraphedWork(work, CudaRecorder(work.accelerator.device))
+    return GraphedWork(work, CudaRecorder(work.accelerator.device), fuses=recipe.train.cuda_graph == "fused")
 
 
-def find_obstacle(work: StepWork, recipe: Recipe) -> str | None:
+def find_obstacle(work: StepWork | StackedWork, recipe: Recipe) -> str | None:
     """What keeps a step from being recorded, as far as it can be known before the first one; None if nothing does."""
     if work.accelerator.num_processes > 1:
         return "there are several processes, which exchange gradients in each step"
@@ -91,14 +93,18 @@ class GraphedWork:
     Args:
         work: of a step.
         recorder: of the device.
+        fuses: whether chains of small operations are to be single launches.
 
     Attributes:
         is_eager: whether a size of batch could not be recorded, so that all steps are done as they are.
+        saved: operations that a step of the last size recorded has less than without fusing.
     """
 
-    def __init__(self, work: StepWork, recorder: Recorder) -> None:
+    def __init__(self, work: StepWork | StackedWork, recorder: Recorder, *, fuses: bool = False) -> None:
         self._work = work
         self._recorder = recorder
+        self._fuses = fuses
+        self.saved = 0
         self._recorded: dict[torch.Size, _Recorded] = {}
         self.is_eager = False
 
@@ -121,14 +127,18 @@ class GraphedWork:
         def work() -> None:
             self._work(inputs)
 
+        recorded: Callable[[], None] = work
         try:
             with torch.random.fork_rng(devices=devices), host_state_kept(self._work.model):
                 with self._recorder.apart():
                     for _ in range(_WARM_UP_STEPS):
                         work()
                     obstacle = self._recorder.find_wait(work) or find_change(self._work.model, work)
+                    if obstacle is None and self._fuses:
+                        lighter = lightened(work, changed, self._work.optimizer.zero_grad)
+                        recorded, self.saved = lighter.run, lighter.saved
                 if obstacle is None:
-                    self._recorded[batch.images.shape] = _Recorded(inputs, self._recorder.record(work))
+                    self._recorded[batch.images.shape] = _Recorded(inputs, self._recorder.record(recorded))
         except RuntimeError as error:
             obstacle = f"recording it failed: {str(error).partition(chr(10))[0]}"
         finally:

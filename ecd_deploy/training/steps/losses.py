@@ -16,7 +16,6 @@ from ecd_deploy.errors import TrainingError
 from ecd_deploy.training.checkpoints.state import LossSums
 
 _STEPS_BETWEEN_CHECKS = 50  # reading a loss makes the host wait for the accelerator
-_NONE = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +35,8 @@ class MeanLosses:
 class EpochLosses:
     """Image-weighted sums of the objective and of each of its terms over an epoch, kept on the device.
 
-    What a step does to them on the device (`add`) is the same for every step, so that a CUDA graph can hold it; the
-    numbers that change are given before it, by `begin_step`.
+    What a step does to them on the device (`add`, then `watch`) is the same for every step, so that a CUDA graph can
+    hold it; the numbers that change stay on the host, given by `begin_step`.
 
     Args:
         accelerator: of the training.
@@ -50,14 +49,14 @@ class EpochLosses:
         self._images = 0
         device = accelerator.device
         self._sums = torch.zeros(1 + len(get_args(TermName)), dtype=torch.float64, device=device)
-        self._step = torch.tensor(_NONE, device=device)
-        self._first_bad_step = torch.tensor(_NONE, device=device)
+        self._step = 0
+        self._bad_steps = torch.tensor(0, device=device)
         self._steps_between_checks = 1 if device.type == "cpu" else _STEPS_BETWEEN_CHECKS
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """What `add` changes, in place."""
-        return (self._sums, self._first_bad_step)
+        """What `add` and `watch` change, in place."""
+        return (self._sums, self._bad_steps)
 
     def begin_epoch(self, epoch: int, before: tuple[LossSums, ...] = ()) -> None:
         """Start over.
@@ -68,7 +67,7 @@ class EpochLosses:
         """
         self._epoch, self._images = epoch, 0
         self._sums.zero_()
-        self._first_bad_step.fill_(_NONE)
+        self._bad_steps.zero_()
         if self._accelerator.process_index < len(before):
             own = before[self._accelerator.process_index]
             self._sums[: len(own.sums)] = torch.tensor(own.sums, dtype=torch.float64)
@@ -76,17 +75,21 @@ class EpochLosses:
 
     def begin_step(self, step: int, images: int) -> None:
         """Say which step follows, counted from 1 over the training, and of how many images on this process."""
-        self._step.fill_(step)
+        self._step = step
         self._images += images
 
     @torch.no_grad()
     def add(self, loss: Tensor, terms: LossTerms, images: int) -> None:
         """Add what one forward gave: `loss` is the total of its terms, all are means over its images."""
         self._names = tuple(term.name for term in terms.terms)
-        means = torch.stack([loss, *(term.value for term in terms.terms)]).double()
-        self._sums[: len(means)].add_(means * images)
-        is_new = ~torch.isfinite(loss) & (self._first_bad_step == _NONE)
-        self._first_bad_step.copy_(torch.where(is_new, self._step, self._first_bad_step))
+        means = torch.stack([loss, *(term.value for term in terms.terms)])
+        self._sums[: len(means)].add_(means, alpha=images)
+
+    @torch.no_grad()
+    def watch(self) -> None:
+        """End a step: a sum that is not finite stays so, and each step that finds it is counted."""
+        nothing = self._sums[0] - self._sums[0]
+        self._bad_steps.add_(nothing.ne(nothing))
 
     def check(self, step: int) -> None:
         """Look for a loss that is not finite: at each step on a CPU, now and then elsewhere.
@@ -128,9 +131,10 @@ class EpochLosses:
         Raises:
             TrainingError: naming the first such step and the epoch.
         """
-        step = int(self._first_bad_step)
-        if step != _NONE:
+        bad_steps = int(self._bad_steps)
+        if bad_steps:
+            first = self._step - bad_steps + 1
             raise TrainingError(
-                f"the loss is not finite at step {step} (epoch {self._epoch}); the last checkpoint before it is "
+                f"the loss is not finite at step {first} (epoch {self._epoch}); the last checkpoint before it is "
                 "kept. Lower train.learning_rate, add train.warmup_epochs, or use train.mixed_precision = 'no'"
             )

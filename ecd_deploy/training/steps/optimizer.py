@@ -78,13 +78,16 @@ def optimizer_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]
     }
 
 
-def restore_state(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Tensor]) -> None:
+def restore_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     """Put the state back in place, on each parameter's device.
+
+    Args:
+        own: the optimiser's, as `optimizer_state` gives it.
+        state: what it was.
 
     Raises:
         CheckpointError: it belongs to other parameters, or to another optimiser.
     """
-    own = optimizer_state(model, optimizer)
     for name in sorted(own.keys() | state.keys()):
         expected = tuple(own[name].shape) if name in own else "nothing"
         found = tuple(state[name].shape) if name in state else "nothing"

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import torch
 from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ecd_deploy.data import Batch
 from ecd_deploy.data.draws import Purpose, stream_key
@@ -60,8 +60,10 @@ class StepWork:
                 terms = self.objective(outputs, part.targets)
                 loss = terms.total
                 # gradients are averaged over processes: this makes the sum the mean over the step's images
-                self.accelerator.backward(loss * (len(part) * self.accelerator.num_processes / part.step_images))
+                share = len(part) * self.accelerator.num_processes / part.step_images
+                self.accelerator.backward(loss if share == 1 else loss * share)
             self.losses.add(loss, terms, len(part))
+        self.losses.watch()
         if self.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
@@ -80,10 +82,8 @@ class StepWork:
         ]
 
 
-def train_step(
-    work: Callable[[Batch], None],
-    optimizer: AcceleratedOptimizer,
-    accelerator: Accelerator,
+def begin_step(
+    optimizer: Optimizer,
     batch: Batch,
     recipe: Recipe,
     losses: EpochLosses,
@@ -91,28 +91,25 @@ def train_step(
     *,
     step: int,
     steps_per_epoch: int,
+    process_index: int = 0,
 ) -> None:
-    """Do the step after `step` others; everything random in it is a function of (seed, step, process).
+    """Set what differs from step to step before the work of the one after `step` others.
+
+    Everything random in that work is a function of (seed, step, process).
 
     Args:
-        work: the step's `StepWork`, or a graph of it.
         optimizer: of the training.
-        accelerator: device and processes.
         batch: images of the step on this process.
         recipe: of the run.
         losses: of the epoch.
         average: of the student's weights, if there is one.
         step: optimiser steps done before.
         steps_per_epoch: optimiser steps of an epoch.
-
-    Raises:
-        TrainingError: the loss is not finite.
+        process_index: of this process.
     """
     # drawn anew for each step, so that dropout too is the same after a resume
-    torch.manual_seed(stream_key(recipe.seed, Purpose.STEP, step, accelerator.process_index))
+    torch.manual_seed(stream_key(recipe.seed, Purpose.STEP, step, process_index))
     set_rate(optimizer, learning_rate(step, recipe.train, steps_per_epoch))
     losses.begin_step(step + 1, len(batch))
     if average is not None:
         average.begin_step(step)
-    work(batch)
-    losses.check(step + 1)

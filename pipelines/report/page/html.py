@@ -18,7 +18,6 @@ from ecd_deploy.pipelines.report.page.charts.split import split_picture
 from ecd_deploy.pipelines.report.page.charts.training import Curve, compared_curves, training_curves
 from ecd_deploy.pipelines.report.page.classes import class_rows
 from ecd_deploy.pipelines.report.page.comparison import THIS_RUN
-from ecd_deploy.pipelines.report.page.content import run_page
 from ecd_deploy.pipelines.report.page.page import Chart, Page, Tile
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.words import format_number
@@ -26,19 +25,18 @@ from ecd_deploy.pipelines.report.words import format_number
 _MARKED = (0.5, 0.9, 0.99)
 
 
-def to_html(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
-    """Write the results as one HTML page with charts, sortable tables and a dark theme."""
-    page = replace(
-        run_page(results, others),
+def with_figures(page: Page, results: RunResults, others: Sequence[NamedRun] = ()) -> Page:
+    """The page of a run with what only the HTML page shows of its results: tiles and charts."""
+    return replace(
+        page,
         tiles=_tiles(results),
         charts=_charts(results, others),
         package_version=results.environment.packages["ecd-deploy"] or "",
     )
-    return page_html(page)
 
 
 def page_html(page: Page) -> str:
-    """Write a page as one HTML file."""
+    """Write a page as one HTML file with charts, sortable tables and a dark theme."""
     folder = files("ecd_deploy.pipelines.report.page")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))

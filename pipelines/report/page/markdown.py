@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ecd_deploy.pipelines.gate.ci import escape
-from ecd_deploy.pipelines.report.page.content import run_page
 from ecd_deploy.pipelines.report.page.page import Page
 from ecd_deploy.pipelines.report.page.section import Section, Table
-from ecd_deploy.pipelines.report.results import NamedRun, RunResults
-
-
-def to_markdown(results: RunResults, others: Sequence[NamedRun] = ()) -> str:
-    """Write the results as one Markdown page; charts are left to the HTML page."""
-    return page_markdown(run_page(results, others))
 
 
 def page_markdown(page: Page) -> str:
-    """Write a page as Markdown, without its charts."""
+    """Write a page as Markdown; its charts are left to the HTML page."""
     title = f"# {escape(page.name)}: {page.verdict}"
     parts = [
         title,

@@ -26,9 +26,13 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def open_in(
-    tmp_path: Path, files: list[Path], image_size: int | None = None, resize: int | None = None
+    tmp_path: Path,
+    files: list[Path],
+    image_size: int | tuple[int, int] | None = None,
+    resize: int | tuple[int, int] | None = None,
 ) -> DecodedImages:
-    return open_decoded(tmp_path, files, Framing.of(image_size, resize), tmp_path / "cache")
+    framing = None if image_size is None else Framing.of(image_size, resize)
+    return open_decoded(tmp_path, files, framing, tmp_path / "cache")
 
 
 def entries(tmp_path: Path) -> list[Path]:
@@ -76,6 +80,9 @@ def test_another_shorter_side_is_another_entry_and_that_of_the_square_is_none(
     expected = np.stack([np.asarray(Image.open(path))[0:3, 2:5].transpose(2, 0, 1) for path in files])
     assert np.array_equal(wider.images, expected)
     assert len(entries(tmp_path)) == 2
+    for number, (size, fill) in enumerate((((3, 4), (3, 4)), ((4, 3), (4, 3)), ((3, 4), (4, 6))), start=3):
+        assert open_in(tmp_path, files, size, fill).images.shape == (5, 3, *size)
+        assert len(entries(tmp_path)) == number
 
 
 @pytest.mark.parametrize("name", ["images.u8", "index.json"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +114,24 @@ def test_sizes_that_differ_need_an_image_size(root: Path) -> None:
 def test_resizing_equals_torchvisions(tmp_path: Path, size: tuple[int, int], shorter_side: int) -> None:
     save(tmp_path / "a.png", 1, size)
     images = np.empty((1, 3, 6, 6), dtype=np.uint8)
-    assert decode_into([tmp_path / "a.png"], [0], ImageShape(3, 6, 6, Framing(6, shorter_side)), images) == []
+    assert decode_into([tmp_path / "a.png"], [0], ImageShape(3, 6, 6, Framing.of(6, shorter_side)), images) == []
     reference = functional.center_crop(functional.resize(Image.open(tmp_path / "a.png"), shorter_side), [6, 6])
     np.testing.assert_array_equal(images[0], np.asarray(reference).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fill", "cut"), [((6, 10), (6, 10)), ((9, 10), (6, 10)), ((7, 5), (4, 5)), ((12, 12), (6, 9))]
+)
+@pytest.mark.parametrize("size", [(8, 8), (13, 9), (9, 14), (40, 21), (5, 7), (30, 18)])
+def test_a_size_is_filled_by_the_least_scaling_that_does(
+    tmp_path: Path, size: tuple[int, int], fill: tuple[int, int], cut: tuple[int, int]
+) -> None:
+    save(tmp_path / "a.png", 1, size)
+    images = np.empty((1, 3, *cut), dtype=np.uint8)
+    assert decode_into([tmp_path / "a.png"], [0], ImageShape(3, *cut, Framing.of(cut, fill)), images) == []
+    scale = max(Fraction(fill[0], size[1]), Fraction(fill[1], size[0]))
+    scaled = functional.resize(Image.open(tmp_path / "a.png"), [int(scale * size[1]), int(scale * size[0])])
+    np.testing.assert_array_equal(images[0], np.asarray(functional.center_crop(scaled, list(cut))).transpose(2, 0, 1))
 
 
 def test_a_limit_takes_classes_evenly(root: Path) -> None:

@@ -86,5 +86,7 @@ def test_what_is_wrong_with_a_plug_in_is_told_in_one_line(tmp_path: Path) -> Non
         load_data(DataConfig(source="broken"), seed=0)
     with pytest.raises(RecipeError, match=r"data.loading 'files' needs image files, and source 'stripes' has none"):
         load_data(DataConfig(source="stripes", loading="files", image_size=8, cache_dir=str(tmp_path)), seed=0)
-    with pytest.raises(RecipeError, match=r"parquet, broken, stripes, torchvision:NAME \(it is 'stripe'\)"):
+    with pytest.raises(
+        RecipeError, match=r"datasets, broken, stripes, torchvision:NAME, hub:OWNER/NAME \(it is 'stripe'\)"
+    ):
         DataConfig(source="stripe")

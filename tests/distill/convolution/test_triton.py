@@ -258,7 +258,7 @@ def test_a_launch_adds_a_connection(outputs: int, student: int, stride: int, gro
     size = 3 if stride == 2 else 5
     shapes = [(2, 6, 5, 5), (2, outputs, 6 // groups, 3, 3), (2, student, size, size), (outputs, student)]
     features, kernels, feature, weight = (torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes)
-    arguments = (features, kernels, None, feature, weight, [stride, stride], [1, 1], [1, 1], groups)
+    arguments = (features, kernels, None, feature, weight, [stride, stride, 1, 1, 1, 1, groups])
     with interpreting():
         found = triton_operators.convolve_samples(*arguments)
     torch.testing.assert_close(found, triton_references.convolve_samples(*arguments), rtol=0, atol=1e-12)

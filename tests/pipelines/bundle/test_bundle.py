@@ -284,6 +284,20 @@ def test_the_latency_can_be_left_out(python: Path, unpacked: Path) -> None:
     assert document["latency"] is None
 
 
+def test_scores_are_compared_on_the_provider_or_not_at_all(python: Path, unpacked: Path) -> None:
+    ended, document = run(python, unpacked, "--no-latency", "--provider", "cpu:use_arena=0")
+    assert (ended.code, document["place"]["provider"]) == (0, "cpu:use_arena=0"), ended.err
+    ended, _ = run(python, unpacked, "--no-latency", "--provider", "NoSuchThing")
+    assert ended.code == 4
+    assert "has no provider NoSuchThing; it has " in ended.err
+    ended, _ = run(python, unpacked, "--provider", "Azure")
+    assert ended.code == 4
+    assert "AzureExecutionProvider runs no operator of this model" in ended.err
+    ended, _ = run(Path(sys.executable), unpacked, "--provider", "NoSuchThing", "photo.png")
+    assert ended.code == 4
+    assert "has no provider NoSuchThing" in ended.err
+
+
 def test_a_python_without_the_packages_is_told(unpacked: Path) -> None:
     command = [sys.executable, "-I", "-S", str(unpacked / "run.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

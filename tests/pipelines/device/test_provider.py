@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnxruntime as ort
 import pytest
 
 from tests.commands import run_command
@@ -55,3 +56,15 @@ def test_a_provider_and_its_options_are_recorded(folder: Path) -> None:
     measured = json.loads((folder / "found.json").read_text())["measurement"]
     assert measured["provider"] == "CPUExecutionProvider"
     assert sorted(measured["on_cpu"]) == sorted(entry["name"] for entry in measured["operators"])
+    assert measured["provider_difference"] is None
+
+
+@pytest.mark.skipif(
+    "OpenVINOExecutionProvider" not in ort.get_available_providers(), reason="needs onnxruntime-openvino"
+)
+def test_a_providers_scores_are_compared_with_the_cpus(folder: Path) -> None:
+    ended = run_command(["profile", "model.onnx", "--provider", "OpenVINO", "--json", "found.json"], cwd=folder)
+    assert ended.code in {0, 3}, ended.err
+    measured = json.loads((folder / "found.json").read_text())["measurement"]
+    assert 0 <= measured["provider_difference"] < 1e-2
+    assert "scores differ from the CPU's by at most" in ended.out

@@ -164,7 +164,7 @@ CASES: list[tuple[Callable[[Path], None], int, str]] = [
     (too_few_names, 4, "3 outputs, and 2 classes are named"),
     (other_names, 4, "only in the model: yellow; only in images: red"),
     (no_names, 2, "cannot read absent.txt"),
-    (no_data, 2, "no folder or CSV file images"),
+    (no_data, 2, "no folder, CSV file or Parquet file images"),
     (no_class_folders, 4, "has no class folders"),
     (empty_class, 4, "classes without images: red"),
     (whole_data_set, 4, "give one of them"),
@@ -238,6 +238,25 @@ def test_bad_images_are_left_out_when_asked(tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     assert "7 of 7" in ended.out
     assert "2 image(s) cannot be used and were skipped" in ended.out
+
+
+def test_bad_images_are_named_together_whichever_batch_meets_one_first(tmp_path: Path) -> None:
+    save_images(tmp_path / "images", each=3)
+    write_model(tmp_path / "model.onnx", batch=2)
+    (tmp_path / "gate.toml").write_text(INPUT)
+    cut, *texts = (tmp_path / "images" / name for name in ("blue/0.png", "green/1.png", "red/2.png"))
+    cut.write_bytes(cut.read_bytes()[:60])  # its header can be read
+    for path in texts:
+        path.write_text("no image")
+    ended = run_command(COMMAND, cwd=tmp_path)
+    assert (ended.code, ended.out) == (4, ""), ended.err
+    assert all(f"{path.relative_to(tmp_path)}: not an image" in ended.err for path in texts)
+    for path in texts:
+        path.write_bytes((tmp_path / "images/red/0.png").read_bytes())
+    ended = run_command(COMMAND, cwd=tmp_path)
+    assert ended.code == 4
+    assert "1 image(s) cannot be used:\n  images/blue/0.png: " in ended.err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("shape", ["8", "8x", "axb", "0x8", "8x8x3"])

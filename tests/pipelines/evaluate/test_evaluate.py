@@ -22,7 +22,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from ecd_deploy.data.imagefolder.decode import read_image
+from ecd_deploy.data.imagefolder.decode import read_whole
 from ecd_deploy.exporters.onnx.file import read_onnx_file
 from ecd_deploy.files import sha256_bytes, sha256_file
 from ecd_deploy.measure.scored import ScoredImages
@@ -152,6 +152,35 @@ def test_a_csv_file_names_images_labels_and_slices(tmp_path: Path) -> None:
     assert camera.values == tuple(f"c{n % 2}" for n in range(10) for _ in CLASSES)
 
 
+@pytest.mark.needs("pyarrow")
+@pytest.mark.parametrize("image", ["path", "image"])
+def test_a_parquet_file_is_evaluated_as_the_same_csv_file_is(
+    tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images, model = save_images(tmp_path / "images"), write_model(tmp_path / "model.onnx")
+    files = sorted(images.rglob("*.png"))
+    cells = [file.read_bytes() if image == "image" else str(file.relative_to(tmp_path)) for file in files]
+    columns = {
+        image: cells,
+        "label": [file.parent.name for file in files],
+        "camera": [1] * len(files),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "test.parquet")
+    (tmp_path / "gate.toml").write_text(f"[gate]\nmin_top1 = 0.5\n[gate.slices.camera]\nmin_top1 = 0.5\n{INPUT}")
+    command: list[str | Path] = [model, "--data", "test.parquet", "--config", "gate.toml", "--out", "out"]
+    ended = run_command(["gate", *command], cwd=tmp_path)
+    assert ended.code == 0, ended.out + ended.err
+    rows = list(csv.DictReader((tmp_path / "out/predictions.csv").read_text().splitlines()))
+    expected = [f"row {n:08}" if image == "image" else str(file.relative_to(tmp_path)) for n, file in enumerate(files)]
+    assert [row["path"] for row in rows] == expected
+    found = json.loads((tmp_path / "out/evaluation.json").read_text())
+    assert found["probabilities_sha256"] == evaluate(model, images, EXPECTS).evaluation.probabilities_sha256
+
+
 def test_of_a_table_with_splits_the_test_images_are_evaluated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_images(tmp_path / "images")
     lines = [f"images/{name}/{n}.png,{name},{'Test' if n < 4 else 'train'}" for n in range(10) for name in CLASSES]
@@ -212,7 +241,7 @@ def test_names_in_another_order_than_that_of_the_folders_are_matched(tmp_path: P
 
 def test_larger_images_are_brought_to_the_size(tmp_path: Path) -> None:
     images, model = save_images(tmp_path / "images", side=32), write_model(tmp_path / "model.onnx")
-    for resize in (8, 12, "stretch"):
+    for resize in (8, 12, (9, 10), "stretch"):
         found = evaluate(model, images, EXPECTS.model_copy(update={"resize": resize}))
         assert found.evaluation.correct == 24
 
@@ -239,7 +268,7 @@ def test_batches_are_decoded_a_few_ahead_and_no_more(tmp_path: Path, monkeypatch
     images, model = save_images(tmp_path / "images", each=40), write_model(tmp_path / "model.onnx", batch=2)
     decoded = 0
     ahead: list[int] = []
-    read, scores = read_image, Classifier.scores
+    read, scores = read_whole, Classifier.scores
 
     def count(path: Path, channels: int, fit: Callable[[Image.Image], Image.Image]) -> object:
         nonlocal decoded
@@ -250,7 +279,7 @@ def test_batches_are_decoded_a_few_ahead_and_no_more(tmp_path: Path, monkeypatch
         ahead.append(decoded - 2 * len(ahead))
         return scores(classifier, batch, under)
 
-    monkeypatch.setattr(stream, "read_image", count)
+    monkeypatch.setattr(stream, "read_whole", count)
     monkeypatch.setattr(Classifier, "scores", note)
     found = evaluate(model, images, EXPECTS)
     assert decoded >= 120  # and again for other ways to prepare them

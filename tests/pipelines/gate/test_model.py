@@ -211,7 +211,7 @@ def test_a_comment_that_cannot_be_written_is_told_before_anything_is_decided(fol
         ((*COMMAND, "--baseline", "gate.toml"), 4, "not an ONNX model"),
         ((*COMMAND, "--baseline", "absent.onnx"), 2, "there is no file absent.onnx"),
         ((*COMMAND, "--baseline", "eighty.onnx"), 4, "80 outputs"),
-        ((*COMMAND, "--data", "absent"), 2, "no folder or CSV file absent"),
+        ((*COMMAND, "--data", "absent"), 2, "no folder, CSV file or Parquet file absent"),
     ],
 )
 def test_bad_input_is_refused(folder: Path, arguments: tuple[str, ...], code: int, said: str) -> None:

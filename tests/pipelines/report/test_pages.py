@@ -25,13 +25,12 @@ from ecd_deploy.pipelines.record.run_directory import open_run
 from ecd_deploy.pipelines.report.card import write_model_card
 from ecd_deploy.pipelines.report.page.charts.training import Curve, compared_curves
 from ecd_deploy.pipelines.report.page.comparison import comparison_section
-from ecd_deploy.pipelines.report.page.html import to_html
-from ecd_deploy.pipelines.report.page.markdown import to_markdown
 from ecd_deploy.pipelines.report.page.samples import sample_section
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults, read_results
 from ecd_deploy.pipelines.run import run_report
 from tests.commands import Ended
 from tests.measure.scores import scored
+from tests.pipelines.report.pages import to_html, to_markdown
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from torch import nn
 
 from ecd_deploy.data import DataSplits
@@ -79,6 +81,13 @@ def test_a_run_goes_on_from_a_run_to_the_report(source: Path, tmp_path: Path) ->
     assert (start["mean"], start["std"]) == ([0.25], [0.5])
     directory = read_run(tmp_path / "next")
     assert "start.json" in directory.manifest.entry("training.json").parents
+    said = f"| starts from | the run source, tensors with SHA-256 `{start['digest']}` |"
+    assert said in (tmp_path / "next" / "MODEL_CARD.md").read_text()
+    assert "| starts from | fresh weights |" in (source / "MODEL_CARD.md").read_text()
+    bill = (tmp_path / "next" / "bom.cdx.json").read_text()
+    (ancestor,) = json.loads(bill)["metadata"]["component"]["pedigree"]["ancestors"]
+    assert (ancestor["name"], ancestor["hashes"][0]["content"]) == ("the run source", start["digest"])
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
     # later steps read mean and std from the run, not from where the weights were
     assert recorded_data(directory).normalisation.mean == (0.25,)
     config = recipe(*settings)
@@ -164,6 +173,23 @@ def test_what_is_frozen_stays_and_the_rest_has_its_rate(file: Path, tmp_path: Pa
     same = {name for name in before if torch.equal(before[name], after[name])}
     # statistics of frozen norms included
     assert same == {name for name in before if name.startswith(("conv1.", "bn1.", "layer1.0.bn1."))}
+
+
+@pytest.mark.parametrize("teacher", ["se", "cbam"])
+def test_a_teacher_by_attention_has_the_rate_where_it_copied_a_convolution(file: Path, teacher: str) -> None:
+    config = recipe(f"student.weights={file}", f"method.teacher={teacher}", "student.backbone_rate=0.1", *GIVEN)
+    data = load_training_data(config)
+    rates = training_model(config, data, open_weights(config, data)).rates
+    for owner in ("student.layer1.0.conv1", "teacher.layer1.0.conv1.convolution", "teacher.conv1"):
+        assert rates[f"{owner}.weight"] == 0.1
+    assert "teacher.layer1.0.conv1.channels.expand.weight" not in rates
+    fresh = recipe(
+        *(f"student.weights={file}", f"method.teacher={teacher}", "student.backbone_rate=0.1"),
+        *("method.teacher_init=fresh", *GIVEN),
+    )
+    rates = training_model(fresh, data, open_weights(fresh, data)).rates
+    assert rates
+    assert all(name.startswith("student.") for name in rates)
 
 
 def test_a_resume_with_other_weights_is_refused(file: Path, tmp_path: Path) -> None:

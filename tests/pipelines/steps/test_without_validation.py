@@ -15,12 +15,11 @@ from rich.console import Console
 from ecd_deploy.errors import UsageError
 from ecd_deploy.pipelines.record.run_directory import open_run
 from ecd_deploy.pipelines.report.page.charts.training import Curve, compared_curves
-from ecd_deploy.pipelines.report.page.html import to_html
-from ecd_deploy.pipelines.report.page.markdown import to_markdown
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults, read_results
 from ecd_deploy.pipelines.study.runner import compare
 from ecd_deploy.pipelines.study.study import Arm, Study
 from tests.commands import Ended, run_command
+from tests.pipelines.report.pages import to_html, to_markdown
 
 EVERYTHING = ("data.validation_fraction=0", "train.select=last")
 TINY = ("train.epochs=1", "data.train_limit=60", "data.test_limit=30", "train.threads=1", "train.warmup_epochs=0.0")

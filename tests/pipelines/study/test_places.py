@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -138,15 +137,13 @@ def test_a_job_of_the_study_as_it_was_is_no_run_of_it(tmp_path: Path) -> None:
         tmp_path,
         own_process=False,
     )
-    job: Future[ArmRun] = Future()
-    job.set_result(run)
     finished: list[ArmRun] = []
     failures: list[str] = []
     digest = recipe_of(changed, changed.arm("baseline"), 0, tmp_path).digest()
-    _settle("baseline, seed 0", job, digest, finished, failures, quiet())
+    _settle("baseline, seed 0", run, digest, finished, failures, quiet())
     assert finished == []
     assert failures == ["baseline, seed 0: it ran another recipe than the study's; choose another --out"]
-    _settle("baseline, seed 0", job, run.recipe_digest, finished, failures, quiet())
+    _settle("baseline, seed 0", run, run.recipe_digest, finished, failures, quiet())
     assert finished == [run]
 
 
@@ -162,7 +159,7 @@ def test_a_job_at_the_end_of_its_time_is_queued_again_as_it_was(cluster: Cluster
 
 
 def test_a_job_that_waits_or_runs_is_found_again(cluster: Cluster, tmp_path: Path) -> None:
-    key = (tiny(), "baseline", 0, tmp_path / "study")
+    key = (tiny(), (("baseline", 0),), tmp_path / "study")
 
     def start_in_another_process() -> None:
         SlurmJob.watcher.clear()
@@ -181,8 +178,8 @@ def test_an_interruption_cancels_what_was_submitted(cluster: Cluster, tmp_path: 
 
     def interrupted() -> None:
         with executor("slurm", 1, tmp_path / "study", Console(file=text), {}) as start:
-            start(tiny(BAD), "baseline", 0, tmp_path / "study")
-            start(tiny(BAD), "bad", 0, tmp_path / "study")
+            start(tiny(BAD), (("baseline", 0),), tmp_path / "study")
+            start(tiny(BAD), (("bad", 0),), tmp_path / "study")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

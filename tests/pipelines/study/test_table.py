@@ -97,6 +97,15 @@ def test_columns_that_would_be_empty_are_left_out() -> None:
     ]
 
 
+def test_an_unfinished_table_says_how_many_seeds_each_arm_has() -> None:
+    study = study_of("alone", "ecd", seeds=(0, 1))
+    runs = [run_of(arm, seed, last=HeadTop1(student=0.4)) for arm, seed in (("alone", 0), ("alone", 1), ("ecd", 0))]
+    text = to_markdown(study, rows(study, runs), runs)
+    assert heading(text)[:2] == ["arm", "finished seeds"]
+    assert "| label of alone | 2 | 40.00 (0.00) |" in text
+    assert "| label of ecd | 1 | 40.00 |" in text
+
+
 def test_memory_is_labelled_by_where_it_was() -> None:
     study = study_of("alone", "ecd", seeds=(0, 1))
     peaks = {("alone", 0): 10.0, ("alone", 1): 12.0, ("ecd", 0): 30.0}

@@ -16,7 +16,7 @@ from ecd_deploy.data import Batch, DataSplits
 from ecd_deploy.distill import PlainModel, TrainingModel, TrainingOutputs, build_objective
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.recipe.train import TrainConfig
-from ecd_deploy.training import loop, trainer
+from ecd_deploy.training import loop
 from ecd_deploy.training.acceleration import build_accelerator
 from ecd_deploy.training.checkpoints.state import Checkpoint
 from ecd_deploy.training.checkpoints.store import CheckpointStore
@@ -53,7 +53,7 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> list[TapeRecorder]:
         made.append(TapeRecorder())
         return GraphedWork(work, made[-1])
 
-    monkeypatch.setattr(trainer, "graphed", graphed)
+    monkeypatch.setattr(loop, "graphed", graphed)
     return made
 
 

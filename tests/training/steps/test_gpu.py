@@ -16,7 +16,7 @@ from ecd_deploy.distill import PlainModel, TrainingOutputs
 from ecd_deploy.recipe.augment import AugmentConfig
 from ecd_deploy.training.evaluation import evaluate, moved_if_they_fit
 from ecd_deploy.training.steps.cuda_graph import CudaRecorder, GraphedWork
-from ecd_deploy.training.steps.step import train_step
+from ecd_deploy.training.steps.step import begin_step
 from tests.small import present
 from tests.training.helpers import MakeModel, MakeRecipe, at_forward, interrupt, metrics, run
 from tests.training.repeated_steps import ADAMW, do_steps, make_work
@@ -176,9 +176,9 @@ def test_the_host_waits_in_no_step_of_an_epoch(make_recipe: MakeRecipe, augment:
             torch.cuda.set_sync_debug_mode("default" if epoch == 1 else "error")
             try:
                 for step, batch in enumerate(batches.epoch(epoch)):
-                    train_step(
-                        do, work.optimizer, work.accelerator, batch, recipe, work.losses, step=step, steps_per_epoch=6
-                    )
+                    begin_step(work.optimizer, batch, recipe, work.losses, step=step, steps_per_epoch=6)
+                    do(batch)
+                    work.losses.check(step + 1)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
     assert 0 < work.losses.means().total < 100

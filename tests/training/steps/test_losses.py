@@ -30,10 +30,12 @@ def test_means_weigh_images_and_not_batches() -> None:
 def test_the_first_bad_step_is_named_however_late_it_is_looked_for(bad: float) -> None:
     losses = EpochLosses(Accelerator())
     losses.begin_epoch(4)
-    for step, value in ((11, 1.0), (12, bad), (13, bad)):
+    for step, value in ((11, 1.0), (12, bad), (13, bad), (14, 1.0)):
         terms = LossTerms((LossTerm(name="student", value=torch.tensor(value)),))
         losses.begin_step(step, 2)
-        losses.add(terms.total, terms, 2)
+        for _ in range(2):
+            losses.add(terms.total, terms, 1)
+        losses.watch()
     with pytest.raises(TrainingError, match=r"step 12 \(epoch 4\)"):
         losses.check(13)
     with pytest.raises(TrainingError, match="step 12"):

@@ -25,7 +25,7 @@ def test_momentum_restored_by_name_goes_on_alike() -> None:
     optimizers = [build_optimizer(model, TrainConfig(learning_rate=0.01)) for model in models]
     step(models[0], optimizers[0])
     models[1].load_state_dict(models[0].state_dict())
-    restore_state(models[1], optimizers[1], optimizer_state(models[0], optimizers[0]))
+    restore_state(optimizer_state(models[1], optimizers[1]), optimizer_state(models[0], optimizers[0]))
     for model, optimizer in zip(models, optimizers, strict=True):
         step(model, optimizer)
     assert torch.equal(models[0].weight, models[1].weight)
@@ -49,11 +49,12 @@ def test_optimizer_state_another_model_is_refused() -> None:
     optimizer = build_optimizer(model, TrainConfig())
     state = optimizer_state(model, optimizer)
     with pytest.raises(CheckpointError, match=r"at momentum_buffer/teacher it has \(2,\), this one has nothing"):
-        restore_state(model, optimizer, {**state, "momentum_buffer/teacher": torch.zeros(2)})
+        restore_state(state, {**state, "momentum_buffer/teacher": torch.zeros(2)})
     with pytest.raises(CheckpointError, match=r"at momentum_buffer/weight it has \(2,\), this one has \(4, 3\)"):
-        restore_state(model, optimizer, {**state, "momentum_buffer/weight": torch.zeros(2)})
+        restore_state(state, {**state, "momentum_buffer/weight": torch.zeros(2)})
+    adamw = build_optimizer(model, TrainConfig(optimizer="adamw", learning_rate=0.1))
     with pytest.raises(CheckpointError, match="at exp_avg/bias it has nothing"):
-        restore_state(model, build_optimizer(model, TrainConfig(optimizer="adamw", learning_rate=0.1)), state)
+        restore_state(optimizer_state(model, adamw), state)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
-from ecd_deploy.distill.convolution.triton import operators, references
+from ecd_deploy.distill.convolution.triton import operators, references, support
 from ecd_deploy.errors import reraise_machine_fault
 
 _logger = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ _logger = logging.getLogger(__name__)
 _unused: list[str] = []
 
 _SAMPLES = 4
-_TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 _TF32_TOLERANCE = 2e-3  # ten bits of mantissa, as float16
 
 
@@ -59,7 +58,7 @@ class LayerShape:
 
 def is_trusted(shape: LayerShape) -> bool:
     """Whether Triton may compute a layer; the first time that it may not, the log says why."""
-    lack = operators.find_lack(shape.device, shape.dtype)
+    lack = support.find_lack(shape.device, shape.dtype)
     if lack is None:
         # a smaller last batch is computed by the same programs
         lack = _find_fault(replace(shape, features=(_SAMPLES, *shape.features[1:])))
@@ -96,7 +95,7 @@ def _find_difference(shape: LayerShape) -> str | None:
         reference: Callable[..., Any] = getattr(references, name)
         found, expected = operator(*arguments), reference(*map(_doubled, arguments))
         is_of_router = name.endswith("route")
-        limit = _TOLERANCES[shape.router_dtype if is_of_router else shape.dtype]
+        limit = support.TOLERANCES[shape.router_dtype if is_of_router else shape.dtype]
         if shape.rounds and not is_of_router:
             limit = _TF32_TOLERANCE
         pairs = zip(found, expected, strict=True) if is_of_router else [(found, expected)]
@@ -120,8 +119,8 @@ def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
 
     samples, channels, *places = shape.features
     mixed, outputs, inputs, *kernel = shape.weight
-    options = shape.geometry.options
-    size = operators.output_size(places, kernel, *options[:3])
+    geometry = shape.geometry.numbers
+    size = shape.geometry.output_size(places, kernel)
     features, kernels = drawn(*shape.features), drawn(samples, outputs, inputs, *kernel)
     gradient, bias = drawn(samples, outputs, *size), drawn(samples, outputs) if shape.has_bias else None
     student = drawn(samples, shape.connected, *size) if shape.connected else None
@@ -131,9 +130,9 @@ def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
     router = (weights[0], of_router(shape.hidden), weights[1], of_router(mixed), temperature, 1.0)
     routed = references.route(features, *router)
     return {
-        "convolve_samples": (features, kernels, bias, student, connection, *options),
-        "differentiate_features": (gradient, kernels, of_router(samples, channels), places, *options),
-        "differentiate_kernels": (gradient, features, kernel, *options),
+        "convolve_samples": (features, kernels, bias, student, connection, geometry),
+        "differentiate_features": (gradient, kernels, of_router(samples, channels), places, geometry),
+        "differentiate_kernels": (gradient, features, kernel, geometry),
         "route": (features, *router),
         "differentiate_route": (of_router(samples, mixed), *routed, *weights, temperature, 1.0),
     }

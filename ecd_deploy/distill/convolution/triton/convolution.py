@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ecd_deploy.distill.additive import back_through
+from ecd_deploy.distill.additive import differentiate_conv1x1
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
 from ecd_deploy.distill.convolution.triton import operators as launch
 
@@ -97,7 +97,7 @@ class _DynamicConvolution(torch.autograd.Function):
         biases = None if bias is None else (mixing @ bias).to(dtype)
         added = None if student is None else student.to(dtype).contiguous()
         matrix = None if connection is None else connection.flatten(1).to(dtype)
-        output: Tensor = launch.convolve_samples(given, kernels, biases, added, matrix, *geometry.options)
+        output: Tensor = launch.convolve_samples(given, kernels, biases, added, matrix, geometry.numbers)
         ctx.save_for_backward(
             *(given, kernels, mixing, pooled, hidden, weight, bias),
             *(reduce_weight, expand_weight, temperature, added, matrix),
@@ -112,7 +112,7 @@ class _DynamicConvolution(torch.autograd.Function):
         reduce_weight, expand_weight, temperature, added, matrix = rest
         dtype, geometry = ctx.arithmetic.dtype, ctx.arithmetic.geometry
         gradient = gradient.to(dtype).contiguous()
-        flat = launch.differentiate_kernels(gradient, given, weight.shape[3:], *geometry.options).flatten(1)
+        flat = launch.differentiate_kernels(gradient, given, weight.shape[3:], geometry.numbers).flatten(1)
         # autograd itself gives each gradient the dtype of what it belongs to
         mixing_gradient = (flat @ weight.flatten(1).to(dtype).t()).to(mixing.dtype)
         weight_gradient = (mixing.to(dtype).t() @ flat).view_as(weight)
@@ -127,14 +127,13 @@ class _DynamicConvolution(torch.autograd.Function):
         features_gradient = student_gradient = connection_gradient = None
         if ctx.needs_input_grad[0]:
             features_gradient = launch.differentiate_features(
-                gradient, kernels, pooled_gradient, given.shape[2:], *geometry.options
+                gradient, kernels, pooled_gradient, given.shape[2:], geometry.numbers
             )
-        columns = gradient.flatten(2)
-        if ctx.needs_input_grad[8]:
-            student_gradient = back_through(columns, added, matrix)
-        if ctx.needs_input_grad[9]:
-            products = torch.bmm(columns, added.flatten(2).transpose(1, 2))
-            connection_gradient = products.sum(dim=0)[:, :, None, None]
+        if added is not None:
+            wanted = ctx.needs_input_grad[8], ctx.needs_input_grad[9]
+            student_gradient, connection_gradient = differentiate_conv1x1(
+                gradient, added, matrix[:, :, None, None], wanted
+            )
         return (
             *(features_gradient, weight_gradient, bias_gradient, *router_gradients, None),
             *(student_gradient, connection_gradient, None),

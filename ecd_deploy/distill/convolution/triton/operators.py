@@ -1,47 +1,22 @@
 """The launches of Triton as operators of torch: a graph holds them, and tensors without data pass through them.
 
-Shape letters as in `dynamic_conv`. What a kernel is given lies contiguous, in one dtype if nothing else is said.
+Shape letters as in `dynamic_conv`; `geometry` are the numbers of a `Geometry`. What a kernel is given lies contiguous,
+in one dtype if nothing else is said.
 Triton comes with torch's builds for CUDA on Linux; it is imported at the first launch.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ecd_deploy.distill.convolution.sample_convolution import Geometry
+from ecd_deploy.distill.convolution.triton.support import arithmetic, sum_dtype
+
 _FEWEST = 16  # rows and columns that a product of tensor cores takes
 _OUT, _PLACES, _INNER = 64, 64, 32  # of a block, at most
-
-
-def find_lack(device: torch.device, dtype: torch.dtype) -> str | None:
-    """What keeps Triton from tensors of this kind, None if nothing does; its interpreter, for tests, takes all."""
-    if not _is_installed():
-        return "the package triton is not installed"
-    if is_interpreted():
-        return None
-    if device.type != "cuda" or not torch.cuda.is_available():
-        return f"Triton needs a GPU, and the features are on '{device.type}'"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return "the GPU has no tensor cores for TF32 and bfloat16 (compute capability below 8.0)"
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        return f"{dtype} is none of float32, bfloat16, float16"
-    return None
-
-
-@cache
-def _is_installed() -> bool:
-    return find_spec("triton") is not None
-
-
-def is_interpreted() -> bool:
-    """Whether Triton's interpreter does on the CPU what a GPU would."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @torch.library.custom_op("ecd_deploy::convolve_samples", mutates_args=())
@@ -51,10 +26,7 @@ def convolve_samples(
     bias: Tensor | None,
     student: Tensor | None,
     connection: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
     """Convolve each sample with its kernel, add its bias and, if given, `connection @ student`.
 
@@ -62,8 +34,9 @@ def convolve_samples(
     """
     from ecd_deploy.distill.convolution.triton import products
 
-    output: Tensor = _empty_output(features, kernels, None, None, None, stride, padding, dilation, groups)
-    samples, outputs = len(features), kernels.shape[1] // groups
+    output: Tensor = _empty_output(features, kernels, None, None, None, geometry)
+    samples, groups = len(features), geometry[-1]
+    outputs = kernels.shape[1] // groups
     block = _block(outputs, _OUT)
     grid = (samples, _count(output[0, 0].numel(), _PLACES), groups * _count(outputs, block))
     products.convolve[grid](
@@ -75,9 +48,9 @@ def convolve_samples(
         output,
         *(kernels.shape[2], outputs, 1 if student is None else student.shape[1]),
         *(*features.shape[2:], *output.shape[2:]),
-        *(*kernels.shape[3:], *stride, *padding, *dilation, groups),
+        *(*kernels.shape[3:], *geometry),
         *(bias is not None, student is not None),
-        **_arithmetic(features),
+        **arithmetic(features),
         BLOCK_OUT=block,
         BLOCK_PLACES=_PLACES,
         BLOCK_INNER=_INNER,
@@ -92,23 +65,11 @@ def _empty_output(
     bias: Tensor | None,
     student: Tensor | None,
     connection: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
-    del bias, student, connection, groups
-    return features.new_empty(
-        *kernels.shape[:2], *output_size(features.shape[2:], kernels.shape[3:], stride, padding, dilation)
-    )
-
-
-def output_size(
-    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
-) -> tuple[int, ...]:
-    """(H', W') of a convolution of features (H, W) with a kernel (h, w)."""
-    each = zip(size, kernel, stride, padding, dilation, strict=True)
-    return tuple((side + 2 * pad - spread * (tap - 1) - 1) // step + 1 for side, tap, step, pad, spread in each)
+    del bias, student, connection
+    size = Geometry.of(geometry).output_size(features.shape[2:], kernels.shape[3:])
+    return features.new_empty(*kernels.shape[:2], *size)
 
 
 @torch.library.custom_op("ecd_deploy::differentiate_features", mutates_args=())
@@ -117,10 +78,7 @@ def differentiate_features(
     kernels: Tensor,
     pooled_gradient: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
     """Gradient of features whose means over the places have a gradient too, of any dtype.
 
@@ -128,16 +86,16 @@ def differentiate_features(
     """
     from ecd_deploy.distill.convolution.triton import products
 
-    result: Tensor = _empty_features(gradient, kernels, pooled_gradient, size, stride, padding, dilation, groups)
-    samples, channels = len(gradient), kernels.shape[2]
+    result: Tensor = _empty_features(gradient, kernels, pooled_gradient, size, geometry)
+    samples, channels, groups = len(gradient), kernels.shape[2], geometry[-1]
     block = _block(channels, _OUT)
     grid = (samples, _count(size[0] * size[1], _PLACES), groups * _count(channels, block))
     products.differentiate_features[grid](
         *(gradient, kernels, pooled_gradient, result),
         *(channels, kernels.shape[1] // groups),
         *(*size, *gradient.shape[2:]),
-        *(*kernels.shape[3:], *stride, *padding, *dilation, groups),
-        **_arithmetic(gradient),
+        *(*kernels.shape[3:], *geometry),
+        **arithmetic(gradient),
         BLOCK_CHANNELS=block,
         BLOCK_PLACES=_PLACES,
         BLOCK_INNER=_INNER,
@@ -151,12 +109,9 @@ def _empty_features(
     kernels: Tensor,
     pooled_gradient: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
-    del kernels, stride, padding, dilation, groups
+    del kernels, geometry
     return gradient.new_empty(*pooled_gradient.shape, *size)
 
 
@@ -165,10 +120,7 @@ def differentiate_kernels(
     gradient: Tensor,
     features: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
     """Gradient of each sample's kernel.
 
@@ -176,16 +128,17 @@ def differentiate_kernels(
     """
     from ecd_deploy.distill.convolution.triton import products
 
-    result: Tensor = _empty_kernels(gradient, features, size, stride, padding, dilation, groups)
-    samples, outputs, channels = len(gradient), gradient.shape[1] // groups, features.shape[1] // groups
+    result: Tensor = _empty_kernels(gradient, features, size, geometry)
+    samples, groups = len(gradient), geometry[-1]
+    outputs, channels = gradient.shape[1] // groups, features.shape[1] // groups
     block, inner = _block(outputs, _OUT), _block(channels * size[0] * size[1], _OUT)
     grid = (samples, _count(channels * size[0] * size[1], inner), groups * _count(outputs, block))
     products.differentiate_kernels[grid](
         *(gradient, features, result),
         *(channels, outputs),
         *(*features.shape[2:], *gradient.shape[2:]),
-        *(*size, *stride, *padding, *dilation, groups),
-        **_arithmetic(gradient),
+        *(*size, *geometry),
+        **arithmetic(gradient),
         BLOCK_OUT=block,
         BLOCK_PLACES=_INNER,
         BLOCK_INNER=inner,
@@ -198,13 +151,9 @@ def _empty_kernels(
     gradient: Tensor,
     features: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
-    del stride, padding, dilation
-    return gradient.new_empty(*gradient.shape[:2], features.shape[1] // groups, *size)
+    return gradient.new_empty(*gradient.shape[:2], features.shape[1] // geometry[-1], *size)
 
 
 @torch.library.custom_op("ecd_deploy::route", mutates_args=())
@@ -234,7 +183,7 @@ def route(
         *(pooled, hidden, mixing),
         *(channels, size[0] * size[1], hidden.shape[1], mixing.shape[1]),
         GAIN=gain,
-        SUM=_sum_dtype(features),
+        SUM=sum_dtype(features),
         BLOCK_CHANNELS=_FEWEST,
         BLOCK_PLACES=2 * _PLACES,
         BLOCK_HIDDEN=_block(hidden.shape[1]),
@@ -285,7 +234,7 @@ def differentiate_route(
         *results,
         *(samples, channels, hidden_units, kernels),
         GAIN=gain,
-        SUM=_sum_dtype(pooled),
+        SUM=sum_dtype(pooled),
         BLOCK_SAMPLES=_PLACES,
         BLOCK_CHANNELS=_FEWEST,
         BLOCK_HIDDEN=_block(hidden_units, _INNER),
@@ -323,29 +272,3 @@ def _block(size: int, most: int | None = None) -> int:
 
 def _count(size: int, block: int) -> int:
     return -(-size // block)
-
-
-def _sum_dtype(tensor: Tensor) -> Any:
-    import triton.language as tl
-
-    return tl.float64 if tensor.dtype == torch.float64 else tl.float32
-
-
-def _arithmetic(tensor: Tensor) -> dict[str, Any]:
-    """Sums are float32 at the least."""
-    import triton.language as tl
-
-    operands = {torch.float64: tl.float64, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-    operand = operands.get(tensor.dtype, tl.float32)
-    if is_interpreted() and operand == tl.bfloat16:
-        operand = tl.float32  # NumPy has no bfloat16
-    return {
-        "SUM": _sum_dtype(tensor),
-        "OPERAND": operand,
-        "PRECISION": "tf32" if rounds_to_tf32(tensor.dtype) else "ieee",
-    }
-
-
-def rounds_to_tf32(dtype: torch.dtype) -> bool:
-    """Whether factors of a product are rounded to the ten bits of TF32's mantissa: as torch's convolutions do it."""
-    return torch.backends.cudnn.allow_tf32 and dtype == torch.float32

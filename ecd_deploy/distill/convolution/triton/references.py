@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
+from ecd_deploy.distill.convolution.sample_convolution import Geometry
+
 
 def convolve_samples(
     features: Tensor,
@@ -15,16 +17,20 @@ def convolve_samples(
     bias: Tensor | None,
     student: Tensor | None,
     connection: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
     """Each sample is a set of groups of one image."""
-    samples = len(features)
     flat_bias = None if bias is None else bias.flatten()
-    options = list(stride), list(padding), list(dilation), samples * groups
-    output = F.conv2d(_one_image(features), kernels.flatten(0, 1), flat_bias, *options)
+    options = Geometry.of(geometry)
+    output = F.conv2d(
+        _one_image(features),
+        kernels.flatten(0, 1),
+        flat_bias,
+        options.stride,
+        options.padding,
+        options.dilation,
+        len(features) * options.groups,
+    )
     output = output.view(*kernels.shape[:2], *output.shape[2:])
     if student is None or connection is None:
         return output
@@ -36,39 +42,24 @@ def differentiate_features(
     kernels: Tensor,
     pooled_gradient: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
     """The transposed convolution, and the mean's gradient spread over the places."""
     features = gradient.new_empty(*pooled_gradient.shape, *size)
-    options = list(stride), list(padding), list(dilation), False, [0, 0], len(gradient) * groups
-    to_features, *_ = torch.ops.aten.convolution_backward(
-        _one_image(gradient), _one_image(features), kernels.flatten(0, 1), None, *options, [True, False, False]
-    )
+    to_features, _ = _gradients(gradient, features, kernels, geometry)
     spread = (pooled_gradient / (size[0] * size[1]))[:, :, None, None]
-    result: Tensor = (to_features.view_as(features) + spread).to(gradient.dtype)
-    return result
+    return (to_features + spread).to(gradient.dtype)
 
 
 def differentiate_kernels(
     gradient: Tensor,
     features: Tensor,
     size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: Sequence[int],
 ) -> Tensor:
     """The convolution's gradient of its weight."""
-    kernels = gradient.new_empty(*gradient.shape[:2], features.shape[1] // groups, *size)
-    options = list(stride), list(padding), list(dilation), False, [0, 0], len(gradient) * groups
-    _, to_kernels, _ = torch.ops.aten.convolution_backward(
-        _one_image(gradient), _one_image(features), kernels.flatten(0, 1), None, *options, [False, True, False]
-    )
-    result: Tensor = to_kernels.view_as(kernels)
-    return result
+    kernels = gradient.new_empty(*gradient.shape[:2], features.shape[1] // geometry[-1], *size)
+    return _gradients(gradient, features, kernels, geometry)[1]
 
 
 def route(
@@ -103,6 +94,25 @@ def differentiate_route(
     scores = shares * (received - (shares * received).sum(dim=1, keepdim=True)) / temperature
     units = (scores @ expand_weight) * (hidden > 0)
     return units @ reduce_weight, units.t() @ pooled, units.sum(dim=0), scores.t() @ hidden, scores.sum(dim=0)
+
+
+def _gradients(gradient: Tensor, features: Tensor, kernels: Tensor, geometry: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Those of features and kernels, each in its shape."""
+    options = Geometry.of(geometry)
+    to_features, to_kernels, _ = torch.ops.aten.convolution_backward(
+        _one_image(gradient),
+        _one_image(features),
+        kernels.flatten(0, 1),
+        None,
+        options.stride,
+        options.padding,
+        options.dilation,
+        False,
+        (0, 0),
+        len(gradient) * options.groups,
+        (True, True, False),
+    )
+    return to_features.view_as(features), to_kernels.view_as(kernels)
 
 
 def _one_image(features: Tensor) -> Tensor:
