@@ -1,4 +1,6 @@
-"""INT8 against fp32 onnxruntime, and that against PyTorch eager: one thread, one image, in turns on this host.
+"""Artefacts in their own runtimes against fp32 onnxruntime, and that against PyTorch eager, in turns on this host.
+
+One thread, one image. Runtimes are those whose extra is installed; LiteRT's formats need its converter as well.
 
 Weights and images are random: neither changes how long a convolution takes.
 """
@@ -18,6 +20,7 @@ from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, export_formats
 from ecd_deploy.exporters.onnx.session import open_session
+from ecd_deploy.exporters.registry import writable_formats
 from ecd_deploy.measure.latency import Comparison, compare_onnx
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
@@ -26,6 +29,8 @@ from ecd_deploy.split import SplitStudent, split_student
 
 STUDENTS = (("resnet20", 100, 32, 1.5, 64), ("torchvision:resnet18", 1000, 224, 2.5, 16))
 """Name, classes, side, least speed of INT8 against fp32, calibration images."""
+FORMATS = ("onnx-int8", "torchscript", "openvino", "executorch", "litert", "litert-int8", "ncnn")
+"""Timed, each in its own runtime, as far as they can be written here."""
 ROUNDS = 12
 _MEASURED = ProfileConfig(threads=1, warmup_seconds=0.5, min_seconds=6.0, max_seconds=60.0)
 
@@ -34,11 +39,11 @@ def measure() -> Report:
     """Export each student, then time its files."""
     torch.set_num_threads(1)
     figures: list[Figure] = []
-    raw: dict[str, object] = {}
+    raw: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, classes, side, least, images in STUDENTS:
-            fp32, int8 = _export(name, classes, side, images)
-            compared = compare_onnx(int8, fp32, _MEASURED)
+            files = _export(name, classes, side, images)
+            fp32, int8 = files["onnx"], files["onnx-int8"]
             path = Path(folder) / f"{side}.onnx"
             path.write_bytes(fp32)
             eager = interleave(
@@ -57,7 +62,6 @@ def measure() -> Report:
             label = f"{name.removeprefix('torchvision:')}, {side} px"
             ratio = eager.ratio("eager", "onnx")
             figures += [
-                _int8_speed(label, compared, least),
                 Figure(name=f"INT8 size of fp32, {label}", value=len(int8) / len(fp32), better="lower", must=0.30),
                 Figure(
                     name=f"fp32 onnxruntime over PyTorch eager, {label}",
@@ -68,7 +72,15 @@ def measure() -> Report:
                     must=4.0 if side == 32 else None,
                 ),
             ]
-            raw[label] = {"int8 against fp32": compared.model_dump(mode="json"), "eager": eager.seconds}
+            raw[label] = {"eager": eager.seconds}
+            for format_name in filter(FORMATS.__contains__, files):
+                compared = compare_onnx(files[format_name], fp32, _MEASURED)
+                must = least if format_name == "onnx-int8" else None
+                figures.append(_speed(f"{format_name} over fp32 onnxruntime, {label}", compared, must))
+                if format_name != "onnx-int8":
+                    size = len(files[format_name]) / len(fp32)
+                    figures.append(Figure(name=f"{format_name} size of fp32 ONNX, {label}", value=size, better="lower"))
+                raw[label][f"{format_name} against fp32"] = compared.model_dump(mode="json")
     return Report(
         benchmark="artefact_speed",
         figures=figures,
@@ -97,7 +109,7 @@ def onnx(path: str, side: int) -> Work:
     return lambda: session.run(["logits"], {"images": images})
 
 
-def _export(name: str, classes: int, side: int, images: int) -> tuple[bytes, bytes]:
+def _export(name: str, classes: int, side: int, images: int) -> dict[str, bytes]:
     torch.manual_seed(0)
     student: SplitStudent = split_student(
         PlainModel(build_student(name, num_classes=classes)), torch.randn(2, 3, side, side)
@@ -115,15 +127,16 @@ def _export(name: str, classes: int, side: int, images: int) -> tuple[bytes, byt
         std=normalisation.std,
         recipe_digest="0" * 64,
     )
-    fp32, int8 = export_formats(("onnx", "onnx-int8"), ExportConfig(), student, metadata, context)
-    return fp32.data, int8.data
+    names = [name for name in writable_formats() if name in ("onnx", *FORMATS)]
+    return {
+        written.exporter.format: written.data
+        for written in export_formats(names, ExportConfig(), student, metadata, context)
+    }
 
 
-def _int8_speed(label: str, compared: Comparison, least: float) -> Figure:
-    int8, first, second = (session.block_p50_ms for session in compared.sessions)
-    ratios = [(a + b) / 2 / c for c, a, b in zip(int8, first, second, strict=True)]
+def _speed(name: str, compared: Comparison, least: float | None) -> Figure:
+    own, first, second = (session.block_p50_ms for session in compared.sessions)
+    ratios = [(a + b) / 2 / c for c, a, b in zip(own, first, second, strict=True)]
     lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
     busy = " (busy host: not valid)" if compared.host.contended else ""
-    return Figure(
-        name=f"INT8 over fp32, {label}{busy}", value=median, lower=lower, upper=upper, better="higher", must=least
-    )
+    return Figure(name=f"{name}{busy}", value=median, lower=lower, upper=upper, better="higher", must=least)

@@ -13,15 +13,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, Report
 from ecd_deploy.errors import ArtefactError
+from ecd_deploy.exporters.registry import writable_formats
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME
 from ecd_deploy.pipelines.record.run_directory import open_run
-from ecd_deploy.recipe.export import BUILTIN_FORMATS, EXTRA_FORMATS
 
 MUTATIONS = 1000
 _HANG = 10.0
@@ -34,7 +33,7 @@ def measure() -> Report:
     """Corrupt a run in every format a thousand times."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "run"
-        formats = ", ".join(f'"{name}"' for name in _formats())
+        formats = ", ".join(f'"{name}"' for name in writable_formats())
         options = [
             "--set",
             "train.epochs=1",
@@ -58,14 +57,9 @@ def measure() -> Report:
             ),
             Figure(name="slowest refusal", value=tally["slowest_seconds"], better="lower", must=_HANG, unit="s"),
         ),
-        setting={"mutations": MUTATIONS, "seed": 0, "formats": _formats()},
+        setting={"mutations": MUTATIONS, "seed": 0, "formats": writable_formats()},
         raw=tally,
     )
-
-
-def _formats() -> tuple[str, ...]:
-    """All but those of extras that are not installed."""
-    return tuple(name for name in BUILTIN_FORMATS if name not in EXTRA_FORMATS or find_spec(EXTRA_FORMATS[name]))
 
 
 def corrupt(root: Path, mutations: int, *, seed: int, load: Load | None = None) -> dict[str, Any]:

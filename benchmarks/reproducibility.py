@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,9 @@ from benchmarks.figures import Figure, Report
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, export_formats
+from ecd_deploy.exporters.registry import writable_formats
 from ecd_deploy.models import build_student
-from ecd_deploy.recipe.export import BUILTIN_FORMATS, EXTRA_FORMATS, ExportConfig
+from ecd_deploy.recipe.export import ExportConfig
 from ecd_deploy.split import split_student
 
 SEEDS = ("0", "1", "4711")
@@ -66,8 +66,7 @@ def digests() -> dict[str, str]:
         std=normalisation.std,
         recipe_digest="0" * 64,
     )
-    names = [name for name in BUILTIN_FORMATS if name not in EXTRA_FORMATS or find_spec(EXTRA_FORMATS[name])]
-    exported = export_formats(names, ExportConfig(), student, metadata, context)
+    exported = export_formats(writable_formats(), ExportConfig(), student, metadata, context)
     return {written.exporter.format: hashlib.sha256(written.data).hexdigest() for written in exported}
 
 

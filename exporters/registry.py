@@ -5,14 +5,16 @@ A format's module is imported when the format is asked for, so that who reads an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.contract import Exporter
-from ecd_deploy.recipe.export import BUILTIN_FORMATS, ENTRY_POINT_GROUP, ExportConfig, format_names
+from ecd_deploy.recipe.export import BUILTIN_FORMATS, ENTRY_POINT_GROUP, EXTRA_FORMATS, ExportConfig, format_names
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,17 @@ _BUILTIN = {
     "litert-int8": _Home("ecd_deploy.exporters.litert.int8", "Int8LiteRtExporter", lambda config: (config.int8,)),
     "ncnn": _Home("ecd_deploy.exporters.ncnn.exporter", "NcnnExporter"),
 }
+
+
+def writable_formats() -> tuple[str, ...]:
+    """The built-in formats that can be written here: their extra is installed, and LiteRT's converter is named."""
+    from ecd_deploy.exporters.litert.converter import CONVERTER_PYTHON
+
+    def writable(name: str) -> bool:
+        tools = not name.startswith("litert") or CONVERTER_PYTHON in os.environ
+        return tools and (name not in EXTRA_FORMATS or find_spec(EXTRA_FORMATS[name]) is not None)
+
+    return tuple(filter(writable, BUILTIN_FORMATS))
 
 
 def exporter_for(format_name: str, config: ExportConfig) -> Exporter:

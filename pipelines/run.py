@@ -257,12 +257,11 @@ def run_report(root: Path, against: Sequence[Path] = ()) -> Path:
 def run_bundle(root: Path, *, format_name: str | None = None, output: Path | None = None) -> Bundle:
     """Pack an artefact of a validated run for a device without a network."""
     with open_run(root) as directory:
-        from ecd_deploy.pipelines.bundle.bundle import bundle, bundle_path, find_artefact
+        from ecd_deploy.pipelines.bundle.bundle import bundle, bundle_path, bundled_format, find_artefact
         from ecd_deploy.pipelines.record.names import SPLIT_NAME
-        from ecd_deploy.pipelines.record.predictions import shipped_format
         from ecd_deploy.split import SplitProof
 
-        format_name = format_name or shipped_format(directory)
+        format_name = format_name or bundled_format(directory)
         path = bundle_path(directory, format_name, output)
         find_artefact(directory, format_name)
         return bundle(directory, directory.read_json(SPLIT_NAME, SplitProof), _data(directory), format_name, path)

@@ -158,7 +158,7 @@ class Measurement(_Measured):
     throughput: tuple[Throughput, ...]
     operators: tuple[Operator, ...]
     provider: Printed = CPU
-    """Of onnxruntime, which runs the operators."""
+    """Of onnxruntime, which runs the operators; name and version of another runtime, which names no operators."""
     on_cpu: tuple[Printed, ...] = ()
     """Names of the operators that the CPU runs; with another provider those that fell back to it."""
     provider_difference: NonNegativeFloat | None = None
@@ -222,7 +222,7 @@ def measure_onnx(model: bytes, config: ProfileConfig, *, limits: Limits | None =
     """Measure a model, given as bytes, in a child process on this host.
 
     Args:
-        model: the ONNX file.
+        model: an ONNX file, or one that the runner knows another runtime for.
         config: threads, batch size and how long to measure.
         limits: for a model of unknown origin; its seconds come on top of those of the measurement.
 
@@ -283,10 +283,10 @@ def _call(
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd=folder)
         except subprocess.TimeoutExpired as error:
-            raise ExportError(f"onnxruntime did not finish within {timeout:.0f} s") from error
+            raise ExportError(f"the runtime did not finish within {timeout:.0f} s") from error
     if done.returncode != 0:
         cause = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"ended with {done.returncode}"
-        raise ExportError(f"onnxruntime cannot run the model: {cause}")
+        raise ExportError(f"the runtime cannot run the model: {cause}")
     return done.stdout
 
 

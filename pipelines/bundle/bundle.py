@@ -19,7 +19,7 @@ from ecd_deploy.pipelines.bundle.description import BundleDescription, largest_d
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, VALIDATION_NAME
-from ecd_deploy.pipelines.record.predictions import Samples, read_predictions
+from ecd_deploy.pipelines.record.predictions import Samples, read_predictions, shipped_format
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.pipelines.steps.samples import largest_difference
@@ -36,6 +36,12 @@ def bundle_path(directory: RunDirectory, format_name: str, output: Path | None) 
     if path.resolve().is_relative_to(directory.root.resolve()):
         raise UsageError(f"--out {path}: a run directory holds recorded files only; choose a place outside of it")
     return path
+
+
+def bundled_format(directory: RunDirectory) -> str:
+    """What ships, or the fp32 ONNX file where another runtime than a bundle's onnxruntime runs that."""
+    name = shipped_format(directory)
+    return name if exporter_for(name, directory.recipe.export).runtime == "onnxruntime" else "onnx"
 
 
 def find_artefact(directory: RunDirectory, format_name: str) -> tuple[Artefact, Top1]:

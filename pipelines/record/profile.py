@@ -1,4 +1,4 @@
-"""What was measured of an ONNX student: latency, memory, and cost by layer."""
+"""What was measured of an artefact: latency, memory, and cost by layer where onnxruntime runs it."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def describe(file: str, model: bytes, measurement: Measurement, place: str) -> P
     digest = sha256_bytes(model)
     if measurement.model.sha256 != digest:
         raise ArtefactError(f"{place} measured another file than {file}: SHA-256 {measurement.model.sha256}")
-    layers = layer_costs(model, measurement)
+    layers = layer_costs(model, measurement) if measurement.operators else ()
     return Profile(file=file, sha256=digest, place=place, measurement=measurement, layers=layers)

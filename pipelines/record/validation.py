@@ -50,9 +50,9 @@ class ArtefactValidation(Record):
     divergence: Divergence | None = None
     """Where parity fails: the first node of an ONNX artefact that diverges from the student."""
     top1: PairedTop1 | None = None
-    """On the whole test set, of what onnxruntime runs."""
+    """On the whole test set, of what a runtime of `profile.runtimes` runs."""
     speed: Speed | None = None
-    """Of what is made from the fp32 ONNX file and run by onnxruntime."""
+    """Of what another of these runs, or is made from the fp32 ONNX file, each in its own runtime."""
     help: Help | None = None
 
     def parity_problem(self, max_abs_diff: float | None) -> str | None:
@@ -83,7 +83,8 @@ class Validation(Record):
     overlapping_test_images: int
     """Test images whose pixels are those of a training or validation image too."""
     recommended: str = "onnx"
-    """Format of the artefact to ship to a host like this one: the fastest that helps, or fp32 ONNX."""
+    """Format of the artefact to ship to a host like this one with these runtimes: the fastest that helps, or fp32
+    ONNX."""
     recommended_sha256: str | None = None
     """Of its file. Steps after `validate` take this choice as it is, and never make it anew."""
 
@@ -91,7 +92,7 @@ class Validation(Record):
         """The artefacts that `gate.artefact` means.
 
         Raises:
-            UsageError: it means none of those that onnxruntime ran on the whole test set.
+            UsageError: it means none of those that were run on the whole test set.
             ArtefactError: the recommended one is no more what it was.
         """
         measured = tuple(entry for entry in self.artefacts if entry.top1 is not None)
@@ -99,7 +100,9 @@ class Validation(Record):
         found = measured if name == "all" else tuple(entry for entry in measured if entry.format == name)
         if not found:
             choices = ", ".join(("recommended", "all", *(entry.format for entry in measured)))
-            raise UsageError(f"artefact '{choice}': it is not one that onnxruntime runs here; choices are {choices}")
+            raise UsageError(
+                f"artefact '{choice}': it is not one that a runtime of profile.runtimes runs; choices are {choices}"
+            )
         if choice == "recommended" and self.recommended_sha256 not in (None, found[0].sha256):
             raise ArtefactError(f"{found[0].file} is not the file that `validate` recommended: run `validate` again")
         return found

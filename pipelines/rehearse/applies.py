@@ -31,9 +31,10 @@ def check_applies(recipe: Recipe, test_images: int | None) -> tuple[str, ...]:
         name for name in recipe.export.formats if name in EXTRA_FORMATS and find_spec(EXTRA_FORMATS[name]) is None
     ]
     if absent:
+        extras = sorted({name.partition("-")[0] for name in absent})
         raise UsageError(
             f"export.formats: {', '.join(absent)} cannot be written, the package is not installed: "
-            f"pip install 'ecd-deploy[{','.join(absent)}]', or leave it out"
+            f"pip install 'ecd-deploy[{','.join(extras)}]', or leave it out"
         )
     if (problem := next(_obstacles(recipe, test_images), None)) is not None:
         raise RecipeError(f"recipe '{recipe.name}': {problem}")
@@ -44,7 +45,7 @@ def _obstacles(recipe: Recipe, test_images: int | None) -> Iterator[str]:
     gate, profile = recipe.gate, recipe.profile
     if gate.artefact not in ("recommended", "all") and not _measured(gate.artefact, recipe):
         choices = ("recommended", "all", *(name for name in recipe.export.formats if _measured(name, recipe)))
-        yield f"gate.artefact '{gate.artefact}' is not run by onnxruntime; choices are {', '.join(choices)}"
+        yield f"gate.artefact '{gate.artefact}': no runtime of profile.runtimes runs it; there are {', '.join(choices)}"
     if test_images == 0 and (gate.min_top1 is not None or gate.max_drop is not None):
         yield "gate.min_top1 and gate.max_drop are of the test images, and there are none"
     if profile.cpus is not None and (missing := set(profile.cpus) - set(usable_cpus())):
@@ -52,7 +53,7 @@ def _obstacles(recipe: Recipe, test_images: int | None) -> Iterator[str]:
 
 
 def _measured(name: str, recipe: Recipe) -> bool:
-    return exporter_for(name, recipe.export).runtime == "onnxruntime"
+    return exporter_for(name, recipe.export).runtime in recipe.profile.runtimes
 
 
 def _undecidable(recipe: Recipe, images: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ _COMPARED = ProfileConfig(warmup_seconds=0.2, min_seconds=1.0, min_samples=44, m
 
 
 def compare_speed(model: bytes, fp32: bytes, threads: int) -> Speed:
-    """Time an artefact against the fp32 file, one image at a time.
+    """Time an artefact in its own runtime against the fp32 ONNX file in onnxruntime, in turns, one image at a time.
 
     Raises:
         ExportError: one of them does not run.
@@ -29,19 +29,20 @@ def compare_speed(model: bytes, fp32: bytes, threads: int) -> Speed:
     )
 
 
-def judge(size: int, fp32_size: int, speed: Speed, problem: str | None) -> Help:
-    """Decide whether an artefact helps: it must be right, smaller, and not slower on this host.
+def judge(size: int, fp32_size: int, speed: Speed, problem: str | None, *, must_be_smaller: bool = True) -> Help:
+    """Decide whether an artefact helps: it must be right, not slower on this host, and smaller in the same runtime.
 
     Args:
         size: of the artefact, in bytes.
         fp32_size: of the fp32 ONNX file.
         speed: of the artefact against fp32.
         problem: what is wrong with its logits or its accuracy; None where nothing is.
+        must_be_smaller: another runtime may be worth it without.
     """
     found = f"{size / fp32_size:.2f} of the size, {speed.times_fp32:.2f} times the speed of fp32"
     if problem is not None:
         return Help(helps=False, reason=f"{problem}; {found}")
-    if size >= fp32_size:
+    if must_be_smaller and size >= fp32_size:
         return Help(helps=False, reason=f"not smaller than fp32: {found}")
     if speed.contended:
         return Help(helps=None, reason=f"this host was too busy to time it: {found}")

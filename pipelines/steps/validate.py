@@ -53,14 +53,14 @@ class _Measured:
 
 @dataclass(frozen=True)
 class Validated:
-    """What was found of each artefact, and what those that onnxruntime runs say of each test image, by format."""
+    """What was found of each artefact, and what those on the whole test set say of each image, by format."""
 
     validation: Validation
     predictions: Mapping[str, StoredPredictions]
 
 
 def validate(directory: RunDirectory, student: SplitStudent, data: DataSplits, exported: ArtefactList) -> Validated:
-    """Compare every artefact with the student on real test images; count what onnxruntime runs on the whole test set.
+    """Compare every artefact with the student on real test images; count on all of them what the target's runtimes run.
 
     Artefacts run in batches of `profile.batch_size`, as latency is measured. The student runs in large ones.
 
@@ -113,15 +113,16 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
     exporter = exporter_for(artefact.format, directory.recipe.export)
     content = directory.read(artefact.file)
     name = directory.recipe.student.name
-    whole, cores = exporter.runtime == "onnxruntime", torch.get_num_threads()
+    whole, by_onnxruntime = exporter.runtime in directory.recipe.profile.runtimes, exporter.runtime == "onnxruntime"
+    cores = torch.get_num_threads()
     predictor = exporter.open(
         content,
         lambda: build_student(name, num_classes=len(data.classes), in_channels=data.in_channels),
-        threads=1 if whole else cores,
+        threads=1 if by_onnxruntime else cores,
     )
     images = data.test if whole else data.test.first(_PARITY_IMAGES)
     batch_size = directory.recipe.profile.batch_size
-    found = predict(predictor, data.normalisation.batches(images, batch_size), at_once=cores if whole else 1)
+    found = predict(predictor, data.normalisation.batches(images, batch_size), at_once=cores if by_onnxruntime else 1)
     _check_batches(predictor, artefact, exporter.budget, data, found, batch_size)
     entry = ArtefactValidation(
         format=artefact.format,
@@ -135,10 +136,11 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
     gate = directory.recipe.gate
     if isinstance(exporter, OnnxFormat) and entry.parity_problem(gate.max_abs_diff) is not None:
         entry = entry.model_copy(update={"divergence": _divergence(measured, entry, content, metadata)})
-    if whole and metadata.derived_from is not None and metadata.batch is None:
+    of_fp32 = metadata.derived_from is not None and metadata.batch is None
+    if whole and (of_fp32 or not by_onnxruntime):
         speed = compare_speed(content, measured.fp32, directory.recipe.profile.threads)
         problem = entry.parity_problem(gate.max_abs_diff) or _accuracy_problem(entry, gate)
-        verdict = judge(len(content), len(measured.fp32), speed, problem)
+        verdict = judge(len(content), len(measured.fp32), speed, problem, must_be_smaller=by_onnxruntime)
         entry = entry.model_copy(update={"speed": speed, "help": verdict})
     return _Checked(entry, found)
 

@@ -4,6 +4,7 @@ import argparse
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,30 @@ def test_macs_and_layers_are_those_of_the_graph(model: bytes) -> None:
     assert layers["stem"].median_us > 0
 
 
+@pytest.mark.parametrize(
+    ("begin", "members", "runtime"),
+    [
+        (b"\x18\0\0\0TFL3", (), "litert"),
+        (b"\x18\0\0\0ET12", (), "executorch"),
+        (b"\x18\0\0\0ORTM", (), "onnxruntime"),
+        (b"\x08\x08", (), "onnxruntime"),
+        (b"", ("student.ncnn.bin", "student.ncnn.param"), "ncnn"),
+        (b"", ("student.bin", "student.xml"), "openvino"),
+        (b"", ("archive/constants.pkl", "archive/data.pkl"), "libtorch"),
+        (b"", ("student.npz",), "onnxruntime"),
+    ],
+)
+def test_a_runtime_is_told_by_the_file(begin: bytes, members: tuple[str, ...], runtime: str, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    if members:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in members:
+                archive.writestr(name, b"")
+    else:
+        path.write_bytes(begin)
+    assert device_runner.runtime_of(str(path)) == runtime
+
+
 def test_limits_make_it_a_constrained_host(model: bytes) -> None:
     config = QUICK.model_copy(update={"cpus": (0,), "memory_mb": 2_000})
     found = measure_onnx(model, config)
@@ -79,7 +104,7 @@ def test_percentiles_without_enough_samples_are_not_given(model: bytes) -> None:
 
 
 def test_a_broken_model_is_an_artefact_error() -> None:
-    with pytest.raises(ExportError, match="onnxruntime cannot run"):
+    with pytest.raises(ExportError, match="the runtime cannot run the model: RuntimeError: InvalidProtobuf"):
         measure_onnx(b"not a model", QUICK)
 
 

@@ -30,7 +30,9 @@ def print_profile(profile: Profile, console: Console) -> None:
         else:
             table.add_row(name, f"{entry.value_ms:.4f} ms", _milliseconds(entry.upper_bound_ms))
     console.print(table)
-    if measurement.provider != CPU:
+    if not measurement.operators:
+        console.print(f"run by {measurement.provider}, one image at a time")
+    elif measurement.provider != CPU:
         fallen = measurement.on_cpu
         names = f": {', '.join(fallen[:_MOST_LAYERS])}{' and more' * (len(fallen) > _MOST_LAYERS)}" if fallen else ""
         operators = len(measurement.operators)

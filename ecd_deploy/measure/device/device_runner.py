@@ -1,4 +1,4 @@
-"""Latency of an ONNX model on this machine: one file for hosts and devices, with numpy and onnxruntime only.
+"""Latency of a model on this machine: one file for hosts and devices, with numpy and the model's runtime only.
 
 `python device_runner.py model.onnx` prints one JSON document. A percentile is given only with enough samples
 (MLPerf LoadGen's early stopping), no sample is removed, and a run that was disturbed is marked invalid with
@@ -19,7 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +52,13 @@ _LEAST_PART_SECONDS = 0.005
 _REFERENCE_SIZE = 256
 _REFERENCE_RUNS = 5
 _CPU = "CPUExecutionProvider"
+_ONNXRUNTIME = "onnxruntime"
+# Runtimes: what their file begins with or, as a zip, holds; the module and the package that run it.
+_SIGNATURES = {b"TFL3": "litert", b"ET12": "executorch"}
+_MEMBERS = {"student.ncnn.param": "ncnn", "student.xml": "openvino", "constants.pkl": "libtorch"}
+_MODULES = {_ONNXRUNTIME: _ONNXRUNTIME, "executorch": "executorch.runtime", "libtorch": "torch", "ncnn": "ncnn"}
+_MODULES.update(litert="ai_edge_litert.interpreter", openvino="openvino")
+_PACKAGES = {"libtorch": "torch", "litert": "ai-edge-litert"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,13 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Cold start, latency, throughput, operators and the arithmetic rate of one model."""
     import numpy as np
-    import onnxruntime as ort
 
-    model = Path(options.model).read_bytes()
+    model, runtime = Path(options.model).read_bytes(), runtime_of(options.model)
+    by_onnxruntime = runtime == _ONNXRUNTIME
     cold = _cold_start(options)
-    operators = _operators(options)
-    _check_fallback(options, operators)
-    run, shape = _runner(open_session(options, options.model), options.batch_size)
+    operators = _operators(options) if by_onnxruntime else []
+    if by_onnxruntime:
+        _check_fallback(options, operators)
+    run, shape = _load(options, options.model)(options.batch_size)
     latency = _sample(run, options)
     latency.update(
         threads=options.threads,
@@ -92,7 +102,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "model": {"sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model), "input_shape": shape},
         "runtime": {
             "python": platform.python_version(),
-            "onnxruntime": ort.__version__,
+            "onnxruntime": version(_ONNXRUNTIME) if by_onnxruntime else "not used",
             "numpy": np.__version__,
             "system": platform.system(),
             "machine": platform.machine(),
@@ -105,10 +115,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "cold_start": cold,
         "throughput": [_throughput(options, size) for size in options.batches],
         "operators": operators,
-        "provider": providers_of(options.provider)[0][0],
+        "provider": _provider(options, runtime),
         "on_cpu": sorted(entry["name"] for entry in operators if entry.pop("provider") == _CPU),
-        "provider_difference": _provider_difference(options),
-        "graph_macs": _graph_macs(options),
+        "provider_difference": _provider_difference(options) if by_onnxruntime else None,
+        "graph_macs": _graph_macs(options) if by_onnxruntime else [],
         "peak_gflops": _peak_gflops(),
     }
 
@@ -117,7 +127,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Time the model and another one in random blocks, with a second session of the other as the A/A floor."""
     names = ("candidate", "baseline", "baseline_again")
     paths = (options.model, options.against, options.against)
-    runs = [_runner(open_session(options, path), options.batch_size)[0] for path in paths]
+    runs = [_load(options, path)(options.batch_size)[0] for path in paths]
     settled = [_warm_up(run, options.warmup_seconds) for run in runs]
     blocks: list[list[float]] = [[] for _ in runs]
     generator = random.Random(options.seed)
@@ -226,6 +236,12 @@ def providers_of(text: str | None) -> list[tuple[str, dict[str, str]]]:
     return [(found, settings)] if found == _CPU else [(found, settings), (_CPU, {})]
 
 
+def _provider(options: argparse.Namespace, runtime: str) -> str:
+    if runtime == _ONNXRUNTIME:
+        return providers_of(options.provider)[0][0]
+    return f"{runtime} {version(_PACKAGES.get(runtime, runtime))}"
+
+
 def _runner(session: onnxruntime.InferenceSession, batch_size: int) -> tuple[Callable[[], list[Any]], list[int]]:
     import numpy as np
 
@@ -247,6 +263,112 @@ def _sides(session: onnxruntime.InferenceSession, given: list[Any]) -> list[Any]
     resize = described["resize"]
     height, width = resize if isinstance(resize, list) else (resize, resize)
     return [2 * height, 2 * width, described["input_shape"][0]]
+
+
+def runtime_of(path: str) -> str:
+    """Which runtime a file is for, by its contents; onnxruntime where they do not say."""
+    with Path(path).open("rb") as file:
+        begin = file.read(8)
+    if begin[:2] == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
+        return next((_MEMBERS[name] for name in sorted(names) if name in _MEMBERS), _ONNXRUNTIME)
+    return _SIGNATURES.get(begin[4:], _ONNXRUNTIME)
+
+
+def _load(options: argparse.Namespace, path: str) -> Callable[[int], tuple[Callable[[], object], list[int]]]:
+    """Load a file by its runtime; what comes back is given a batch size, and gives a run of it and the input's shape.
+
+    Other runtimes than onnxruntime are given one image at a time.
+    """
+    runtime = runtime_of(path)
+    if runtime == _ONNXRUNTIME:
+        session = open_session(options, path)
+        return lambda batch_size: _runner(session, batch_size)
+    if options.provider is not None:
+        raise ValueError(f"--provider is onnxruntime's, and {runtime} runs this file")
+    run, shape, kind = globals()[f"_load_{runtime}"](path, options.threads)
+
+    def ready(batch_size: int) -> tuple[Callable[[], object], list[int]]:
+        import numpy as np
+
+        images = np.random.default_rng(0).standard_normal([batch_size, *shape]).astype(kind)
+        return lambda: [run(image[np.newaxis]) for image in images], [batch_size, *shape]
+
+    return ready
+
+
+def _load_executorch(path: str, threads: int) -> tuple[Callable[[Any], object], list[int], str]:
+    from executorch.runtime import Runtime
+
+    torch: Any = import_module("torch")
+    torch.set_num_threads(threads)
+    program: Any = Runtime.get().load_program(Path(path))
+    method = program.load_method("forward")
+    shape = json.loads(program.load_method("ecd_deploy").execute([])[0])["input_shape"]
+    return lambda image: method.execute([torch.from_numpy(image)]), shape, "float32"
+
+
+def _load_libtorch(path: str, threads: int) -> tuple[Callable[[Any], object], list[int], str]:
+    torch: Any = import_module("torch")
+    torch.set_num_threads(threads)
+    texts = {"metadata.json": ""}
+    module = torch.jit.load(path, _extra_files=texts)
+
+    def run(image: Any) -> object:
+        with torch.inference_mode():
+            return module(torch.from_numpy(image))
+
+    return run, json.loads(texts["metadata.json"])["input_shape"], "float32"
+
+
+def _load_litert(path: str, threads: int) -> tuple[Callable[[Any], object], list[int], str]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter: Any = Interpreter(model_path=path, num_threads=threads)
+    interpreter.allocate_tensors()
+    (given,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(image: Any) -> object:
+        interpreter.set_tensor(given["index"], image)
+        interpreter.invoke()
+        return interpreter.get_tensor(logits["index"])
+
+    return run, [int(size) for size in given["shape"][1:]], "float32"
+
+
+def _load_ncnn(path: str, threads: int) -> tuple[Callable[[Any], object], list[int], str]:
+    import ncnn
+
+    net: Any = ncnn.Net()
+    net.opt.num_threads = threads
+    # float32, as it was validated
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.opt.use_bf16_storage = net.opt.use_bf16_packed = False
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+        shape = json.loads(archive.read("metadata.json"))["input_shape"]
+        graph, weights = (archive.extract(f"student.ncnn.{part}", folder) for part in ("param", "bin"))
+        if net.load_param(graph) or net.load_model(weights):
+            raise ValueError("ncnn cannot open the file")
+
+    def run(image: Any) -> object:
+        extractor = net.create_extractor()
+        extractor.input("images", ncnn.Mat(image[0]))
+        return extractor.extract("logits")
+
+    return run, shape, "float32"
+
+
+def _load_openvino(path: str, threads: int) -> tuple[Callable[[Any], object], list[int], str]:
+    import openvino
+
+    core: Any = openvino.Core()
+    with zipfile.ZipFile(path) as archive:
+        model = core.read_model(model=archive.read("student.xml"), weights=archive.read("student.bin"))
+    # The default on some processors is bfloat16, which is not what was validated.
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"})
+    shape = [size.get_length() for size in list(compiled.input(0).partial_shape)[1:]]
+    return compiled, shape, compiled.input(0).get_element_type().to_dtype().name
 
 
 def _warm_up(run: Callable[[], object], seconds: float) -> bool:
@@ -430,12 +552,11 @@ def _cold_start(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _first_result(options: argparse.Namespace) -> dict[str, Any]:
-    import onnxruntime  # noqa: F401 - its import is part of the cold start, not of the load time
-
+    import_module(_MODULES[runtime_of(options.model)])  # part of the cold start, not of the load time
     started = time.perf_counter()
-    session = open_session(options, options.model)
+    loader = _load(options, options.model)
     loaded = time.perf_counter()
-    run, _ = _runner(session, options.batch_size)
+    run, _ = loader(options.batch_size)
     ready = time.perf_counter()
     run()
     done = time.perf_counter()
@@ -443,11 +564,11 @@ def _first_result(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _throughput(options: argparse.Namespace, batch_size: int) -> dict[str, Any]:
-    session = open_session(options, options.model)
-    fixed = session.get_inputs()[0].shape[0]
-    if isinstance(fixed, int) and fixed != batch_size:
-        return {"batch_size": batch_size, "images_per_second": None}
-    run, _ = _runner(session, batch_size)
+    if runtime_of(options.model) == _ONNXRUNTIME:
+        fixed = open_session(options, options.model).get_inputs()[0].shape[0]
+        if isinstance(fixed, int) and fixed != batch_size:
+            return {"batch_size": batch_size, "images_per_second": None}
+    run, _ = _load(options, options.model)(batch_size)
     _block(run)
     best = min(statistics.median(_block(run)) for _ in range(5))
     return {"batch_size": batch_size, "images_per_second": round(batch_size / best * 1e3, 2)}

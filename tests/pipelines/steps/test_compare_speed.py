@@ -35,6 +35,11 @@ def test_a_file_helps_if_right_smaller_and_not_slower(
     assert reason in verdict.reason
 
 
+def test_another_runtime_may_help_without_being_smaller() -> None:
+    assert judge(100, 100, speed(1.6), None, must_be_smaller=False).helps is True
+    assert judge(30, 100, speed(0.84), None, must_be_smaller=False).helps is False
+
+
 def artefact(name: str, times: float, helps: bool | None) -> ArtefactValidation:
     same = Parity(images=1, expected_shape=(1, 2), found_shape=(1, 2), max_abs_diff=0.0, argmax_agreement=1.0)
     counted = PairedTop1(reference=Top1(correct=1, images=1), candidate=Top1(correct=1, images=1), lost=0, gained=0)
@@ -55,6 +60,14 @@ def test_recommended_is_the_fastest_that_helps_or_fp32() -> None:
     harmful, undecided = artefact("ort", 3, False), artefact("other", 3, None)
     assert _recommended((plain, slow, fast, harmful, undecided)) == "onnx-int8"
     assert _recommended((plain, harmful, undecided)) == "onnx"
+
+
+def test_a_file_of_another_runtime_is_timed_by_that(finished_run: tuple[Path, object]) -> None:
+    scripted, plain = (
+        (finished_run[0] / "exports" / name).read_bytes() for name in ("student.torchscript.pt", "student.onnx")
+    )
+    found = compare_speed(scripted, plain, 1)
+    assert 0 < found.times_fp32 < 1  # on images of 8 pixels nearly all of it is the interpreter of TorchScript
 
 
 def test_a_file_is_about_as_fast_as_itself(finished_run: tuple[Path, object]) -> None:
