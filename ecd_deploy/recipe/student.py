@@ -36,8 +36,8 @@ class StudentConfig(Section):
     )
     head: Head = Field(
         default="replace",
-        description="Whether the tensors whose shape depends on the number of classes start fresh, or are taken from "
-        "`weights` too.",
+        description="Whether the tensors whose shape depends on the number of classes start fresh, drawn small so that "
+        "all classes begin with nearly equal scores, or are taken from `weights` too.",
     )
     freeze: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(),

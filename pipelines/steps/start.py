@@ -8,6 +8,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -27,6 +28,8 @@ from ecd_deploy.pipelines.steps.data import load_run_data
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.recipe.student import PRETRAINED, StudentConfig
 from ecd_deploy.training.trackers import require_trackers
+
+_HEAD_STD = 0.01
 
 Builder = Callable[[int], nn.Module]
 """Builds the student for a number of classes."""
@@ -116,8 +119,22 @@ def start_student(
             "'replace' starts a fresh head"
         )
     fill(student, weights, fresh)
+    _draw_head(student, fresh)
     _freeze(student, config.freeze)
     return student, frozenset(student.state_dict()) - fresh
+
+
+@torch.no_grad()
+def _draw_head(student: nn.Module, fresh: frozenset[str]) -> None:
+    """Start a head at nearly equal scores: a wide draw sends large gradients through what the weights have learnt.
+
+    The draw is the one that torchvision gives the heads of its MobileNets.
+    """
+    for name, module in student.named_modules():
+        if f"{name}.weight" in fresh and isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.normal_(module.weight, std=_HEAD_STD)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _freeze(student: nn.Module, patterns: tuple[str, ...]) -> None:

@@ -121,6 +121,25 @@ def build(classes: int) -> nn.Module:
     return build_student("resnet8", num_classes=classes, in_channels=1)
 
 
+def test_a_fresh_head_starts_with_nearly_equal_scores(file: Path, data: DataSplits) -> None:
+    config = recipe(f"student.weights={file}", *GIVEN)
+    weights = open_weights(config, data)
+    assert weights is not None
+
+    def wide(classes: int) -> nn.Module:
+        student = build_student("resnet8", num_classes=classes, in_channels=1)
+        assert isinstance(student.fc, nn.Linear)
+        nn.init.normal_(student.fc.weight, std=0.5)
+        nn.init.normal_(student.fc.bias, std=0.5)
+        return student
+
+    student, taken = start_student(config.student, weights, data.classes, wide)
+    assert isinstance(student.fc, nn.Linear)
+    assert 0.005 < student.fc.weight.std() < 0.02
+    assert not student.fc.bias.any()
+    assert "fc.weight" not in taken
+
+
 def test_another_network_is_named_by_its_tensors(file: Path, data: DataSplits) -> None:
     weights = StartWeights(
         origin="they",
