@@ -14,4 +14,5 @@ def test_the_page_of_images_quotes_what_was_measured() -> None:
         base, python, *own = (layer["bytes"] for layer in image["layers"])
         cells = [f"{size / 1e6:.1f}" for size in (base, python, sum(own), image["bytes"])]
         assert f"| `{target}`, {architecture} | {' | '.join(cells)} |\n" in page
+        assert all(check["passed"] for check in image["checks"])
     assert str(results["setting"]["torch"]) in page
