@@ -86,7 +86,7 @@ def test_commands_and_options_are_these() -> None:
         "gate": ["baseline", "config", "data", "markdown", "out", "overrides", "power", "shape", "skip_bad", "target"],
         "report": ["against", "run_dir"],
         "bundle": ["config", "data", "format_name", "out", "overrides", "shape", "skip_bad", "target"],
-        "compare": ["jobs", "out", "resume", "slurm", "slurm_set", "study"],
+        "compare": ["jobs", "out", "resume", "slurm", "slurm_set", "stack", "study"],
         "search": [
             *("device", "early_stop", "every", "host", "limits", "out", "overrides", "python"),
             *("recipe", "resume", "stop_margin", "stop_share", "students"),

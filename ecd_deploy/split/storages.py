@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, UntypedStorage
+from torch._subclasses import FakeTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,6 +98,7 @@ def _without_repetition(alias: Tensor) -> Tensor:
 
 def _span(tensor: Tensor) -> tuple[str, int, int] | None:
     storage = tensor.untyped_storage()
-    if storage.nbytes() == 0:
+    # an exported program that is met on the way holds tensors that only say their shape
+    if storage.nbytes() == 0 or isinstance(tensor, FakeTensor):
         return None
     return str(tensor.device), storage.data_ptr(), storage.data_ptr() + storage.nbytes()

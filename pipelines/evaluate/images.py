@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,7 +113,10 @@ def _list_folder(folder: Path) -> LabelledFiles:
     if {name.lower() for name in listing.classes} <= SPLITS.keys():
         found = ", ".join(listing.classes)
         raise DataError(f"{folder} holds the splits of a data set ({found}): give one of them, as {folder}/<split>")
-    names = tuple(path.relative_to(folder).as_posix() for path in listing.files)
+    start = len(str(folder / "_")) - 1
+    names = tuple(
+        str(path)[start:].replace(os.sep, "/") for path in listing.files
+    )  # `relative_to` takes ten times as long
     return LabelledFiles(folder, names, listing.files, listing.classes, np.asarray(listing.labels, dtype=np.int64))
 
 

@@ -43,6 +43,7 @@ NEEDS: Mapping[str | tuple[str, Value], Settings] = {
     "student.head": {"data.source": "digits", "student.weights": WEIGHTS, "data.mean": [0.3], "data.std": [0.4]},
     ("train.optimizer", "adamw"): {"train.learning_rate": 0.001},
     "train.teacher_accuracy": _OF_ECD,
+    "profile.runtimes": {"profile.runtimes": ["onnxruntime"]},
     ("export.preprocessing", "full"): {**_OF_FOLDERS, "export.formats": ["onnx"]},
     "export.formats": {"export.formats": ["onnx"]},
     **{f"export.int8.{field}": _OF_INT8 for field in ("target", "quant_format", "method", "per_channel")},
@@ -53,6 +54,7 @@ NEEDS: Mapping[str | tuple[str, Value], Settings] = {
 PACKAGES: Mapping[tuple[str, Value], str] = {
     **{("export.formats", name): package for name, package in EXTRA_FORMATS.items()},
     **{("train.trackers", name): name for name in ("mlflow", "wandb")},
+    **{("profile.runtimes", name): EXTRA_FORMATS[name] for name in ("executorch", "litert", "ncnn", "openvino")},
     **{("method.pretrained.losses", loss): "torchdistill" for loss in ("at", "vid", "pkt", "ft", "rkd", "cc", "crd")},
 }
 """Of an extra, without which a choice is refused."""

@@ -56,14 +56,19 @@ class BadImage:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What is known of a file without decoding it; size is (width, height) in pixels, upright."""
+    """What is known of a file without decoding it: size is (width, height) in pixels, upright by EXIF's orientation."""
 
     path: Path
     size: tuple[int, int]
     is_grey: bool
     has_alpha: bool = False
     is_animated: bool = False
-    is_rotated: bool = False
+    orientation: int | None = None
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether it is put upright."""
+        return self.orientation is not None
 
 
 @dataclass(frozen=True)
@@ -161,14 +166,15 @@ def read_whole(path: Path, channels: int, fit: Callable[[Image.Image], Image.Ima
         header = _judge_header(path, opened)
         if isinstance(header, BadImage):
             return header
-        return DecodedImage(header, _pixels(fit(_decode(opened, channels)), channels), sha256_bytes(data))
+        image = _decode(opened, channels, header.orientation)
+        return DecodedImage(header, _pixels(fit(image), channels), sha256_bytes(data))
 
     return _use(path, decode, data)
 
 
 def read_image(path: Path, channels: int, fit: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8] | BadImage:
     """Decode one file, upright, of 1 or 3 channels, and let `fit` bring it to size; uint8 (C, H, W)."""
-    image = _use(path, lambda opened: _decode(opened, channels))
+    image = _use(path, lambda opened: _decode(opened, channels, read_orientation(opened)))
     return image if isinstance(image, BadImage) else _pixels(fit(image), channels)
 
 
@@ -201,13 +207,12 @@ def _judge_header(path: Path, image: Image.Image) -> ImageHeader | BadImage:
         is_grey=image.mode in _GREY_MODES,
         has_alpha=image.has_transparency_data,
         is_animated=getattr(image, "is_animated", False),
-        is_rotated=orientation is not None,
+        orientation=orientation,
     )
 
 
-def _decode(opened: Image.Image, channels: int) -> Image.Image:
+def _decode(opened: Image.Image, channels: int, orientation: int | None) -> Image.Image:
     mode = "L" if channels == 1 else "RGB"
-    orientation = read_orientation(opened)
     opened.load()
     image = turn_upright(opened, orientation)
     if image.has_transparency_data:

@@ -56,7 +56,9 @@ class Findings(Record):
         usable = [header for header in headers if isinstance(header, ImageHeader)]
         reasons = {found.path: found.reason for found in (*headers, *undecodable) if isinstance(found, BadImage)}
         return cls(
-            bad=tuple((position, reasons[path]) for position, path in enumerate(files) if path in reasons),
+            bad=tuple((position, reasons[path]) for position, path in enumerate(files) if path in reasons)
+            if reasons
+            else (),
             with_alpha=sum(header.has_alpha for header in usable),
             animated=sum(header.is_animated for header in usable),
             rotated=sum(header.is_rotated for header in usable),

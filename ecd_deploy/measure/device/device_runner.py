@@ -102,7 +102,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "model": {"sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model), "input_shape": shape},
         "runtime": {
             "python": platform.python_version(),
-            "onnxruntime": version(_ONNXRUNTIME) if by_onnxruntime else "not used",
+            "onnxruntime": _onnxruntime_version() if by_onnxruntime else "not used",
             "numpy": np.__version__,
             "system": platform.system(),
             "machine": platform.machine(),
@@ -234,6 +234,12 @@ def providers_of(text: str | None) -> list[tuple[str, dict[str, str]]]:
         raise ValueError(f"onnxruntime {ort.__version__} has no provider {short}; it has {', '.join(names.values())}")
     settings = dict(part.split("=", 1) for part in given.split(",") if part)
     return [(found, settings)] if found == _CPU else [(found, settings), (_CPU, {})]
+
+
+def _onnxruntime_version() -> str:
+    import onnxruntime as ort
+
+    return str(ort.__version__)  # its distribution has other names: onnxruntime-gpu, onnxruntime-openvino
 
 
 def _provider(options: argparse.Namespace, runtime: str) -> str:

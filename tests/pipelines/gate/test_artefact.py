@@ -92,7 +92,10 @@ def test_the_recommended_one_is_read_and_never_chosen_anew(root: Path, tmp_path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("profile", "--format", "onnx-fp16"), "artefact 'onnx-fp16': no runtime of profile.runtimes runs it"),
+        (
+            ("profile", "--format", "onnx-fp16"),
+            "artefact 'onnx-fp16': it is not one that a runtime of profile.runtimes runs; choices are",
+        ),
         (("profile", "--format", "all", "--json", "x.json"), "--json takes one result"),
         (("profile", "--format", "all", "--host", "nobody@127.0.0.1"), "--host measures one artefact at a time"),
     ],

@@ -145,7 +145,7 @@ def test_a_processor_that_is_not_there_is_named(digits: DataSplits) -> None:
 
 def test_an_artefact_that_the_gate_could_not_decide_about_is_named() -> None:
     formats = 'export.formats=["safetensors", "onnx"]'
-    with pytest.raises(RecipeError, match=r"gate\.artefact 'safetensors' .* choices are recommended, all, onnx$"):
+    with pytest.raises(RecipeError, match=r"gate\.artefact 'safetensors': .* there are recommended, all, onnx$"):
         check_applies(load_recipe("digits", ("gate.artefact=safetensors", formats)), 500)
     for artefact in ("recommended", "all", "onnx"):
         check_applies(load_recipe("digits", (f"gate.artefact={artefact}", formats)), 500)
