@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, UntypedStorage
-from torch._subclasses import FakeTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,7 +97,6 @@ def _without_repetition(alias: Tensor) -> Tensor:
 
 def _span(tensor: Tensor) -> tuple[str, int, int] | None:
     storage = tensor.untyped_storage()
-    # an exported program that is met on the way holds tensors that only say their shape
-    if storage.nbytes() == 0 or isinstance(tensor, FakeTensor):
+    if storage.nbytes() == 0:
         return None
     return str(tensor.device), storage.data_ptr(), storage.data_ptr() + storage.nbytes()

@@ -10,11 +10,14 @@ from types import MethodType
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from ecd_deploy.distill import ECDModel, PlainModel
 from ecd_deploy.errors import SplitError
 from ecd_deploy.models import build_student
 from ecd_deploy.split import split_student
+from ecd_deploy.split.checks.references import check_references
+from ecd_deploy.split.checks.values import auxiliary_values
 
 fresh = partial(build_student, "resnet8", num_classes=10, in_channels=1)
 
@@ -158,6 +161,22 @@ def test_what_is_kept_beside_tensors_is_found(joint: ECDModel, images: Tensor) -
     joint.student.register_state_dict_post_hook(lambda _module, state, *_: state.update(secret=secret))  # type: ignore[no-untyped-call]
     with pytest.raises(SplitError, match=r"hooks: student\._state_dict_hooks.* is a hook on the student's state"):
         split_student(joint, images)
+
+
+def test_a_tensor_that_only_says_its_shape_leads_nowhere() -> None:
+    class Noted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+        def forward(self, given: Tensor) -> Tensor:
+            logits: Tensor = self.layers(given) * len(notes)
+            return logits
+
+    with FakeTensorMode():
+        notes = [torch.empty(16, 1, 3, 3)]
+    model = PlainModel(Noted())
+    assert check_references(model, auxiliary_values(model)).passed
 
 
 def test_extra_state_is_found(images: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from ecd_deploy.split.checks.values import AuxiliaryValues, ValueIndex
 from ecd_deploy.split.inventory import NamedTensor, named_tensors
@@ -43,7 +44,8 @@ class Sought:
                 with warnings.catch_warnings():  # of an array that is read-only: nothing is written
                     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
                     value = torch.from_numpy(np.array(value, copy=False))
-            if not isinstance(value, Tensor):
+            # of an exported program that is met on the way: a shape without numbers
+            if not isinstance(value, Tensor) or isinstance(value, FakeTensor):
                 return None
             if names := index.sharing(value):
                 return f"a tensor in the storage of {names[0]}"
