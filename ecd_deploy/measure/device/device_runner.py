@@ -293,7 +293,7 @@ def _load(options: argparse.Namespace, path: str) -> Callable[[int], tuple[Calla
         return lambda batch_size: _runner(session, batch_size)
     if options.provider is not None:
         raise ValueError(f"--provider is onnxruntime's, and {runtime} runs this file")
-    run, shape, kind = globals()[f"_load_{runtime}"](path, options.threads)
+    run, shape, kind = _LOADERS[runtime](path, options.threads)
 
     def ready(batch_size: int) -> tuple[Callable[[], object], list[int]]:
         import numpy as np
@@ -375,6 +375,16 @@ def _load_openvino(path: str, threads: int) -> tuple[Callable[[Any], object], li
     compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"})
     shape = [size.get_length() for size in list(compiled.input(0).partial_shape)[1:]]
     return compiled, shape, compiled.input(0).get_element_type().to_dtype().name
+
+
+_LOADERS = {
+    "executorch": _load_executorch,
+    "libtorch": _load_libtorch,
+    "litert": _load_litert,
+    "ncnn": _load_ncnn,
+    "openvino": _load_openvino,
+}
+"""Each gives what runs one image, the image's shape and its type."""
 
 
 def _warm_up(run: Callable[[], object], seconds: float) -> bool:
