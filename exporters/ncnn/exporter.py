@@ -24,8 +24,7 @@ from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, ArtefactMetad
 from ecd_deploy.exporters.ncnn.contents import read_ncnn
 from ecd_deploy.exporters.ncnn.layout import GRAPH, METADATA, WEIGHTS, read_layers, read_parts
 from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
-from ecd_deploy.exporters.zip_archive import write_archive
-from ecd_deploy.files import sha256_bytes
+from ecd_deploy.files import sha256_bytes, stored_zip
 from ecd_deploy.measure.prediction import Predictor
 
 _INPUT, _OUTPUT = re.compile(rb"(?<= )in0(?=[ \n])"), re.compile(rb"(?<= )out0(?=[ \n])")
@@ -47,7 +46,7 @@ class NcnnExporter:
             raise ExportError("ncnn is made from the torchscript artefact of the same export, and none was given")
         described = described.model_copy(update={"batch": 1, "derived_from": sha256_bytes(given.source)})
         parts = _converted(given.source, described.input_shape)
-        data = write_archive({**parts, METADATA: described.model_dump_json().encode()})
+        data = stored_zip({**parts, METADATA: described.model_dump_json().encode()})
         return checked(data, lambda written: _predictor(written, 1), described, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002

@@ -23,7 +23,7 @@ from ecd_deploy.exporters.onnx.format import fp32_source
 from ecd_deploy.exporters.openvino.contents import GRAPH, METADATA, WEIGHTS, read_ir, read_openvino
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.exporters.reason import first_cause
-from ecd_deploy.exporters.zip_archive import write_archive
+from ecd_deploy.files import stored_zip
 from ecd_deploy.measure.prediction import Predictor
 
 # Layers without a name are called after a counter of the process: here after their own number instead.
@@ -44,7 +44,7 @@ class OpenVinoExporter:
         source = fp32_source(given, self.format)
         graph, weights = _converted(source.data)
         text = source.metadata.model_dump_json()
-        data = write_archive({GRAPH: graph, WEIGHTS: weights, METADATA: text.encode()})
+        data = stored_zip({GRAPH: graph, WEIGHTS: weights, METADATA: text.encode()})
         return checked(data, lambda written: _predictor(written, 1), source.metadata, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002

@@ -18,6 +18,7 @@ import platform
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported, her
 SCHEMA_VERSION = 1
 SUMS_NAME = "SHA256SUMS"
 DESCRIPTION_NAME = "bundle.json"
-RUNNER_NAME = "device_runner.py"
+RUNNER_NAME = "device_runner.pyz"
 _BATCH_SIZE = 16
 _EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 _PERCENTILES = ((0.5, None), (0.9, "p90_ms_max"), (0.95, "p95_ms_max"), (0.99, "p99_ms_max"))
@@ -193,12 +194,11 @@ def _session(bundle: _Bundle, options: argparse.Namespace) -> onnxruntime.Infere
     import onnxruntime as ort
 
     latency, name = bundle.description["latency"], bundle.description["model"]
-    open_session = runpy.run_path(bundle.checked_path(RUNNER_NAME))["open_session"]
-    asked = argparse.Namespace(
-        threads=options.threads or latency["threads"], provider=options.provider or latency["provider"]
-    )
+    sys.path.insert(0, bundle.checked_path(RUNNER_NAME))
+    open_session = import_module("runner.sessions").open_session
+    threads, provider = options.threads or latency["threads"], options.provider or latency["provider"]
     try:
-        session: onnxruntime.InferenceSession = open_session(asked, bundle.read(name))
+        session: onnxruntime.InferenceSession = open_session(bundle.read(name), threads, provider)
     except _Damaged:
         raise
     except Exception as error:
