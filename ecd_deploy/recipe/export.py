@@ -107,8 +107,11 @@ class ExportConfig(Section):
     @field_validator("formats")
     @classmethod
     def _known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        others = [name for name in formats if name not in BUILTIN_FORMATS]
+        if not others:
+            return formats  # without a look into every installed package
         choices = format_names()
-        unknown = [name for name in formats if name not in choices]
+        unknown = [name for name in others if name not in choices]
         if unknown:
             raise ValueError(f"no format '{unknown[0]}'; there are {', '.join(choices)}")
         return formats
