@@ -48,7 +48,7 @@ install-extras: install-dev ## Install the packages of extra formats, trackers a
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints-extras.txt --editable '.[coreml,datasets,executorch,litert,ncnn,openvino,tracking]'
 
 test-extras: install-extras ## Install the packages of extra formats, trackers and data sets, and test these
-	$(BIN)/python -m pytest $(addprefix tests/exporters/,coreml executorch litert ncnn openvino) tests/training/test_trackers.py tests/data/sources/test_hugging_face.py
+	$(BIN)/python -m pytest --timeout 1500 $(addprefix tests/exporters/,coreml executorch litert ncnn openvino) tests/training/test_trackers.py tests/data/sources/test_hugging_face.py
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing

@@ -177,5 +177,6 @@ _OPERATIONS: Final[dict[str, Callable[[Any], Any]]] = {
     "squeeze": _squeezed,
     "sub": lambda of: of.x - of.y,
     "tanh": lambda of: torch.tanh(of.x),
+    "thresholded_relu": lambda of: torch.where(of.x >= float(of.alpha), of.x, 0.0),
     "transpose": lambda of: of.x.permute(of.perm),
 }
