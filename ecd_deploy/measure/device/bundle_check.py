@@ -35,6 +35,7 @@ SCHEMA_VERSION = 1
 SUMS_NAME = "SHA256SUMS"
 DESCRIPTION_NAME = "bundle.json"
 RUNNER_NAME = "device_runner.pyz"
+_CPU = "CPUExecutionProvider"
 _BATCH_SIZE = 16
 _EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 _PERCENTILES = ((0.5, None), (0.9, "p90_ms_max"), (0.95, "p95_ms_max"), (0.99, "p99_ms_max"))
@@ -115,6 +116,7 @@ def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     description = bundle.description
     checks = [_row("files", "pass", f"{bundle.files} files have the SHA-256 that was recorded")]
+    checks += _provider_rows(bundle, options)
     expected, labels = bundle.array("samples/scores.npy"), bundle.array("samples/labels.npy")
     size = description["batch"] or _BATCH_SIZE
     found = _scores(bundle, options, size)
@@ -191,20 +193,39 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _session(bundle: _Bundle, options: argparse.Namespace) -> onnxruntime.InferenceSession:
+    session: onnxruntime.InferenceSession = _by_runner("sessions", "open_session", bundle, options)
+    return session
+
+
+def _by_runner(module: str, function: str, bundle: _Bundle, options: argparse.Namespace) -> Any:
+    """What a function of the device runner makes of the model, its threads and its provider."""
     import onnxruntime as ort
 
     latency, name = bundle.description["latency"], bundle.description["model"]
     sys.path.insert(0, bundle.checked_path(RUNNER_NAME))
-    open_session = import_module("runner.sessions").open_session
-    threads, provider = options.threads or latency["threads"], options.provider or latency["provider"]
+    call = getattr(import_module(f"runner.{module}"), function)
     try:
-        session: onnxruntime.InferenceSession = open_session(bundle.read(name), threads, provider)
+        return call(bundle.read(name), options.threads or latency["threads"], options.provider or latency["provider"])
     except _Damaged:
         raise
     except Exception as error:
         here = f"onnxruntime {ort.__version__} cannot run {name} here{_made_with()}"
         raise _Damaged(f"{here}: {error}".replace("\n", " ")) from error
-    return session
+
+
+def _provider_rows(bundle: _Bundle, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """If a provider is named, a row of what it leaves to the CPU; one that takes nothing is refused."""
+    provider = options.provider or bundle.description["latency"]["provider"]
+    if provider is None:
+        return []
+    operators = _by_runner("operators", "operators_of", bundle, options)
+    fallen = sorted(entry["name"] for entry in operators if entry["provider"] == _CPU)
+    reason = f"{provider} runs {len(operators) - len(fallen)} of {len(operators)} operators"
+    if len(fallen) == len(operators):  # another provider than the CPU's would have been refused
+        reason = f"{provider} runs all {len(operators)} operators"
+    elif fallen:
+        reason += f"; the CPU runs {', '.join(fallen)}"
+    return [_row("provider", "pass", reason)]
 
 
 def _scores(bundle: _Bundle, options: argparse.Namespace, size: int) -> NDArray[np.float32]:
