@@ -13,6 +13,7 @@ EcdDeployError            70  a fault of this program
 └── ArtefactError          4  a bad artefact, bad data or a broken run
     ├── DataError          4  images, folders or labels that cannot be used
     ├── DigestError        4  a file's bytes are not those that were recorded
+    ├── SchemaError        4  a file of another version of this program
     ├── CheckpointError    4  no valid checkpoint, or one that cannot be written
     ├── TrainingError      4  training cannot continue (a loss that is not finite)
     ├── SplitError         4  the student is not separate from the teacher
@@ -96,6 +97,10 @@ class DataError(ArtefactError):
 
 class DigestError(ArtefactError):
     """A file's bytes are not those that were recorded when it was written."""
+
+
+class SchemaError(ArtefactError):
+    """A file has another `schema_version` than the one that this version writes and reads."""
 
 
 class CheckpointError(ArtefactError):

@@ -9,10 +9,11 @@ from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ecd_deploy.errors import ArtefactError, EcdDeployError, did_you_mean
+from ecd_deploy.errors import ArtefactError, EcdDeployError, SchemaError, did_you_mean
 
 _FAULTS_SHOWN = 20
 _CHARACTERS_SHOWN = 100
+_VERSION = "schema_version"
 
 
 class Record(BaseModel):
@@ -35,6 +36,7 @@ class Record(BaseModel):
 
         Raises:
             EcdDeployError: `failure`, naming each key that cannot be used, its value, and the choices.
+            SchemaError: in place of an ArtefactError, where the document is of another schema version.
         """
         try:
             return cls.model_validate_json(data)
@@ -44,6 +46,13 @@ class Record(BaseModel):
     @classmethod
     def refusal(cls, error: ValidationError, complaint: str, failure: type[EcdDeployError]) -> EcdDeployError:
         """The error of a document, or of values given in Python, that cannot be used; see `from_json`."""
+        other = next((detail for detail in error.errors() if detail["loc"] == (_VERSION,)), None)
+        if other is not None and failure is ArtefactError:
+            found, own = reprlib.repr(other["input"]), cls.model_fields[_VERSION].default
+            return SchemaError(
+                f"{complaint} of this version of ecd-deploy: its {_VERSION} is {found}, and {own} is read. Make it "
+                "anew, or use the version that made it"
+            )
         return failure("\n  ".join((f"{complaint}:", *_faults(error, cls))))
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from ecd_deploy.recipe.train import Select, TrainConfig
 from ecd_deploy.records import Record
@@ -120,6 +121,7 @@ class TrainingResult(Record):
             weights, and the seconds, are not those of a training by itself.
     """
 
+    schema_version: Literal[1] = 1
     epochs: int
     steps: int
     last: EpochScore

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from accelerate.state import PartialState
 from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
@@ -44,6 +45,7 @@ class TrackedRuns(Record):
         runs: the id of each, by tracker.
     """
 
+    schema_version: Literal[1] = 1
     runs: Mapping[TrackerName, str] = {}
 
 

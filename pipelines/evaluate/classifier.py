@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ecd_deploy.errors import ArtefactError, UsageError, reraise_machine_fault
 from ecd_deploy.exporters.onnx.file import OnnxFile, with_sides
 from ecd_deploy.exporters.onnx.session import session_options
-from ecd_deploy.measure.device.device_runner import providers_of
+from ecd_deploy.measure.device.runner.sessions import providers_of
 from ecd_deploy.measure.untrusted import Limits as ProcessLimits
 from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.evaluate.expectation import Expectation

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ecd_deploy.errors import ArtefactError, DigestError, UsageError
+from ecd_deploy.errors import ArtefactError, DigestError, SchemaError, UsageError
 from ecd_deploy.exporters.onnx.file import OnnxFile, parse_onnx, read_onnx_file
 from ecd_deploy.files import read_bytes, sha256_bytes
 from ecd_deploy.pipelines.evaluate.expectation import Expectation, expect, image_port, refuse_keys
@@ -21,6 +21,8 @@ from ecd_deploy.pipelines.record.run_directory import RunDirectory, is_run, read
 from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.recipe.input import InputConfig
 
+BUNDLE_SCHEMA: Final = 1
+"""Of `bundle.json`."""
 _DESCRIPTION_NAME: Final = "bundle.json"
 _LABELS_NAME: Final = "labels.json"
 _SUMS_NAME: Final = "SHA256SUMS"
@@ -130,9 +132,14 @@ def _of_bundle(path: Path, read: Callable[[str], bytes]) -> Target:
 
     try:
         description = json.loads(checked(_DESCRIPTION_NAME))
-        model = str(description["model"])
+        model, version = str(description["model"]), description.get("schema_version")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a bundle: {_DESCRIPTION_NAME} names no model") from error
+    if version != BUNDLE_SCHEMA:
+        raise SchemaError(
+            f"{path} is not a bundle of this version of ecd-deploy: the schema_version of {_DESCRIPTION_NAME} is "
+            f"{version!r}, and {BUNDLE_SCHEMA} is read. Pack it anew, or use the version that made it"
+        )
     if not model or set(model) & set("/\\\0") or model == "..":
         raise ArtefactError(f"{path} is not a bundle: {_DESCRIPTION_NAME} names a model outside of it, {model!r}")
     file = parse_onnx(path / model, checked(model))

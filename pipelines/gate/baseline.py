@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
-from ecd_deploy.errors import ArtefactError, RunDirectoryError
+from ecd_deploy.errors import ArtefactError, RunDirectoryError, SchemaError
 from ecd_deploy.measure.latency import Comparison, compare_onnx
 from ecd_deploy.measure.scored import ScoredImages
 from ecd_deploy.measure.series import median_bounds
@@ -95,11 +94,13 @@ def compare_with_baseline(
         DataError: the run's test images, which the baseline is evaluated on, cannot be read.
         ArtefactError: a file of either was changed.
     """
-    baseline = read_run(root)
-    kept = read_predictions(baseline)
-    _check_schema(baseline)
-    validation = baseline.read_json(VALIDATION_NAME, Validation)
-    artefact = _artefact(baseline, validation.shipping(baseline.recipe.gate.artefact)[0].format)
+    try:
+        baseline = read_run(root)
+        kept = read_predictions(baseline)
+        validation = baseline.read_json(VALIDATION_NAME, Validation)
+        artefact = _artefact(baseline, validation.shipping(baseline.recipe.gate.artefact)[0].format)
+    except SchemaError as error:
+        raise RunDirectoryError(f"{root} cannot be compared with: {error}") from error
     own, theirs = read_predictions(directory)[shipped.format], kept[artefact.format]
     _check_classes(root, own.classes, theirs.classes)
     own_images = len(theirs.labels)
@@ -209,11 +210,3 @@ def _predict_anew(baseline: RunDirectory, artefact: Artefact, directory: RunDire
 
 def _artefact(directory: RunDirectory, format_name: str) -> Artefact:
     return directory.read_json(ARTEFACTS_NAME, ArtefactList).find(format_name)
-
-
-def _check_schema(baseline: RunDirectory) -> None:
-    baseline.require(ARTEFACTS_NAME)
-    found = json.loads(baseline.read(ARTEFACTS_NAME)).get("schema_version")
-    expected = ArtefactList.model_fields["schema_version"].default
-    if found != expected:
-        raise RunDirectoryError(f"{baseline.root} has schema {found} of {ARTEFACTS_NAME}, {expected} is expected")

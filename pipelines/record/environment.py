@@ -7,6 +7,7 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from ecd_deploy.pipelines.record.names import ENVIRONMENT_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
@@ -33,6 +34,7 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 class Environment(Record):
     """Written to `environment.json`."""
 
+    schema_version: Literal[1] = 1
     python: str
     platform: str
     processor: str

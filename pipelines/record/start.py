@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from ecd_deploy.data import DataSplits, Normalisation
 from ecd_deploy.pipelines.record.names import START_NAME
@@ -23,6 +24,7 @@ class Start(Record):
         std: likewise.
     """
 
+    schema_version: Literal[1] = 1
     weights: str
     origin: str
     digest: str

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from ecd_deploy.errors import DataError, UsageError
 from ecd_deploy.recipe.data import DataConfig
 from tests.commands import run_command
 from tests.data.imagefolder.folders import CLASSES, make_folders
-from tests.small import present
+from tests.data.sources.hub import serve
 from tests.without import run_without
 
 SPLITS = ("train", "validation", "test")
@@ -68,19 +71,50 @@ def test_the_images_are_those_of_the_folder(folder: Path, image: str, label: str
     assert [file.stat().st_mtime_ns for file in unpacked] == times  # once is enough
 
 
+# What a reader does in a process of its own, for the clients read their settings once.
+READ = """
+import sys
+from ecd_deploy.data import load_data
+from ecd_deploy.recipe.data import DataConfig
+data = load_data(DataConfig(source="hub:shop/pets", path="downloads", cache_dir="cache"), seed=0)
+print(data.digest, *data.classes)
+"""
+
+
+def read_hub(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HOME": str(folder / "home"), "PYTHONPATH": os.pathsep.join(sys.path), **settings}
+    command = [sys.executable, "-c", READ]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.needs("datasets")
-def test_a_data_set_of_the_hub_comes_through_the_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client looks into the current folder first: there is no hub to reach here."""
+def test_a_data_set_of_the_hub_is_downloaded_once(folder: Path) -> None:
+    """By the hub's own clients from a server in its layout; afterwards from their cache."""
     for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
-        (folder / "shop" / "pets" / "data").mkdir(parents=True, exist_ok=True)
-        file = folder / "shop" / "pets" / "data" / f"{name}-00000-of-00001.parquet"
+        file = folder / "hub" / "data" / f"{name}-00000-of-00001.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
         dataset(content(folder, split)).to_parquet(str(file))
-    monkeypatch.chdir(folder)
-    found = load("hub:shop/pets", folder / "downloads", folder)
+    (folder / "hub" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# Pets\n")
     expected = load("imagefolder", folder / "images", folder)
-    assert found.classes == CLASSES
-    np.testing.assert_array_equal(present(found.validation).images, present(expected.validation).images)
+    with serve("shop/pets", folder / "hub") as address:
+        first = read_hub(folder, HF_ENDPOINT=address)
+    assert first.stdout.split() == [expected.digest, *CLASSES], first.stderr
     assert list((folder / "downloads").iterdir())
+    again = read_hub(folder, HF_HUB_OFFLINE="1")
+    assert again.stdout == first.stdout, again.stderr
+
+
+@pytest.mark.needs("datasets")
+def test_a_data_set_that_the_hub_does_not_have_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(folder / "home"))
+    settings = ("--set", "data.source=hub:shop/cars", "--set", "data.cache_dir=cache", "--no-rehearsal")
+    with serve("shop/pets", folder) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        ended = run_command(["run", "digits", "--out", "run", *settings], cwd=folder, fresh=True)
+    assert ended.code == 4, ended.err
+    assert ended.err.startswith("Error: shop/cars cannot be read as a data set: ")
+    assert len(ended.err.splitlines()) == 1
+    assert not (folder / "run").exists()
 
 
 @pytest.mark.needs("datasets")

@@ -98,7 +98,8 @@ def test_it_checks_itself_and_classifies_as_predict_does(
 def test_a_bundle_that_does_not_say_what_its_model_expects_is_refused(tmp_path: Path, spoil: dict[str, object]) -> None:
     write_model(tmp_path / "model.onnx")
     said: dict[str, object] = {
-        "model": "model.onnx", "input": "pixels", "output": "scores", "batch": None, "scores": "logits",
+        "schema_version": 1, "model": "model.onnx", "input": "pixels", "output": "scores", "batch": None,
+        "scores": "logits",
         "preprocessing": {"height": 8, "width": 8, "resize": None, "channels": "rgb", "scale": 1.0, "mean": MEAN,
                           "std": STD, "layout": "nchw", "dtype": "float32"},
     }  # fmt: skip

@@ -32,7 +32,7 @@ def digit(tmp_path: Path) -> Path:
 def packed(run: Path, folder: Path, *, damaged: bool = False) -> Path:
     """What a bundle holds of a run's model, as an archive."""
     model = (run / "exports/student.onnx").read_bytes()
-    files = {"student.onnx": model, "bundle.json": b'{"model": "student.onnx"}'}
+    files = {"student.onnx": model, "bundle.json": b'{"schema_version": 1, "model": "student.onnx"}'}
     files["SHA256SUMS"] = "".join(f"{sha256_bytes(data)}  {name}\n" for name, data in files.items()).encode()
     if damaged:
         files["student.onnx"] = model[:-1] + b"x"
@@ -123,8 +123,10 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, arguments: tuple[str, ..
     ("description", "said"),
     [
         (b'{"model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "names no model"),
-        (b'{"model": "../model.onnx"}', "outside of it"),
-        (b'{"model": "/model.onnx"}', "outside of it"),
+        (b'{"schema_version": 1, "model": "../model.onnx"}', "outside of it"),
+        (b'{"schema_version": 1, "model": "/model.onnx"}', "outside of it"),
+        (b'{"schema_version": 2, "model": "model.onnx"}', "schema_version of bundle.json is 2, and 1 is read"),
+        (b'{"model": "model.onnx"}', "schema_version of bundle.json is None, and 1 is read"),
     ],
 )
 def test_a_bundle_that_names_no_file_of_its_own_is_refused(tmp_path: Path, description: bytes, said: str) -> None:

@@ -26,7 +26,7 @@ from ecd_deploy.pipelines.gate.baseline import (
 from ecd_deploy.pipelines.gate.check import Check, Verdict, judge, overall
 from ecd_deploy.pipelines.gate.ci import append_step_summary, comment_markdown, junit, junit_error, summary_markdown
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
-from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, PREDICTIONS_NAME, VALIDATION_NAME
+from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, MANIFEST_NAME, PREDICTIONS_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, read_predictions, scores_of, write_predictions
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, create_run
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
@@ -134,11 +134,13 @@ def test_a_baseline_without_predictions_is_refused(candidate: RunDirectory, tmp_
         compare(candidate, tmp_path / "old")
 
 
-def test_a_baseline_of_another_schema_is_refused(candidate: RunDirectory, baseline: Path) -> None:
-    path = baseline / ARTEFACTS_NAME
+@pytest.mark.parametrize("name", [ARTEFACTS_NAME, VALIDATION_NAME, MANIFEST_NAME])
+def test_a_baseline_of_another_schema_is_refused(candidate: RunDirectory, baseline: Path, name: str) -> None:
+    path = baseline / name
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
-    forge_entry(baseline, ARTEFACTS_NAME)
-    with pytest.raises(RunDirectoryError, match="schema 99"):
+    if name != MANIFEST_NAME:
+        forge_entry(baseline, name)
+    with pytest.raises(RunDirectoryError, match=rf"{name} is not .*its schema_version is 99, and \d is read"):
         compare(candidate, baseline)
 
 
