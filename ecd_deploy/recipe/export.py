@@ -27,6 +27,7 @@ BUILTIN_FORMATS = (
     "litert",
     "litert-int8",
     "ncnn",
+    "coreml",
 )
 EXTRA_FORMATS: Mapping[str, str] = {
     "openvino": "openvino",
@@ -34,9 +35,12 @@ EXTRA_FORMATS: Mapping[str, str] = {
     "litert": "ai_edge_litert",
     "litert-int8": "ai_edge_litert",
     "ncnn": "ncnn",
+    "coreml": "coremltools",
 }
 """Those that need an extra, named as the format is up to its first hyphen, and a package that is there with it."""
 
+UNVERIFIED_FORMATS = ("coreml",)
+"""Those whose runtime runs on no system that this package does."""
 
 _FIXED_SIZE_FORMATS = ("onnx-static", "openvino")
 

@@ -41,8 +41,8 @@ samples, no time, another machine than the limits are for), 4 a damaged file or 
 labels.json has the names of the outputs in order; samples/ has the images (uint8, N x H x W x C) with their labels
 and {scores}. The samples have the model's size already, and run.py resizes nothing. What the model takes of an image:
 {framing}.
-LICENSE is that of run.py, classify.py and device_runner.pyz, a zip of sources that Python runs; model and images are
-under those of their owners.
+LICENSE is that of run.py and device_runner.pyz, a zip of sources that Python runs; model and images are under those of
+their owners.
 """
 
 
@@ -113,7 +113,6 @@ def write_bundle(
     device = files("ecd_deploy.measure.device")
     contents = {
         _SCRIPT_NAME: (device / "bundle_check.py").read_bytes(),
-        "classify.py": (device / "classify.py").read_bytes(),
         RUNNER_NAME: runner_archive(),
         description.model: model,
         _DESCRIPTION_NAME: description.to_json(),

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
-from ecd_deploy.data.augmentation.crop import crop_and_mirror
+from ecd_deploy.data.augmentation.crop import crop_and_mirror, gathered
 from ecd_deploy.data.draws import Purpose, draw_below, stream_key
 
 
@@ -36,6 +36,18 @@ def test_equals_a_slow_reference_for_each_image(shape: tuple[int, int, int], pad
     for image, index, found in zip(images, indices, result, strict=True):
         expected = slow_augment(image.numpy(), int(index), 7, 3, padding, flip)
         np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_an_accelerator_gathers_what_the_cpu_copies() -> None:
+    images = torch.randint(0, 256, (40, 3, 5, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    indices = torch.arange(40)
+    places = [
+        draw_below(stream_key(7, 3, purpose), indices, limit)
+        for purpose, limit in ((Purpose.CROP_TOP, 5), (Purpose.CROP_LEFT, 5), (Purpose.FLIP, 2))
+    ]
+    result = gathered(torch.nn.functional.pad(images, (2,) * 4), *places, height=5, width=9)
+    expected = crop_and_mirror(images, indices, seed=7, epoch=3, crop_padding=2, horizontal_flip=True)
+    assert torch.equal(result, expected)
 
 
 def test_every_crop_and_mirror_is_as_likely_as_any_other() -> None:

@@ -22,7 +22,7 @@ from PIL import Image
 from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, EcdDeployError, RunDirectoryError, UsageError
 from ecd_deploy.files import sha256_file
-from ecd_deploy.measure.device.bundle_check import latency_rows
+from ecd_deploy.measure.device.runner.checks import latency_rows
 from ecd_deploy.measure.prediction import predict
 from ecd_deploy.measure.torch_predictor import torch_predictor
 from ecd_deploy.pipelines.record.run_directory import open_run, read_run
@@ -38,7 +38,6 @@ FILES = (
     "README.txt",
     "SHA256SUMS",
     "bundle.json",
-    "classify.py",
     "device_runner.pyz",
     "labels.json",
     "run.py",

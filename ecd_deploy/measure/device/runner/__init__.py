@@ -1,4 +1,4 @@
-"""Latency of a model on this machine, for hosts and devices: it needs numpy and the model's runtime only.
+"""What runs beside a model on hosts and devices, with numpy and its runtime only: its latency, and a bundle's checks.
 
 This folder is sent to devices and laid into bundles as one archive, `device_runner.pyz`, and copied into the image
 `edge`: it knows nothing of the package around it, imports within it are relative, and it runs on Python 3.8 and newer,
