@@ -34,7 +34,6 @@ SCHEMA_VERSION = 1
 SUMS_NAME = "SHA256SUMS"
 DESCRIPTION_NAME = "bundle.json"
 RUNNER_NAME = "device_runner.pyz"
-_CPU = "CPUExecutionProvider"
 _BATCH_SIZE = 16
 _EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 
@@ -114,7 +113,10 @@ def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     description, rows = bundle.description, _shipped(bundle, "checks")
     checks = [rows.row_of("files", "pass", f"{bundle.files} files have the SHA-256 that was recorded")]
-    checks += _provider_rows(bundle, options)
+    provider = options.provider or description["latency"]["provider"]
+    if provider is not None:
+        operators = _by_runner("operators", "operators_of", bundle, options)
+        checks.append(rows.provider_row(provider, operators))
     expected, labels = bundle.array("samples/scores.npy"), bundle.array("samples/labels.npy")
     size = description["batch"] or _BATCH_SIZE
     found = _scores(bundle, options, size)
@@ -199,21 +201,6 @@ def _by_runner(module: str, function: str, bundle: _Bundle, options: argparse.Na
     except Exception as error:
         here = f"onnxruntime {ort.__version__} cannot run {name} here{_made_with()}"
         raise _Damaged(f"{here}: {error}".replace("\n", " ")) from error
-
-
-def _provider_rows(bundle: _Bundle, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """If a provider is named, a row of what it leaves to the CPU; one that takes nothing is refused."""
-    provider = options.provider or bundle.description["latency"]["provider"]
-    if provider is None:
-        return []
-    operators = _by_runner("operators", "operators_of", bundle, options)
-    fallen = sorted(entry["name"] for entry in operators if entry["provider"] == _CPU)
-    reason = f"{provider} runs {len(operators) - len(fallen)} of {len(operators)} operators"
-    if len(fallen) == len(operators):  # another provider than the CPU's would have been refused
-        reason = f"{provider} runs all {len(operators)} operators"
-    elif fallen:
-        reason += f"; the CPU runs {', '.join(fallen)}"
-    return [_shipped(bundle, "checks").row_of("provider", "pass", reason)]
 
 
 def _scores(bundle: _Bundle, options: argparse.Namespace, size: int) -> NDArray[np.float32]:

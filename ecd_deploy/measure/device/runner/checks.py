@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, Any
 
+from .sessions import CPU
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -17,6 +19,13 @@ def row_of(
 ) -> dict[str, Any]:
     """A row."""
     return {"name": name, "verdict": verdict, "value": value, "limit": limit, "reason": reason}
+
+
+def provider_row(provider: str, operators: list[dict[str, Any]]) -> dict[str, Any]:
+    """Which operators does a provider leave to the CPU? One that takes none was refused, or is the CPU's own."""
+    fallen = sorted(entry["name"] for entry in operators if entry["provider"] == CPU)
+    left = "" if len(fallen) in (0, len(operators)) else f" but for {len(fallen)}: the CPU runs {', '.join(fallen)}"
+    return row_of("provider", "pass", f"{provider} runs all {len(operators)} operators{left}")
 
 
 def parity_row(
