@@ -79,8 +79,11 @@ def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -
     ],
     ids=str,
 )
-def test_output_and_gradients_are_those_of_the_grouped_backend(case: dict[str, Any], dtype: torch.dtype) -> None:
+def test_output_and_gradients_are_those_of_the_grouped_backend(
+    case: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Interpreted: it shows indices, masks and formulas, and neither speed nor what a GPU rounds."""
+    monkeypatch.setattr(triton_mixing_operators, "_PART_COLUMNS", 16)  # so that there are several parts
     layer = make_layer(case, dtype)
     images = 3 * torch.randn(3, case["in_channels"], 9, 8, dtype=dtype)
     with interpreting():
