@@ -18,7 +18,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, Strin
 from ecd_deploy.errors import ExportError
 from ecd_deploy.measure.device.archive import RUNNER_NAME, runner_archive
 from ecd_deploy.measure.device.runner.percentiles import percentiles_of
-from ecd_deploy.measure.untrusted import Limits
+from ecd_deploy.measure.untrusted import Limits, is_ort
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.records import Record
 
@@ -286,6 +286,6 @@ def _call(
 
 def _write(path: Path, model: bytes) -> Path:
     # onnxruntime tells its own format by the name of the file.
-    named = path.with_suffix(".ort" if model[4:8] == b"ORTM" else ".onnx")
+    named = path.with_suffix(".ort" if is_ort(model) else ".onnx")
     named.write_bytes(model)
     return named

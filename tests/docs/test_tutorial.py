@@ -160,16 +160,3 @@ def test_every_command_runs_in_its_order(tmp_path: Path, device: Server | None) 
     assert "| plain | torchvision:mobilenet_v3_small |" in report
     if device is not None:
         assert device.left() == []
-
-
-def test_the_jobs_for_ci_call_what_the_tutorial_runs() -> None:
-    gitlab = files()[".gitlab-ci.yml"]
-    calls = re.findall(r"^    - (.*)$", gitlab, re.MULTILINE)
-    install, gate = calls
-    assert install == "pip install ./ecd-deploy"  # without [train]: the gate needs no torch
-    assert gate in COMMANDS
-    github = files()[".github/workflows/gate.yml"]
-    given = re.findall(r"^          (\w+):", github[github.index("OWNER/ecd-deploy") :], re.MULTILINE)
-    inputs = (ROOT / "action.yml").read_text().partition("outputs:")[0]
-    assert len(given) == 4
-    assert {*given, "python", "data", "markdown", "out"} == set(re.findall(r"^  (\w+):$", inputs, re.MULTILINE))

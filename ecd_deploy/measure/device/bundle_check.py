@@ -34,6 +34,7 @@ SCHEMA_VERSION = 1
 SUMS_NAME = "SHA256SUMS"
 DESCRIPTION_NAME = "bundle.json"
 RUNNER_NAME = "device_runner.pyz"
+_CPU = "CPUExecutionProvider"
 _BATCH_SIZE = 16
 _EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 
@@ -113,6 +114,7 @@ def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     description, rows = bundle.description, _shipped(bundle, "checks")
     checks = [rows.row_of("files", "pass", f"{bundle.files} files have the SHA-256 that was recorded")]
+    checks += _provider_rows(bundle, options)
     expected, labels = bundle.array("samples/scores.npy"), bundle.array("samples/labels.npy")
     size = description["batch"] or _BATCH_SIZE
     found = _scores(bundle, options, size)
@@ -180,19 +182,38 @@ def _shipped(bundle: _Bundle, name: str) -> Any:
 
 
 def _session(bundle: _Bundle, options: argparse.Namespace) -> onnxruntime.InferenceSession:
+    session: onnxruntime.InferenceSession = _by_runner("sessions", "open_session", bundle, options)
+    return session
+
+
+def _by_runner(module: str, function: str, bundle: _Bundle, options: argparse.Namespace) -> Any:
+    """What a function of the device runner makes of the model, its threads and its provider."""
     import onnxruntime as ort
 
     latency, name = bundle.description["latency"], bundle.description["model"]
-    open_session = _shipped(bundle, "sessions").open_session
-    threads, provider = options.threads or latency["threads"], options.provider or latency["provider"]
+    call = getattr(_shipped(bundle, module), function)
     try:
-        session: onnxruntime.InferenceSession = open_session(bundle.read(name), threads, provider)
+        return call(bundle.read(name), options.threads or latency["threads"], options.provider or latency["provider"])
     except _Damaged:
         raise
     except Exception as error:
         here = f"onnxruntime {ort.__version__} cannot run {name} here{_made_with()}"
         raise _Damaged(f"{here}: {error}".replace("\n", " ")) from error
-    return session
+
+
+def _provider_rows(bundle: _Bundle, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """If a provider is named, a row of what it leaves to the CPU; one that takes nothing is refused."""
+    provider = options.provider or bundle.description["latency"]["provider"]
+    if provider is None:
+        return []
+    operators = _by_runner("operators", "operators_of", bundle, options)
+    fallen = sorted(entry["name"] for entry in operators if entry["provider"] == _CPU)
+    reason = f"{provider} runs {len(operators) - len(fallen)} of {len(operators)} operators"
+    if len(fallen) == len(operators):  # another provider than the CPU's would have been refused
+        reason = f"{provider} runs all {len(operators)} operators"
+    elif fallen:
+        reason += f"; the CPU runs {', '.join(fallen)}"
+    return [_shipped(bundle, "checks").row_of("provider", "pass", reason)]
 
 
 def _scores(bundle: _Bundle, options: argparse.Namespace, size: int) -> NDArray[np.float32]:

@@ -286,10 +286,11 @@ def test_the_latency_can_be_left_out(python: Path, unpacked: Path) -> None:
 def test_scores_are_compared_on_the_provider_or_not_at_all(python: Path, unpacked: Path) -> None:
     ended, document = run(python, unpacked, "--no-latency", "--provider", "cpu:use_arena=0")
     assert (ended.code, document["place"]["provider"]) == (0, "cpu:use_arena=0"), ended.err
+    assert document["checks"][1]["reason"].startswith("cpu:use_arena=0 runs all ")
     ended, _ = run(python, unpacked, "--no-latency", "--provider", "NoSuchThing")
     assert ended.code == 4
     assert "has no provider NoSuchThing; it has " in ended.err
-    ended, _ = run(python, unpacked, "--provider", "Azure")
+    ended, _ = run(python, unpacked, "--no-latency", "--provider", "Azure")
     assert ended.code == 4
     assert "AzureExecutionProvider runs no operator of this model" in ended.err
     ended, _ = run(Path(sys.executable), unpacked, "--provider", "NoSuchThing", "photo.png")

@@ -15,7 +15,7 @@ _TIMED_RUNS = 30
 _ENDING = "_kernel_time"
 
 
-def operators_of(path: str, threads: int, provider: str | None) -> list[dict[str, Any]]:
+def operators_of(model: str | bytes, threads: int, provider: str | None) -> list[dict[str, Any]]:
     """Median time of each operator as onnxruntime runs it, after its fusions.
 
     Raises:
@@ -24,7 +24,7 @@ def operators_of(path: str, threads: int, provider: str | None) -> list[dict[str
     times: dict[str, list[float]] = {}
     kinds: dict[str, str] = {}
     providers: dict[str, str] = {}
-    for event in _profile(path, threads, provider, runs=_TIMED_RUNS, optimise=True):
+    for event in _profile(model, threads, provider, runs=_TIMED_RUNS, optimise=True):
         name = event["name"][: -len(_ENDING)]
         times.setdefault(name, []).append(event["dur"])
         kinds[name] = event["args"]["op_name"]
@@ -70,9 +70,11 @@ def provider_difference(path: str, threads: int, provider: str | None, batch_siz
     return float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
 
 
-def _profile(path: str, threads: int, provider: str | None, *, runs: int, optimise: bool) -> list[dict[str, Any]]:
+def _profile(
+    model: str | bytes, threads: int, provider: str | None, *, runs: int, optimise: bool
+) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(path, threads, provider, profile=str(Path(folder) / "profile"), optimise=optimise)
+        session = open_session(model, threads, provider, profile=str(Path(folder) / "profile"), optimise=optimise)
         images = images_for(session, fixed_batch(session) or 1)
         for _ in range(runs):
             session.run(None, images)
