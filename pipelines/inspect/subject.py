@@ -168,9 +168,7 @@ def _classes_of_files(data: DataConfig) -> int | None:
     if data.source in ("csv", "parquet", "datasets"):
         return len(open_source(data).classes)
     folder = Path(data.path or "") / "train"
-    if not folder.is_dir():
-        return None
-    return len(class_folders(folder))
+    return len(class_folders(folder)) if data.source == "imagefolder" and folder.is_dir() else None
 
 
 def _require_once(option: str, key: str, overrides: tuple[str, ...]) -> None:
