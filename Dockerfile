@@ -2,7 +2,7 @@
 # Three images from one file:
 #   docker build --target train --tag ecd-deploy .             trains, exports, validates, gates
 #   docker build --target gate --tag ecd-deploy-gate .         gates, profiles, bundles, reports; without torch
-#   docker build --target edge --tag ecd-deploy-edge .         measures an ONNX file: numpy, onnxruntime, one script
+#   docker build --target edge --tag ecd-deploy-edge .         measures an ONNX file: numpy, onnxruntime, the runner
 # All run as an ordinary user on a read-only root file system:
 #   docker run --rm --read-only --tmpfs /tmp --volume "$PWD:/work" ecd-deploy run digits
 #   docker run --rm --read-only --tmpfs /tmp --volume "$PWD:/work" ecd-deploy-gate gate runs/candidate
@@ -69,12 +69,13 @@ RUN sed -E "${TORCH:+s/^torch==[^ ]+/torch==$TORCH/;/^torchvision==/d}" constrai
 
 FROM python AS edge
 COPY --from=edge-environment /opt/ecd-deploy /opt/ecd-deploy
-COPY ecd_deploy/measure/device/device_runner.py /opt/device_runner.py
+COPY ecd_deploy/measure/device/runner /opt/runner
+ENV PYTHONPATH=/opt
 USER 1000:1000
 WORKDIR /work
 # Once an hour: a check more often would disturb what is measured.
 HEALTHCHECK --interval=1h --timeout=60s CMD ["python3", "-c", "import numpy, onnxruntime"]
-ENTRYPOINT ["python3", "/opt/device_runner.py"]
+ENTRYPOINT ["python3", "-m", "runner"]
 CMD ["--help"]
 ARG REVISION VERSION
 LABEL org.opencontainers.image.title="ecd-deploy edge" \

@@ -15,7 +15,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs reference dist test test-slow test-choices test-oldest test-newest test-extras coverage lint types layers format check bench bench-demo calibration chaos zoo leaks false-alarms corruption hostile images any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
+.PHONY: help demo docs reference dist test test-slow test-choices test-oldest test-newest test-extras install-extras coverage lint types layers format check bench bench-demo bench-formats calibration chaos zoo leaks false-alarms corruption hostile images any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,10 +43,12 @@ test-newest: ## Run the tests with the newest torch and runtimes, past the ceili
 	.venv-newest/bin/python -m pytest -m 'not slow' -W default --numprocesses 2 --dist loadscope
 
 # mlflow wants an older pyarrow than the one that Parquet is tested with.
-test-extras: install-dev ## Install the packages of extra formats, trackers and data sets, and test these
+install-extras: install-dev ## Install the packages of extra formats, trackers and data sets
 	grep -v '^pyarrow==' $(CONSTRAINTS) > $(VENV)/constraints-extras.txt
-	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints-extras.txt --editable '.[datasets,executorch,litert,ncnn,openvino,tracking]'
-	$(BIN)/python -m pytest $(addprefix tests/exporters/,executorch litert ncnn openvino) tests/training/test_trackers.py tests/data/sources/test_hugging_face.py
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints-extras.txt --editable '.[coreml,datasets,executorch,litert,ncnn,openvino,tracking]'
+
+test-extras: install-extras ## Install the packages of extra formats, trackers and data sets, and test these
+	$(BIN)/python -m pytest --timeout 1500 $(addprefix tests/exporters/,coreml executorch litert ncnn openvino) tests/training/test_trackers.py tests/data/sources/test_hugging_face.py
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
@@ -74,6 +76,10 @@ bench-scaling: install ## Measure and plot how the step grows with batch, kernel
 
 bench: install ## Measure the training step against reference and peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+bench-formats: install-extras ## Measure size, speed and bytes of every format; writes benchmarks/results/ and docs/formats.md
+	$(BIN)/python -m benchmarks artefact_speed reproducibility
+	$(BIN)/python -m docs.reference.generate
 
 bench-demo: install ## Run the README's demo for three seeds; writes benchmarks/results/digits_demo.json
 	$(BIN)/python -m benchmarks digits_demo

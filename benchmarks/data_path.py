@@ -1,8 +1,9 @@
-"""From image files to normalised, augmented batches: this project against torchvision's ImageFolder in a DataLoader.
+"""From image files to normalised, augmented batches: against torchvision's ImageFolder in a DataLoader, and numpy.
 
 CIFAR-100 as PNG files, in the folder that ECD_DEPLOY_CIFAR100 names. Both shuffle, pad by 4, crop, mirror and
 normalise in batches of 128. Ours reads the cache of decoded images, as every run but a folder's first does;
-the first one's decoding is timed by itself. Files of mixed sizes are measured in `benchmarks.loader_path`.
+the first one's decoding is timed by itself. The loop in numpy has the decoded images in memory, padded beforehand.
+Files of mixed sizes are measured in `benchmarks.loader_path`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -22,7 +25,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks import loader_path
 from benchmarks.figures import Figure, Report
-from ecd_deploy.data import TrainBatches, load_data
+from ecd_deploy.data import ImageSet, TrainBatches, load_data
 from ecd_deploy.recipe.data import DataConfig
 
 BATCH, PADDING, WORKERS, ROUNDS = 128, 4, 2, 5
@@ -51,13 +54,17 @@ def measure() -> Report:
     )
     loader = torchvision_loader(Path(root))
     ours: list[float] = []
+    numpys: list[float] = []
     theirs: list[float] = []
     for epoch in range(1, ROUNDS + 1):
         ours.append(images_a_second((batch.images for batch in batches.epoch(epoch)), OUR_BATCHES))
+        numpys.append(images_a_second(numpy_batches(data.train, epoch), OUR_BATCHES))
         theirs.append(images_a_second((images for images, _ in loader), THEIR_BATCHES))
     mixed = loader_path.measure(Path(root), ROUNDS)
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+    of_numpy = [mine / other for mine, other in zip(ours, numpys, strict=True)]
+    numpy_lower, numpy_median, numpy_upper = statistics.quantiles(of_numpy, n=4, method="inclusive")
     images = sum(len(split) for split in (data.train, data.validation, data.test) if split is not None)
     return Report(
         benchmark="data_path",
@@ -70,6 +77,14 @@ def measure() -> Report:
                 better="higher",
                 must=10,
                 aim=30,
+            ),
+            Figure(
+                name="data path: times the images a second of a loop in numpy",
+                value=numpy_median,
+                lower=numpy_lower,
+                upper=numpy_upper,
+                better="higher",
+                must=1,
             ),
             Figure(name="data path: ours", value=statistics.median(ours), better="higher", unit="images/s"),
             Figure(
@@ -85,6 +100,7 @@ def measure() -> Report:
         raw={
             "ours": ours,
             "torchvision": theirs,
+            "numpy": numpys,
             "decoding_seconds": decoding,
             "opening_seconds": opening,
             **mixed.raw,
@@ -106,6 +122,27 @@ def torchvision_loader(root: Path, between: Sequence[object] = (), after: Sequen
     )
     images = ImageFolder(str(root / "train"), transform)
     return DataLoader(images, batch_size=BATCH, shuffle=True, num_workers=WORKERS)
+
+
+def numpy_batches(images: ImageSet, seed: int) -> Iterator[Tensor]:
+    """One epoch as a plain loop over the images of each batch makes it."""
+    draws = np.random.default_rng(seed)
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (MEAN, STD))
+    height, width = images.images.shape[2:]
+    padded = np.pad(images.images, ((0, 0), (0, 0), (PADDING, PADDING), (PADDING, PADDING)))
+    order = draws.permutation(len(images))
+    for start in range(0, len(order) - BATCH + 1, BATCH):
+        batch = np.empty((BATCH, *images.images.shape[1:]), np.float32)
+        tops, lefts = draws.integers(2 * PADDING + 1, size=(2, BATCH))
+        mirrored = draws.random(BATCH) < 1 / 2
+        for place, image in enumerate(order[start : start + BATCH]):
+            top, left = tops[place], lefts[place]
+            crop = padded[image, :, top : top + height, left : left + width]
+            batch[place] = crop[:, :, ::-1] if mirrored[place] else crop
+        batch /= 255
+        batch -= mean
+        batch /= std
+        yield torch.from_numpy(batch)
 
 
 def images_a_second(batches: Iterator[Tensor], count: int) -> float:

@@ -1,7 +1,8 @@
 """How long each command takes to start, and how much memory: its help, and what it does on a finished run of digits.
 
 Processor seconds and peak memory of a fresh process, the least of several: what others do on the machine hardly
-changes them. Which libraries a command loads is held by `tests/test_start_up.py`.
+changes them. Python keeps bytecode, as an installed package has it, whatever the environment says. Which libraries a
+command loads is held by `tests/test_start_up.py`.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def _call(folder: str, words: Sequence[str]) -> tuple[float, float]:
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": ""},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

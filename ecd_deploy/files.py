@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from errno import EISDIR
 from pathlib import Path
@@ -14,6 +16,7 @@ from ecd_deploy.errors import ArtefactError, DigestError, UsageError
 
 _PARTIAL_SUFFIX = ".partial"
 _BLOCK_BYTES = 1 << 20
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -112,6 +115,17 @@ def read_verified(path: Path, sha256: str) -> bytes:
     if found != sha256:
         raise DigestError(f"{path} was changed after it was written: SHA-256 is {found} instead of {sha256}")
     return data
+
+
+def stored_zip(parts: Mapping[str, bytes]) -> bytes:
+    """A zip archive, not compressed and without times: the same parts in the same order give the same bytes."""
+    import zipfile
+
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in parts.items():
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), content)
+    return result.getvalue()
 
 
 def is_partial(path: Path) -> bool:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from ecd_deploy.records import Record
 
 
-class ParityBudget(BaseModel):
+class ParityBudget(Record):
     """How far an artefact's logits may be from the student's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     relative: float
     """Largest difference of a logit, as a share of the student's largest absolute logit."""

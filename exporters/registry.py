@@ -46,6 +46,7 @@ _BUILTIN = {
     "litert": _Home("ecd_deploy.exporters.litert.exporter", "LiteRtExporter"),
     "litert-int8": _Home("ecd_deploy.exporters.litert.int8", "Int8LiteRtExporter", lambda config: (config.int8,)),
     "ncnn": _Home("ecd_deploy.exporters.ncnn.exporter", "NcnnExporter"),
+    "coreml": _Home("ecd_deploy.exporters.coreml.exporter", "CoreMlExporter"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Zip archives as artefacts are: entries that are not compressed and have no time, and nothing outside of them."""
+"""Reads zip archives as artefacts are: entries not compressed and without time, and nothing outside of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ecd_deploy.errors import ExportError
@@ -15,7 +15,6 @@ from ecd_deploy.errors import ExportError
 # what may follow its content, and what ends an archive.
 _LOCAL_HEADER, _LENGTHS, _HEADERS, _DESCRIPTOR, _END = 30, 26, 30 + 46, 24, 22 + 56 + 20
 _HAS_DESCRIPTOR = 8  # a flag
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Archive:
     problems: tuple[str, ...]
 
     def parts(self, names: Collection[str], format_name: str) -> dict[str, bytes]:
-        """The content of each entry, by name, as `write_archive` took them.
+        """The content of each entry, by name, as `stored_zip` took them.
 
         Raises:
             ExportError: the archive holds other entries than these, or one twice.
@@ -43,15 +42,6 @@ class Archive:
         if sorted(found) != sorted(names):
             raise ExportError(f"not an {format_name} artefact: the archive holds {', '.join(found)}")
         return {entry.name: entry.content for entry in self.entries}
-
-
-def write_archive(parts: Mapping[str, bytes]) -> bytes:
-    """Write an archive: the same parts in the same order give the same bytes."""
-    result = io.BytesIO()
-    with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in parts.items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-    return result.getvalue()
 
 
 def read_archive(data: bytes, format_name: str) -> Archive:

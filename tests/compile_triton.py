@@ -13,18 +13,19 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ecd_deploy.distill.convolution.triton import products as triton_products
-from ecd_deploy.distill.convolution.triton import router as triton_router
+from ecd_deploy.distill.convolution.triton import gradients, mixing, products
 from ecd_deploy.training.fused import norms
 
 ENDS = ("", "_gradient")
 SIDED = ("KERNEL", "STRIDE", "PADDING", "DILATION")
-BLOCKS = ("OUT", "CHANNELS", "PLACES", "SAMPLES", "INNER", "HIDDEN", "KERNELS")
+BLOCKS = ("OUT", "CHANNELS", "PLACES", "SAMPLES", "INNER", "HIDDEN", "KERNELS", "COLUMNS")
 POINTERS = (
-    *("features", "kernels", "bias", "student", "connection", "output", "gradient"),
-    *("features_gradient", "kernels_gradient", "temperature", "pooled", "hidden", "mixing", "mixing_gradient"),
+    *("features", "kernels", "bias", "output", "gradient", "features_gradient", "weights_gradient"),
+    *("student", "connection", "later_student", "later_connection", "later", "received", "second_received"),
+    *("second_student", "second_connection", "student_gradient", "second_student_gradient"),
+    *("temperature", "pooled", "hidden", "mixing", "mixing_gradients", "sums", "weight", "weight_gradient"),
     *(f"{layer}_{tensor}{end}" for layer in ("reduce", "expand") for tensor in ("weight", "bias") for end in ENDS),
-    *("added", "second", "third", "fourth", "beside", "passed"),
+    *("added", "second", "third", "fourth", "beside", "passed", "behind", "total"),
 )
 STATISTICS = ("weight", "running_mean", "running_variance", "mean", "inverse_deviation")
 OPERANDS = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
@@ -40,13 +41,13 @@ def compiled(function: Any, element: str, precision: str, capability: int) -> st
         "KERNEL_H": 3,
         "KERNEL_W": 3,
         "GROUPS": 2,
-        "HAS_BIAS": True,
-        "IS_CONNECTED": True,
         "GAIN": 4.0,
+        "PARTS": 8,
         "MOMENTUM": 0.1,
         "EPS": 1e-5,
         "COUNT": 4,
-        **dict.fromkeys(("IS_ADDED", "RECTIFIES", "IS_BESIDE", "PASSES"), True),
+        **dict.fromkeys(("HAS_BIAS", "IS_CONNECTED", "IS_LATER"), True),
+        **dict.fromkeys(("IS_ADDED", "RECTIFIES", "IS_BESIDE", "PASSES", "IS_BEHIND", "POOLS", "SUMS"), True),
         "SUM": tl.float32,
         "OPERAND": OPERANDS[element],
         "PRECISION": precision,
@@ -55,6 +56,8 @@ def compiled(function: Any, element: str, precision: str, capability: int) -> st
     is_of_norm = function in (norms.normalise, norms.differentiate)
     types = dict.fromkeys(POINTERS, f"*{element if 'OPERAND' in own or is_of_norm else 'fp32'}")
     types |= {"pooled_gradient": "*fp32"}
+    if function in (mixing.mix, mixing.differentiate_mixing):
+        types |= {"kernels" if function is mixing.mix else "gradient": f"*{element}"}
     if is_of_norm:
         types |= dict.fromkeys((*STATISTICS, "bias", "weight_gradient", "bias_gradient"), "*fp32")
     signature = {name: "constexpr" if name in own else types.get(name, "i32") for name in function.arg_names}
@@ -65,8 +68,8 @@ def compiled(function: Any, element: str, precision: str, capability: int) -> st
 
 def main() -> None:
     element, precision, capability = sys.argv[1:]
-    functions = [triton_products.convolve, triton_products.differentiate_features]
-    functions += [triton_products.differentiate_kernels, triton_router.route, triton_router.differentiate_route]
+    functions = [products.convolve, gradients.differentiate_features, gradients.differentiate_weights]
+    functions += [mixing.mix, mixing.differentiate_mixing, mixing.differentiate_route]
     functions += [norms.normalise, norms.differentiate]
     names = [one.__name__ for one in functions if "mma" in compiled(one, element, precision, int(capability))]
     sys.stdout.write("\n".join(names))

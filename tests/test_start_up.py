@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from ecd_deploy.recipe.recipe import load_recipe
 from tests.commands import Ended
 
 HEAVY = (
     *("PIL", "accelerate", "jinja2", "matplotlib", "numpy", "numpy.f2py.crackfortran", "numpy.ma.core", "onnx"),
-    *("numpy.testing._private.utils", "onnxruntime", "onnxscript", "pandas", "scipy", "scipy.stats", "sklearn"),
-    *("tensorboard", "torch", "torchvision"),
+    *("numpy.polynomial.polynomial", "numpy.testing._private.utils", "onnxruntime", "onnxscript", "pandas", "scipy"),
+    *("scipy.stats", "sklearn", "tensorboard", "torch", "torchvision"),
 )
 PAGES = {"PIL", "jinja2", "numpy", "scipy"}
 """What the bounds and pages of a report are made with."""
@@ -70,6 +72,15 @@ def test_the_gate_decides_without_torch(finished_run: tuple[Path, Ended], tmp_pa
 )
 def test_a_module_loads_what_it_needs(statement: str, needed: set[str]) -> None:
     assert loaded(statement) <= needed
+
+
+def test_a_recipe_of_builtin_names_reads_what_no_other_package_announces(monkeypatch: pytest.MonkeyPatch) -> None:
+    def announced(**_: str) -> NoReturn:
+        raise AssertionError("every installed package was looked into")
+
+    monkeypatch.setattr("ecd_deploy.recipe.data.entry_points", announced)
+    monkeypatch.setattr("ecd_deploy.recipe.export.entry_points", announced)
+    assert load_recipe("digits").data.source == "digits"
 
 
 def test_models_takes_at_most_four_times_the_time_of_the_version() -> None:

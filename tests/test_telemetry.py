@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecd_deploy.measure.latency import RUNNER_NAME, runner_source
+from ecd_deploy.measure.device.archive import RUNNER_NAME, runner_archive
 from ecd_deploy.pipelines.run import run_bundle
 from tests.commands import Ended
 from tests.measure.models import convolution_model
@@ -42,7 +42,7 @@ def commands(finished_run: tuple[Path, Ended], tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("programs")
     model, runner, images = folder / "model.onnx", folder / RUNNER_NAME, folder / "images.npy"
     model.write_bytes(convolution_model())
-    runner.write_bytes(runner_source())
+    runner.write_bytes(runner_archive())
     np.save(images, np.zeros((2, 1, 8, 8), dtype=np.uint8))
     run_bundle(finished_run[0], format_name="onnx", output=folder / "bundle.tar.gz")
     with tarfile.open(folder / "bundle.tar.gz") as archive:

@@ -14,19 +14,23 @@ import torch
 
 from ecd_deploy.distill.convolution import triton
 from ecd_deploy.distill.convolution.triton import check as triton_check
+from ecd_deploy.distill.convolution.triton import mixing_operators as triton_mixing_operators
 from ecd_deploy.distill.convolution.triton import operators as triton_operators
 from ecd_deploy.distill.convolution.triton import references as triton_references
 from ecd_deploy.distill.convolution.triton import support as triton_support
 from ecd_deploy.training import fused
 from ecd_deploy.training.fused import operators as fused_operators
 
-_LAUNCHES = ("convolve_samples", "differentiate_features", "differentiate_kernels", "route", "differentiate_route")
+_LAUNCHES = {
+    triton_operators: ("convolve_samples", "differentiate_features", "differentiate_weights"),
+    triton_mixing_operators: ("mix", "differentiate_mixing", "differentiate_route"),
+}
 _REFERENCES: dict[Any, Callable[..., Any]] = {
-    **{getattr(triton_operators, name): getattr(triton_references, name) for name in _LAUNCHES},
+    **{getattr(room, name): getattr(triton_references, name) for room, names in _LAUNCHES.items() for name in names},
     fused_operators.normalise: fused_operators.normalise_by_torch,
     fused_operators.differentiate_rectified: fused_operators.differentiate_by_torch,
 }
-_KERNELS = {triton: ("products", "router"), fused: ("norms",)}
+_KERNELS = {triton: ("products", "gradients", "mixing"), fused: ("norms",)}
 
 
 @contextmanager
@@ -73,7 +77,7 @@ def _owned(reference: Any) -> Any:
         found = reference(*arguments)
         if isinstance(found, torch.Tensor):
             return found.clone(memory_format=torch.contiguous_format)
-        return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in found)
+        return type(found)(tensor.clone(memory_format=torch.contiguous_format) for tensor in found)
 
     return compute
 

@@ -1,9 +1,10 @@
-"""Writes cli.md and recipe.md beside this file, from the commands and the recipe themselves: `make reference`."""
+"""Writes what the pages say of the commands, the recipe and the measured formats, from these: `make reference`."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,30 @@ _RECIPE = """A recipe is a TOML file. What is required must be given, and an unk
 _MODEL = """The file of `--config` for `evaluate`, `gate --data` and `predict` takes `[gate]` and `[profile]`
 as they stand above, and what the model expects:"""
 _FOLDER = Path(__file__).parent
+_RESULT = _FOLDER.parents[1] / "benchmarks/results/artefact_speed.json"
+_FIGURE = re.compile(r"([\w-]+): (size|speed) over fp32 ONNX, ([^()]+?)( \(.*\))?")
+_TABLE = re.compile(r"(?<=<!-- Made by `make bench-formats`; do not edit. -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
-    """Write both pages."""
-    for name, text in (("cli.md", cli_page()), ("recipe.md", recipe_page())):
+    """Write both pages of the reference, and the table on the page of formats."""
+    for name, text in (("cli.md", cli_page()), ("recipe.md", recipe_page()), ("../formats.md", formats_page())):
         (_FOLDER / name).write_text(text, encoding="utf-8")
+
+
+def formats_page() -> str:
+    """The page of formats, with the sizes and speeds that the benchmark `artefact_speed` found."""
+    found: dict[str, dict[str, str]] = {}
+    for figure in json.loads(_RESULT.read_text(encoding="utf-8"))["figures"]:
+        if match := _FIGURE.fullmatch(figure["name"]):
+            name, what, student, busy = match.groups()
+            found.setdefault(name, {})[f"{what}, {student}"] = "not valid" if busy else f"{figure['value']:.2f}"
+    columns = list(dict.fromkeys(column for row in found.values() for column in row))
+    lines = [f"| format | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    lines += [f"| `{name}` | {' | '.join(row.get(at, '') for at in columns)} |" for name, row in found.items()]
+    table = "\n".join(lines) if found else "Not measured in this form yet."
+    page = (_FOLDER.parent / "formats.md").read_text(encoding="utf-8")
+    return _TABLE.sub(lambda _: f"\n{table}\n\n", page)
 
 
 def cli_page() -> str:

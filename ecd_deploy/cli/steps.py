@@ -148,7 +148,9 @@ def validate(run_dir: Path) -> None:
     validation = run_validate(run_dir)
     for entry in validation.artefacts:
         problem = entry.parity.problem()
-        click.echo(f"{entry.format}: " + (problem or f"largest difference {entry.parity.max_abs_diff:.2g}"))
+        click.echo(
+            f"{entry.format}: " + (problem or f"largest difference {entry.parity.max_abs_diff:.2g}{entry.place}")
+        )
         if entry.help is not None:
             click.echo(f"  {entry.help.words()}: {entry.help.reason}")
     click.echo(f"recommended on a host like this one: {validation.recommended}")

@@ -21,8 +21,8 @@ def _defer(name: str) -> None:
     setattr(sys.modules[package], own, module)
 
 
-for _package in ("numpy.f2py", "numpy.ma", "numpy.testing"):
-    _defer(_package)
+for _package in ("char", "ctypeslib", "f2py", "fft", "ma", "polynomial", "rec", "strings", "testing"):
+    _defer(f"numpy.{_package}")
 
 from scipy import special  # noqa: E402 (what it imports must be in its place before)
 

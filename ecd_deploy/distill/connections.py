@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import has_forward_hooks, is_view, is_vmapped
 from ecd_deploy.distill.additive import add_conv1x1
-from ecd_deploy.distill.convolution.triton.convolution import Added
+from ecd_deploy.distill.convolution.triton.convolution import Offer
 from ecd_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class FeatureConnections(nn.Module):
             raise UsageError("connection 'conv1x1_bn' cannot start as the identity; 'direct' and 'conv1x1' can")
         self.kind = kind
         self.sites = tuple(sites)
-        self._fresh = frozenset(site.name for site in self.sites if site.place == "convolution")
+        self._places = {site.name: site.place for site in self.sites}
         self.transforms = nn.ModuleDict({module_key(site.name): _transform(site.channels, kind) for site in self.sites})
         if self.averages:
             self._start_as_identities()
@@ -72,17 +72,18 @@ class FeatureConnections(nn.Module):
         transform = self.transforms[module_key(name)]
         if _is_bare(transform) and _is_plain(teacher_feature, student_feature, transform.weight):
             # A convolution's fresh output is needed by nothing else; a block's may be, by its own backward pass.
-            in_place = name in self._fresh and teacher_feature.is_contiguous() and not is_view(teacher_feature)
+            is_fresh = self._places[name] == "convolution"
+            in_place = is_fresh and teacher_feature.is_contiguous() and not is_view(teacher_feature)
             return add_conv1x1(teacher_feature, student_feature, transform.weight, in_place=in_place)
         transformed: Tensor = transform(student_feature)
         return teacher_feature + transformed
 
-    def offer(self, name: str, student_feature: Tensor) -> Added | None:
-        """What the teacher's convolution at a site may add by itself: the student's feature through a bare 1x1 one."""
-        transform = self.transforms[module_key(name)] if name in self._fresh else None
+    def offer(self, name: str, student_feature: Tensor, *, is_later: bool) -> Offer | None:
+        """What a convolution of the teacher may compute by itself: the student's feature through a bare 1x1 one."""
+        transform = self.transforms[module_key(name)] if name in self._places else None
         if transform is None or self.averages or not _is_bare(transform):
             return None
-        return Added(student_feature, transform.weight)
+        return Offer(student=student_feature, weight=transform.weight, is_later=is_later)
 
     def _start_as_identities(self) -> None:
         """Let each convolution give the last of its input channels, as many as it gives."""

@@ -10,13 +10,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 from ecd_deploy.compat.torch import saved_tensor_hooks, version_of
 from ecd_deploy.distill.convolution.dynamic_conv import DynamicConv2d
-from ecd_deploy.distill.convolution.triton.convolution import Added
+from ecd_deploy.distill.convolution.triton.convolution import Offer
 from ecd_deploy.distill.outputs import FeaturePair
 from ecd_deploy.distill.student.feature_maps import feature_in, with_feature
 from ecd_deploy.errors import StudentError
@@ -71,7 +71,13 @@ class FeatureQueue:
 
 FeatureQueues = dict[str, FeatureQueue]
 Connect = Callable[[str, Tensor, Tensor], Tensor]
-Offer = Callable[[str, Tensor], Added | None]
+
+
+class MakeOffer(Protocol):
+    """Makes what a dynamic convolution may compute by itself."""
+
+    def __call__(self, name: str, student_feature: Tensor, *, is_later: bool) -> Offer | None:
+        """That of a site and a student's feature, None if it is not that simple."""
 
 
 @contextmanager
@@ -94,7 +100,7 @@ def reading(student: nn.Module, sites: tuple[ConnectionSite, ...]) -> Iterator[F
 
 @contextmanager
 def adding(
-    teacher: nn.Module, connect: Connect | None, queues: FeatureQueues, offer: Offer | None = None
+    teacher: nn.Module, connect: Connect | None, queues: FeatureQueues, offer: MakeOffer | None = None
 ) -> Iterator[None]:
     """Replace the teacher's features by `phi_T + T(phi_S)` while the context lasts.
 
@@ -107,7 +113,7 @@ def adding(
         connect: (site, teacher's feature, student's) -> the teacher's new one, as `FeatureConnections` do; None
             replaces nothing.
         queues: what each site of the teacher receives.
-        offer: (site, student's feature) -> what a dynamic convolution may add by itself, None if it is not that simple.
+        offer: what a dynamic convolution is given to compute by itself: that of the site, or the last one within it.
 
     Raises:
         StudentError: the features of a site do not fit each other, or both call it, but not equally often.
@@ -117,13 +123,16 @@ def adding(
         return
     if (left := _recomputing.pop(teacher, None)) is not None:
         left.close()
-    additions = [_Addition(name, queue, connect, offer, saved_tensor_hooks()) for name, queue in queues.items()]
+    around = saved_tensor_hooks()
+    additions = [
+        _Addition(name, teacher.get_submodule(name), queue, connect, offer, around) for name, queue in queues.items()
+    ]
     with ExitStack() as hooks:
         for addition in additions:
-            module = teacher.get_submodule(addition.name)
-            hooks.callback(module.register_forward_hook(addition).remove)
-            if isinstance(module, DynamicConv2d) and module.backend == "triton":
-                hooks.callback(module.register_forward_pre_hook(addition.offer).remove)
+            hooks.callback(addition.module.register_forward_hook(addition).remove)
+            within = [part for part in addition.module.modules() if isinstance(part, DynamicConv2d)]
+            if within and within[-1].backend == "triton":
+                hooks.callback(within[-1].register_forward_pre_hook(addition.offer).remove)
         yield
         if less := [addition.name for addition in additions if addition.has_features_left]:
             raise StudentError(f"the teacher calls {', '.join(less)} less often than the student did; {_OTHER_WAY}")
@@ -137,19 +146,28 @@ class _Addition:
     """The forward hook of one site of the teacher.
 
     Args:
-        name: of the site.
+        name, module: of the site.
         queue: what it receives.
         connect, offer: see `adding`.
         around: the hooks for saved tensors outside the teacher's forward; others within mean that it is computed again.
     """
 
-    def __init__(self, name: str, queue: FeatureQueue, connect: Connect, offer: Offer | None, around: object) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        queue: FeatureQueue,
+        connect: Connect,
+        offer: MakeOffer | None,
+        around: object,
+    ) -> None:
         self.name = name
+        self.module = module
         self.is_recomputed = False
         self._queue = queue
         self._connect = connect
         self._offer = offer
-        self._is_offered = False
+        self._offered: Offer | None = None
         self._around = around
         self._used: list[Tensor] = []
         self._is_again = False
@@ -166,10 +184,11 @@ class _Addition:
     def offer(self, module: DynamicConv2d, _inputs: Any) -> None:
         """Give the convolution that is about to run what it may add by itself; not if it is computed again later."""
         if self._offer is not None and len(self._queue) and saved_tensor_hooks() is self._around:
-            module.offered = self._offer(self.name, self._queue.first)
-            self._is_offered = module.offered is not None
+            offered = self._offer(self.name, self._queue.first, is_later=module is not self.module)
+            module.offered += () if offered is None else (offered,)
+            self._offered = offered
 
-    def __call__(self, module: nn.Module, _inputs: Any, output: Any) -> object:
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> object:
         """Add the student's feature; nothing where the student left the module out."""
         if self._is_again:
             feature = self._feature_again()
@@ -178,20 +197,15 @@ class _Addition:
             feature = self._feature()
         if feature is None:
             return None
-        if self._was_taken(module):
+        offered, self._offered = self._offered, None
+        if offered is not None and offered.is_taken and not offered.is_later:
             return None
         own = _feature(self.name, output)
         if own.shape != feature.shape:
             raise StudentError(f"student and teacher give features of other shapes at '{self.name}'; {_OTHER_WAY}")
+        if offered is not None and offered.product is not None:
+            return with_feature(output, own + offered.product)
         return with_feature(output, self._connect(self.name, own, feature))
-
-    def _was_taken(self, module: nn.Module) -> bool:
-        """Whether the convolution has added what it was offered."""
-        if not (isinstance(module, DynamicConv2d) and self._is_offered):
-            return False
-        self._is_offered = False
-        left, module.offered = module.offered, None
-        return left is None
 
     def _feature(self) -> Tensor | None:
         if len(self._queue):

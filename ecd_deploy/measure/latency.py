@@ -1,6 +1,6 @@
 """What the device runner measured, typed, and the runner's call in a child process.
 
-The runner is one file that knows nothing of this package, so that the same code measures here and on a device.
+The runner is an archive that knows nothing of this package, so that the same code measures here and on a device.
 A child process keeps torch's threads and memory out of the figures, and survives a runtime that crashes.
 """
 
@@ -10,19 +10,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.measure.device.device_runner import percentiles_of
-from ecd_deploy.measure.untrusted import Limits
+from ecd_deploy.measure.device.archive import RUNNER_NAME, runner_archive
+from ecd_deploy.measure.device.runner.percentiles import percentiles_of
+from ecd_deploy.measure.untrusted import Limits, is_ort
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.records import Record
 
-RUNNER_NAME = "device_runner.py"
 CPU = "CPUExecutionProvider"
 _GRACE_SECONDS = 300.0
 
@@ -199,11 +198,6 @@ class Comparison(_Measured):
     host: Host
 
 
-def runner_source() -> bytes:
-    """The device runner's one file."""
-    return (files("ecd_deploy.measure.device") / RUNNER_NAME).read_bytes()
-
-
 def runner_arguments(config: ProfileConfig) -> list[str]:
     """The runner's options for a `[profile]` section, without the model."""
     arguments = ["--threads", str(config.threads), "--batch-size", str(config.batch_size)]
@@ -275,7 +269,7 @@ def _call(
 ) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / RUNNER_NAME).write_bytes(runner_source())
+        (folder / RUNNER_NAME).write_bytes(runner_archive())
         path = _write(folder / "model", model)
         command = [*under, sys.executable, str(folder / RUNNER_NAME), str(path), *arguments]
         if against is not None:
@@ -292,6 +286,6 @@ def _call(
 
 def _write(path: Path, model: bytes) -> Path:
     # onnxruntime tells its own format by the name of the file.
-    named = path.with_suffix(".ort" if model[4:8] == b"ORTM" else ".onnx")
+    named = path.with_suffix(".ort" if is_ort(model) else ".onnx")
     named.write_bytes(model)
     return named

@@ -40,10 +40,10 @@ class Limits:
 def check_untrusted(data: bytes, name: str, limits: Limits = Limits(), *, batch_size: int = 1) -> None:
     """Try an untrusted file: what passes can be opened and run within the limits, and keeps nothing outside.
 
-    An ONNX model is opened and run on dark, light, noisy and picture-like images in a child process, which is ended
-    when it takes too long. A safetensors file is parsed here: its parser runs no code and allocates nothing that the
-    header asks for. Archives of torch, pickles and anything else are refused unopened, because loading them can run
-    code.
+    An ONNX or .ort model is opened and run on dark, light, noisy and picture-like images in a child process, which is
+    ended when it takes too long. A safetensors file is parsed here: its parser runs no code and allocates nothing that
+    the header asks for. Archives of torch, pickles and anything else are refused unopened, because loading them can
+    run code.
 
     Args:
         data: of the file.
@@ -60,11 +60,16 @@ def check_untrusted(data: bytes, name: str, limits: Limits = Limits(), *, batch_
         except safetensors.SafetensorError as error:
             raise ArtefactError(f"{name} is not a safetensors file: {error}") from error
         return
-    if not data.startswith(_ONNX):
+    if not (data.startswith(_ONNX) or is_ort(data)):
         raise ArtefactError(f"{name} was not written by this run: such files are opened only if ONNX or safetensors")
     problem = _tried(data, limits, batch_size)
     if problem is not None:
         raise ArtefactError(f"{name} cannot be used: it {problem}")
+
+
+def is_ort(data: bytes) -> bool:
+    """Whether a file has onnxruntime's own format, .ort."""
+    return data[4:8] == b"ORTM"
 
 
 def _tried(data: bytes, limits: Limits, batch_size: int) -> str | None:

@@ -24,13 +24,13 @@ _PATHS = {
     "parquet": "the file, or the folder of files",
     "datasets": "the folder that save_to_disk wrote",
 }
+_BUILTIN = (*_OF_ARRAYS, *_PATHS)
 
 
 def source_names() -> tuple[str, ...]:
     """The sources of this package, then those of installed plug-ins; nothing of a plug-in is imported."""
-    builtin = (*_OF_ARRAYS, *_PATHS)
     found = {entry.name for entry in entry_points(group=SOURCES_GROUP)}
-    return (*builtin, *sorted(found.difference(builtin)))
+    return (*_BUILTIN, *sorted(found.difference(_BUILTIN)))
 
 
 class DataConfig(Section):
@@ -121,8 +121,10 @@ class DataConfig(Section):
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
+        if source in _BUILTIN or source.startswith((_TORCHVISION, _HUB)):
+            return source  # without a look into every installed package
         names = source_names()
-        if source not in names and not source.startswith((_TORCHVISION, _HUB)):
+        if source not in names:
             choices = ", ".join((*names, f"{_TORCHVISION}NAME", f"{_HUB}OWNER/NAME"))
             raise ValueError(f"there is no such source{did_you_mean(source, names)}; there are {choices}")
         return source

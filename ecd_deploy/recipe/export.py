@@ -27,6 +27,7 @@ BUILTIN_FORMATS = (
     "litert",
     "litert-int8",
     "ncnn",
+    "coreml",
 )
 EXTRA_FORMATS: Mapping[str, str] = {
     "openvino": "openvino",
@@ -34,9 +35,12 @@ EXTRA_FORMATS: Mapping[str, str] = {
     "litert": "ai_edge_litert",
     "litert-int8": "ai_edge_litert",
     "ncnn": "ncnn",
+    "coreml": "coremltools",
 }
 """Those that need an extra, named as the format is up to its first hyphen, and a package that is there with it."""
 
+UNVERIFIED_FORMATS = ("coreml",)
+"""Those whose runtime runs on no system that this package does."""
 
 _FIXED_SIZE_FORMATS = ("onnx-static", "openvino")
 
@@ -103,8 +107,11 @@ class ExportConfig(Section):
     @field_validator("formats")
     @classmethod
     def _known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        others = [name for name in formats if name not in BUILTIN_FORMATS]
+        if not others:
+            return formats  # without a look into every installed package
         choices = format_names()
-        unknown = [name for name in formats if name not in choices]
+        unknown = [name for name in others if name not in choices]
         if unknown:
             raise ValueError(f"no format '{unknown[0]}'; there are {', '.join(choices)}")
         return formats

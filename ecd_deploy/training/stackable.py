@@ -71,8 +71,8 @@ def find_obstacle(recipe: Recipe, accelerator: Accelerator) -> str | None:
     train, method = recipe.train, recipe.method
     if accelerator.num_processes > 1:
         return "there are several processes"
-    if train.mixed_precision != "no":
-        return f"train.mixed_precision '{train.mixed_precision}' is not cast to within a stack"  # by torch's autocast
+    if train.mixed_precision == "fp16":
+        return "train.mixed_precision 'fp16' scales the loss of each run by itself"
     if train.gradient_accumulation > 1:
         return "train.gradient_accumulation cuts the batches"
     if method.name in ("ecd", "joint") and method.teacher == "daconv" and method.backend != "grouped":
@@ -133,10 +133,27 @@ def try_stack(members: Sequence[Member], device: torch.device) -> str | None:
         if "random operation" in str(error):
             return "the network draws random numbers in training, such as dropout's, which each run draws for itself"
         return f"the network cannot be stacked: {first_line(error)}"
+    if lack := _find_cast(members, whole, device):
+        return lack
     for number, model in enumerate(own):
         for name, found, expected in _compared(stacked.joint, model, number):
             if not torch.allclose(found, expected, rtol=0, atol=_TOLERANCE * (1 + float(expected.abs().max()))):
                 return f"stacked, {name} of the network is not what it is by itself"
+    return None
+
+
+def _find_cast(members: Sequence[Member], whole: Batch, device: torch.device) -> str | None:
+    """Do a stacked forward in the precision of the recipes, and say what keeps it from that."""
+    if (precision := members[0].recipe.train.mixed_precision) == "no":
+        return None
+    stacked = StackedModel([copy.deepcopy(member.model) for member in members])
+    needs_indices = members[0].recipe.method.pretrained is not None
+    try:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            stacked(whole.images.float(), whole.indices if needs_indices else None)
+    except Exception as error:  # noqa: BLE001 (any fault of the user's code means that the runs are not stacked)
+        reraise_machine_fault(error)
+        return f"train.mixed_precision '{precision}' cannot be cast to within a stack: {first_line(error)}"
     return None
 
 

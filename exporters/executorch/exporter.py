@@ -6,12 +6,7 @@ take runs on the portable kernels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
@@ -21,13 +16,12 @@ from ecd_deploy.exporters.executorch.contents import read_pte
 from ecd_deploy.exporters.executorch.layout import read_layout
 from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.reason import first_cause
+from ecd_deploy.exporters.runtimes import missing_extra, one_by_one, opened_in
 from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
 
 if TYPE_CHECKING:
     from torch import nn
-
-_METHOD = "forward"
 
 
 class ExecuTorchExporter:
@@ -47,7 +41,7 @@ class ExecuTorchExporter:
         """Write the student; see `Exporter`."""
         described = describe(given.student, given.metadata).model_copy(update={"batch": 1})
         data = _written(given.student.module, given.student.example_shape, described.model_dump_json())
-        return checked(data, _predictor, described, self.format)
+        return checked(data, lambda written: one_by_one(opened_in("executorch", written, 1)), described, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
         """Load the program; it is given one image after the other.
@@ -55,7 +49,7 @@ class ExecuTorchExporter:
         ExecuTorch has one pool of threads for the process, which cannot be changed while a program is loaded.
         """
         read_layout(data)
-        return _predictor(data)
+        return one_by_one(opened_in("executorch", data, threads))
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata, without ExecuTorch; see `Exporter`."""
@@ -66,24 +60,15 @@ class ExecuTorchExporter:
         return read_pte(data)
 
 
-@contextmanager
-def _library() -> Iterator[None]:
-    with library_quiet():
-        try:
-            yield
-        except ImportError as error:
-            raise ExportError(
-                f"the executorch format needs the extra: pip install 'ecd-deploy[executorch]' ({error})"
-            ) from error
-
-
 def _written(module: nn.Module, image_shape: tuple[int, int, int], text: str) -> bytes:
     import torch
 
-    with _library():
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
-
+    with library_quiet():
+        try:
+            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+            from executorch.exir import to_edge_transform_and_lower
+        except ImportError as error:
+            raise missing_extra("executorch", error) from error
         try:
             with torch.no_grad():
                 program = torch.export.export(module, (torch.zeros(1, *image_shape),), strict=False)
@@ -94,24 +79,3 @@ def _written(module: nn.Module, image_shape: tuple[int, int, int], text: str) ->
         except Exception as error:
             reraise_machine_fault(error)
             raise ExportError(f"ExecuTorch cannot express the student: {first_cause(error)}") from error
-
-
-def _predictor(data: bytes) -> Predictor:
-    import torch
-
-    with _library():
-        from executorch.runtime import Runtime
-
-        try:
-            method: Any = Runtime.get().load_program(data).load_method(_METHOD)
-        except Exception as error:
-            reraise_machine_fault(error)
-            raise ExportError(f"ExecuTorch cannot open the artefact: {error}") from error
-    if method is None:
-        raise ExportError(f"the executorch artefact has no method '{_METHOD}'")
-
-    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits = [method.execute([image.unsqueeze(0)])[0].numpy().copy() for image in torch.from_numpy(images)]
-        return np.concatenate(logits)
-
-    return predict

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.litert.layout import read_layout
 from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ArtefactMetadata
+from ecd_deploy.exporters.runtimes import missing_extra
 
 CONVERTER_PYTHON: Final = "ECD_DEPLOY_LITERT_PYTHON"
 _HERE = Path(__file__).parent
@@ -94,7 +95,7 @@ def stamp(model: bytes, metadata: ArtefactMetadata) -> bytes:
         from ai_edge_litert import schema_py_generated as schema
         from ai_edge_litert.tools import flatbuffer_utils
     except ImportError as error:
-        raise missing(error) from error
+        raise missing_extra("litert", error) from error
     parsed = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     (graph,) = parsed.subgraphs
     for name, indices in ((INPUT_NAME, graph.inputs), (OUTPUT_NAME, graph.outputs)):
@@ -114,11 +115,6 @@ def stamp(model: bytes, metadata: ArtefactMetadata) -> bytes:
         entry.name, entry.buffer = METADATA_KEY, len(parsed.buffers) - 1
         parsed.metadata = [*(parsed.metadata or []), entry]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
-
-
-def missing(error: ImportError) -> ExportError:
-    """What to install."""
-    return ExportError(f"the LiteRT formats need the extra: pip install 'ecd-deploy[litert]' ({error})")
 
 
 @contextmanager

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.litert.contents import read_tflite
-from ecd_deploy.exporters.litert.converter import convert, missing, stamp
+from ecd_deploy.exporters.litert.converter import convert, stamp
 from ecd_deploy.exporters.litert.layout import read_layout
-from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.pytorch.pt2 import Pt2Exporter
-from ecd_deploy.files import sha256_bytes
+from ecd_deploy.exporters.runtimes import one_by_one, opened_in
+from ecd_deploy.exporters.source_file import source_file
 from ecd_deploy.measure.prediction import Predictor
 
 
@@ -50,11 +47,9 @@ class LiteRtExporter(LiteRtFormat):
 
     def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
-        described = describe(given.student, given.metadata)
-        if given.source is None or Pt2Exporter().read_metadata(given.source) != described:
-            raise ExportError("litert is made from the pt2 artefact of the same export, and none was given")
-        described = described.model_copy(update={"batch": 1, "derived_from": sha256_bytes(given.source)})
-        data = stamp(convert(given.source, described.input_shape), described)
+        source = source_file(given, self.format, self.derived_from, Pt2Exporter().read_metadata)
+        described = source.metadata.model_copy(update={"batch": 1})
+        data = stamp(convert(source.data, described.input_shape), described)
         return checked(data, lambda written: litert_predictor(written, 1), described, self.format)
 
 
@@ -65,22 +60,4 @@ def litert_predictor(data: bytes, threads: int) -> Predictor:
         ExportError: it is none, or the extra is not there.
     """
     read_layout(data)
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise missing(error) from error
-    try:
-        interpreter: Any = Interpreter(model_content=data, num_threads=threads)
-        interpreter.allocate_tensors()
-    except Exception as error:
-        reraise_machine_fault(error)
-        raise ExportError(f"LiteRT cannot open the artefact: {error}") from error
-    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def logits_of(one: NDArray[np.float32]) -> NDArray[np.float32]:
-        interpreter.set_tensor(image["index"], one[np.newaxis])
-        interpreter.invoke()
-        result: NDArray[np.float32] = interpreter.get_tensor(logits["index"])
-        return result
-
-    return lambda images: np.concatenate([logits_of(one) for one in images])
+    return one_by_one(opened_in("litert", data, threads))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.accuracy_control import Controlled, quantise_within
 from ecd_deploy.exporters.budget import INT8_BUDGET
 from ecd_deploy.exporters.calibration import Calibration, choose_calibration
@@ -17,8 +16,7 @@ from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contract import ExportInput
 from ecd_deploy.exporters.litert.converter import calibrated, stamp
 from ecd_deploy.exporters.litert.exporter import LiteRtExporter, LiteRtFormat, litert_predictor
-from ecd_deploy.exporters.metadata import ArtefactMetadata, describe
-from ecd_deploy.files import sha256_bytes
+from ecd_deploy.exporters.source_file import source_file
 from ecd_deploy.measure.prediction import predict
 from ecd_deploy.recipe.export import Int8Config
 
@@ -40,27 +38,15 @@ class Int8LiteRtExporter(LiteRtFormat):
 
     def export(self, given: ExportInput) -> bytes:
         """Write the student; see `Exporter`."""
-        described, source = describe(given.student, given.metadata).model_copy(update={"batch": 1}), given.source
-        if (
-            source is None
-            or LiteRtExporter().read_metadata(source).model_copy(update={"derived_from": None}) != described
-        ):
-            raise ExportError("litert-int8 is made from the litert artefact of the same export, and none was given")
+        source = source_file(given, self.format, self.derived_from, LiteRtExporter().read_metadata)
         calibration = choose_calibration(given.context, self._config, self.format)
-        controlled = _quantised(source, calibration)
+        controlled = _quantised(source.data, calibration)
         record = calibration.describe(
             controlled, target=None, quant_format="litert", method="minmax", reduce_range=False
         )
-        described = described.model_copy(
-            update={"batch": 1, "derived_from": sha256_bytes(source), "quantisation": record}
-        )
+        described = source.metadata.model_copy(update={"quantisation": record})
         data = stamp(controlled.model, described)
         return checked(data, lambda written: litert_predictor(written, 1), described, self.format)
-
-
-def _is_of(source: bytes, described: ArtefactMetadata) -> bool:
-    found = LiteRtExporter().read_metadata(source)
-    return found == described.model_copy(update={"batch": 1, "derived_from": found.derived_from})
 
 
 def _quantised(source: bytes, calibration: Calibration) -> Controlled[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -12,9 +12,11 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ecd_deploy.errors import ArtefactError, ExportError, UsageError, reraise_machine_fault
-from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata, outside_tensors
+from ecd_deploy.exporters.onnx.session import open_session
 from ecd_deploy.files import read_bytes, sha256_bytes, sha256_file
+from ecd_deploy.measure.untrusted import check_untrusted, is_ort
 
 IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -22,6 +24,7 @@ IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.UINT8: "uint8",
 }
 """The types that an image can have, by their numbers in ONNX."""
+_RUNTIME_TYPES: Final = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 _INTEGER_OPERATOR: Final = re.compile("Quantize|QLinear|Integer|^QAttention$|^QGemm$")
 CHANNELS: Final = (1, 3)
 """Of images."""
@@ -106,11 +109,13 @@ def read_onnx_file(path: Path) -> OnnxFile:
 
 
 def parse_onnx(path: Path, data: bytes) -> OnnxFile:
-    """Parse a model that was read from `path`; nothing of it is run.
+    """Parse a model that was read from `path`; nothing of it is run, but for an .ort file, by onnxruntime alone.
 
     Raises:
         ArtefactError: it is no ONNX model, is cut off, or keeps tensors in another file.
     """
+    if is_ort(data):
+        return _described_by_runtime(path, data)
     model = _parsed(path, data)
     try:
         check_embedded(model)
@@ -154,6 +159,24 @@ def _described(path: Path, data: bytes, model: onnx.ModelProto) -> OnnxFile:
         low_precision=any(_INTEGER_OPERATOR.search(node.op_type) for node in model.graph.node)
         or any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer),
     )
+
+
+def _described_by_runtime(path: Path, data: bytes) -> OnnxFile:
+    """An .ort file of this project, as onnxruntime opens it, after it was tried in another process."""
+    check_untrusted(data, path.name)
+    session = open_session(data, 1, "ort")
+    inputs, outputs = (
+        tuple(Port(value.name, _RUNTIME_TYPES.get(value.type, value.type), _runtime_shape(value.shape)) for value in of)
+        for of in (session.get_inputs(), session.get_outputs())
+    )
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    return OnnxFile(
+        path, data, sha256_bytes(data), inputs, outputs, parse_metadata(text, path.name), low_precision=False
+    )
+
+
+def _runtime_shape(sides: Sequence[int | str | None]) -> tuple[int | str, ...]:
+    return tuple(side if side is not None else "?" for side in sides)
 
 
 def with_sides(file: OnnxFile, sides: tuple[int, int, int]) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import onnx
@@ -13,11 +12,11 @@ from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.contents import read_onnx
 from ecd_deploy.exporters.onnx.graph import check_embedded, check_interface, get_metadata, set_metadata
 from ecd_deploy.exporters.onnx.session import open_session, session_predictor
-from ecd_deploy.files import sha256_bytes
+from ecd_deploy.exporters.source_file import SourceFile, source_file
 from ecd_deploy.measure.prediction import Predictor
 
 
@@ -35,39 +34,16 @@ class OnnxFormat:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return parse_metadata(get_metadata(parse_model(data, self.format)), self.format)
+        return _metadata_of(parse_model(data, self.format), self.format)
 
     def contents(self, data: bytes) -> Contents:
         """Read initialisers and constants; see `Exporter`."""
         return read_onnx(parse_model(data, self.format), data)
 
 
-@dataclass(frozen=True)
-class Fp32Source:
-    """The fp32 ONNX file that another format is made from.
-
-    Attributes:
-        data: its bytes.
-        metadata: its own, with its digest as what they are derived from.
-    """
-
-    data: bytes
-    metadata: ArtefactMetadata
-
-
-def fp32_source(given: ExportInput, format_name: str) -> Fp32Source:
-    """Check that the file to start from is that of the student.
-
-    Raises:
-        ExportError: there is none, it is no ONNX artefact, its metadata are others, or they do not fit the student.
-    """
-    described = describe(given.student, given.metadata)
-    if given.source is None:
-        raise ExportError(f"{format_name} is made from the onnx artefact, and none was given")
-    found = parse_metadata(get_metadata(parse_model(given.source, "onnx")), "onnx")
-    if found != described.model_copy(update={"preprocessing": found.preprocessing}):
-        raise ExportError(f"the onnx artefact that {format_name} is made from has the metadata of another export")
-    return Fp32Source(given.source, found.model_copy(update={"derived_from": sha256_bytes(given.source)}))
+def fp32_source(given: ExportInput, format_name: str) -> SourceFile:
+    """The fp32 ONNX file that another format is made from; see `source_file`."""
+    return source_file(given, format_name, "onnx", lambda data: _metadata_of(parse_model(data, "onnx"), "onnx"))
 
 
 def finish(model: onnx.ModelProto, metadata: ArtefactMetadata, format_name: str) -> bytes:
@@ -95,8 +71,11 @@ def open_onnx(data: bytes, threads: int, format_name: str) -> Predictor:
     """
     model = parse_model(data, format_name)
     check_embedded(model)
-    metadata = parse_metadata(get_metadata(model), format_name)
-    return session_predictor(open_session(data, threads, format_name), metadata)
+    return session_predictor(open_session(data, threads, format_name), _metadata_of(model, format_name))
+
+
+def _metadata_of(model: onnx.ModelProto, format_name: str) -> ArtefactMetadata:
+    return parse_metadata(get_metadata(model), format_name)
 
 
 def parse_model(data: bytes, format_name: str) -> onnx.ModelProto:

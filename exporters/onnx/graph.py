@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import onnx
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.budget import FLOAT16_BUDGET, INT8_BUDGET, ParityBudget
 from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, PROBABILITIES_NAME, ArtefactMetadata
+
+_FLOAT32: Final = ParityBudget(relative=1e-3, agreement=1.0)
+_HALF: Final = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+_QUANTISED: Final = frozenset(
+    {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
+)
+
+
+def budget_of(data: bytes) -> ParityBudget:
+    """How far a model's scores may be off on another processor or provider, by the coarsest numbers in it."""
+    graph = onnx.load_model_from_string(data).graph
+    if _QUANTISED.intersection(node.op_type for node in graph.node):
+        return INT8_BUDGET
+    return FLOAT16_BUDGET if _HALF.intersection(tensor.data_type for tensor in graph.initializer) else _FLOAT32
 
 
 def strip_provenance(model: onnx.ModelProto) -> None:

@@ -9,21 +9,19 @@ from __future__ import annotations
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import INPUT_NAME, ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.format import fp32_source
 from ecd_deploy.exporters.openvino.contents import GRAPH, METADATA, WEIGHTS, read_ir, read_openvino
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.exporters.reason import first_cause
-from ecd_deploy.exporters.zip_archive import write_archive
+from ecd_deploy.exporters.runtimes import missing_extra, opened_in
+from ecd_deploy.files import stored_zip
 from ecd_deploy.measure.prediction import Predictor
 
 # Layers without a name are called after a counter of the process: here after their own number instead.
@@ -44,7 +42,7 @@ class OpenVinoExporter:
         source = fp32_source(given, self.format)
         graph, weights = _converted(source.data)
         text = source.metadata.model_dump_json()
-        data = write_archive({GRAPH: graph, WEIGHTS: weights, METADATA: text.encode()})
+        data = stored_zip({GRAPH: graph, WEIGHTS: weights, METADATA: text.encode()})
         return checked(data, lambda written: _predictor(written, 1), source.metadata, self.format)
 
     def open(self, data: bytes, build: StudentBuilder, *, threads: int = 1) -> Predictor:  # noqa: ARG002
@@ -60,18 +58,11 @@ class OpenVinoExporter:
         return read_openvino(data)
 
 
-def _library() -> Any:
+def _converted(source: bytes) -> tuple[bytes, bytes]:
     try:
         import openvino
     except ImportError as error:
-        raise ExportError(
-            f"the openvino format needs the extra: pip install 'ecd-deploy[openvino]' ({error})"
-        ) from error
-    return openvino
-
-
-def _converted(source: bytes) -> tuple[bytes, bytes]:
-    openvino = _library()
+        raise missing_extra("openvino", error) from error
     with tempfile.TemporaryDirectory() as folder:
         graph, weights = Path(folder) / GRAPH, Path(folder) / WEIGHTS
         try:
@@ -83,21 +74,6 @@ def _converted(source: bytes) -> tuple[bytes, bytes]:
 
 
 def _predictor(data: bytes, threads: int) -> Predictor:
-    parts = read_ir(data)
-    metadata = parse_metadata(parts.metadata, "openvino")
-    core = _library().Core()
-    try:
-        model = core.read_model(model=parts.graph, weights=parts.weights)
-        # The default on some processors is bfloat16, which is not what was exported.
-        precise = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        compiled = core.compile_model(model, "CPU", precise)
-    except Exception as error:
-        reraise_machine_fault(error)
-        raise ExportError(f"OpenVINO cannot open the artefact: {error}") from error
-
-    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = to_pixels(images, metadata) if metadata.preprocessing != "outside" else images
-        logits: NDArray[np.float32] = compiled({INPUT_NAME: given})[compiled.output(0)]
-        return logits.copy()
-
-    return predict
+    metadata = parse_metadata(read_ir(data).metadata, "openvino")
+    run = opened_in("openvino", data, threads).run
+    return run if metadata.preprocessing == "outside" else lambda images: run(to_pixels(images, metadata))

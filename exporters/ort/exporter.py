@@ -19,8 +19,7 @@ from ecd_deploy.exporters.onnx.session import open_session, session_options, ses
 from ecd_deploy.exporters.ort.canonical import canonical
 from ecd_deploy.exporters.ort.contents import read_ort
 from ecd_deploy.measure.prediction import Predictor
-
-_IDENTIFIER = slice(4, 8)
+from ecd_deploy.measure.untrusted import is_ort
 
 
 class OrtExporter:
@@ -57,7 +56,7 @@ class OrtExporter:
         return read_ort(data)
 
     def _session(self, data: bytes, threads: int) -> ort.InferenceSession:
-        if data[_IDENTIFIER] != b"ORTM":
+        if not is_ort(data):
             raise ExportError("not an ort artefact: its identifier is missing")
         return open_session(data, threads, self.format)
 

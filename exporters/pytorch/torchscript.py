@@ -13,7 +13,8 @@ from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.pytorch.archive import read_text, read_torch_archive
 from ecd_deploy.exporters.reason import first_cause
-from ecd_deploy.exporters.zip_archive import read_archive, write_archive
+from ecd_deploy.exporters.zip_archive import read_archive
+from ecd_deploy.files import stored_zip
 from ecd_deploy.measure.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
 
@@ -99,7 +100,7 @@ def _cleaned(data: bytes, format_name: str) -> bytes:
             raise ExportError(f"TorchScript wrote two classes that differ by a counter only, {name}")
         is_code = name.endswith((".py", ".pkl"))
         parts[name] = _MANGLE_NAME.sub(b"", entry.content) if is_code else entry.content
-    return write_archive(parts)
+    return stored_zip(parts)
 
 
 def _predictor(data: bytes) -> Predictor:

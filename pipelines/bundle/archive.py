@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.files import sha256_bytes, write_atomic
-from ecd_deploy.measure.latency import RUNNER_NAME, runner_source
+from ecd_deploy.measure.device.archive import RUNNER_NAME, runner_archive
 from ecd_deploy.pipelines.bundle.description import BundleDescription
 
 SUFFIX = ".tar.gz"
@@ -41,7 +41,8 @@ samples, no time, another machine than the limits are for), 4 a damaged file or 
 labels.json has the names of the outputs in order; samples/ has the images (uint8, N x H x W x C) with their labels
 and {scores}. The samples have the model's size already, and run.py resizes nothing. What the model takes of an image:
 {framing}.
-LICENSE is that of run.py, classify.py and device_runner.py; model and images are under those of their owners.
+LICENSE is that of run.py and device_runner.pyz, a zip of sources that Python runs; model and images are under those of
+their owners.
 """
 
 
@@ -112,8 +113,7 @@ def write_bundle(
     device = files("ecd_deploy.measure.device")
     contents = {
         _SCRIPT_NAME: (device / "bundle_check.py").read_bytes(),
-        "classify.py": (device / "classify.py").read_bytes(),
-        RUNNER_NAME: runner_source(),
+        RUNNER_NAME: runner_archive(),
         description.model: model,
         _DESCRIPTION_NAME: description.to_json(),
         "labels.json": (json.dumps(classes, ensure_ascii=False, indent=1) + "\n").encode(),

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnx
 
 from ecd_deploy.errors import ArtefactError, UsageError
-from ecd_deploy.exporters.budget import FLOAT16_BUDGET, INT8_BUDGET, ParityBudget
 from ecd_deploy.exporters.onnx.file import read_onnx_file
+from ecd_deploy.exporters.onnx.graph import budget_of
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.pipelines.bundle.archive import SUFFIX, Bundle, CheckedSamples, archive_path, write_bundle
 from ecd_deploy.pipelines.bundle.description import BundleDescription, largest_drop, latency_conditions
@@ -23,11 +22,6 @@ from ecd_deploy.pipelines.steps.samples import choose_places
 from ecd_deploy.recipe.input import ModelConfig
 
 _CLEAR_MARGIN: Final = 0.02  # of probability
-_FLOAT32: Final = ParityBudget(relative=1e-3, agreement=1.0)
-_HALF: Final = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
-_QUANTISED: Final = frozenset(
-    {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
-)
 
 
 def bundle_model(
@@ -61,7 +55,7 @@ def bundle_model(
     pixels = read_pixels(found.files, places.tolist(), preprocessing).pixels
     images, size = preprocessing.apply(pixels), classifier.batch_size
     scores = np.concatenate([classifier.scores(images[at : at + size]) for at in range(0, len(images), size)])
-    labels, budget = found.scored.labels[places], _budget(classifier.data)
+    labels, budget = found.scored.labels[places], budget_of(classifier.data)
     description = BundleDescription(
         name=path.name.removesuffix(SUFFIX),
         student=None,
@@ -86,11 +80,3 @@ def bundle_model(
     )
     checked = CheckedSamples(pixels, labels, scores)
     return write_bundle(path, description, classifier.data, checked, found.scored.classes)
-
-
-def _budget(data: bytes) -> ParityBudget:
-    """How far the scores may be off on another processor, by the coarsest numbers in the model."""
-    graph = onnx.load_model_from_string(data).graph
-    if _QUANTISED.intersection(node.op_type for node in graph.node):
-        return INT8_BUDGET
-    return FLOAT16_BUDGET if _HALF.intersection(tensor.data_type for tensor in graph.initializer) else _FLOAT32

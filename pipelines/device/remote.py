@@ -12,7 +12,8 @@ from importlib.resources import files
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, ExportError
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.measure.latency import RUNNER_NAME, Measurement, parse_measurement, runner_arguments, runner_source
+from ecd_deploy.measure.device.archive import RUNNER_NAME, runner_archive
+from ecd_deploy.measure.latency import Measurement, parse_measurement, runner_arguments
 from ecd_deploy.pipelines.device.ssh import Answer, converse
 from ecd_deploy.recipe.profile import ProfileConfig
 
@@ -68,7 +69,7 @@ def measure_on_host(
     Raises:
         DeviceError: with the cause; the device is left as it was.
     """
-    payload = {RUNNER_NAME: runner_source(), "model.onnx": model}
+    payload = {RUNNER_NAME: runner_archive(), "model.onnx": model}
     header = {
         "files": [
             {"name": name, "bytes": len(content), "sha256": sha256_bytes(content)} for name, content in payload.items()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Thread
 from typing import Final
 
@@ -16,7 +13,8 @@ from numpy.typing import NDArray
 from ecd_deploy.errors import ArtefactError, UsageError, reraise_machine_fault
 from ecd_deploy.exporters.onnx.file import OnnxFile, with_sides
 from ecd_deploy.exporters.onnx.session import session_options
-from ecd_deploy.measure.device.device_runner import providers_of
+from ecd_deploy.measure.device.runner.operators import operators_of
+from ecd_deploy.measure.device.runner.sessions import providers_of
 from ecd_deploy.measure.untrusted import Limits as ProcessLimits
 from ecd_deploy.measure.untrusted import check_untrusted
 from ecd_deploy.pipelines.evaluate.expectation import Expectation
@@ -26,7 +24,6 @@ _MOST_IMAGES = 32
 _MOST_BYTES = 64_000_000
 SECONDS_OF_A_BATCH: Final = 120
 _LIMITS: Final = ProcessLimits(seconds=SECONDS_OF_A_BATCH)
-CPU: Final = "CPUExecutionProvider"
 _DTYPES = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8}
 
 Input = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]
@@ -158,24 +155,18 @@ def open_classifier(
     opened = Classifier(file, expectation, data, session, f"{name}:{given}" if given else name, threads, batch_size, 0)
     outputs = opened.scores(one).shape[1]
     if provider is not None:
-        _check_provider(opened, providers, one)
+        _check_provider(opened)
     if outputs < 2:
         raise ArtefactError(f"a classifier tells two classes or more apart, and {file.path.name} gives {outputs} score")
     return replace(opened, outputs=outputs)
 
 
-def _check_provider(classifier: Classifier, providers: list[tuple[str, dict[str, str]]], image: Input) -> None:
-    """Refuse a provider that onnxruntime loads and gives nothing to do, which it says to nobody."""
-    name, count = providers[0][0], classifier.expectation.batch or 1
-    with tempfile.TemporaryDirectory() as folder:
-        options = session_options(classifier.threads)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = ort.InferenceSession(classifier.data, options, providers=providers)
-        session.run(None, {classifier.expectation.input: np.repeat(image, count, axis=0)})
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    if name not in {event.get("args", {}).get("provider") for event in events}:
-        raise ArtefactError(f"{name} runs no operator of {classifier.file.path.name}: onnxruntime gives all to the CPU")
+def _check_provider(classifier: Classifier) -> None:
+    """Refuse a provider that takes no operator."""
+    try:
+        operators_of(classifier.data, classifier.threads, classifier.provider)
+    except RuntimeError as error:
+        raise ArtefactError(f"{classifier.file.path.name}: {error}") from error
 
 
 def _first_line(error: Exception) -> str:

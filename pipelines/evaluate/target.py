@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ecd_deploy.errors import ArtefactError, DigestError, SchemaError, UsageError
+from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.onnx.file import OnnxFile, parse_onnx, read_onnx_file
 from ecd_deploy.files import read_bytes, sha256_bytes
 from ecd_deploy.pipelines.evaluate.expectation import Expectation, expect, image_port, refuse_keys
@@ -18,7 +19,7 @@ from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.pipelines.record.artefacts import read_artefacts
 from ecd_deploy.pipelines.record.names import MANIFEST_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, is_run, read_run
-from ecd_deploy.pipelines.record.validation import Validation
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.recipe.input import InputConfig
 
 BUNDLE_SCHEMA: Final = 1
@@ -55,12 +56,10 @@ class Target:
         return self.bundled
 
 
-def read_target(target: Path, artefact: str | None = None) -> Target:
-    """Read the ONNX model of a file, a run directory or a bundle; of the latter two, its digest is checked.
+def read_target(target: Path) -> Target:
+    """Read the model of a file, a run directory or a bundle; of the latter two, its digest is checked.
 
-    Args:
-        target: one of these.
-        artefact: of a run, as `gate.artefact` names it; None for that of its recipe.
+    Of a run it is the first artefact that ships and that onnxruntime runs, or its fp32 ONNX file.
 
     Raises:
         UsageError: it is none of these.
@@ -69,8 +68,7 @@ def read_target(target: Path, artefact: str | None = None) -> Target:
     if target.is_dir():
         if is_run(target):
             directory = read_run(target)
-            file = _file_of_run(directory, artefact)
-            return Target(parse_onnx(target / file, directory.read(file)))
+            return _of_run(directory, _file_of_run(directory))
         if (target / _DESCRIPTION_NAME).is_file():
             return _of_bundle(target, lambda name: _of_folder(target / name))
         raise UsageError(f"{target} is neither a run directory ({MANIFEST_NAME}) nor a bundle ({_DESCRIPTION_NAME})")
@@ -79,17 +77,39 @@ def read_target(target: Path, artefact: str | None = None) -> Target:
     return Target(read_onnx_file(target))
 
 
-def _file_of_run(directory: RunDirectory, artefact: str | None) -> str:
-    fp32 = read_artefacts(directory).find("onnx").file
-    if VALIDATION_NAME not in directory.manifest.files:
-        return fp32
-    shipped = directory.read_json(VALIDATION_NAME, Validation).shipping(artefact or directory.recipe.gate.artefact)
-    if len(shipped) == 1 and shipped[0].file.endswith(".onnx"):
-        return shipped[0].file
-    if artefact is None:
-        return fp32
-    names = ", ".join(entry.file for entry in shipped)
-    raise UsageError(f"gate.artefact is {artefact!r}, {names}: with --data, one ONNX file is decided about; name it")
+def read_shipped(target: Path, artefact: str) -> tuple[Target, ...]:
+    """Read what `gate.artefact` means of a run directory, or the one model of another target; see `read_target`.
+
+    Raises:
+        UsageError: it means what onnxruntime does not run.
+    """
+    if not is_run(target):
+        return (read_target(target),)
+    directory = read_run(target)
+    shipped = directory.read_json(VALIDATION_NAME, Validation).shipping(artefact)
+    others = [entry.file for entry in shipped if not _by_onnxruntime(directory, entry.format)]
+    if others:
+        raise UsageError(
+            f"gate.artefact is {artefact!r}: with --data onnxruntime runs what is decided about, and it does not run "
+            f"{', '.join(others)}; name another format of the run"
+        )
+    return tuple(_of_run(directory, entry.file) for entry in shipped)
+
+
+def _of_run(directory: RunDirectory, file: str) -> Target:
+    return Target(parse_onnx(directory.root / file, directory.read(file)))
+
+
+def _file_of_run(directory: RunDirectory) -> str:
+    shipped: tuple[ArtefactValidation, ...] = ()
+    if VALIDATION_NAME in directory.manifest.files:
+        shipped = directory.read_json(VALIDATION_NAME, Validation).shipping(directory.recipe.gate.artefact)
+    runs = (entry.file for entry in shipped if _by_onnxruntime(directory, entry.format))
+    return next(runs, None) or read_artefacts(directory).find("onnx").file
+
+
+def _by_onnxruntime(directory: RunDirectory, format_name: str) -> bool:
+    return exporter_for(format_name, directory.recipe.export).runtime == "onnxruntime"
 
 
 def _of_archive(path: Path) -> Target:

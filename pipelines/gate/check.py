@@ -89,6 +89,11 @@ def undecided(name: str, limit: float, unit: str, reason: str) -> Check:
     return Check(name=name, value=None, bound=None, limit=limit, unit=unit, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
+def named(check: Check, artefact: str) -> Check:
+    """The check with an artefact in its name, where several are decided about."""
+    return check.model_copy(update={"name": f"{check.name} {artefact}"})
+
+
 def size_checks(file: str, size: int, limit_mb: float | None) -> list[Check]:
     """Check the size of a file in bytes against the limit, if there is one."""
     if limit_mb is None:

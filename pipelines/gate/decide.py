@@ -10,11 +10,11 @@ from typing import Literal
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, Compared, compare_with_baseline, ratio_checks
-from ecd_deploy.pipelines.gate.check import Check, Verdict, overall, size_checks
+from ecd_deploy.pipelines.gate.check import Check, Verdict, named, overall, size_checks
 from ecd_deploy.pipelines.gate.ci import append_step_summary, comment_markdown, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
 from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, Limits, LimitsSource, limits_of, read_limits
-from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, split_check
+from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, provider_checks, split_check
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport, read_artefacts
 from ecd_deploy.pipelines.record.names import (
     AUDIT_NAME,
@@ -186,12 +186,13 @@ def _checks_of(
         *accuracy_checks(
             config, Scores(evidence.predictions[entry.format], None if compared is None else compared.images)
         ),
+        *provider_checks(entry, profile),
         *latency_checks(config, profile, device),
         *size_checks(entry.file, evidence.artefacts.find(entry.format).bytes, config.max_size_mb),
     ]
     if config.artefact != "all":
         return checks
-    return [check.model_copy(update={"name": f"{check.name} {entry.format}"}) for check in checks]
+    return [named(check, entry.format) for check in checks]
 
 
 def make_report(

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from ecd_deploy.errors import DataError, UsageError
-from ecd_deploy.exporters.onnx.file import OnnxFile
+from ecd_deploy.exporters.onnx.graph import budget_of
 from ecd_deploy.files import sha256_bytes, write_atomic
 from ecd_deploy.measure.latency import compare_onnx
 from ecd_deploy.measure.scored import ScoredImages
@@ -19,15 +19,21 @@ from ecd_deploy.measure.untrusted import Limits as ProcessLimits
 from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate_files
 from ecd_deploy.pipelines.evaluate.images import list_images
 from ecd_deploy.pipelines.evaluate.result import EVALUATION_NAME, write_evaluation
-from ecd_deploy.pipelines.evaluate.target import Target, read_target
+from ecd_deploy.pipelines.evaluate.target import Target, read_shipped, read_target
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, class_changes, latency_ratio, ratio_checks
-from ecd_deploy.pipelines.gate.check import Check, Verdict, size_checks
+from ecd_deploy.pipelines.gate.check import Check, Verdict, named, size_checks
 from ecd_deploy.pipelines.gate.ci import junit
 from ecd_deploy.pipelines.gate.decide import GateReport, Shipped, check_measured_bytes, make_report, summarise
 from ecd_deploy.pipelines.gate.latency import latency_checks
 from ecd_deploy.pipelines.gate.limits import ModelSettings
-from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, split_check
+from ecd_deploy.pipelines.gate.separation import (
+    audit_check,
+    difference_checks,
+    parity_checks,
+    provider_checks,
+    split_check,
+)
 from ecd_deploy.pipelines.record.artefacts import AuditReport, read_artefacts
 from ecd_deploy.pipelines.record.names import (
     AUDIT_NAME,
@@ -41,7 +47,7 @@ from ecd_deploy.pipelines.record.names import (
 )
 from ecd_deploy.pipelines.record.profile import Profile
 from ecd_deploy.pipelines.record.run_directory import RunDirectory, is_run, read_run
-from ecd_deploy.pipelines.record.validation import Validation
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
 from ecd_deploy.pipelines.steps.measure import profile_bytes
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.input import InputConfig
@@ -60,7 +66,7 @@ class GatedModel:
     """Everything that was found of a model.
 
     Attributes:
-        evaluated: the candidate's accuracy.
+        evaluated: the candidate's accuracy, or of several artefacts of a run that of the first.
         profile: its latency.
         report: the verdict.
     """
@@ -78,6 +84,8 @@ def remove_verdict(out: Path, *, keep_baseline: bool) -> bool:
     """
     for name in (GATE_NAME, JUNIT_NAME, PROFILE_NAME, HTML_NAME, MARKDOWN_NAME):
         (out / name).unlink(missing_ok=True)
+    for profile in out.glob(f"*/{PROFILE_NAME}"):
+        profile.unlink()
     if not keep_baseline and (out / BASELINE_FOLDER / EVALUATION_NAME).is_file():
         shutil.rmtree(out / BASELINE_FOLDER)
     return (out / EVALUATION_NAME).is_file()
@@ -98,7 +106,8 @@ def gate_model(
         target: an ONNX file, a run directory or a bundle.
         data: labelled images; see `evaluate`.
         settings: limits and conditions.
-        out: folder for evaluation, profile, `gate.json` and `junit.xml`.
+        out: folder for evaluation, profile, `gate.json` and `junit.xml`; where all artefacts of a run are decided
+            about, those after the first have a folder of their file's name in it.
         baseline: another target, evaluated on the same images.
         skip_bad: leave out images that cannot be read.
 
@@ -114,12 +123,11 @@ def gate_model(
         )
     if config.artefact != GateConfig().artefact and directory is None:
         raise UsageError(f"gate.artefact = {config.artefact!r}: only of a run directory")
-    given, files = read_target(target, config.artefact), list_images(data)
-    file = given.file
+    given, files = read_shipped(target, config.artefact), list_images(data)
     other = None if baseline is None else read_target(baseline)
+    conditions = settings.profile
 
     def evaluated(model: Target, said: InputConfig, reuse: Path) -> Evaluated:
-        conditions = settings.profile
         return evaluate_files(
             model,
             files,
@@ -130,41 +138,71 @@ def gate_model(
             reuse=reuse,
         )
 
-    found = evaluated(given, settings.input if other is None else _input_of(given, settings), out)
+    places = (out, *(out / model.file.path.name for model in given[1:]))
+    found = [
+        evaluated(model, settings.input if other is None else _input_of(model, settings), place)
+        for model, place in zip(given, places, strict=True)
+    ]
     theirs = None
     if other is not None:
         theirs = evaluated(other, _input_of(other, settings, optional=True), out / BASELINE_FOLDER)
-    profiling = _profiling(settings.profile, found)
-    model = found.classifier.data
-    profile = profile_bytes(file.path.name, model, profiling, ProcessLimits())
-    scores, compared = Scores(found.scored), None
-    if theirs is not None:
-        scores = Scores(found.scored, _paired(found, theirs))
-        compared = _compare(found, theirs, scores, profiling, config.confidence)
+    candidates = [
+        _Candidate(one, _profile(one, conditions), place, None if directory is None else _entry(directory, one))
+        for one, place in zip(found, places, strict=True)
+    ]
+    first = candidates[0]
+    compared = None if theirs is None else _compare(first.evaluated, theirs, conditions, config.confidence)
     checks = [
         *([] if directory is None else _run_checks(directory, config)),
-        *accuracy_checks(config, scores),
-        *_warnings(found, theirs),
-        *latency_checks(config, profile, profiling.device),
-        *size_checks(file.path.name, len(file.data), config.max_size_mb),
-        *ratio_checks(config, compared, profiling.device),
+        *(check for candidate in candidates for check in _checks(candidate, theirs, config, conditions.device)),
+        *_warnings(first.evaluated, theirs),
+        *ratio_checks(config, compared, conditions.device),
     ]
     report = make_report(
         checks,
         settings.limits,
-        artefacts=() if directory is None else _shipped(directory, file),
+        artefacts=tuple(
+            Shipped(format=entry.format, file=entry.file, sha256=entry.sha256)
+            for entry in (candidate.entry for candidate in candidates)
+            if entry is not None
+        ),
         baseline=compared,
-        profile_sha256=sha256_bytes(profile.to_json()),
+        profile_sha256=sha256_bytes(first.profile.to_json()),
         not_proved=NOT_MADE_HERE if directory is None else None,
     )
-    write_evaluation(out, found.evaluation, found.files.names, found.scored)
+    for candidate in candidates:
+        own = candidate.evaluated
+        write_evaluation(candidate.out, own.evaluation, own.files.names, own.scored)
+        write_atomic(candidate.out / PROFILE_NAME, candidate.profile.to_json())
     if theirs is not None:
         write_evaluation(out / BASELINE_FOLDER, theirs.evaluation, theirs.files.names, theirs.scored)
-    write_atomic(out / PROFILE_NAME, profile.to_json())
     write_atomic(out / JUNIT_NAME, junit(report.checks))
     write_atomic(out / GATE_NAME, report.to_json())
     summarise(report)
-    return GatedModel(found, profile, report)
+    return GatedModel(first.evaluated, first.profile, report)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A model that is decided about: what was found of it, where that goes, and its entry of `validate` in a run."""
+
+    evaluated: Evaluated
+    profile: Profile
+    out: Path
+    entry: ArtefactValidation | None
+
+
+def _checks(candidate: _Candidate, theirs: Evaluated | None, config: GateConfig, device: str | None) -> list[Check]:
+    """The checks of one model, with its format in their names where all artefacts of a run are decided about."""
+    found, profile, entry = candidate.evaluated, candidate.profile, candidate.entry
+    file = found.classifier.file
+    checks = [
+        *accuracy_checks(config, Scores(found.scored, None if theirs is None else _paired(found, theirs))),
+        *(difference_checks(profile, budget_of(file.data)) if entry is None else provider_checks(entry, profile)),
+        *latency_checks(config, profile, device),
+        *size_checks(file.path.name, len(file.data), config.max_size_mb),
+    ]
+    return checks if entry is None or config.artefact != "all" else [named(check, entry.format) for check in checks]
 
 
 def _input_of(target: Target, settings: ModelSettings, *, optional: bool = False) -> InputConfig:
@@ -180,9 +218,14 @@ def _input_of(target: Target, settings: ModelSettings, *, optional: bool = False
     return given.model_copy(update={"output": output}) if file.metadata is None else InputConfig(output=output)
 
 
-def _profiling(config: ProfileConfig, found: Evaluated) -> ProfileConfig:
+def _profiling(found: Evaluated, config: ProfileConfig) -> ProfileConfig:
     fixed = found.classifier.expectation.batch
     return config if fixed is None else config.model_copy(update={"batch_size": fixed})
+
+
+def _profile(found: Evaluated, config: ProfileConfig) -> Profile:
+    file, model = found.classifier.file.path.name, found.classifier.data
+    return profile_bytes(file, model, _profiling(found, config), ProcessLimits())
 
 
 def _paired(found: Evaluated, theirs: Evaluated) -> ScoredImages:
@@ -198,12 +241,10 @@ def _paired(found: Evaluated, theirs: Evaluated) -> ScoredImages:
     return ScoredImages(other.probabilities[:, order], ours.labels, ours.classes, ours.slices)
 
 
-def _compare(
-    found: Evaluated, theirs: Evaluated, scores: Scores, config: ProfileConfig, confidence: float
-) -> BaselineComparison:
-    own, before = scores.images, scores.baseline or scores.images
+def _compare(found: Evaluated, theirs: Evaluated, config: ProfileConfig, confidence: float) -> BaselineComparison:
+    own, before = found.scored, _paired(found, theirs)
     lost, gained = int((before.correct & ~own.correct).sum()), int((own.correct & ~before.correct).sum())
-    comparison = compare_onnx(found.classifier.data, theirs.classifier.data, config)
+    comparison = compare_onnx(found.classifier.data, theirs.classifier.data, _profiling(found, config))
     return BaselineComparison(
         recipe_digest=None,
         model_sha256=theirs.classifier.file.sha256,
@@ -230,13 +271,11 @@ def _run_checks(directory: RunDirectory, config: GateConfig) -> list[Check]:
     ]
 
 
-def _shipped(directory: RunDirectory, file: OnnxFile) -> tuple[Shipped, ...]:
-    """The artefact of the run that is decided about."""
-    return tuple(
-        Shipped(format=entry.format, file=entry.file, sha256=entry.sha256)
-        for entry in read_artefacts(directory).artefacts
-        if directory.root / entry.file == file.path
-    )
+def _entry(directory: RunDirectory, found: Evaluated) -> ArtefactValidation:
+    """What `validate` found of an artefact."""
+    file = found.classifier.file.path.relative_to(directory.root).as_posix()
+    entries = directory.read_json(VALIDATION_NAME, Validation).artefacts
+    return next(entry for entry in entries if entry.file == file)
 
 
 def _warnings(found: Evaluated, theirs: Evaluated | None) -> list[Check]:

@@ -6,8 +6,9 @@ from ecd_deploy.data import Normalisation
 from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.exporters import exporter_for
-from ecd_deploy.exporters.onnx.format import open_onnx
+from ecd_deploy.exporters.onnx.provider import open_artefact
 from ecd_deploy.measure.prediction import predict
+from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
@@ -26,7 +27,8 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
         ArtefactError: its artefact was changed.
     """
     data, content = recorded_data(directory), baseline.read(onnx.file)
-    metadata = exporter_for(onnx.format, baseline.recipe.export).read_metadata(content)
+    exporter = exporter_for(onnx.format, baseline.recipe.export)
+    metadata = exporter.read_metadata(content)
     if metadata.input_shape != data.input_shape:
         raise RunDirectoryError(
             f"{baseline.root} has other test images than this run, and cannot be evaluated on these: its student takes "
@@ -34,7 +36,15 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
         )
     normalisation = Normalisation(metadata.mean, metadata.std)
     batches = normalisation.batches(data.test, directory.recipe.profile.batch_size)
-    predictions = predict(open_onnx(content, 1, onnx.format), batches, at_once=len(usable_cpus()))
+    student, provider = baseline.recipe.student.name, baseline.recipe.profile.provider
+    opened = open_artefact(
+        exporter,
+        content,
+        lambda: build_student(student, num_classes=len(metadata.classes), in_channels=metadata.input_shape[0]),
+        provider=provider,
+    )
+    at_once = len(usable_cpus()) if exporter.runtime == "onnxruntime" else 1
+    predictions = predict(opened.predictor, batches, at_once=at_once)
     return scores_of(predictions, data.classes, digest_of_test(data), columns=data.test_columns)
 
 

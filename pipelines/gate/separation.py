@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ecd_deploy.errors import ArtefactError
+from ecd_deploy.exporters.budget import ParityBudget
+from ecd_deploy.measure.latency import CPU
 from ecd_deploy.pipelines.gate.check import Check, Verdict
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport
-from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation
+from ecd_deploy.pipelines.record.profile import Profile
+from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validation, fallen_back
 from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.split import SplitProof
+
+_PROVIDER: Final = "ExecutionProvider"
+"""What the names of onnxruntime's providers end with; other runtimes say their own name and version."""
 
 
 def split_check(proof: SplitProof) -> Check:
@@ -78,7 +86,7 @@ def parity_checks(config: GateConfig, validation: Validation) -> list[Check]:
                     limit=limit,
                     unit="",
                     verdict=Verdict.PASS if within else Verdict.FAIL,
-                    reason=f"{entry.parity.images} images" if within else _why(entry, problem),
+                    reason=f"{entry.parity.images} images{entry.place}" if within else _why(entry, problem),
                 )
             )
     return checks
@@ -91,4 +99,30 @@ def _why(entry: ArtefactValidation, problem: str | None) -> str:
         if divergence is None
         else f"; first at {divergence.operator} {divergence.node} ({divergence.module or 'the student'})"
     )
-    return f"{problem or 'not comparable'}{where}"
+    return f"{problem or 'not comparable'}{entry.place}{where}"
+
+
+def provider_checks(entry: ArtefactValidation, profile: Profile) -> list[Check]:
+    """Undecided where latency was measured on another execution provider than parity and accuracy; else nothing."""
+    measured, validated = profile.measurement.provider, entry.provider or CPU
+    if measured == validated or not measured.endswith(_PROVIDER):
+        return []
+    reason = (
+        f"latency was measured on {measured}, parity and accuracy on {validated}: set profile.provider and run "
+        "`validate` and `profile` again; on a device, run.py of a bundle checks all three"
+    )
+    return [_provider_check(Verdict.INCONCLUSIVE, reason)]
+
+
+def difference_checks(profile: Profile, budget: ParityBudget) -> list[Check]:
+    """Check the scores of a model of any origin on another execution provider by those on the CPU's."""
+    measured, limit = profile.measurement, budget.relative
+    if (value := measured.provider_difference) is None:
+        return []
+    verdict = Verdict.PASS if value <= limit else Verdict.FAIL
+    reason = f"scores of noise on {measured.provider} against the CPU's{fallen_back(measured.on_cpu)}"
+    return [_provider_check(verdict, reason, value, limit)]
+
+
+def _provider_check(verdict: Verdict, reason: str, value: float | None = None, limit: float | None = None) -> Check:
+    return Check(name="provider", value=value, bound=None, limit=limit, unit="", verdict=verdict, reason=reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from ecd_deploy.errors import ArtefactError, UsageError
@@ -51,9 +52,18 @@ class ArtefactValidation(Record):
     """Where parity fails: the first node of an ONNX artefact that diverges from the student."""
     top1: PairedTop1 | None = None
     """On the whole test set, of what a runtime of `profile.runtimes` runs."""
+    provider: str | None = None
+    """Execution provider of onnxruntime that logits and accuracy are of; None for the CPU's, or another runtime."""
+    on_cpu: tuple[str, ...] = ()
+    """Names of the operators that fell back from it to the CPU."""
     speed: Speed | None = None
     """Of what another of these runs, or is made from the fp32 ONNX file, each in its own runtime."""
     help: Help | None = None
+
+    @property
+    def place(self) -> str:
+        """By which provider, and what it left to the CPU, for people; empty for the CPU's."""
+        return "" if self.provider is None else f" by {self.provider}{fallen_back(self.on_cpu)}"
 
     def parity_problem(self, max_abs_diff: float | None) -> str | None:
         """How the logits miss the format's budget, in words; None where they keep it."""
@@ -69,6 +79,11 @@ class ArtefactValidation(Record):
         if agreement < self.budget.agreement:
             return f"{agreement:.1%} of the images keep their class, limit {self.budget.agreement:.0%}"
         return None
+
+
+def fallen_back(on_cpu: Sequence[str]) -> str:
+    """Which operators a provider left to the CPU, for people; empty if none."""
+    return f"; {len(on_cpu)} operator(s) fell back to the CPU: {', '.join(on_cpu)}" if on_cpu else ""
 
 
 class Validation(Record):

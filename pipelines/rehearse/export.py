@@ -13,6 +13,7 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.distill.student.locate import described
 from ecd_deploy.errors import ExportError, StudentError
 from ecd_deploy.exporters import ExportContext, Written, export_formats
+from ecd_deploy.exporters.onnx.provider import open_artefact
 from ecd_deploy.exporters.reason import DATA_DEPENDENT, first_cause
 from ecd_deploy.measure.parity import compare_logits
 from ecd_deploy.measure.torch_predictor import torch_predictor
@@ -75,10 +76,13 @@ def _way_out(name: str) -> str:
 
 def _compare(written: Written, student: SplitStudent, images: Tensor, recipe: Recipe, data: DataSplits) -> None:
     exporter = written.exporter
-    predictor = exporter.open(
+    opened = open_artefact(
+        exporter,
         written.data,
         lambda: build_student(recipe.student.name, num_classes=len(data.classes), in_channels=data.in_channels),
+        provider=recipe.profile.provider,
     )
+    predictor = opened.predictor
     expected = torch_predictor(student.module)(images.numpy())
     parity = compare_logits(expected, predictor(images.numpy()))
     if (problem := parity.problem()) is not None:
@@ -89,7 +93,7 @@ def _compare(written: Written, student: SplitStudent, images: Tensor, recipe: Re
             "that depends on the images, as a branch taken by one of them does, was written as a constant"
         )
     spread = batch_spread(lambda chosen: torch.from_numpy(predictor(chosen.numpy())), images)
-    if spread.largest > batch_limit(exporter.budget):
+    if spread.largest > batch_limit(exporter.budget, opened):
         raise ExportError(
             f"its file gives an image other logits {spread.worst} than in a batch of {len(images)}, off by "
             f"{spread.largest:.2g} of the largest"

@@ -11,13 +11,15 @@ from ecd_deploy.recipe.profile import ProfileConfig
 _COMPARED = ProfileConfig(warmup_seconds=0.2, min_seconds=1.0, min_samples=44, max_seconds=30.0)
 
 
-def compare_speed(model: bytes, fp32: bytes, threads: int) -> Speed:
+def compare_speed(model: bytes, fp32: bytes, threads: int, provider: str | None = None) -> Speed:
     """Time an artefact in its own runtime against the fp32 ONNX file in onnxruntime, in turns, one image at a time.
+
+    Both on `provider`, if onnxruntime runs both and it is not to be the CPU's.
 
     Raises:
         ExportError: one of them does not run.
     """
-    comparison = compare_onnx(model, fp32, _COMPARED.model_copy(update={"threads": threads}))
+    comparison = compare_onnx(model, fp32, _COMPARED.model_copy(update={"threads": threads, "provider": provider}))
     own, first, second = (statistics.median(session.block_p50_ms) for session in comparison.sessions)
     return Speed(
         threads=comparison.threads,

@@ -15,6 +15,7 @@ from ecd_deploy.exporters.budget import COARSE_BATCH_SPREAD, ParityBudget
 from ecd_deploy.exporters.divergence import first_divergence
 from ecd_deploy.exporters.divergence_result import Divergence
 from ecd_deploy.exporters.onnx.format import OnnxFormat
+from ecd_deploy.exporters.onnx.provider import Opened, open_artefact
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.accuracy import paired_top1
 from ecd_deploy.measure.parity import compare_logits
@@ -115,15 +116,21 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
     name = directory.recipe.student.name
     whole, by_onnxruntime = exporter.runtime in directory.recipe.profile.runtimes, exporter.runtime == "onnxruntime"
     cores = torch.get_num_threads()
-    predictor = exporter.open(
+    provider = directory.recipe.profile.provider if by_onnxruntime else None
+    opened = open_artefact(
+        exporter,
         content,
         lambda: build_student(name, num_classes=len(data.classes), in_channels=data.in_channels),
+        provider=provider,
         threads=1 if by_onnxruntime else cores,
     )
     images = data.test if whole else data.test.first(_PARITY_IMAGES)
     batch_size = directory.recipe.profile.batch_size
-    found = predict(predictor, data.normalisation.batches(images, batch_size), at_once=cores if by_onnxruntime else 1)
-    _check_batches(predictor, artefact, exporter.budget, data, found, batch_size)
+    found = predict(
+        opened.predictor, data.normalisation.batches(images, batch_size), at_once=cores if by_onnxruntime else 1
+    )
+    limit = batch_limit(exporter.budget, opened)
+    _check_batches(opened.predictor, artefact, limit, data, found, batch_size)
     entry = ArtefactValidation(
         format=artefact.format,
         file=artefact.file,
@@ -131,6 +138,8 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
         parity=compare_logits(measured.reference.logits[: len(images)], found.logits),
         budget=exporter.budget,
         top1=paired_top1(measured.reference, found) if whole and len(found.logits) == len(images) else None,
+        provider=opened.provider,
+        on_cpu=opened.on_cpu,
     )
     metadata = exporter.read_metadata(content)
     gate = directory.recipe.gate
@@ -138,7 +147,7 @@ def _validate_one(measured: _Measured, artefact: Artefact) -> _Checked:
         entry = entry.model_copy(update={"divergence": _divergence(measured, entry, content, metadata)})
     of_fp32 = metadata.derived_from is not None and metadata.batch is None
     if whole and (of_fp32 or not by_onnxruntime):
-        speed = compare_speed(content, measured.fp32, directory.recipe.profile.threads)
+        speed = compare_speed(content, measured.fp32, directory.recipe.profile.threads, provider)
         problem = entry.parity_problem(gate.max_abs_diff) or _accuracy_problem(entry, gate)
         verdict = judge(len(content), len(measured.fp32), speed, problem, must_be_smaller=by_onnxruntime)
         entry = entry.model_copy(update={"speed": speed, "help": verdict})
@@ -157,7 +166,7 @@ def _divergence(
 def _check_batches(
     predictor: Predictor,
     artefact: Artefact,
-    budget: ParityBudget | None,
+    limit: float,
     data: DataSplits,
     found: Predictions,
     batch_size: int,
@@ -166,7 +175,7 @@ def _check_batches(
     images = torch.from_numpy(data.normalisation.apply(data.test.images[:_BATCHED_IMAGES]))
     measured = torch.from_numpy(found.logits[: len(images)])
     spread = batch_spread(lambda chosen: torch.from_numpy(predictor(chosen.numpy())), images, measured)
-    if spread.largest > batch_limit(budget):
+    if spread.largest > limit:
         usual = "alone" if batch_size == 1 else f"in a batch of {min(batch_size, len(found.labels))}"
         raise ArtefactError(
             f"{artefact.file} gives an image other logits {spread.worst} than {usual}, off by {spread.largest:.2g} of "
@@ -174,12 +183,12 @@ def _check_batches(
         )
 
 
-def batch_limit(budget: ParityBudget | None) -> float:
+def batch_limit(budget: ParityBudget | None, opened: Opened) -> float:
     """How far a logit of an artefact may be off in another batch, as a share of the largest.
 
     Where it is rounded to few bits, a last bit of a float becomes one of those.
     """
-    return TOLERANCE if budget is None else COARSE_BATCH_SPREAD
+    return COARSE_BATCH_SPREAD if opened.coarse or budget is not None else TOLERANCE
 
 
 def _accuracy_problem(entry: ArtefactValidation, gate: GateConfig) -> str | None:

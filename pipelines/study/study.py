@@ -123,5 +123,5 @@ def check_fairness(study: Study) -> None:
             values = "; ".join(f"{key} is {own[key]} and not {other[key]}" for key in differing)
             raise RecipeError(
                 f"arm '{arm.name}' cannot be compared with '{baseline.name}': {values}. An arm may change "
-                "method.*; for the rest give it a baseline of its own"
+                "method.* and augment.*; for the rest give it a baseline of its own"
             )

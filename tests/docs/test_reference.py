@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from docs.reference.generate import cli_page, recipe_page
+from docs.reference.generate import cli_page, formats_page, recipe_page
 from ecd_deploy.cli import cli
 from ecd_deploy.recipe.section import Section
 
 FOLDER = Path(__file__).parents[2] / "docs/reference"
 
 
-@pytest.mark.parametrize(("name", "made"), [("cli.md", cli_page), ("recipe.md", recipe_page)])
+@pytest.mark.parametrize(
+    ("name", "made"), [("cli.md", cli_page), ("recipe.md", recipe_page), ("../formats.md", formats_page)]
+)
 def test_the_page_is_current(name: str, made: Callable[[], str]) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == made(), "run `make reference`"
 

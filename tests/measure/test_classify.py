@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ecd_deploy.measure.device.classify import read_pixels
+from ecd_deploy.measure.device.runner.classify import read_pixels
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 
 

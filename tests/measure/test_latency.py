@@ -11,9 +11,13 @@ import pytest
 from scipy import stats
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.measure import statistics
-from ecd_deploy.measure.device import device_runner
-from ecd_deploy.measure.latency import RUNNER_NAME, compare_onnx, measure_onnx, runner_source
+from ecd_deploy.measure.device.archive import RUNNER_NAME, runner_archive
+from ecd_deploy.measure.device.runner.command import _cold_start
+from ecd_deploy.measure.device.runner.host import disturbance
+from ecd_deploy.measure.device.runner.percentiles import FRACTIONS, median_range, percentile_upper_bound
+from ecd_deploy.measure.device.runner.runtimes import runtime_of
+from ecd_deploy.measure.device.runner.timing import sample
+from ecd_deploy.measure.latency import compare_onnx, measure_onnx
 from ecd_deploy.measure.layers import layer_costs
 from ecd_deploy.recipe.profile import ProfileConfig
 from tests.measure.models import convolution_model
@@ -73,7 +77,7 @@ def test_a_runtime_is_told_by_the_file(begin: bytes, members: tuple[str, ...], r
                 archive.writestr(name, b"")
     else:
         path.write_bytes(begin)
-    assert device_runner.runtime_of(str(path)) == runtime
+    assert runtime_of(str(path)) == runtime
 
 
 def test_limits_make_it_a_constrained_host(model: bytes) -> None:
@@ -115,7 +119,7 @@ def test_a_comparison_times_both_in_blocks(model: bytes) -> None:
 
 
 def test_the_runner_needs_neither_torch_nor_this_package(model: bytes, tmp_path: Path) -> None:
-    (tmp_path / RUNNER_NAME).write_bytes(runner_source())
+    (tmp_path / RUNNER_NAME).write_bytes(runner_archive())
     (tmp_path / "model.onnx").write_bytes(model)
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'ecd_deploy', 'onnx', 'scipy', 'pydantic')));"
@@ -127,15 +131,20 @@ def test_the_runner_needs_neither_torch_nor_this_package(model: bytes, tmp_path:
     assert done.stdout.startswith('{"schema_version":1')
 
 
+def test_the_cold_start_is_of_the_provider_that_is_asked_for(model: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(model)
+    options = {"model": str(tmp_path / "model.onnx"), "threads": 1, "batch_size": 1, "memory": None}
+    with pytest.raises(RuntimeError, match="has no provider absent"):
+        _cold_start(argparse.Namespace(**options, provider="absent"))
+
+
 @pytest.mark.parametrize("count", [43, 44, 45, 458, 459, 460, 1_000, 20_000])
-@pytest.mark.parametrize("fraction", device_runner.FRACTIONS)
+@pytest.mark.parametrize("fraction", FRACTIONS)
 def test_bounds_are_those_of_scipy(count: int, fraction: float) -> None:
     ordered = [float(value) for value in range(count)]
     rank = int(stats.binom.ppf(0.99, count, fraction)) + 1
     expected = ordered[rank - 1] if rank <= count else None
-    assert device_runner.percentile_upper_bound(ordered, fraction) == expected
-    assert statistics.percentile_upper_bound(ordered, fraction) == expected
-    assert device_runner.samples_needed(fraction) == statistics.samples_needed(fraction)
+    assert percentile_upper_bound(ordered, fraction) == expected
 
 
 def reading(wall: float, cpu: float, switches: int = 0, stolen: int = 0, mhz: float | None = None) -> dict[str, object]:
@@ -162,7 +171,7 @@ def reading(wall: float, cpu: float, switches: int = 0, stolen: int = 0, mhz: fl
     ],
 )
 def test_each_disturbance_makes_a_run_invalid(after: dict[str, object], reason: str | None) -> None:
-    found = device_runner._host(reading(0.0, 0.0, mhz=1_500.0), after, settled=True)
+    found = disturbance(reading(0.0, 0.0, mhz=1_500.0), after, settled=True)
     assert found["contended"] is (reason is not None)
     assert reason is None or reason in found["reasons"][0]
 
@@ -170,12 +179,12 @@ def test_each_disturbance_makes_a_run_invalid(after: dict[str, object], reason: 
 @pytest.mark.parametrize("count", [6, 7, 19, 20, 500, 3_000])
 def test_the_range_of_a_median_is_that_of_the_binomial_distribution(count: int) -> None:
     rank = int(stats.binom.ppf(0.025, count, 0.5))
-    found = device_runner.median_range([float(value) for value in reversed(range(count))])
+    found = median_range([float(value) for value in reversed(range(count))])
     assert found == [float(rank - 1), float(count - rank)]
 
 
 def test_a_range_of_five_medians_is_not_given() -> None:
-    assert device_runner.median_range([1.0] * 5) is None
+    assert median_range([1.0] * 5) is None
 
 
 @pytest.mark.parametrize(("seconds", "steady"), [((0.0005, 0.0005), True), ((0.0005, 0.001), False)])
@@ -187,6 +196,6 @@ def test_a_host_that_changes_its_speed_widens_the_range_of_the_p50(seconds: tupl
         while time.perf_counter() < end:
             pass
 
-    options = argparse.Namespace(warmup_seconds=0.0, min_seconds=0.8, max_seconds=2.0, min_samples=1)
-    low, high = device_runner._sample(run, options)["p50_range_ms"]
+    found = sample(run, warmup_seconds=0.0, min_seconds=0.8, max_seconds=2.0, min_samples=1)
+    low, high = found["p50_range_ms"]
     assert (high / low < 1.2) is steady

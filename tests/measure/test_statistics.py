@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
+from ecd_deploy.measure.device.runner.percentiles import _binomial_quantile, samples_needed
 from ecd_deploy.measure.statistics import (
     Count,
     accuracy_lower_bound,
@@ -17,12 +18,10 @@ from ecd_deploy.measure.statistics import (
     mean_upper_bound,
     percentile,
     percentile_upper_bound,
-    samples_needed,
     shown_above,
     shown_below,
     unpaired_drop_upper_bound,
 )
-from ecd_deploy.measure.statistics.percentiles import _binomial_quantile
 
 
 @pytest.mark.parametrize(("correct", "total"), [(1, 10), (485, 500), (9_900, 10_000), (500, 500)])
@@ -131,7 +130,7 @@ def test_mcnemar_is_the_binomial_test(lost: int, gained: int) -> None:
 def test_ranks_are_the_quantiles_of_a_binomial(confidence: float) -> None:
     for count in (5, 44, 459, 1_000):
         for fraction in (0.5, 0.9, 0.99):
-            assert _binomial_quantile(confidence, count, fraction) == int(stats.binom.ppf(confidence, count, fraction))
+            assert _binomial_quantile(count, fraction, confidence) == int(stats.binom.ppf(confidence, count, fraction))
 
 
 @pytest.mark.parametrize(("wrong", "total"), [(0, 20), (1, 20), (10, 20), (3, 500), (0, 5), (250, 500)])

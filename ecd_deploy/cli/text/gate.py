@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ecd_deploy.measure.power import Power
 from ecd_deploy.pipelines.gate.ci import baseline_lines
 from ecd_deploy.pipelines.gate.decide import Check, GateReport, Verdict
 from ecd_deploy.pipelines.report.words import format_number
+
+if TYPE_CHECKING:
+    from ecd_deploy.measure.power import Power
 
 _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow", Verdict.WARNING: "yellow"}
 

@@ -10,6 +10,7 @@ from ecd_deploy.cli.text.gate import print_gate
 from ecd_deploy.pipelines.record.names import HTML_NAME
 from ecd_deploy.pipelines.report.results import RunResults
 from ecd_deploy.pipelines.report.words import describe_training
+from ecd_deploy.recipe.export import UNVERIFIED_FORMATS
 
 
 def print_summary(results: RunResults, root: Path, console: Console) -> None:
@@ -22,6 +23,7 @@ def print_summary(results: RunResults, root: Path, console: Console) -> None:
     )
     for artefact in results.artefacts.artefacts:
         mark = "  recommended on this host" if artefact.format == results.validation.recommended else ""
+        mark = "  unverified: its runtime has not run it" if artefact.format in UNVERIFIED_FORMATS else mark
         console.print(f"  {root / artefact.file}  {artefact.bytes / 1e3:.1f} kB{mark}")
     print_gate(results.gate, console)
     console.print(f"report: {root / HTML_NAME}")

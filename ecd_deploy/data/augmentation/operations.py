@@ -26,6 +26,7 @@ Strengths = NDArray[np.float64]
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 """Operations that move pixels."""
 
+_MOVED = ""  # the group of all geometric operations
 _WHITE = 255.0
 _TURN = 6.0  # of the colour circle, in sectors
 _BLUR_WEIGHTS, _BLUR_CENTRE = 13, 5  # 3x3: Pillow's SMOOTH
@@ -44,14 +45,25 @@ def apply_operations(images: Tensor, names: NDArray[np.str_], strengths: Strengt
     Returns:
         The same type and shape; what comes from outside an image is black.
     """
-    groups = np.where(np.isin(names, GEOMETRIC), "", names)
+    groups = np.where(np.isin(names, GEOMETRIC), _MOVED, names)
     order = groups.argsort(kind="stable")
-    changed: list[Tensor] = []
-    for rows in np.split(order, np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1):
-        part = images.index_select(0, sent(torch.from_numpy(rows), images.device))
-        name = groups[rows[0]]
-        changed.append(_BY_NAME[name](part, strengths[rows]) if name else _warp(part, names[rows], strengths[rows]))
+    starts = np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1
+    if not len(starts):
+        return _change(images, groups[0], names, strengths)
+    changed = [
+        _change(
+            images.index_select(0, sent(torch.from_numpy(rows), images.device)),
+            groups[rows[0]],
+            names[rows],
+            strengths[rows],
+        )
+        for rows in np.split(order, starts)
+    ]
     return torch.cat(changed).index_select(0, sent(torch.from_numpy(order.argsort()), images.device))
+
+
+def _change(images: Tensor, group: str, names: NDArray[np.str_], strengths: Strengths) -> Tensor:
+    return _warp(images, names, strengths) if group == _MOVED else _BY_NAME[group](images, strengths)
 
 
 def as_bytes(images: Tensor) -> Tensor:
@@ -69,15 +81,12 @@ def _warp(images: Tensor, names: NDArray[np.str_], strengths: Strengths) -> Tens
     x, y = np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2
     # shears leave the top left corner where it is; translations are of whole pixels
     left, top = shear_x * height / 2 - np.trunc(move_x), shear_y * width / 2 - np.trunc(move_y)
-    grid = images.new_empty(len(images), height, width, 2)
-    for axis, (of_x, of_y, side) in enumerate(
-        (
-            (np.outer(np.cos(turned), x), np.outer(shear_x - np.sin(turned), y) + left[:, None], width),
-            (np.outer(shear_y + np.sin(turned), x) + top[:, None], np.outer(np.cos(turned), y), height),
-        )
-    ):
-        across, down = _rows(of_x * (2 / side), images), _rows(of_y * (2 / side), images)
-        torch.add(across[:, None, :], down[:, :, None], out=grid[..., axis])
+    # a point is x + iy, in halves of the image's sides; so the sums of both coordinates are one, and lie side by side
+    across = np.outer(np.cos(turned) / width + 1j * (shear_y + np.sin(turned)) / height, 2 * x)
+    down = np.outer((shear_x - np.sin(turned)) / width + 1j * np.cos(turned) / height, 2 * y)
+    down += (2 * left / width + 2j * top / height)[:, None]
+    of_x, of_y = (sent(torch.from_numpy(part).to(torch.complex64), images.device) for part in (across, down))
+    grid = torch.view_as_real(of_x[:, None, :] + of_y[:, :, None])
     return F.grid_sample(images, grid, align_corners=False).round_()
 
 
@@ -138,13 +147,14 @@ def _hue(images: Tensor, strengths: Strengths) -> Tensor:
     value, least = images.amax(dim=1), images.amin(dim=1)
     chroma = value - least
     is_red = (red - value).ge_(0)
-    is_green = (green - value).ge_(0) * (1 - is_red)
+    is_green = (green - value).ge_(0).mul_(1 - is_red)
     is_blue = 1 - is_red - is_green
-    hue = is_red * (green - blue) + is_green * (blue - red) + is_blue * (red - green)
-    hue = hue / chroma.clamp(min=1) + 2 * is_green + 4 * is_blue + _each(_TURN * strengths, images)[:, 0]
-    hue -= _TURN * (hue / _TURN).floor_()
-    shares = torch.stack(((hue - 3).abs_() - 1, 2 - (hue - 2).abs_(), 2 - (hue - 4).abs_()), dim=1)
-    return torch.addcmul(least[:, None], shares.clamp_(0, 1), chroma[:, None]).round_()
+    hue = (green - blue).mul_(is_red).addcmul_(blue - red, is_green).addcmul_(red - green, is_blue)
+    hue.div_(chroma.clamp(min=1)).add_(is_green, alpha=2).add_(is_blue, alpha=4)
+    hue += _each(_TURN * strengths, images)[:, 0]
+    hue.sub_((hue / _TURN).floor_(), alpha=_TURN)
+    changed = torch.stack(((hue - 3).abs_().sub_(1), 2 - (hue - 2).abs_(), 2 - (hue - 4).abs_()), dim=1)
+    return changed.clamp_(0, 1).mul_(chroma[:, None]).add_(least[:, None]).round_()
 
 
 def _grey(images: Tensor) -> Tensor:

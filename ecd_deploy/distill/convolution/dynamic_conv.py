@@ -18,7 +18,7 @@ from ecd_deploy.compat.torch import convolution_padding, has_forward_hooks, is_v
 from ecd_deploy.distill.convolution.pooling import pooled
 from ecd_deploy.distill.convolution.sample_convolution import Geometry, convolve_mixed
 from ecd_deploy.distill.convolution.triton.check import LayerShape, is_trusted, say_unused
-from ecd_deploy.distill.convolution.triton.convolution import Added, Arithmetic, RouterTensors, convolve_by_triton
+from ecd_deploy.distill.convolution.triton.convolution import Arithmetic, Offer, RouterTensors, convolve_by_triton
 from ecd_deploy.distill.convolution.triton.support import rounds_to_tf32
 from ecd_deploy.errors import UsageError
 
@@ -109,11 +109,11 @@ class DynamicConv2d(nn.Module):
         bias: (n, O), or None.
         temperature: a buffer, so that checkpoints keep it.
         gain: what the mixture of the parameters is multiplied by: 1 if convex, sqrt(n) if balanced.
-        offered: what the next forward may add to its output by itself; it takes it away if it does.
+        offered: connections that the next forward may compute by itself.
     """
 
     temperature: Tensor
-    offered: Added | None = None
+    offered: tuple[Offer, ...] = ()
     _pads_first = False
 
     def __init__(self, conv: nn.Conv2d, options: TeacherOptions = TeacherOptions()) -> None:
@@ -195,6 +195,7 @@ class DynamicConv2d(nn.Module):
 
     def _convolve_by_triton(self, features: Tensor) -> Tensor | None:
         """The same by Triton, with what is offered; None where it cannot do it."""
+        offered, self.offered = self.offered, ()
         if self._pads_first or self._edge_padding is not None or isinstance(self.padding, str):
             say_unused("a convolution pads otherwise than with given numbers of zeros")
             return None
@@ -206,15 +207,15 @@ class DynamicConv2d(nn.Module):
         dtype = torch.get_autocast_dtype(device.type) if casts else self.weight.dtype
         if torch.compiler.is_compiling() or not (casts or features.dtype == dtype):
             return None
-        size = geometry.output_size(features.shape[2:], self.kernel_size)
-        added = self.offered
-        if added is not None and (len(added.student), *added.student.shape[2:]) != (len(features), *size):
-            added = None
+        size = (len(features), self.out_channels, *geometry.output_size(features.shape[2:], self.kernel_size))
+        fitting = {offer.is_later: offer for offer in offered if offer.student.shape == size}
+        added, later = fitting.get(False), fitting.get(True)
         shape = LayerShape(
             features=tuple(features.shape),
             weight=tuple(self.weight.shape),
             hidden=self.reduce.out_features,
-            connected=0 if added is None else added.student.shape[1],
+            connected=added is not None,
+            connected_later=later is not None,
             has_bias=self.bias is not None,
             geometry=geometry,
             dtype=dtype,
@@ -224,11 +225,9 @@ class DynamicConv2d(nn.Module):
         )
         if not is_trusted(shape):
             return None
-        if added is not None:
-            self.offered = None
         layers = self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias
         router, arithmetic = RouterTensors(*layers, self.temperature), Arithmetic(dtype, geometry, self.gain)
-        return convolve_by_triton(features, self.weight, self.bias, router, added, arithmetic)
+        return convolve_by_triton(features, self.weight, self.bias, router, added, later, arithmetic)
 
     def _geometry(self) -> Geometry:
         padding = (0, 0) if self._edge_padding is not None else self.padding

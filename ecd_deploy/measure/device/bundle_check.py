@@ -15,9 +15,9 @@ import io
 import json
 import os
 import platform
-import runpy
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,10 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported, her
 SCHEMA_VERSION = 1
 SUMS_NAME = "SHA256SUMS"
 DESCRIPTION_NAME = "bundle.json"
-RUNNER_NAME = "device_runner.py"
+RUNNER_NAME = "device_runner.pyz"
+_CPU = "CPUExecutionProvider"
 _BATCH_SIZE = 16
 _EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
-_PERCENTILES = ((0.5, None), (0.9, "p90_ms_max"), (0.95, "p95_ms_max"), (0.99, "p99_ms_max"))
 
 
 class _Damaged(Exception):
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.images:
             bundle = _Bundle(Path(__file__).resolve().parent)
-            show = runpy.run_path(bundle.checked_path("classify.py"))["show"]
+            show = _shipped(bundle, "classify").show
             return int(show(bundle.read, options.images, _session(bundle, options)))
         document = check(Path(__file__).resolve().parent, options)
         if options.json is not None:
@@ -112,29 +112,31 @@ def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import onnxruntime as ort
 
-    description = bundle.description
-    checks = [_row("files", "pass", f"{bundle.files} files have the SHA-256 that was recorded")]
+    description, rows = bundle.description, _shipped(bundle, "checks")
+    checks = [rows.row_of("files", "pass", f"{bundle.files} files have the SHA-256 that was recorded")]
+    checks += _provider_rows(bundle, options)
     expected, labels = bundle.array("samples/scores.npy"), bundle.array("samples/labels.npy")
     size = description["batch"] or _BATCH_SIZE
     found = _scores(bundle, options, size)
-    checks.append(_parity("parity", description, expected, found, size))
+    checks.append(rows.parity_row("parity", description, expected, found, size))
     if description["batch"] is None and checks[-1]["verdict"] == "pass":
         found = _scores(bundle, options, 1)
-        checks.append(_parity("batch 1", description, expected, found, 1))
+        checks.append(rows.parity_row("batch 1", description, expected, found, 1))
     if checks[-1]["verdict"] == "pass":
-        checks.append(_accuracy(description, labels, found))
+        checks.append(rows.accuracy_row(description, labels, found))
     latency = None
     if all(entry["verdict"] == "pass" for entry in checks):
         if options.no_latency:
-            checks.append(_row("latency", "skipped", "not measured, as --no-latency says; no limit on it is decided"))
+            said = "not measured, as --no-latency says; no limit on it is decided"
+            checks.append(rows.row_of("latency", "skipped", said))
         else:
             try:
                 measurement = _measure(bundle, options)
                 latency = measurement["latency"]
                 latency["peak_memory_mb"] = measurement["cold_start"]["peak_memory_mb"]
-                checks += latency_rows(description, latency)
+                checks += rows.latency_rows(description, latency)
             except _TooSlow as error:
-                checks.append(_row("latency", "inconclusive", str(error)))
+                checks.append(rows.row_of("latency", "inconclusive", str(error)))
     verdicts = {entry["verdict"] for entry in checks}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -151,24 +153,6 @@ def check(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         },
         "latency": latency,
     }
-
-
-def latency_rows(description: dict[str, Any], latency: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row of percentiles, and one for each limit of the run, decided by the upper bound."""
-    entries = {entry["fraction"]: entry for entry in latency["percentiles"]}
-    shown = [f"p{100 * at:.0f} {entries[at]['value_ms']:.4g} ms" for at, _ in _PERCENTILES if entries[at]["value_ms"]]
-    reason = f"{', '.join(shown)}; {len(latency['samples_ms'])} samples, {latency['threads']} thread(s)"
-    undecided = "; ".join(latency["reasons"])
-    rows = [_row("latency", "inconclusive" if undecided else "pass", f"{reason}{': ' * bool(undecided)}{undecided}")]
-    conditions = description["latency"]
-    expected = conditions["machine"]
-    if expected is not None and platform.machine() != expected:
-        undecided = f"this is a {platform.machine()}, and the limit is that of {conditions['device']} ({expected})"
-    for fraction, name in _PERCENTILES:
-        limit = conditions["limits"].get(name)
-        if limit is not None:
-            rows.append(_tail(str(name), entries[fraction], limit, undecided))
-    return rows
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -189,30 +173,54 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def _shipped(bundle: _Bundle, name: str) -> Any:
+    """A module of the archive beside this file."""
+    archive = bundle.checked_path(RUNNER_NAME)
+    if archive not in sys.path:
+        sys.path.insert(0, archive)
+    return import_module(f"runner.{name}")
+
+
 def _session(bundle: _Bundle, options: argparse.Namespace) -> onnxruntime.InferenceSession:
+    session: onnxruntime.InferenceSession = _by_runner("sessions", "open_session", bundle, options)
+    return session
+
+
+def _by_runner(module: str, function: str, bundle: _Bundle, options: argparse.Namespace) -> Any:
+    """What a function of the device runner makes of the model, its threads and its provider."""
     import onnxruntime as ort
 
     latency, name = bundle.description["latency"], bundle.description["model"]
-    open_session = runpy.run_path(bundle.checked_path(RUNNER_NAME))["open_session"]
-    asked = argparse.Namespace(
-        threads=options.threads or latency["threads"], provider=options.provider or latency["provider"]
-    )
+    call = getattr(_shipped(bundle, module), function)
     try:
-        session: onnxruntime.InferenceSession = open_session(asked, bundle.read(name))
+        return call(bundle.read(name), options.threads or latency["threads"], options.provider or latency["provider"])
     except _Damaged:
         raise
     except Exception as error:
         here = f"onnxruntime {ort.__version__} cannot run {name} here{_made_with()}"
         raise _Damaged(f"{here}: {error}".replace("\n", " ")) from error
-    return session
+
+
+def _provider_rows(bundle: _Bundle, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """If a provider is named, a row of what it leaves to the CPU; one that takes nothing is refused."""
+    provider = options.provider or bundle.description["latency"]["provider"]
+    if provider is None:
+        return []
+    operators = _by_runner("operators", "operators_of", bundle, options)
+    fallen = sorted(entry["name"] for entry in operators if entry["provider"] == _CPU)
+    reason = f"{provider} runs {len(operators) - len(fallen)} of {len(operators)} operators"
+    if len(fallen) == len(operators):  # another provider than the CPU's would have been refused
+        reason = f"{provider} runs all {len(operators)} operators"
+    elif fallen:
+        reason += f"; the CPU runs {', '.join(fallen)}"
+    return [_shipped(bundle, "checks").row_of("provider", "pass", reason)]
 
 
 def _scores(bundle: _Bundle, options: argparse.Namespace, size: int) -> NDArray[np.float32]:
     import numpy as np
 
     description = bundle.description
-    prepare = runpy.run_path(bundle.checked_path("classify.py"))["prepare"]
-    images = prepare(bundle.array("samples/images.npy"), description["preprocessing"])
+    images = _shipped(bundle, "classify").prepare(bundle.array("samples/images.npy"), description["preprocessing"])
     count = len(images)
     if description["batch"] is not None:  # the last one is repeated to fill the last batch
         images = np.concatenate((images, np.repeat(images[-1:], -count % size, axis=0)))
@@ -224,39 +232,6 @@ def _scores(bundle: _Bundle, options: argparse.Namespace, size: int) -> NDArray[
         raise _Damaged(f"{description['model']} fails here{_made_with()}: {error}".replace("\n", " ")) from error
     scores: NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
     return scores.reshape(len(images), -1)[:count]
-
-
-def _parity(
-    name: str, description: dict[str, Any], expected: NDArray[np.float32], found: NDArray[np.float32], size: int
-) -> dict[str, Any]:
-    import numpy as np
-
-    scores = description["scores"]
-    if found.shape != expected.shape:
-        return _row(name, "fail", f"{scores} have shape {list(found.shape)}, expected {list(expected.shape)}")
-    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
-    if len(bad):
-        return _row(name, "fail", f"one of the {scores} of sample {bad[0]} is not finite")
-    difference = np.abs(expected.astype(np.float64) - found)
-    value, limit = float(difference.max()), description["max_difference"]
-    same = float((expected.argmax(axis=1) == found.argmax(axis=1)).mean())
-    batches = "one at a time" if size == 1 else f"in batches of {size}"
-    reason = f"{scores} differ by at most {value:.2g} (limit {limit:.2g}) over {len(found)} samples, {batches}"
-    verdict = "pass"
-    if value > limit:
-        reason += f", most at sample {int(difference.max(axis=1).argmax())}"
-        verdict = "fail"
-    if same < description["min_same_class"]:
-        reason += f"; {same:.1%} keep their class, limit {description['min_same_class']:.0%}"
-        verdict = "fail"
-    return _row(name, verdict, reason, value=value, limit=limit)
-
-
-def _accuracy(description: dict[str, Any], labels: NDArray[np.int64], found: NDArray[np.float32]) -> dict[str, Any]:
-    correct, before = int((found.argmax(axis=1) == labels).sum()), int(description["samples_correct"])
-    drop, limit = (before - correct) / len(labels), description["max_drop"]
-    reason = f"{correct} of {len(labels)} samples are right, {before} where the bundle was made"
-    return _row("accuracy", "pass" if drop <= limit else "fail", reason, value=drop, limit=limit)
 
 
 def _measure(bundle: _Bundle, options: argparse.Namespace) -> dict[str, Any]:
@@ -277,21 +252,6 @@ def _measure(bundle: _Bundle, options: argparse.Namespace) -> dict[str, Any]:
         raise _Damaged(f"the latency cannot be measured: {cause[0]}")
     measurement: dict[str, Any] = json.loads(done.stdout)
     return measurement
-
-
-def _tail(name: str, entry: dict[str, Any], limit: float, undecided: str) -> dict[str, Any]:
-    value, bound = entry["value_ms"], entry["upper_bound_ms"]
-    if undecided or value is None or bound is None:
-        return _row(name, "inconclusive", undecided or f"{entry['samples_needed']} samples are needed", limit=limit)
-    reason = f"{value:.4g} ms, upper bound {bound:.4g} ms, limit {limit:.4g} ms"
-    verdict = "pass" if bound <= limit else "inconclusive" if value <= limit else "fail"
-    return _row(name, verdict, reason, value=bound, limit=limit)
-
-
-def _row(
-    name: str, verdict: str, reason: str, *, value: float | None = None, limit: float | None = None
-) -> dict[str, Any]:
-    return {"name": name, "verdict": verdict, "value": value, "limit": limit, "reason": reason}
 
 
 def _show(document: dict[str, Any]) -> None:

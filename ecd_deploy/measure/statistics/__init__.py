@@ -5,9 +5,9 @@ that decides. `benchmarks/gate_calibration.py` simulates how often each bound er
 bound can be asked what it would be of more images at the same rates.
 """
 
+from ecd_deploy.measure.device.runner.percentiles import percentile, percentile_upper_bound
 from ecd_deploy.measure.statistics.averages import average_drop_upper_bound, average_lower_bound
 from ecd_deploy.measure.statistics.means import mean_upper_bound
-from ecd_deploy.measure.statistics.percentiles import percentile, percentile_upper_bound, samples_needed
 from ecd_deploy.measure.statistics.proportions import (
     Count,
     accuracy_interval,
@@ -29,7 +29,6 @@ __all__ = [
     "mean_upper_bound",
     "percentile",
     "percentile_upper_bound",
-    "samples_needed",
     "shown_above",
     "shown_below",
     "unpaired_drop_upper_bound",

@@ -10,6 +10,24 @@ import triton
 import triton.language as tl
 
 
+@triton.jit
+def _places(
+    channel,
+    first,
+    start,
+    samples,
+    channels,
+    places,
+    BLOCK_SAMPLES: tl.constexpr,
+    BLOCK_PLACES: tl.constexpr,
+):
+    """Where a block of a channel lies, (samples, places), and what of it is inside."""
+    sample = first + tl.arange(0, BLOCK_SAMPLES)
+    place = start + tl.arange(0, BLOCK_PLACES)
+    at = (sample.to(tl.int64) * channels + channel)[:, None] * places + place[None, :]
+    return at, (sample < samples)[:, None] & (place < places)[None, :]
+
+
 @triton.jit(do_not_specialize=["samples"])
 def normalise(
     features,
@@ -18,9 +36,12 @@ def normalise(
     running_mean,
     running_variance,
     added,
+    behind,
     output,
     mean,
     inverse_deviation,
+    total,
+    pooled,
     samples,
     channels,
     places,
@@ -28,21 +49,23 @@ def normalise(
     EPS: tl.constexpr,
     IS_ADDED: tl.constexpr,
     RECTIFIES: tl.constexpr,
+    IS_BEHIND: tl.constexpr,
+    POOLS: tl.constexpr,
     SUM: tl.constexpr,
     BLOCK_SAMPLES: tl.constexpr,
     BLOCK_PLACES: tl.constexpr,
 ):
-    """Write `norm(features) + added`, rectified, the batch's statistics and the running ones. Programs: (channels,)."""
+    """Write `norm(features) + added`, rectified, the batch's statistics and the running ones. Programs: (channels,).
+
+    And, where they are wanted, `total`, that and what is added behind the ReLU, and the means over the places.
+    """
     channel = tl.program_id(0)
     count = 0
     average = tl.full((), 0, SUM)
     spread = tl.full((), 0, SUM)
     for first in range(0, samples, BLOCK_SAMPLES):
-        sample = first + tl.arange(0, BLOCK_SAMPLES)
         for start in range(0, places, BLOCK_PLACES):
-            place = start + tl.arange(0, BLOCK_PLACES)
-            inside = (sample < samples)[:, None] & (place < places)[None, :]
-            at = (sample.to(tl.int64) * channels + channel)[:, None] * places + place[None, :]
+            at, inside = _places(channel, first, start, samples, channels, places, BLOCK_SAMPLES, BLOCK_PLACES)
             values = tl.load(features + at, mask=inside, other=0.0).to(SUM)
             # blocks are put together by their means and squared differences: sums of squares would lose digits
             more = tl.minimum(samples - first, BLOCK_SAMPLES) * tl.minimum(places - start, BLOCK_PLACES)
@@ -63,11 +86,9 @@ def normalise(
     scale = inverse * tl.load(weight + channel).to(SUM)
     shift = tl.load(bias + channel).to(SUM)
     for first in range(0, samples, BLOCK_SAMPLES):
-        sample = first + tl.arange(0, BLOCK_SAMPLES)
+        sums = tl.zeros((BLOCK_SAMPLES,), SUM)
         for start in range(0, places, BLOCK_PLACES):
-            place = start + tl.arange(0, BLOCK_PLACES)
-            inside = (sample < samples)[:, None] & (place < places)[None, :]
-            at = (sample.to(tl.int64) * channels + channel)[:, None] * places + place[None, :]
+            at, inside = _places(channel, first, start, samples, channels, places, BLOCK_SAMPLES, BLOCK_PLACES)
             values = tl.load(features + at, mask=inside, other=0.0).to(SUM)
             values = (values - average) * scale + shift
             if IS_ADDED:
@@ -75,21 +96,28 @@ def normalise(
             if RECTIFIES:
                 values = tl.where(values < 0, 0.0, values)  # as torch's, it keeps what is no number
             tl.store(output + at, values.to(output.dtype.element_ty), mask=inside)
+            if IS_BEHIND:
+                values += tl.load(behind + at, mask=inside, other=0.0).to(SUM)
+                tl.store(total + at, values.to(total.dtype.element_ty), mask=inside)
+            sums += tl.sum(tl.where(inside, values, 0.0), 1)
+        if POOLS:
+            sample = first + tl.arange(0, BLOCK_SAMPLES)
+            means = (sums / places).to(pooled.dtype.element_ty)
+            tl.store(pooled + sample * channels + channel, means, mask=sample < samples)
 
 
 @triton.jit
-def _received(
+def _sum_of(
     gradient,
     second,
     third,
     fourth,
-    output,
     at,
     inside,
     COUNT: tl.constexpr,
     SUM: tl.constexpr,
 ):
-    """The sum of the gradients of what was rectified, and zero where the ReLU gave zero."""
+    """The sum of the gradients of what was rectified."""
     values = tl.load(gradient + at, mask=inside, other=0.0).to(SUM)
     if COUNT > 1:
         values += tl.load(second + at, mask=inside, other=0.0).to(SUM)
@@ -97,7 +125,7 @@ def _received(
         values += tl.load(third + at, mask=inside, other=0.0).to(SUM)
     if COUNT > 3:
         values += tl.load(fourth + at, mask=inside, other=0.0).to(SUM)
-    return tl.where(tl.load(output + at, mask=inside, other=0.0) <= 0, 0.0, values)
+    return values
 
 
 @triton.jit(do_not_specialize=["samples"])
@@ -116,12 +144,14 @@ def differentiate(
     weight_gradient,
     bias_gradient,
     passed,
+    total,
     samples,
     channels,
     places,
     COUNT: tl.constexpr,
     IS_BESIDE: tl.constexpr,
     PASSES: tl.constexpr,
+    SUMS: tl.constexpr,
     SUM: tl.constexpr,
     BLOCK_SAMPLES: tl.constexpr,
     BLOCK_PLACES: tl.constexpr,
@@ -129,7 +159,7 @@ def differentiate(
     """Write the gradients of a rectified norm from `COUNT` that add up to its own. Programs: (channels,).
 
     `beside` is added to the features' gradient; `passed` is the gradient behind the ReLU, which is also that of what
-    was added before it.
+    was added before it; `total` is their sum.
     """
     channel = tl.program_id(0)
     average = tl.load(mean + channel).to(SUM)
@@ -137,12 +167,12 @@ def differentiate(
     to_bias = tl.full((), 0, SUM)
     to_weight = tl.full((), 0, SUM)
     for first in range(0, samples, BLOCK_SAMPLES):
-        sample = first + tl.arange(0, BLOCK_SAMPLES)
         for start in range(0, places, BLOCK_PLACES):
-            place = start + tl.arange(0, BLOCK_PLACES)
-            inside = (sample < samples)[:, None] & (place < places)[None, :]
-            at = (sample.to(tl.int64) * channels + channel)[:, None] * places + place[None, :]
-            values = _received(gradient, second, third, fourth, output, at, inside, COUNT, SUM)
+            at, inside = _places(channel, first, start, samples, channels, places, BLOCK_SAMPLES, BLOCK_PLACES)
+            values = _sum_of(gradient, second, third, fourth, at, inside, COUNT, SUM)
+            if SUMS:
+                tl.store(total + at, values.to(total.dtype.element_ty), mask=inside)
+            values = tl.where(tl.load(output + at, mask=inside, other=0.0) <= 0, 0.0, values)
             normalised = (tl.load(features + at, mask=inside, other=0.0).to(SUM) - average) * inverse
             to_bias += tl.sum(tl.sum(values, 1), 0)
             to_weight += tl.sum(tl.sum(values * normalised, 1), 0)
@@ -153,12 +183,10 @@ def differentiate(
     count = samples * places
     scale = tl.load(weight + channel).to(SUM) * inverse
     for first in range(0, samples, BLOCK_SAMPLES):
-        sample = first + tl.arange(0, BLOCK_SAMPLES)
         for start in range(0, places, BLOCK_PLACES):
-            place = start + tl.arange(0, BLOCK_PLACES)
-            inside = (sample < samples)[:, None] & (place < places)[None, :]
-            at = (sample.to(tl.int64) * channels + channel)[:, None] * places + place[None, :]
-            values = _received(gradient, second, third, fourth, output, at, inside, COUNT, SUM)
+            at, inside = _places(channel, first, start, samples, channels, places, BLOCK_SAMPLES, BLOCK_PLACES)
+            values = _sum_of(gradient, second, third, fourth, at, inside, COUNT, SUM)
+            values = tl.where(tl.load(output + at, mask=inside, other=0.0) <= 0, 0.0, values)
             normalised = (tl.load(features + at, mask=inside, other=0.0).to(SUM) - average) * inverse
             result = (values - to_bias / count - normalised * (to_weight / count)) * scale
             if IS_BESIDE:

@@ -23,27 +23,42 @@ def normalise(
     running_mean: Tensor,
     running_variance: Tensor,
     added: Tensor | None,
+    behind: Tensor | None,
     momentum: float,
     eps: float,
     rectifies: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch norm in training, then an addition and ReLU where they are wanted.
+    pooled: torch.dtype | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Batch norm in training, then where they are wanted: an addition, ReLU, and an addition `behind` it.
 
-    Shapes: (N, C, ...), (C,) four times, (N, C, ...) -> (N, C, ...), mean and 1 / sqrt(variance + eps) (C,).
+    Shapes: (N, C, ...), (C,) four times, (N, C, ...) twice.
+
+    Returns:
+        What is rectified (N, C, ...), mean and 1 / sqrt(variance + eps) (C,); the sum with what is behind, and in the
+        dtype `pooled` the means (N, C) over the places of what comes last; empty if not wanted.
     """
     from ecd_deploy.training.fused import norms
 
-    output, mean, inverse_deviation = torch.empty_like(features), torch.empty_like(weight), torch.empty_like(weight)
+    results = (
+        torch.empty_like(features),
+        torch.empty_like(weight),
+        torch.empty_like(weight),
+        features.new_empty(0 if behind is None else features.shape),
+        features.new_empty((0,) if pooled is None else features.shape[:2], dtype=pooled),
+    )
     norms.normalise[features.shape[1],](
-        *(features, weight, bias, running_mean, running_variance, features if added is None else added),
-        *(output, mean, inverse_deviation),
+        *(features, weight, bias, running_mean, running_variance),
+        *(features if added is None else added, features if behind is None else behind),
+        *results,
         **_shape(features),
         MOMENTUM=momentum,
         EPS=eps,
         IS_ADDED=added is not None,
         RECTIFIES=rectifies,
+        IS_BEHIND=behind is not None,
+        POOLS=pooled is not None,
     )
-    return output, mean, inverse_deviation
+    return results
 
 
 @torch.library.custom_op("ecd_deploy::differentiate_rectified", mutates_args=())
@@ -56,11 +71,13 @@ def differentiate_rectified(
     inverse_deviation: Tensor,
     beside: Tensor | None,
     passes: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    sums: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of a rectified norm from up to `MOST_GRADIENTS` of its output that add up.
 
     Returns:
-        Those of features, `beside` added, of weight and of bias; and the gradient behind the ReLU, empty if not wanted.
+        Those of features, `beside` added, of weight and of bias; before the ReLU, if it `passes`, and behind it, if
+        it `sums`; empty if not wanted.
     """
     from ecd_deploy.training.fused import norms
 
@@ -69,7 +86,7 @@ def differentiate_rectified(
         torch.empty_like(features),
         torch.empty_like(weight),
         torch.empty_like(weight),
-        torch.empty_like(first) if passes else first.new_empty(0),
+        *(torch.empty_like(first) if is_wanted else first.new_empty(0) for is_wanted in (passes, sums)),
     )
     norms.differentiate[features.shape[1],](
         *(*gradients, *[first] * (MOST_GRADIENTS - count)),
@@ -79,6 +96,7 @@ def differentiate_rectified(
         COUNT=count,
         IS_BESIDE=beside is not None,
         PASSES=passes,
+        SUMS=sums,
     )
     return results
 
@@ -107,15 +125,21 @@ def normalise_by_torch(
     running_mean: Tensor,
     running_variance: Tensor,
     added: Tensor | None,
+    behind: Tensor | None,
     momentum: float,
     eps: float,
     rectifies: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    pooled: torch.dtype | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """What `normalise` does."""
     found = torch.native_batch_norm(features, weight, bias, running_mean, running_variance, True, momentum, eps)
     output, mean, inverse_deviation = found
     output = output if added is None else output + added
-    return F.relu(output) if rectifies else output, mean, inverse_deviation
+    output = F.relu(output) if rectifies else output
+    total = output if behind is None else output + behind
+    empty = features.new_empty(0)
+    means = empty.clone() if pooled is None else total.reshape(*total.shape[:2], -1).mean(dim=2).to(pooled)
+    return output, mean, inverse_deviation, empty if behind is None else total, means
 
 
 def differentiate_by_torch(
@@ -127,7 +151,8 @@ def differentiate_by_torch(
     inverse_deviation: Tensor,
     beside: Tensor | None,
     passes: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    sums: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """What `differentiate_rectified` does."""
     total = torch.stack(list(gradients)).sum(dim=0)
     received = torch.ops.aten.threshold_backward(total, output, 0)
@@ -135,7 +160,8 @@ def differentiate_by_torch(
         received, features, weight, None, None, mean, inverse_deviation, True, 0.0, [True] * 3
     )
     to_features = to_features if beside is None else to_features + beside
-    return to_features, to_weight, to_bias, received if passes else received.new_empty(0)
+    empty = received.new_empty(0)
+    return to_features, to_weight, to_bias, received if passes else empty, total if sums else empty.clone()
 
 
 NORMALISE = torch.ops.ecd_deploy.normalise.default

@@ -13,13 +13,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from accelerate.accelerator import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils import clip_grad_norm_
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from ecd_deploy.compat.torch import own_buffers
@@ -27,6 +30,11 @@ from ecd_deploy.data import Batch
 from ecd_deploy.distill import Objective, TrainingModel, TrainingOutputs
 from ecd_deploy.training.steps.average import WeightAverage
 from ecd_deploy.training.steps.losses import EpochLosses
+
+_CONVOLUTIONS: tuple[object, ...] = (
+    *(torch.conv1d, torch.conv2d, torch.conv3d),
+    *(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
+)
 
 
 class StackedModel(nn.Module):
@@ -68,7 +76,7 @@ class StackedModel(nn.Module):
 
         tensors = {**dict(self.joint.named_parameters()), **dict(self.joint.named_buffers())}
         # unbound once, so that the gradients come back by one operation
-        with _operations_one_by_one():
+        with _operations_one_by_one(), _Casts():
             outputs = [output.unbind() for output in vmap(one)(tensors, *arguments)]
         [(is_there, spec)] = forms
         return tuple(_outputs(own, is_there, spec) for own in zip(*outputs, strict=True))
@@ -80,6 +88,24 @@ def _operations_one_by_one() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop because we have not yet implemented")
         yield
+
+
+class _Casts(TorchFunctionMode):
+    """The casts of autocast that do not take place within `vmap`: what convolutions and batch norms are given."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in (*_CONVOLUTIONS, F.batch_norm) or not torch.is_autocast_enabled(args[0].device.type):
+            return func(*args, **kwargs)
+        features, *others = args
+        if features.dtype == torch.float64:  # which autocast leaves alone
+            return func(*args, **kwargs)
+        dtype = torch.get_autocast_dtype(features.device.type)
+        if func is F.batch_norm:
+            return func(features.float(), *others, **kwargs).to(dtype)
+        return func(*(one.to(dtype) if isinstance(one, Tensor) else one for one in args), **kwargs)
 
 
 def _outputs(tensors: Sequence[Tensor], is_there: Sequence[bool], spec: TreeSpec) -> TrainingOutputs:

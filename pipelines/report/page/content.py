@@ -25,6 +25,7 @@ from ecd_deploy.pipelines.report.words import (
     describe_proof,
     format_number,
 )
+from ecd_deploy.recipe.export import UNVERIFIED_FORMATS
 from ecd_deploy.training import EpochScore
 
 _SLOWEST_LAYERS = 40
@@ -153,11 +154,12 @@ def _artefacts(results: RunResults) -> Section:
         parity, agreement = entry.parity, entry.parity.argmax_agreement
         top1 = entry.top1.candidate.accuracy if entry.top1 else None
         speed = entry.speed.times_fp32 if entry.speed else None
-        is_recommended = artefact.format == results.validation.recommended
+        advice = Cell("recommended", kind="pass") if artefact.format == results.validation.recommended else Cell("")
+        advice = Cell("unverified", kind="warning") if artefact.format in UNVERIFIED_FORMATS else advice
         rows.append(
             (
                 Cell(artefact.file),
-                Cell("recommended", kind="pass") if is_recommended else Cell(""),
+                advice,
                 Cell(f"{artefact.bytes / 1e3:.1f} kB", artefact.bytes),
                 Cell(parity.problem() or format_number(parity.max_abs_diff), parity.max_abs_diff),
                 Cell("-") if agreement is None else _percent(agreement),

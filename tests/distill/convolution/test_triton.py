@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,9 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ecd_deploy.distill import DynamicConv2d, TeacherOptions, build_objective
 from ecd_deploy.distill.convolution import dynamic_conv
 from ecd_deploy.distill.convolution.triton import check as triton_check
+from ecd_deploy.distill.convolution.triton import mixing_operators as triton_mixing_operators
 from ecd_deploy.distill.convolution.triton import operators as triton_operators
 from ecd_deploy.distill.convolution.triton import references as triton_references
-from ecd_deploy.distill.convolution.triton.convolution import Added
+from ecd_deploy.distill.convolution.triton.convolution import Offer
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.training.methods import build_training_model
@@ -132,7 +134,7 @@ def test_the_kernels_compile_for_gpus_and_use_their_tensor_cores(element: str, p
     """Triton compiles to machine code without a GPU; in a process of its own, for its interpreter leaves traces."""
     words = (sys.executable, "-m", "tests.compile_triton", element, precision, str(capability))
     found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    products = ["convolve", "differentiate_features", "differentiate_kernels"]
+    products = ["convolve", "differentiate_features", "differentiate_weights"]
     assert found == ([] if (element, precision) == ("fp32", "ieee") else products)
 
 
@@ -168,6 +170,10 @@ def test_a_cpu_gets_the_grouped_backend_and_a_word(caplog: pytest.LogCaptureFixt
     assert "method.backend 'triton' is not used, and 'grouped' takes its place: " in line
 
 
+def room_of(name: str) -> Any:
+    return next(room for room in (triton_operators, triton_mixing_operators) if hasattr(room, name))
+
+
 @pytest.fixture
 def _standing_in() -> Iterator[None]:
     with standing_in():
@@ -177,7 +183,7 @@ def _standing_in() -> Iterator[None]:
 @pytest.mark.usefixtures("_standing_in")
 @pytest.mark.parametrize(
     ("name", "share"),
-    list(itertools.product(("convolve_samples", "differentiate_kernels", "route"), (1e-3, float("nan")))),
+    list(itertools.product(("convolve_samples", "differentiate_weights", "mix"), (1e-3, float("nan")))),
 )
 def test_a_launch_that_is_wrong_is_not_used(
     name: str, share: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -190,7 +196,7 @@ def test_a_launch_that_is_wrong_is_not_used(
         first.view(-1)[-1] += share * first.norm()
         return found
 
-    monkeypatch.setattr(triton_operators, name, wrong)
+    monkeypatch.setattr(room_of(name), name, wrong)
     layer, images = make_layer(QUICK[0]), torch.randn(3, 6, 9, 8, dtype=torch.float64)
     found = layer(images)
     assert f"{name} differs from torch's own result by" in caplog.text
@@ -203,7 +209,7 @@ def test_a_launch_that_fails_is_not_used(caplog: pytest.LogCaptureFixture, monke
     def fail(*_arguments: Any) -> Tensor:
         raise RuntimeError("out of resource: shared memory\nand more")
 
-    monkeypatch.setattr(triton_operators, "route", fail)
+    monkeypatch.setattr(triton_mixing_operators, "mix", fail)
     assert make_layer(QUICK[0])(torch.randn(3, 6, 9, 8, dtype=torch.float64)).shape == (3, 10, 5, 4)
     (line,) = caplog.messages
     assert line.endswith("RuntimeError: out of resource: shared memory")
@@ -250,51 +256,101 @@ def test_tensors_without_data_pass_through(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.needs("triton")
 @pytest.mark.parametrize(
-    ("outputs", "student", "stride", "groups"),
-    [(10, 10, 2, 2), pytest.param(70, 40, 1, 1, marks=pytest.mark.slow)],
+    ("outputs", "stride", "groups", "kinds"),
+    [
+        (10, 2, 2, (False, True)),
+        pytest.param(70, 1, 1, (False, True), marks=pytest.mark.slow),
+        *(pytest.param(6, 2, 1, (kind,), marks=pytest.mark.slow) for kind in (False, True)),
+    ],
+    ids=str,
 )
-def test_a_launch_adds_a_connection(outputs: int, student: int, stride: int, groups: int) -> None:
-    draw = torch.Generator().manual_seed(0)
-    size = 3 if stride == 2 else 5
-    shapes = [(2, 6, 5, 5), (2, outputs, 6 // groups, 3, 3), (2, student, size, size), (outputs, student)]
-    features, kernels, feature, weight = (torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes)
-    arguments = (features, kernels, None, feature, weight, [stride, stride, 1, 1, 1, 1, groups])
+def test_a_convolution_computes_connections(outputs: int, stride: int, groups: int, kinds: tuple[bool, ...]) -> None:
+    """One that is added to its output, and one that is not; with every gradient."""
+    case = {"in_channels": 6, "out_channels": outputs, "kernel_size": 3, "padding": 1}
+    layer = make_layer({**case, "stride": stride, "groups": groups})
+    size = (2, outputs, 3, 3) if stride == 2 else (2, outputs, 5, 5)
+    images, *features = (torch.randn(shape, dtype=torch.float64) for shape in [(2, 6, 5, 5), *[size] * len(kinds)])
+    weights = [torch.randn(outputs, outputs, 1, 1, dtype=torch.float64) for _ in kinds]
+    inputs = [one.requires_grad_() for one in (images, *features, *weights)]
+
+    def offers() -> tuple[Offer, ...]:
+        each = zip(features, weights, kinds, strict=True)
+        return tuple(Offer(student=one, weight=weight, is_later=is_later) for one, weight, is_later in each)
+
+    layer.offered = offered = offers()
     with interpreting():
-        found = triton_operators.convolve_samples(*arguments)
-    torch.testing.assert_close(found, triton_references.convolve_samples(*arguments), rtol=0, atol=1e-12)
+        output = layer(images)
+        assert all(offer.is_taken for offer in offered)
+        products = [offer.product for offer in offered if offer.product is not None]
+        found = gradients_of([output, *products], [*inputs, *layer.parameters()])
+    layer.backend = "grouped"
+    wanted, later = layer(images), list[Tensor]()
+    for offer in offers():
+        product = F.conv2d(offer.student, offer.weight)
+        wanted, later = (wanted, [product]) if offer.is_later else (wanted + product, later)
+    expected = gradients_of([wanted, *later], [*inputs, *layer.parameters()])
+    assert_near([output, *products, *found], [wanted, *later, *expected], 1e-12)
+
+
+def gradients_of(outputs: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    directions = [torch.randn(one.shape, generator=draw, dtype=one.dtype) for one in outputs]
+    return list(torch.autograd.grad(outputs, inputs, directions))
+
+
+def resnet8() -> nn.Module:
+    return build_student("resnet8", num_classes=4)
+
+
+def bottlenecks() -> nn.Module:
+    """Blocks that end in a convolution of another size, which stays as it is."""
+    models = pytest.importorskip("torchvision.models.resnet")
+    network: nn.Module = models.ResNet(models.Bottleneck, [1, 1, 1, 1], num_classes=4)
+    return network
 
 
 @pytest.mark.usefixtures("_standing_in")
-@pytest.mark.parametrize("name", ["ecd", "dense", "direct", "conv1x1_bn", "started"])
-def test_models_whose_convolutions_add_the_connections_are_those_of_the_grouped_backend(name: str) -> None:
-    """The logits and every gradient, the student's and the connections' among them; only bare ones are added so."""
+@pytest.mark.parametrize(
+    ("name", "student", "connected"),
+    [
+        ("ecd", resnet8, (4, 2)),
+        *((name, resnet8, (0, 0)) for name in ("dense", "direct", "conv1x1_bn", "started")),
+        pytest.param("ecd", bottlenecks, (2, 0), marks=pytest.mark.slow),
+    ],
+)
+def test_models_whose_convolutions_compute_the_connections_are_those_of_the_grouped_backend(
+    name: str, student: Callable[[], nn.Module], connected: tuple[int, int]
+) -> None:
+    """The logits and every gradient, the student's and the connections' among them; only bare ones are computed so."""
     found = []
     for backend in ("triton", "grouped"):
         torch.manual_seed(0)
         method = MethodConfig.model_validate({**VARIANTS[name], "kernels": 3, "backend": backend})
         example = torch.randn(3, 3, 12, 12)
-        model = build_training_model(method, build_student("resnet8", num_classes=4), example=example).double()
+        model = build_training_model(method, student(), example=example).double()
         model(example.double())  # each shape is checked once, by launches too
         with _Operators() as operators:
             outputs = model(example.double())
         total = build_objective(method)(outputs, torch.tensor([0, 3, 1])).total
         gradients = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
         found.append([*outputs.heads().values(), *(gradient for gradient in gradients if gradient is not None)])
-        fused = operators.connected
-        assert fused == (4 if backend == "triton" and name == "ecd" else 0)
+        fused = operators.connected, operators.connected_later
+        assert fused == (connected if backend == "triton" else (0, 0))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts convolutions that are given a connection."""
+    """Counts convolutions that are given a connection, to add it or to keep it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.connected = 0
+        self.connected = self.connected_later = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.connected += func is torch.ops.ecd_deploy.convolve_samples.default and args[3] is not None
+        if func is torch.ops.ecd_deploy.convolve_samples.default:
+            self.connected += args[3] is not None
+            self.connected_later += args[5] is not None
         return func(*args, **(kwargs or {}))
 
 
@@ -302,10 +358,11 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def test_a_feature_of_another_size_is_not_read() -> None:
     layer = make_layer(QUICK[0])
     images = torch.randn(3, 6, 9, 8, dtype=torch.float64)
-    layer.offered = offered = Added(torch.randn(3, 10, 4, 4, dtype=torch.float64), torch.randn(10, 10, 1, 1))
+    feature, weight = torch.randn(3, 10, 4, 4, dtype=torch.float64), torch.randn(10, 10, 1, 1, dtype=torch.float64)
+    offer = Offer(student=feature, weight=weight, is_later=False)
+    layer.offered = (offer,)
     found = layer(images)
-    assert layer.offered is offered
-    layer.offered = None
+    assert not offer.is_taken
     assert torch.equal(found, layer(images))
 
 

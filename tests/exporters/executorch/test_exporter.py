@@ -92,6 +92,22 @@ def test_a_device_reads_the_metadata_by_its_runtime(written: bytes) -> None:
 
 @installed
 @pytest.mark.slow
+def test_where_it_is_timed_its_pool_has_the_threads_that_are_asked_for(written: bytes, tmp_path: Path) -> None:
+    (tmp_path / "student.pte").write_bytes(written)
+    program = """
+from ecd_deploy.measure.device.runner.runtimes import load
+load("student.pte", 1, None)(1).run()
+from executorch.extension.pybindings.portable_lib import _threadpool_get_thread_count
+print(_threadpool_get_thread_count())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.stdout.splitlines()[-1:] == ["1"], done.stderr
+
+
+@installed
+@pytest.mark.slow
 def test_the_same_bytes_in_another_process_folder_and_hash_seed(written: bytes, tmp_path: Path) -> None:
     root = str(Path(__file__).parents[3])
     done = subprocess.run(

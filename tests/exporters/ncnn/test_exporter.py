@@ -16,8 +16,7 @@ from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.exporters.ncnn.exporter import NcnnExporter
 from ecd_deploy.exporters.ncnn.layout import GRAPH, METADATA, WEIGHTS, read_layers, read_parts, read_weights
 from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
-from ecd_deploy.exporters.zip_archive import write_archive
-from ecd_deploy.files import sha256_bytes
+from ecd_deploy.files import sha256_bytes, stored_zip
 from ecd_deploy.split import SplitStudent, split_student
 from tests.exporters.conftest import fresh_student, make_metadata
 from tests.small import digit_images
@@ -47,7 +46,7 @@ class Smallest(nn.Module):
 
 
 def artefact(graph: bytes = SMALL_GRAPH, weights: bytes = SMALL_WEIGHTS) -> bytes:
-    return write_archive({GRAPH: graph, WEIGHTS: weights, METADATA: make_metadata().model_dump_json().encode()})
+    return stored_zip({GRAPH: graph, WEIGHTS: weights, METADATA: make_metadata().model_dump_json().encode()})
 
 
 def given(student: SplitStudent, metadata: ArtefactMetadata) -> ExportInput:
@@ -73,7 +72,7 @@ def test_without_the_extra_it_says_what_to_install(student: SplitStudent) -> Non
 def test_it_is_made_from_the_program_of_the_same_export(student: SplitStudent) -> None:
     other = given(student, make_metadata().model_copy(update={"student": "another"}))
     for source in (None, other.source):
-        with pytest.raises(ExportError, match="torchscript artefact of the same export"):
+        with pytest.raises(ExportError, match="the torchscript artefact"):
             NcnnExporter().export(ExportInput(student, make_metadata(), None, source))
 
 
@@ -143,7 +142,7 @@ def test_every_tensor_is_the_students_and_a_planted_one_is_found(
     secret = np.random.default_rng(1).standard_normal((largest.stop - largest.start) // 4).astype("<f4").tobytes()
     swapped = parts.weights[: largest.start] + secret + parts.weights[largest.stop :]
     for weights, finding in ((swapped, "comes from no tensor"), (parts.weights + secret, "belong to no layer")):
-        foreign = write_archive({GRAPH: parts.graph, WEIGHTS: weights, METADATA: parts.metadata.encode()})
+        foreign = stored_zip({GRAPH: parts.graph, WEIGHTS: weights, METADATA: parts.metadata.encode()})
         found = audit_artefact(foreign, exporter, student, sources, metadata).findings
         assert any(finding in text for text in found), found
 

@@ -22,7 +22,7 @@ from PIL import Image
 from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, EcdDeployError, RunDirectoryError, UsageError
 from ecd_deploy.files import sha256_file
-from ecd_deploy.measure.device.bundle_check import latency_rows
+from ecd_deploy.measure.device.runner.checks import latency_rows
 from ecd_deploy.measure.prediction import predict
 from ecd_deploy.measure.torch_predictor import torch_predictor
 from ecd_deploy.pipelines.record.run_directory import open_run, read_run
@@ -38,8 +38,7 @@ FILES = (
     "README.txt",
     "SHA256SUMS",
     "bundle.json",
-    "classify.py",
-    "device_runner.py",
+    "device_runner.pyz",
     "labels.json",
     "run.py",
     "samples/images.npy",
@@ -190,7 +189,7 @@ def test_the_same_run_gives_the_same_bytes(archive: Path, finished_run: tuple[Pa
 @pytest.mark.parametrize("name", FILES)
 def test_one_damaged_byte_of_any_file_is_told(python: Path, unpacked: Path, name: str) -> None:
     content = bytearray((unpacked / name).read_bytes())
-    place = content.index(b"MLPerf") if name == "device_runner.py" else 20 if name == "run.py" else len(content) // 2
+    place = 20 if name == "run.py" else len(content) // 2
     content[place] ^= 1
     (unpacked / name).write_bytes(content)
     ended, _ = run(python, unpacked)
@@ -287,10 +286,11 @@ def test_the_latency_can_be_left_out(python: Path, unpacked: Path) -> None:
 def test_scores_are_compared_on_the_provider_or_not_at_all(python: Path, unpacked: Path) -> None:
     ended, document = run(python, unpacked, "--no-latency", "--provider", "cpu:use_arena=0")
     assert (ended.code, document["place"]["provider"]) == (0, "cpu:use_arena=0"), ended.err
+    assert document["checks"][1]["reason"].startswith("cpu:use_arena=0 runs all ")
     ended, _ = run(python, unpacked, "--no-latency", "--provider", "NoSuchThing")
     assert ended.code == 4
     assert "has no provider NoSuchThing; it has " in ended.err
-    ended, _ = run(python, unpacked, "--provider", "Azure")
+    ended, _ = run(python, unpacked, "--no-latency", "--provider", "Azure")
     assert ended.code == 4
     assert "AzureExecutionProvider runs no operator of this model" in ended.err
     ended, _ = run(Path(sys.executable), unpacked, "--provider", "NoSuchThing", "photo.png")

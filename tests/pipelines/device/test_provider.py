@@ -8,7 +8,14 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from tests.commands import run_command
+from ecd_deploy.exporters.onnx.graph import budget_of
+from ecd_deploy.pipelines.gate.separation import difference_checks, parity_checks, provider_checks
+from ecd_deploy.pipelines.record.names import PROFILE_NAME, VALIDATION_NAME
+from ecd_deploy.pipelines.record.profile import Profile
+from ecd_deploy.pipelines.record.run_directory import read_run
+from ecd_deploy.pipelines.record.validation import Validation
+from ecd_deploy.recipe.gate import GateConfig
+from tests.commands import Ended, run_command
 from tests.pipelines.evaluate.colours import INPUT, save_images, write_model
 
 QUICK = "[profile]\nwarmup_seconds = 0.0\nmin_seconds = 0.05\nmin_samples = 44\n"
@@ -57,6 +64,44 @@ def test_a_provider_and_its_options_are_recorded(folder: Path) -> None:
     assert measured["provider"] == "CPUExecutionProvider"
     assert sorted(measured["on_cpu"]) == sorted(entry["name"] for entry in measured["operators"])
     assert measured["provider_difference"] is None
+
+
+def test_a_latency_of_another_provider_than_that_of_the_accuracy_decides_nothing(
+    finished_run: tuple[Path, Ended],
+) -> None:
+    directory = read_run(finished_run[0])
+    profile = directory.read_json(PROFILE_NAME, Profile)
+    validation = directory.read_json(VALIDATION_NAME, Validation)
+    (onnx,) = validation.shipping("onnx")
+    assert provider_checks(onnx, profile) == []
+    on_another = onnx.model_copy(update={"provider": "OpenVINOExecutionProvider", "on_cpu": ("softmax",)})
+    (check,) = provider_checks(on_another, profile)
+    assert check.verdict == "inconclusive"
+    assert "on CPUExecutionProvider, parity and accuracy on OpenVINOExecutionProvider" in check.reason
+    (row,) = parity_checks(GateConfig(), validation.model_copy(update={"artefacts": (on_another,)}))
+    assert row.reason.endswith("by OpenVINOExecutionProvider; 1 operator(s) fell back to the CPU: softmax")
+
+
+@pytest.mark.parametrize(("difference", "verdict"), [(1e-6, "pass"), (2e-3, "fail")])
+def test_the_scores_of_any_model_on_a_provider_are_held_to_those_of_the_cpu(
+    folder: Path, finished_run: tuple[Path, Ended], difference: float, verdict: str
+) -> None:
+    budget = budget_of((folder / "model.onnx").read_bytes())
+    profile = read_run(finished_run[0]).read_json(PROFILE_NAME, Profile)
+    assert difference_checks(profile, budget) == []
+    there = {"provider": "OpenVINOExecutionProvider", "on_cpu": ("softmax",), "provider_difference": difference}
+    elsewhere = profile.model_copy(update={"measurement": profile.measurement.model_copy(update=there)})
+    (check,) = difference_checks(elsewhere, budget)
+    assert (check.verdict, check.value, check.limit) == (verdict, difference, 1e-3)
+    assert check.reason.endswith("1 operator(s) fell back to the CPU: softmax")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("provider", "code"), [("Azure", 4), ("NoSuchThing", 2)])
+def test_a_provider_that_does_nothing_is_found_before_the_training(tmp_path: Path, provider: str, code: int) -> None:
+    ended = run_command(["rehearse", "digits", "--set", f"profile.provider={provider}"], cwd=tmp_path)
+    assert ended.code == code, ended.err
+    assert f"profile.provider {provider}: " in " ".join(ended.err.split())
 
 
 @pytest.mark.skipif(

@@ -35,6 +35,14 @@ def report_of(folder: Path) -> GateReport:
     return GateReport.from_json((folder / "out/gate.json").read_bytes(), "no report")
 
 
+def save_digits(folder: Path) -> None:
+    digits = load_digits()
+    for number, (image, label) in enumerate(zip(digits.images[:300], digits.target[:300], strict=True)):
+        path = folder / str(label) / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rint(image * 255 / 16).astype(np.uint8)).save(path)
+
+
 def test_one_command_evaluates_profiles_decides_and_reports(folder: Path) -> None:
     ended = run_command(COMMAND, cwd=folder)
     assert ended.code == 0, ended.err
@@ -142,11 +150,7 @@ def test_classes_slices_size_and_mistakes_each_have_a_row(folder: Path) -> None:
 
 
 def test_a_run_keeps_its_proof_and_takes_its_recipes_limits(finished_run: tuple[Path, Ended], tmp_path: Path) -> None:
-    digits = load_digits()
-    for number, (image, label) in enumerate(zip(digits.images[:300], digits.target[:300], strict=True)):
-        path = tmp_path / "images" / str(label) / f"{number:03}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.rint(image * 255 / 16).astype(np.uint8)).save(path)
+    save_digits(tmp_path / "images")
     run = finished_run[0]
     ended = run_command(["gate", run, "--data", "images", "--out", "out"], cwd=tmp_path)
     assert ended.code in {0, 3}, ended.err
@@ -173,6 +177,28 @@ def test_a_run_keeps_its_proof_and_takes_its_recipes_limits(finished_run: tuple[
     report = report_of(tmp_path)
     assert report.baseline is not None
     assert (report.baseline.lost, report.baseline.gained) == (0, 0)
+
+
+@pytest.mark.slow
+def test_each_artefact_that_onnxruntime_runs_is_decided_about(tmp_path: Path) -> None:
+    save_digits(tmp_path / "images")
+    formats = 'export.formats=["onnx", "onnx-int8", "ort"]'
+    tiny = ("train.epochs=1", "data.train_limit=300", "data.test_limit=60", "profile.min_seconds=0.05")
+    words = [word for value in (formats, *tiny) for word in ("--set", value)]
+    assert run_command(["run", "digits", "--out", "run", "--no-rehearsal", *words], cwd=tmp_path).code in {0, 1, 3}
+    for artefact, formats_of in (("ort", ["ort"]), ("all", ["onnx", "onnx-int8", "ort"])):
+        (tmp_path / "gate.toml").write_text(f'{PROFILE}[gate]\nartefact = "{artefact}"\nmin_top1 = 0.001\n')
+        command = ["gate", "run", "--data", "images", "--config", "gate.toml", "--out", f"out-{artefact}"]
+        ended = run_command(command, cwd=tmp_path)
+        assert ended.code in {0, 1, 3}, ended.err
+        out = tmp_path / f"out-{artefact}"
+        report = GateReport.from_json((out / "gate.json").read_bytes(), "no report")
+        assert [shipped.format for shipped in report.artefacts] == formats_of
+        values = {check.name: check.value for check in report.checks if check.name.startswith("min_top1")}
+        names = ["min_top1"] if artefact != "all" else [f"min_top1 {name}" for name in formats_of]
+        assert list(values) == names
+    assert values["min_top1 ort"] == values["min_top1 onnx"]
+    assert json.loads((out / "student.ort/evaluation.json").read_text())["model"]["file"] == "student.ort"
 
 
 @pytest.mark.parametrize("limit", ["0.5", "0.95"])

@@ -66,6 +66,13 @@ def with_dropout(num_classes: int, in_channels: int) -> nn.Module:
     return InDouble(num_classes, dropout=0.5)
 
 
+def with_prelu(num_classes: int, in_channels: int) -> nn.Module:
+    """Of bf16, and in a stack with a weight of float32."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 6, 3), nn.PReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, num_classes)
+    )
+
+
 class Branching(InDouble):
     """What it computes depends on the values."""
 
@@ -215,7 +222,11 @@ def test_a_signal_lets_all_runs_save_after_the_same_step(resumed: int, tmp_path:
         ("with_dropout", (), "the network draws random numbers in training"),
         ("branching", (), "the network cannot be stacked"),
         ("in_double", ("train.gradient_accumulation=2",), "train.gradient_accumulation cuts the batches"),
-        ("in_double", ("train.mixed_precision=bf16",), "train.mixed_precision 'bf16' is not cast to within a stack"),
+        (
+            "with_prelu",
+            ("train.mixed_precision=bf16",),
+            "train.mixed_precision 'bf16' cannot be cast to within a stack",
+        ),
     ],
 )
 def test_what_cannot_be_stacked_is_trained_one_by_one(
@@ -226,6 +237,14 @@ def test_what_cannot_be_stacked_is_trained_one_by_one(
     assert f"plain, seed 0; plain, seed 1: trained one by one, for {reason}" in text
     assert [len(metrics(tmp_path, "plain", seed)) for seed in study.seeds] == [2, 2]
     assert recorded(tmp_path, "plain", 0).stacked_with == ()
+
+
+def test_a_stack_trains_in_bf16(tmp_path: Path) -> None:
+    extra = ("train.mixed_precision=bf16", "train.epochs=1", "data.train_limit=30")
+    study = tiny(Arm(name="plain", set=("method.name=plain",)), extra=extra)
+    run(study, tmp_path, 2)
+    assert recorded(tmp_path, "plain", 0).stacked_with == ("plain/seed-1",)
+    assert [len(metrics(tmp_path, "plain", seed)) for seed in study.seeds] == [1, 1]
 
 
 def test_a_network_that_a_stack_changes_is_trained_by_itself(tmp_path: Path) -> None:

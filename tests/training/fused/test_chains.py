@@ -104,6 +104,19 @@ def changed_before_the_relu(network: Network, images: Tensor) -> Tensor:
     return F.relu(normalised)
 
 
+def behind(network: Network, images: Tensor) -> Tensor:
+    """A sum behind the ReLU, and its means; the gradient of the sum is read by the ReLU and then by `second`."""
+    shortcut = network.second(images)
+    total = F.relu(network.norm(network.first(images))) + shortcut
+    return total * total.mean(dim=(-2, -1), keepdim=True)
+
+
+def changed_before_the_means(network: Network, images: Tensor) -> Tensor:
+    features = F.relu(network.norm(network.first(images))) + images
+    features.mul_(2)
+    return features.mean(dim=(2, 3))
+
+
 FUSED: dict[str, tuple[Forward, int, int]] = {
     "relu": (lambda net, x: F.relu(net.norm(net.first(x))), 1, 1),
     "relu in place": (lambda net, x: F.relu_(net.norm(net.first(x))), 1, 1),
@@ -113,6 +126,10 @@ FUSED: dict[str, tuple[Forward, int, int]] = {
     "into what is added": (lambda net, x: net.second(x).add_(net.norm(net.first(x))).relu_(), 1, 1),
     "of two norms": (lambda net, x: F.relu(net.norm(net.first(x)) + net.other(net.second(x))), 1, 1),
     "sum alone": (lambda net, x: net.norm(net.first(x)) + net.second(x), 1, 0),
+    "sum behind the relu": (behind, 1, 1),
+    "into what is added behind": (lambda net, x: net.second(x).add_(F.relu(net.norm(net.first(x)))), 1, 1),
+    "what is added behind is read first": (lambda net, x: F.relu(net.norm(net.first(x))) + net.second(x), 1, 1),
+    "changed before the means": (changed_before_the_means, 1, 1),
     "images are added": (lambda net, x: F.relu(net.norm(net.first(x)) + x), 1, 1),
     "overwritten between": (overwritten, 1, 1),
     "one norm twice": (lambda net, x: F.relu(net.norm(net.second(F.relu(net.norm(net.first(x)))))), 2, 2),
@@ -140,6 +157,24 @@ LEFT: dict[str, tuple[Forward, int, int]] = {
 def test_chains_are_replaced(name: str) -> None:
     forward, norms, gradients = FUSED[name]
     assert_fused(Network(forward), norms, gradients, torch.contiguous_format)
+
+
+@pytest.mark.parametrize(
+    ("way", "means"),
+    [
+        (behind, 0),
+        (lambda net, x: F.relu(net.norm(net.first(x))).mean(dim=(2, 3)), 0),
+        (changed_before_the_means, 1),
+        (lambda net, x: F.relu(net.norm(net.first(x))).mean(dim=(1, 2)), 1),
+    ],
+    ids=["sum and means", "means alone", "changed before the means", "means over channels"],
+)
+def test_what_follows_a_relu_is_done_by_the_same_launch(way: Forward, means: int) -> None:
+    """And the gradients that meet there are added up by that of the norm, although another layer reads their sum."""
+    program = fuse(record(step_of(Network(way), torch.randn(4, 3, 6, 5, dtype=torch.float64))))
+    found = [call.operator for call in program.calls]
+    assert found.count(aten.mean.dim) == means
+    assert not {aten.add.Tensor, aten.relu.default} & set(found)
 
 
 @pytest.mark.parametrize("name", LEFT)

@@ -38,23 +38,33 @@ def assert_same(operator: Any, reference: Any, arguments: tuple[Any, ...], toler
 
 @pytest.mark.needs("triton")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(("is_added", "rectifies"), [(False, True), (True, True), (True, False)])
-def test_a_norm_is_torchs(shape: tuple[int, ...], is_added: bool, rectifies: bool) -> None:
+@pytest.mark.parametrize(
+    ("is_added", "rectifies", "is_behind", "pools"),
+    [(False, True, False, False), (True, True, True, True), (True, False, False, True)],
+)
+def test_a_norm_is_torchs(
+    shape: tuple[int, ...], is_added: bool, rectifies: bool, is_behind: bool, pools: bool
+) -> None:
     draw, channels = drawn(shape, torch.float64), shape[1]
     features = draw() + 30
     statistics = [draw(channels), draw(channels), draw(channels), draw(channels).square()]
-    arguments = (features, *statistics, draw() if is_added else None, 0.3, 1e-3, rectifies)
+    others = [draw() if is_there else None for is_there in (is_added, is_behind)]
+    arguments = (features, *statistics, *others, 0.3, 1e-3, rectifies, torch.float64 if pools else None)
     assert_same(operators.normalise, operators.normalise_by_torch, arguments, 1e-12)
 
 
 @pytest.mark.needs("triton")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(("count", "is_beside", "passes"), [(1, False, False), (2, True, True), (4, False, True)])
-def test_gradients_of_a_norm_are_torchs(shape: tuple[int, ...], count: int, is_beside: bool, passes: bool) -> None:
+@pytest.mark.parametrize(
+    ("count", "is_beside", "passes", "sums"), [(1, False, False, False), (2, True, True, True), (4, False, True, False)]
+)
+def test_gradients_of_a_norm_are_torchs(
+    shape: tuple[int, ...], count: int, is_beside: bool, passes: bool, sums: bool
+) -> None:
     draw, channels = drawn(shape, torch.float64), shape[1]
     gradients = [draw() for _ in range(count)]
     given = [draw().relu(), draw(), draw(channels), draw(channels), draw(channels).square() + 0.1]
-    arguments = (gradients, *given, draw() if is_beside else None, passes)
+    arguments = (gradients, *given, draw() if is_beside else None, passes, sums)
     assert_same(operators.differentiate_rectified, operators.differentiate_by_torch, arguments, 1e-11)
 
 
@@ -62,13 +72,14 @@ def test_gradients_of_a_norm_are_torchs(shape: tuple[int, ...], count: int, is_b
 def test_features_in_half_precision_have_statistics_in_full() -> None:
     draw = drawn((4, 3, 5, 5), torch.bfloat16)
     statistics = [draw(3, exact=True) for _ in range(3)] + [draw(3, exact=True).square()]
-    arguments: tuple[Any, ...] = (draw(), *statistics, draw(), 0.1, 1e-5, True)
+    arguments: tuple[Any, ...] = (draw(), *statistics, draw(), draw(), 0.1, 1e-5, True, torch.float32)
     exact: tuple[Any, ...] = tuple(one.clone().double() if isinstance(one, Tensor) else one for one in arguments)
     with interpreting():
         found = operators.normalise(*arguments)
-    assert [one.dtype for one in found] == [torch.bfloat16, torch.float32, torch.float32]
+    half, full = torch.bfloat16, torch.float32
+    assert [one.dtype for one in found] == [half, full, full, half, full]
     for one, other in zip(found, operators.normalise_by_torch(*exact), strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(one.double(), other.double(), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.needs("triton")
@@ -78,7 +89,9 @@ def test_what_is_no_number_is_not_hidden_by_the_relu() -> None:
     features[1, 2, 0, 0] = float("nan")
     with interpreting():
         output, *_ = operators.normalise(
-            features, draw(3), draw(3), draw(3), draw(3).square(), None, 0.1, 1e-5, rectifies=True
+            *(features, draw(3), draw(3), draw(3), draw(3).square(), None, None, 0.1, 1e-5),
+            rectifies=True,
+            pooled=None,
         )
     assert output[:, 2].isnan().all()
     assert output[:, :2].isfinite().all()

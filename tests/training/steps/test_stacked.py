@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import copy
+import statistics
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -120,6 +122,46 @@ def test_a_stacked_step_is_each_ones_own(case: str) -> None:
         assert lane_.losses.means().total == pytest.approx(own.losses.means().total, rel=1e-12)
         if lane_.average is not None and own.average is not None:
             assert max(differences(lane_.average.student, own.average.student).values()) < TOLERANCE
+
+
+def test_a_stack_in_bf16_rounds_as_each_one_by_itself_does() -> None:
+    """And all its convolutions, which autocast does not see in a stack, are of bf16."""
+    method = MethodConfig.model_validate({"name": "ecd", "kernels": 3})
+    exact = [make_model(seed, method).float() for seed in range(2)]
+    alone, joined = copy.deepcopy(exact), copy.deepcopy(exact)
+    stacked, images = StackedModel(joined), torch.randn(2, 4, 3, 12, 12)
+    with Convolutions() as convolutions, torch.autocast("cpu", torch.bfloat16):
+        in_stack = stacked(images)
+        by_itself = [model(own) for model, own in zip(alone, images, strict=True)]
+    assert convolutions.dtypes == {torch.bfloat16}
+    in_full = [model(own) for model, own in zip(exact, images, strict=True)]
+    for outputs in (in_stack, by_itself, in_full):
+        torch.stack(
+            [F.cross_entropy(own.heads()["teacher"].float(), torch.arange(4)) for own in outputs]
+        ).sum().backward()
+    for number in range(2):
+        wanted = [tensor.grad for tensor in exact[number].parameters() if tensor.grad is not None]
+        usual = [tensor.grad for tensor in alone[number].parameters() if tensor.grad is not None]
+        found = [tensor.grad[number] for tensor in stacked.joint.parameters() if tensor.grad is not None]
+        assert median_error(found, wanted) < 1.5 * median_error(usual, wanted)
+
+
+def median_error(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    pairs = zip(found, expected, strict=True)
+    return statistics.median(float((one - other).norm() / (other.norm() + 1e-6)) for one, other in pairs)
+
+
+class Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes in which dtypes convolutions are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "convolution" in str(func):
+            self.dtypes |= {one.dtype for one in args[:2]}
+        return func(*args, **(kwargs or {}))
 
 
 def begin(lane: Lane, step: int, batch: Batch) -> None:

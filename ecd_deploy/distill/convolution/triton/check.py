@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
-from ecd_deploy.distill.convolution.triton import operators, references, support
+from ecd_deploy.distill.convolution.triton import mixing_operators, operators, references, support
 from ecd_deploy.errors import reraise_machine_fault
 
 _logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ class LayerShape:
         features: (N, C, H, W).
         weight: (n, O, C/G, h, w).
         hidden: units of the router.
-        connected: channels of the student's feature that is added; 0 if there is none.
+        connected: whether a connection is added.
+        connected_later: whether there is one that is added later.
         has_bias: whether the convolution has one.
         geometry: of the convolution.
         dtype: of features and kernels.
@@ -47,7 +49,8 @@ class LayerShape:
     features: tuple[int, ...]
     weight: tuple[int, ...]
     hidden: int
-    connected: int
+    connected: bool
+    connected_later: bool
     has_bias: bool
     geometry: Geometry
     dtype: torch.dtype
@@ -91,16 +94,13 @@ def _find_fault(shape: LayerShape) -> str | None:
 
 def _find_difference(shape: LayerShape) -> str | None:
     for name, arguments in _calls(shape).items():
-        operator: Callable[..., Any] = getattr(operators, name)
+        is_of_mixing = hasattr(mixing_operators, name)
+        operator: Callable[..., Any] = getattr(mixing_operators if is_of_mixing else operators, name)
         reference: Callable[..., Any] = getattr(references, name)
-        found, expected = operator(*arguments), reference(*map(_doubled, arguments))
-        is_of_router = name.endswith("route")
-        limit = support.TOLERANCES[shape.router_dtype if is_of_router else shape.dtype]
-        if shape.rounds and not is_of_router:
-            limit = _TF32_TOLERANCE
-        pairs = zip(found, expected, strict=True) if is_of_router else [(found, expected)]
+        pairs = zip(_results(operator(*arguments)), _results(reference(*map(_doubled, arguments))), strict=True)
         for one, other in pairs:
-            error = float((one.double() - other).norm() / other.norm())
+            limit = _TF32_TOLERANCE if shape.rounds and not is_of_mixing else support.TOLERANCES[one.dtype]
+            error = float((one.double() - other.double()).norm() / other.norm())
             if not error <= limit:  # also where it is not a number
                 return f"{name} differs from torch's own result by {error:.1e} of it"
     return None
@@ -123,20 +123,34 @@ def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
     size = shape.geometry.output_size(places, kernel)
     features, kernels = drawn(*shape.features), drawn(samples, outputs, inputs, *kernel)
     gradient, bias = drawn(samples, outputs, *size), drawn(samples, outputs) if shape.has_bias else None
-    student = drawn(samples, shape.connected, *size) if shape.connected else None
-    connection = drawn(outputs, shape.connected) if shape.connected else None
+    connections = [
+        (drawn(samples, outputs, *size), drawn(outputs, outputs)) if is_connected else (None, None)
+        for is_connected in (shape.connected, shape.connected_later)
+    ]
+    students, matrices = ([one for one in of_each if one is not None] for of_each in zip(*connections, strict=True))
+    received = [drawn(samples, outputs, *size) for _ in students]
     weights = of_router(shape.hidden, channels), of_router(mixed, shape.hidden)
     temperature = torch.full((), 0.5, dtype=shape.router_dtype, device=shape.device)
     router = (weights[0], of_router(shape.hidden), weights[1], of_router(mixed), temperature, 1.0)
-    routed = references.route(features, *router)
+    pooled, weight = of_router(samples, channels), drawn(*shape.weight, dtype=shape.router_dtype)
+    _, mixing, hidden = references.mix(pooled, *router, weight, shape.dtype)
+    of_samples = references.differentiate_weights(gradient, features, received, students, kernel, geometry)
+    parts = of_router(3, samples, mixed)
     return {
-        "convolve_samples": (features, kernels, bias, student, connection, geometry),
-        "differentiate_features": (gradient, kernels, of_router(samples, channels), places, geometry),
-        "differentiate_kernels": (gradient, features, kernel, geometry),
-        "route": (features, *router),
-        "differentiate_route": (of_router(samples, mixed), *routed, *weights, temperature, 1.0),
+        "convolve_samples": (features, kernels, bias, *connections[0], *connections[1], geometry),
+        "differentiate_features": (gradient, kernels, pooled, received, matrices, places, geometry),
+        "differentiate_weights": (gradient, features, received, students, kernel, geometry),
+        "mix": (pooled, *router, weight, shape.dtype),
+        "differentiate_mixing": (of_samples, mixing, weight),
+        "differentiate_route": (parts, mixing, pooled, hidden, *weights, temperature, 1.0),
     }
 
 
 def _doubled(argument: Any) -> Any:
-    return argument.double() if isinstance(argument, Tensor) else argument
+    return tree_map(lambda leaf: leaf.double() if isinstance(leaf, Tensor) else leaf, argument)
+
+
+def _results(found: Any) -> list[Tensor]:
+    """Those that have values; of the mixing weights' gradient, whose parts a reference has in one, the sum."""
+    tensors = [found] if isinstance(found, Tensor) else list(found)
+    return [tensor.sum(dim=0) if tensor.dim() == 3 else tensor for tensor in tensors if tensor.numel()]

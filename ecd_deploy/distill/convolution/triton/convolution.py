@@ -1,7 +1,7 @@
-"""A dynamic convolution by Triton: two launches and a matrix product forward, three and two backward.
+"""A dynamic convolution by Triton: three launches forward, four backward.
 
-The router is one, forward and backward; convolution, bias and the connection `W phi_S` are one; backward, the features
-are one, their means included, and the kernels one.
+Forward: means over the places; router and mixture of the kernels; convolution, bias, and two connections `W phi_S`.
+Backward: weights, a sample at a time; kernels and mixing weights from them; the router; features, means included.
 
 Shape letters as in `dynamic_conv`.
 """
@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ecd_deploy.distill.additive import differentiate_conv1x1
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
-from ecd_deploy.distill.convolution.triton import operators as launch
+from ecd_deploy.distill.convolution.triton import mixing_operators, operators
 
 
 class RouterTensors(NamedTuple):
@@ -30,11 +29,23 @@ class RouterTensors(NamedTuple):
     temperature: Tensor
 
 
-class Added(NamedTuple):
-    """What a connection adds to the output: a student's feature (N, S, H', W') through a weight (O, S, 1, 1)."""
+@dataclass(kw_only=True)
+class Offer:
+    """A connection that a convolution may compute beside its own output, which is as large.
+
+    Attributes:
+        student: the feature of the student, (N, O, H', W').
+        weight: what it is multiplied by, (O, O, 1, 1).
+        is_later: whether it is not added to the output, but later.
+        is_taken: whether the convolution did compute it.
+        product: what is to be added later, (N, O, H', W').
+    """
 
     student: Tensor
     weight: Tensor
+    is_later: bool
+    is_taken: bool = False
+    product: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -51,25 +62,36 @@ def convolve_by_triton(
     weight: Tensor,
     bias: Tensor | None,
     router: RouterTensors,
-    added: Added | None,
+    added: Offer | None,
+    later: Offer | None,
     arithmetic: Arithmetic,
 ) -> Tensor:
-    """Mix each sample's kernel, apply it and add a connection; the result is no view, and differentiable once.
+    """Mix each sample's kernel, apply it and take what is offered; the result is no view, and differentiable once.
 
     Args:
         features: (N, C, H, W).
         weight: (n, O, C/G, h, w).
         bias: (n, O).
         router: what gives the mixing weights.
-        added: the connection.
+        added: a connection that is added to the output.
+        later: one that is not.
         arithmetic: how.
 
     Returns:
         (N, O, H', W').
     """
-    student, connection = added or (None, None)
-    result: Tensor = _DynamicConvolution.apply(features, weight, bias, *router, student, connection, arithmetic)
+    connections = [tensor for one in (added, later) for tensor in _tensors(one)]
+    output, product = _DynamicConvolution.apply(features, weight, bias, *router, *connections, arithmetic)
+    for offer in (added, later):
+        if offer is not None:
+            offer.is_taken = True
+            offer.product = product if offer.is_later else None
+    result: Tensor = output
     return result
+
+
+def _tensors(offer: Offer | None) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if offer is None else (offer.student, offer.weight)
 
 
 class _DynamicConvolution(torch.autograd.Function):
@@ -86,55 +108,61 @@ class _DynamicConvolution(torch.autograd.Function):
         temperature: Tensor,
         student: Tensor | None,
         connection: Tensor | None,
+        later_student: Tensor | None,
+        later_connection: Tensor | None,
         arithmetic: Arithmetic,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         dtype, geometry = arithmetic.dtype, arithmetic.geometry
         given = features.to(dtype).contiguous()
-        mixing, pooled, hidden = launch.route(
-            given, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature, arithmetic.gain
-        )
-        kernels = (mixing.to(dtype) @ weight.flatten(1).to(dtype)).view(len(features), *weight.shape[1:])
+        pooled = given.mean(dim=(2, 3), dtype=reduce_weight.dtype)
+        router = (reduce_weight, reduce_bias, expand_weight, expand_bias, temperature)
+        kernels, mixing, hidden = mixing_operators.mix(pooled, *router, arithmetic.gain, weight, dtype)
         biases = None if bias is None else (mixing @ bias).to(dtype)
-        added = None if student is None else student.to(dtype).contiguous()
-        matrix = None if connection is None else connection.flatten(1).to(dtype)
-        output: Tensor = launch.convolve_samples(given, kernels, biases, added, matrix, geometry.numbers)
+        students = [None if one is None else one.to(dtype).contiguous() for one in (student, later_student)]
+        matrices = [None if one is None else one.flatten(1).to(dtype) for one in (connection, later_connection)]
+        output, *product = operators.convolve_samples(
+            given, kernels, biases, students[0], matrices[0], students[1], matrices[1], geometry.numbers
+        )
         ctx.save_for_backward(
             *(given, kernels, mixing, pooled, hidden, weight, bias),
-            *(reduce_weight, expand_weight, temperature, added, matrix),
+            *(reduce_weight, expand_weight, temperature, *students, *matrices),
         )
         ctx.arithmetic = arithmetic
-        return output
+        return output, product[0] if product else None
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, later_gradient: Tensor | None) -> tuple[Tensor | None, ...]:
         given, kernels, mixing, pooled, hidden, weight, bias, *rest = ctx.saved_tensors
-        reduce_weight, expand_weight, temperature, added, matrix = rest
+        reduce_weight, expand_weight, temperature, student, later_student, connection, later_connection = rest
         dtype, geometry = ctx.arithmetic.dtype, ctx.arithmetic.geometry
         gradient = gradient.to(dtype).contiguous()
-        flat = launch.differentiate_kernels(gradient, given, weight.shape[3:], geometry.numbers).flatten(1)
+        received, students, matrices = list[Tensor](), list[Tensor](), list[Tensor]()
+        if student is not None:
+            received, students, matrices = [gradient], [student], [connection]
+        if later_student is not None and later_gradient is not None:
+            received.append(later_gradient.to(dtype).contiguous())
+            students.append(later_student)
+            matrices.append(later_connection)
+        of_samples = operators.differentiate_weights(
+            gradient, given, received, students, weight.shape[3:], geometry.numbers
+        )
         # autograd itself gives each gradient the dtype of what it belongs to
-        mixing_gradient = (flat @ weight.flatten(1).to(dtype).t()).to(mixing.dtype)
-        weight_gradient = (mixing.to(dtype).t() @ flat).view_as(weight)
+        weight_gradient, sums, parts = mixing_operators.differentiate_mixing(of_samples, mixing, weight)
         bias_gradient = None
         if bias is not None:
-            sums = gradient.sum(dim=(2, 3), dtype=mixing.dtype)
-            mixing_gradient.addmm_(sums, bias.t())
-            bias_gradient = mixing.t() @ sums
-        pooled_gradient, *router_gradients = launch.differentiate_route(
-            mixing_gradient, mixing, pooled, hidden, reduce_weight, expand_weight, temperature, ctx.arithmetic.gain
+            of_biases = gradient.sum(dim=(2, 3), dtype=mixing.dtype)
+            parts = torch.cat([parts, (of_biases @ bias.t())[None]])
+            bias_gradient = mixing.t() @ of_biases
+        pooled_gradient, *router_gradients = mixing_operators.differentiate_route(
+            parts, mixing, pooled, hidden, reduce_weight, expand_weight, temperature, ctx.arithmetic.gain
         )
-        features_gradient = student_gradient = connection_gradient = None
-        if ctx.needs_input_grad[0]:
-            features_gradient = launch.differentiate_features(
-                gradient, kernels, pooled_gradient, given.shape[2:], geometry.numbers
-            )
-        if added is not None:
-            wanted = ctx.needs_input_grad[8], ctx.needs_input_grad[9]
-            student_gradient, connection_gradient = differentiate_conv1x1(
-                gradient, added, matrix[:, :, None, None], wanted
-            )
-        return (
-            *(features_gradient, weight_gradient, bias_gradient, *router_gradients, None),
-            *(student_gradient, connection_gradient, None),
+        features_gradient, *to_students = operators.differentiate_features(
+            gradient, kernels, pooled_gradient, received, matrices, given.shape[2:], geometry.numbers
         )
+        to_matrices = [one[:, :, None, None] for one in sums.view(len(matrices), *weight.shape[1:2] * 2)]
+        to_connections = [gradient for pair in zip(to_students, to_matrices, strict=True) for gradient in pair]
+        if student is None:
+            to_connections = [None, None, *to_connections]
+        to_connections += [None] * (4 - len(to_connections))
+        return features_gradient, weight_gradient, bias_gradient, *router_gradients, None, *to_connections, None

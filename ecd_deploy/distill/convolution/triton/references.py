@@ -17,8 +17,10 @@ def convolve_samples(
     bias: Tensor | None,
     student: Tensor | None,
     connection: Tensor | None,
+    later_student: Tensor | None,
+    later_connection: Tensor | None,
     geometry: Sequence[int],
-) -> Tensor:
+) -> list[Tensor]:
     """Each sample is a set of groups of one image."""
     flat_bias = None if bias is None else bias.flatten()
     options = Geometry.of(geometry)
@@ -32,54 +34,74 @@ def convolve_samples(
         len(features) * options.groups,
     )
     output = output.view(*kernels.shape[:2], *output.shape[2:])
-    if student is None or connection is None:
-        return output
-    return output + F.conv2d(student, connection[:, :, None, None])
+    if student is not None and connection is not None:
+        output = output + F.conv2d(student, connection[:, :, None, None])
+    if later_student is None or later_connection is None:
+        return [output]
+    return [output, F.conv2d(later_student, later_connection[:, :, None, None])]
 
 
 def differentiate_features(
     gradient: Tensor,
     kernels: Tensor,
     pooled_gradient: Tensor,
+    received: Sequence[Tensor],
+    connections: Sequence[Tensor],
     size: Sequence[int],
     geometry: Sequence[int],
-) -> Tensor:
-    """The transposed convolution, and the mean's gradient spread over the places."""
+) -> list[Tensor]:
+    """The transposed convolutions, and the mean's gradient spread over the places."""
     features = gradient.new_empty(*pooled_gradient.shape, *size)
     to_features, _ = _gradients(gradient, features, kernels, geometry)
     spread = (pooled_gradient / (size[0] * size[1]))[:, :, None, None]
-    return (to_features + spread).to(gradient.dtype)
+    pairs = zip(received, connections, strict=True)
+    to_students = [F.conv_transpose2d(one, connection[:, :, None, None]) for one, connection in pairs]
+    return [(to_features + spread).to(gradient.dtype), *to_students]
 
 
-def differentiate_kernels(
+def differentiate_weights(
     gradient: Tensor,
     features: Tensor,
+    received: Sequence[Tensor],
+    students: Sequence[Tensor],
     size: Sequence[int],
     geometry: Sequence[int],
 ) -> Tensor:
-    """The convolution's gradient of its weight."""
+    """The convolutions' gradients of their weights."""
     kernels = gradient.new_empty(*gradient.shape[:2], features.shape[1] // geometry[-1], *size)
-    return _gradients(gradient, features, kernels, geometry)[1]
+    to_kernels = _gradients(gradient, features, kernels, geometry)[1]
+    pairs = zip(received, students, strict=True)
+    to_connections = [torch.einsum("nohw,nshw->nos", one, student) for one, student in pairs]
+    return torch.cat([part.flatten(1) for part in (to_kernels, *to_connections)], dim=1)
 
 
-def route(
-    features: Tensor,
+def mix(
+    pooled: Tensor,
     reduce_weight: Tensor,
     reduce_bias: Tensor,
     expand_weight: Tensor,
     expand_bias: Tensor,
     temperature: Tensor,
     gain: float,
+    weight: Tensor,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Means, two layers, softmax."""
-    pooled = features.to(reduce_weight.dtype).mean(dim=(2, 3))
+    """Two layers, softmax, and a matrix product."""
     hidden = F.linear(pooled, reduce_weight, reduce_bias).relu()
     scores = F.linear(hidden, expand_weight, expand_bias)
-    return gain * torch.softmax(scores / temperature, dim=1), pooled, hidden
+    mixing = gain * torch.softmax(scores / temperature, dim=1)
+    return (mixing @ weight.flatten(1)).view(-1, *weight.shape[1:]).to(dtype), mixing, hidden
+
+
+def differentiate_mixing(gradient: Tensor, mixing: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrix products; that of the mixing weights is in one part."""
+    of_mixtures, others = gradient.to(mixing.dtype).split([weight[0].numel(), gradient.shape[1] - weight[0].numel()], 1)
+    to_mixing = of_mixtures @ weight.flatten(1).t()
+    return (mixing.t() @ of_mixtures).view_as(weight), others.sum(dim=0), to_mixing[None]
 
 
 def differentiate_route(
-    gradient: Tensor,
+    parts: Tensor,
     mixing: Tensor,
     pooled: Tensor,
     hidden: Tensor,
@@ -90,7 +112,7 @@ def differentiate_route(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Back through softmax, two layers and ReLU."""
     shares = mixing / gain
-    received = gradient * gain
+    received = parts.sum(dim=0) * gain
     scores = shares * (received - (shares * received).sum(dim=1, keepdim=True)) / temperature
     units = (scores @ expand_weight) * (hidden > 0)
     return units @ reduce_weight, units.t() @ pooled, units.sum(dim=0), scores.t() @ hidden, scores.sum(dim=0)

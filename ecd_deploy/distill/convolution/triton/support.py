@@ -64,3 +64,18 @@ def arithmetic(tensor: Tensor) -> dict[str, Any]:
 def rounds_to_tf32(dtype: torch.dtype) -> bool:
     """Whether factors of a product are rounded to the ten bits of TF32's mantissa: as torch's convolutions do it."""
     return torch.backends.cudnn.allow_tf32 and dtype == torch.float32
+
+
+FEWEST = 16
+"""Rows and columns that a product of tensor cores takes."""
+
+
+def block_for(size: int, most: int | None = None) -> int:
+    """The power of two that is to hold a size, within the bounds."""
+    whole = max(FEWEST, 1 << (size - 1).bit_length())
+    return whole if most is None else min(whole, most)
+
+
+def count_blocks(size: int, block: int) -> int:
+    """Blocks that hold a size."""
+    return -(-size // block)

@@ -1,0 +1,1 @@
+"""The format of Core ML, which Apple's systems run."""
