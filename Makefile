@@ -18,7 +18,7 @@ export PIP_NO_INPUT := 1
 .PHONY: help demo docs reference dist test test-slow test-choices test-oldest test-newest test-extras install-extras coverage lint types layers format check bench bench-demo bench-formats calibration chaos zoo leaks false-alarms corruption hostile images any-model-text any-model-lite0 gpu-rehearsal study install install-dev constraints python3.11 clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install ## Train, split, export, validate and gate a student on the digits
 	$(BIN)/ecd-deploy run digits

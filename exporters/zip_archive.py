@@ -8,8 +8,12 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from ecd_deploy.errors import ExportError
+
+METADATA: Final = "metadata.json"
+"""Of a format whose files have no place for the metadata."""
 
 # Of the zip format, in bytes: an entry's header, where the lengths stand in it, that and its line in the directory,
 # what may follow its content, and what ends an archive.
@@ -42,6 +46,28 @@ class Archive:
         if sorted(found) != sorted(names):
             raise ExportError(f"not an {format_name} artefact: the archive holds {', '.join(found)}")
         return {entry.name: entry.content for entry in self.entries}
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """A model of two files and its metadata, and what is wrong with the archive that holds them."""
+
+    graph: bytes
+    weights: bytes
+    metadata: str
+    problems: tuple[str, ...]
+
+
+def read_parts(data: bytes, graph: str, weights: str, format_name: str) -> ModelParts:
+    """Take a model apart that is kept as an archive of its graph, its weights and its metadata.
+
+    Raises:
+        ExportError: it is no archive, or one that holds something else.
+    """
+    archive = read_archive(data, format_name)
+    parts = archive.parts((graph, weights, METADATA), format_name)
+    text = parts[METADATA].decode(errors="replace")
+    return ModelParts(parts[graph], parts[weights], text, archive.problems)
 
 
 def read_archive(data: bytes, format_name: str) -> Archive:

@@ -18,7 +18,7 @@ from ecd_deploy.training.fused import norms
 
 ENDS = ("", "_gradient")
 SIDED = ("KERNEL", "STRIDE", "PADDING", "DILATION")
-BLOCKS = ("OUT", "CHANNELS", "PLACES", "SAMPLES", "INNER", "HIDDEN", "KERNELS", "COLUMNS")
+BLOCKS = ("OUT", "CHANNELS", "PLACES", "SAMPLES", "INNER", "HIDDEN", "KERNELS")
 POINTERS = (
     *("features", "kernels", "bias", "output", "gradient", "features_gradient", "weights_gradient"),
     *("student", "connection", "later_student", "later_connection", "later", "received", "second_received"),
@@ -28,6 +28,8 @@ POINTERS = (
     *("added", "second", "third", "fourth", "beside", "passed", "behind", "total"),
 )
 STATISTICS = ("weight", "running_mean", "running_variance", "mean", "inverse_deviation")
+SHARED = {80: 163 * 1024, 90: 227 * 1024}
+"""Bytes of shared memory that a program can have, by compute capability: CUDA's programming guide."""
 OPERANDS = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
 
 
@@ -38,11 +40,12 @@ def compiled(function: Any, element: str, precision: str, capability: int) -> st
     constants: dict[str, Any] = {
         **sides,
         **blocks,
+        "BLOCK_PARTS": 8,
+        "BLOCK_COLUMNS": 128,
         "KERNEL_H": 3,
         "KERNEL_W": 3,
         "GROUPS": 2,
         "GAIN": 4.0,
-        "PARTS": 8,
         "MOMENTUM": 0.1,
         "EPS": 1e-5,
         "COUNT": 4,
@@ -63,6 +66,8 @@ def compiled(function: Any, element: str, precision: str, capability: int) -> st
     signature = {name: "constexpr" if name in own else types.get(name, "i32") for name in function.arg_names}
     places = {(function.arg_names.index(name),): value for name, value in own.items()}
     found = triton.compile(ASTSource(function, signature, places), target=GPUTarget("cuda", capability, 32))
+    if found.metadata.shared > SHARED[capability]:
+        raise MemoryError(f"{function.__name__} needs {found.metadata.shared} bytes of shared memory")
     return str(found.asm["ptx"])
 
 

@@ -128,7 +128,8 @@ class TrainBatches:
         """The images of some steps."""
         draws = _joined([share.draws for share in steps])
         images = crop_and_mirror(
-            self._images.index_select(0, self._here(_joined([share.indices for share in steps]))),
+            self._images,
+            self._here(_joined([share.indices for share in steps])),
             self._here(draws),
             seed=self._seed,
             epoch=epoch,

@@ -118,6 +118,7 @@ class Decoder(Dataset[Made | Failed]):
             return Failed(_describe(bad))
         augmented = crop_and_mirror(
             torch.from_numpy(images),
+            torch.arange(len(images)),
             torch.from_numpy(request.draws),
             seed=self.seed,
             epoch=request.epoch,

@@ -129,11 +129,10 @@ def adding(
     ]
     with ExitStack() as hooks:
         for addition in additions:
-            module = addition.module
-            hooks.callback(module.register_forward_hook(addition).remove)
-            within = [part for part in module.modules() if isinstance(part, DynamicConv2d) and part.backend == "triton"]
-            for convolution in within[-1:]:
-                hooks.callback(convolution.register_forward_pre_hook(addition.offer).remove)
+            hooks.callback(addition.module.register_forward_hook(addition).remove)
+            within = [part for part in addition.module.modules() if isinstance(part, DynamicConv2d)]
+            if within and within[-1].backend == "triton":
+                hooks.callback(within[-1].register_forward_pre_hook(addition.offer).remove)
         yield
         if less := [addition.name for addition in additions if addition.has_features_left]:
             raise StudentError(f"the teacher calls {', '.join(less)} less often than the student did; {_OTHER_WAY}")

@@ -95,7 +95,7 @@ def read_model(data: bytes) -> CoreMlModel:
     parts = archive.parts((MANIFEST, GRAPH, WEIGHTS), "coreml")
     try:
         return _model(parts[MANIFEST], parts[GRAPH], parts[WEIGHTS], list(archive.problems))
-    except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
         raise ExportError(f"not a coreml artefact: {error}") from error
 
 

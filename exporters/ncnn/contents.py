@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ecd_deploy.exporters.contents import Contents, raw_tensor, telling
-from ecd_deploy.exporters.ncnn.layout import WEIGHTS, read_layers, read_parts, read_weights
+from ecd_deploy.exporters.ncnn.layout import GRAPH, WEIGHTS, read_layers, read_weights
+from ecd_deploy.exporters.zip_archive import read_parts
 
 _LINE = 256
 """Bytes that a layer's line of the graph takes at most, about."""
@@ -15,7 +16,7 @@ def read_ncnn(data: bytes) -> Contents:
     Raises:
         ExportError: a part is missing or too many, or one of them does not fit the others.
     """
-    parts = read_parts(data)
+    parts = read_parts(data, GRAPH, WEIGHTS, "ncnn")
     layers = read_layers(parts.graph)
     found = read_weights(layers, parts.weights)
     tensors = tuple(raw_tensor(each.name, parts.weights[each.start : each.stop], "F32") for each in found)

@@ -19,10 +19,11 @@ from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.ncnn.contents import read_ncnn
-from ecd_deploy.exporters.ncnn.layout import GRAPH, METADATA, WEIGHTS, read_layers, read_parts
+from ecd_deploy.exporters.ncnn.layout import GRAPH, WEIGHTS, read_layers
 from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
 from ecd_deploy.exporters.runtimes import missing_extra, one_by_one, opened_in
 from ecd_deploy.exporters.source_file import source_file
+from ecd_deploy.exporters.zip_archive import METADATA, read_parts
 from ecd_deploy.files import stored_zip
 from ecd_deploy.measure.prediction import Predictor
 
@@ -52,7 +53,7 @@ class NcnnExporter:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return parse_metadata(read_parts(data).metadata, self.format)
+        return parse_metadata(read_parts(data, GRAPH, WEIGHTS, self.format).metadata, self.format)
 
     def contents(self, data: bytes) -> Contents:
         """Read what the layers take of the weights; see `Exporter`."""

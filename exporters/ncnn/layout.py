@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.zip_archive import read_archive
 
 GRAPH: Final = "student.ncnn.param"
 WEIGHTS: Final = "student.ncnn.bin"
-METADATA: Final = "metadata.json"
 
 _MAGIC = "7767517"
 _FLOAT_BYTES = 4
@@ -51,32 +49,11 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The parts of an artefact, and what is wrong with the archive that holds them."""
-
-    graph: bytes
-    weights: bytes
-    metadata: str
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Share:
     """How many numbers a layer takes; `tagged` where a tag before them says their type."""
 
     count: int
     tagged: bool = False
-
-
-def read_parts(data: bytes) -> Parts:
-    """Take an artefact apart.
-
-    Raises:
-        ExportError: it is no archive, or one that holds something else.
-    """
-    archive = read_archive(data, "ncnn")
-    parts = archive.parts((GRAPH, WEIGHTS, METADATA), "ncnn")
-    return Parts(parts[GRAPH], parts[WEIGHTS], parts[METADATA].decode(errors="replace"), archive.problems)
 
 
 def read_layers(graph: bytes) -> tuple[Layer, ...]:

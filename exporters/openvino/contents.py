@@ -8,11 +8,10 @@ from xml.etree import ElementTree as ET
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.contents import Contents, FileTensor, raw_tensor
-from ecd_deploy.exporters.zip_archive import read_archive
+from ecd_deploy.exporters.zip_archive import read_parts
 
 GRAPH: Final = "student.xml"
 WEIGHTS: Final = "student.bin"
-METADATA: Final = "metadata.json"
 
 # OpenVINO's element types, as safetensors calls them.
 _TYPES = {"f64": "F64", "f32": "F32", "f16": "F16", "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "u8": "U8"}
@@ -29,35 +28,13 @@ class _Constant:
     stop: int
 
 
-@dataclass(frozen=True)
-class IntermediateRepresentation:
-    """The parts of an artefact, and what is wrong with the archive that holds them."""
-
-    graph: bytes
-    weights: bytes
-    metadata: str
-    problems: tuple[str, ...]
-
-
-def read_ir(data: bytes) -> IntermediateRepresentation:
-    """Take an artefact apart.
-
-    Raises:
-        ExportError: it is no archive, or one that holds something else.
-    """
-    archive = read_archive(data, "openvino")
-    parts = archive.parts((GRAPH, WEIGHTS, METADATA), "openvino")
-    text = parts[METADATA].decode(errors="replace")
-    return IntermediateRepresentation(parts[GRAPH], parts[WEIGHTS], text, archive.problems)
-
-
 def read_openvino(data: bytes) -> Contents:
     """Read an IR and the archive that holds it.
 
     Raises:
         ExportError: a part is missing or too many, the graph is no XML, or a constant lies outside the weights.
     """
-    parts = read_ir(data)
+    parts = read_parts(data, GRAPH, WEIGHTS, "openvino")
     weights = parts.weights
     tensors: list[FileTensor] = []
     rest = [parts.graph]

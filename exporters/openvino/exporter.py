@@ -17,10 +17,11 @@ from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.format import fp32_source
-from ecd_deploy.exporters.openvino.contents import GRAPH, METADATA, WEIGHTS, read_ir, read_openvino
+from ecd_deploy.exporters.openvino.contents import GRAPH, WEIGHTS, read_openvino
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.exporters.runtimes import missing_extra, opened_in
+from ecd_deploy.exporters.zip_archive import METADATA, read_parts
 from ecd_deploy.files import stored_zip
 from ecd_deploy.measure.prediction import Predictor
 
@@ -51,7 +52,7 @@ class OpenVinoExporter:
 
     def read_metadata(self, data: bytes) -> ArtefactMetadata:
         """Read the metadata; see `Exporter`."""
-        return parse_metadata(read_ir(data).metadata, self.format)
+        return parse_metadata(read_parts(data, GRAPH, WEIGHTS, self.format).metadata, self.format)
 
     def contents(self, data: bytes) -> Contents:
         """Read the graph's constants; see `Exporter`."""
@@ -74,6 +75,6 @@ def _converted(source: bytes) -> tuple[bytes, bytes]:
 
 
 def _predictor(data: bytes, threads: int) -> Predictor:
-    metadata = parse_metadata(read_ir(data).metadata, "openvino")
+    metadata = parse_metadata(read_parts(data, GRAPH, WEIGHTS, "openvino").metadata, "openvino")
     run = opened_in("openvino", data, threads).run
     return run if metadata.preprocessing == "outside" else lambda images: run(to_pixels(images, metadata))

@@ -135,9 +135,11 @@ def _of_recipe(recipe: Recipe, in_channels: int | None) -> Subject:
         raise RecipeError(f"student.num_classes is {recipe.student.num_classes}, but the data have {classes} classes")
     classes = classes or recipe.student.num_classes
     if classes is None:
+        missing = f"data.source '{recipe.data.source}' is not opened here"
+        if recipe.data.source == "imagefolder":
+            missing = f"there is no folder {Path(recipe.data.path or '') / 'train'} to count classes in"
         raise RecipeError(
-            f"recipe '{recipe.name}': student.num_classes is not set, and there is no folder "
-            f"{Path(recipe.data.path or '') / 'train'} to count classes in; set it with --classes"
+            f"recipe '{recipe.name}': student.num_classes is not set, and {missing}; set it with --classes"
         )
     side = recipe.data.image_size or (known.side if known else None)
     if side is None:
@@ -166,9 +168,7 @@ def _classes_of_files(data: DataConfig) -> int | None:
     if data.source in ("csv", "parquet", "datasets"):
         return len(open_source(data).classes)
     folder = Path(data.path or "") / "train"
-    if not folder.is_dir():
-        return None
-    return len(class_folders(folder))
+    return len(class_folders(folder)) if data.source == "imagefolder" and folder.is_dir() else None
 
 
 def _require_once(option: str, key: str, overrides: tuple[str, ...]) -> None:

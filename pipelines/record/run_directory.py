@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from ecd_deploy.errors import ArtefactError, DataError, DigestError, RunDirectoryError
-from ecd_deploy.files import is_partial, read_verified, sha256_bytes, write_atomic
+from ecd_deploy.files import is_partial, read_verified, write_atomic
 from ecd_deploy.pipelines.record.manifest import FileEntry, Manifest, describe_files, read_manifest, write_manifest
 from ecd_deploy.pipelines.record.names import EXPORTS_FOLDER, LOCK_NAME, MANIFEST_NAME, ORIGINS, RECIPE_NAME
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
@@ -47,10 +47,10 @@ class RunDirectory:
         Raises:
             ArtefactError: it cannot be written.
         """
-        write_atomic(self.root / name, data)
+        sha256 = write_atomic(self.root / name, data)
         sources = ORIGINS[name].made_from if name in ORIGINS else ()
         recorded = {source: self._manifest.files[source].sha256 for source in sources if source in self._manifest.files}
-        entry = FileEntry(sha256=sha256_bytes(data), bytes=len(data), parents={**recorded, **(parents or {})})
+        entry = FileEntry(sha256=sha256, bytes=len(data), parents={**recorded, **(parents or {})})
         self._record({name: entry})
         return entry
 

@@ -143,9 +143,9 @@ def test_the_parts_of_a_batch_keep_what_belongs_to_each_image() -> None:
 def test_no_more_images_are_augmented_at_once_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def measured(pixels: torch.Tensor, indices: torch.Tensor, **options: Any) -> torch.Tensor:
-        sizes.append(len(pixels))
-        return crop_and_mirror(pixels, indices, **options)
+    def measured(pixels: torch.Tensor, indices: torch.Tensor, draws: torch.Tensor, **options: Any) -> torch.Tensor:
+        sizes.append(len(indices))
+        return crop_and_mirror(pixels, indices, draws, **options)
 
     monkeypatch.setattr("ecd_deploy.data.batches.crop_and_mirror", measured)
     step_bytes = 16 * (3 + 24) * 8 * 8

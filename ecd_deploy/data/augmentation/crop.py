@@ -1,4 +1,4 @@
-"""Random crop and mirror of whole batches of uint8 pixels: one copy an image on the CPU, one gather elsewhere."""
+"""Random crop and mirror of whole batches of uint8 pixels: a copy an image on the CPU, one gather elsewhere."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from ecd_deploy.data.draws import Purpose, draw_below, stream_key
 
 
 def crop_and_mirror(
-    images: Tensor, draws: Tensor, *, seed: int, epoch: int, crop_padding: int, horizontal_flip: bool
+    images: Tensor, indices: Tensor, draws: Tensor, *, seed: int, epoch: int, crop_padding: int, horizontal_flip: bool
 ) -> Tensor:
-    """Pad with zeros, crop at a random place to the original size, and mirror half of the images.
+    """Take images, pad with zeros, crop at a random place to the original size, and mirror half of them.
 
     Padding is made of pixels of value 0, black, before any normalisation.
 
     Args:
-        images: uint8, (n, C, H, W).
-        draws: int64, (n,), of each image, such as its index in the training split: what is drawn depends on it.
+        images: uint8, (N, C, H, W).
+        indices: int64, (n,), which of them.
+        draws: int64, (n,), of each image taken, such as its index: what is drawn depends on it.
         seed: of the run.
         epoch: counted from 1.
         crop_padding: pixels on each side; 0 leaves the images in place.
@@ -30,16 +31,17 @@ def crop_and_mirror(
         uint8, (n, C, H, W).
     """
     if not crop_padding and not horizontal_flip:
-        return images
-    height, width = images.shape[2:]
-    padded = functional.pad(images, (crop_padding,) * 4)
+        return images.index_select(0, indices)
     places = 2 * crop_padding + 1
     limits = {Purpose.CROP_TOP: places, Purpose.CROP_LEFT: places, Purpose.FLIP: 2 if horizontal_flip else 1}
     streams = [(stream_key(seed, epoch, purpose), limit) for purpose, limit in limits.items()]
     if images.device.type == "cpu":
         counters = draws.numpy()
-        tops, lefts, mirrored = (draw_below(key, counters, limit).tolist() for key, limit in streams)
-        return torch.from_numpy(_copied(padded.numpy(), tops, lefts, mirrored, height, width))
+        tops, lefts, mirrored = (draw_below(key, counters, limit) for key, limit in streams)
+        crops = _copied(images.numpy(), indices.numpy(), tops - crop_padding, lefts - crop_padding, mirrored)
+        return torch.from_numpy(crops)
+    padded = functional.pad(images.index_select(0, indices), (crop_padding,) * 4)
+    height, width = images.shape[2:]
     return gathered(padded, *(draw_below(key, draws, limit) for key, limit in streams), height=height, width=width)
 
 
@@ -64,10 +66,23 @@ def gathered(padded: Tensor, tops: Tensor, lefts: Tensor, mirrored: Tensor, *, h
 
 
 def _copied(
-    padded: NDArray[np.uint8], tops: list[int], lefts: list[int], mirrored: list[int], height: int, width: int
+    images: NDArray[np.uint8],
+    indices: NDArray[np.int64],
+    downs: NDArray[np.int64],
+    rights: NDArray[np.int64],
+    mirrored: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    crops = np.empty((*padded.shape[:2], height, width), np.uint8)
-    for image, crop, top, left, is_mirrored in zip(padded, crops, tops, lefts, mirrored, strict=True):
-        part = image[:, top : top + height, left : left + width]
-        crop[...] = part[:, :, ::-1] if is_mirrored else part
+    """Crop and mirror without a padded copy: zeros, and on them the part of each image that its crop shows.
+
+    `downs` and `rights` are how far a crop's first row and column lie from the image's, negative in the padding.
+    """
+    height, width = images.shape[2:]
+    downs, rights = downs.clip(-height, height), rights.clip(-width, width)  # beyond, there is padding alone
+    crops = np.zeros((len(indices), *images.shape[1:]), np.uint8)
+    parts = (indices, downs, np.maximum(downs, 0), rights, np.maximum(rights, 0), mirrored)
+    for crop, image, down, top, right, left, is_mirrored in zip(crops, *(part.tolist() for part in parts), strict=True):
+        seen = crop[:, :, ::-1] if is_mirrored else crop
+        seen[:, top - down : height - top, left - right : width - left] = images[
+            image, :, top : height + down - top, left : width + right - left
+        ]
     return crops

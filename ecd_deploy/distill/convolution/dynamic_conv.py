@@ -154,8 +154,7 @@ class DynamicConv2d(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve each sample with its own kernel."""
-        offered, self.offered = self.offered, ()
-        if self.backend == "triton" and (output := self._convolve_by_triton(features, offered)) is not None:
+        if self.backend == "triton" and (output := self._convolve_by_triton(features)) is not None:
             return output
         mixing = self.mixing_weights(features) * self.gain
         features = self._padded(features)
@@ -194,8 +193,9 @@ class DynamicConv2d(nn.Module):
             and not is_vmapped(features)
         )
 
-    def _convolve_by_triton(self, features: Tensor, offered: tuple[Offer, ...]) -> Tensor | None:
+    def _convolve_by_triton(self, features: Tensor) -> Tensor | None:
         """The same by Triton, with what is offered; None where it cannot do it."""
+        offered, self.offered = self.offered, ()
         if self._pads_first or self._edge_padding is not None or isinstance(self.padding, str):
             say_unused("a convolution pads otherwise than with given numbers of zeros")
             return None

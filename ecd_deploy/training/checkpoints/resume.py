@@ -24,7 +24,6 @@ def find_start(store: CheckpointStore, accelerator: Accelerator, *, resume: bool
                 f"{paths[-1].parent} holds checkpoints of an earlier training: resume it or choose another directory"
             )
         return None
-    if accelerator.is_main_process:
-        store.recover()
+    recovered = store.recover() if accelerator.is_main_process else None
     accelerator.wait_for_everyone()
-    return store.newest()
+    return recovered if accelerator.is_main_process else store.newest()

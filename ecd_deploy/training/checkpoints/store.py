@@ -90,24 +90,26 @@ class CheckpointStore:
         except (ArtefactError, SafetensorError) as error:
             raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
 
-    def recover(self) -> None:
+    def recover(self) -> Checkpoint | None:
         """Sweep what an interrupted save left, and set damaged checkpoints aside if an older one is whole.
+
+        Returns:
+            The newest whole one; None if there are no checkpoints.
 
         Raises:
             CheckpointError: there are checkpoints and none is whole; nothing is changed then.
         """
         damaged: list[tuple[Path, CheckpointError]] = []
+        newest: Checkpoint | None = None
         for path in reversed(self.paths()):
             try:
-                self.read(path)
+                newest = self.read(path)
+                break
             except CheckpointError as error:
                 damaged.append((path, error))
-            else:
-                break
-        else:
-            if damaged:
-                reasons = "\n  ".join(str(reason) for _, reason in damaged)
-                raise CheckpointError(f"no checkpoint below {self._folder} is whole:\n  {reasons}")
+        if newest is None and damaged:
+            reasons = "\n  ".join(str(reason) for _, reason in damaged)
+            raise CheckpointError(f"no checkpoint below {self._folder} is whole:\n  {reasons}")
         try:
             for path, reason in damaged:
                 aside = _set_aside(path)
@@ -115,6 +117,7 @@ class CheckpointStore:
             self._sweep()
         except OSError as error:
             raise CheckpointError(f"cannot write {self._folder}: {error.strerror}") from error
+        return newest
 
     def newest(self) -> Checkpoint | None:
         """Read the newest checkpoint; None if there is none.

@@ -86,7 +86,8 @@ def differentiate_rectified(
         torch.empty_like(features),
         torch.empty_like(weight),
         torch.empty_like(weight),
-        *(torch.empty_like(first) if is_wanted else first.new_empty(0) for is_wanted in (passes, sums)),
+        torch.empty_like(first) if passes else first.new_empty(0),
+        torch.empty_like(first) if sums else first.new_empty(0),
     )
     norms.differentiate[features.shape[1],](
         *(*gradients, *[first] * (MOST_GRADIENTS - count)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -79,8 +79,11 @@ def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -
     ],
     ids=str,
 )
-def test_output_and_gradients_are_those_of_the_grouped_backend(case: dict[str, Any], dtype: torch.dtype) -> None:
+def test_output_and_gradients_are_those_of_the_grouped_backend(
+    case: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Interpreted: it shows indices, masks and formulas, and neither speed nor what a GPU rounds."""
+    monkeypatch.setattr(triton_mixing_operators, "_PART_COLUMNS", 16)  # so that there are several parts
     layer = make_layer(case, dtype)
     images = 3 * torch.randn(3, case["in_channels"], 9, 8, dtype=dtype)
     with interpreting():
@@ -298,16 +301,36 @@ def gradients_of(outputs: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad(outputs, inputs, directions))
 
 
+def resnet8() -> nn.Module:
+    return build_student("resnet8", num_classes=4)
+
+
+def bottlenecks() -> nn.Module:
+    """Blocks that end in a convolution of another size, which stays as it is."""
+    models = pytest.importorskip("torchvision.models.resnet")
+    network: nn.Module = models.ResNet(models.Bottleneck, [1, 1, 1, 1], num_classes=4)
+    return network
+
+
 @pytest.mark.usefixtures("_standing_in")
-@pytest.mark.parametrize("name", ["ecd", "dense", "direct", "conv1x1_bn", "started"])
-def test_models_whose_convolutions_add_the_connections_are_those_of_the_grouped_backend(name: str) -> None:
-    """The logits and every gradient, the student's and the connections' among them; only bare ones are added so."""
+@pytest.mark.parametrize(
+    ("name", "student", "connected"),
+    [
+        ("ecd", resnet8, (4, 2)),
+        *((name, resnet8, (0, 0)) for name in ("dense", "direct", "conv1x1_bn", "started")),
+        pytest.param("ecd", bottlenecks, (2, 0), marks=pytest.mark.slow),
+    ],
+)
+def test_models_whose_convolutions_compute_the_connections_are_those_of_the_grouped_backend(
+    name: str, student: Callable[[], nn.Module], connected: tuple[int, int]
+) -> None:
+    """The logits and every gradient, the student's and the connections' among them; only bare ones are computed so."""
     found = []
     for backend in ("triton", "grouped"):
         torch.manual_seed(0)
         method = MethodConfig.model_validate({**VARIANTS[name], "kernels": 3, "backend": backend})
         example = torch.randn(3, 3, 12, 12)
-        model = build_training_model(method, build_student("resnet8", num_classes=4), example=example).double()
+        model = build_training_model(method, student(), example=example).double()
         model(example.double())  # each shape is checked once, by launches too
         with _Operators() as operators:
             outputs = model(example.double())
@@ -315,7 +338,7 @@ def test_models_whose_convolutions_add_the_connections_are_those_of_the_grouped_
         gradients = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
         found.append([*outputs.heads().values(), *(gradient for gradient in gradients if gradient is not None)])
         fused = operators.connected, operators.connected_later
-        assert fused == ((4, 2) if backend == "triton" and name == "ecd" else (0, 0))
+        assert fused == (connected if backend == "triton" else (0, 0))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 

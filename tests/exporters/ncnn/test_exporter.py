@@ -14,8 +14,9 @@ from ecd_deploy.exporters.audit.audit import audit_artefact
 from ecd_deploy.exporters.audit.sources import StudentSources, student_sources
 from ecd_deploy.exporters.metadata import ArtefactMetadata
 from ecd_deploy.exporters.ncnn.exporter import NcnnExporter
-from ecd_deploy.exporters.ncnn.layout import GRAPH, METADATA, WEIGHTS, read_layers, read_parts, read_weights
+from ecd_deploy.exporters.ncnn.layout import GRAPH, WEIGHTS, read_layers, read_weights
 from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
+from ecd_deploy.exporters.zip_archive import METADATA, read_parts
 from ecd_deploy.files import sha256_bytes, stored_zip
 from ecd_deploy.split import SplitStudent, split_student
 from tests.exporters.conftest import fresh_student, make_metadata
@@ -136,7 +137,7 @@ def test_every_tensor_is_the_students_and_a_planted_one_is_found(
     learned = sum(parameter.numel() for name, parameter in student.module.named_parameters() if "conv" in name)
     assert audit.tensor_bytes >= 4 * learned
 
-    parts = read_parts(written)
+    parts = read_parts(written, GRAPH, WEIGHTS, "ncnn")
     layers = read_layers(parts.graph)
     largest = max(read_weights(layers, parts.weights), key=lambda each: each.stop - each.start)
     secret = np.random.default_rng(1).standard_normal((largest.stop - largest.start) // 4).astype("<f4").tobytes()

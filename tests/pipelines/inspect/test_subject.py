@@ -72,6 +72,8 @@ def test_what_only_the_images_tell_is_asked_for(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(RecipeError, match="no folder absent/train to count classes in; set it with --classes"):
         read(path, "data.path=absent", "data.image_size=8")
+    with pytest.raises(RecipeError, match=r"data.source 'hub:us/pets' is not opened here; set it with --classes"):
+        read(path, "data.source=hub:us/pets", "data.image_size=8")
     assert read(path, "data.image_size=8", in_channels=1).in_channels == 1
 
 

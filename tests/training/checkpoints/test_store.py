@@ -115,7 +115,9 @@ def test_a_damaged_newest_is_set_aside_with_a_warning(tmp_path: Path, caplog: py
         store.save(checkpoint(*[0.5] * count))
     (store.path_of(20) / "momentum.safetensors").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
-        store.recover()
+        recovered = store.recover()
+    assert recovered is not None
+    assert recovered.state.step == 10
     assert "momentum.safetensors was changed" in caplog.text
     assert names(tmp_path) == ["step-000000010", "step-000000020.corrupt"]
     newest = store.newest()
@@ -154,7 +156,7 @@ def test_leftovers_of_an_interrupted_save_are_no_checkpoints_and_are_swept(tmp_p
 def test_an_empty_or_absent_folder_has_no_checkpoint(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         store = CheckpointStore(folder)
-        store.recover()
+        assert store.recover() is None
         assert store.newest() is None
 
 

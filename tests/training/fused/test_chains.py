@@ -107,7 +107,7 @@ def changed_before_the_relu(network: Network, images: Tensor) -> Tensor:
 def behind(network: Network, images: Tensor) -> Tensor:
     """A sum behind the ReLU, and its means; the gradient of the sum is read by the ReLU and then by `second`."""
     shortcut = network.second(images)
-    total = F.relu(network.norm(network.first(images))) + shortcut
+    total: Tensor = F.relu(network.norm(network.first(images))) + shortcut
     return total * total.mean(dim=(-2, -1), keepdim=True)
 
 

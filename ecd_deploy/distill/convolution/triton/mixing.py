@@ -97,48 +97,50 @@ def differentiate_mixing(
     kernel_count,
     columns,
     others,
+    parts,
     SUM: tl.constexpr,
     BLOCK_SAMPLES: tl.constexpr,
     BLOCK_KERNELS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
 ):
-    """Write gradients of what was mixed, and of the mixing weights a part in each program: their sum is the gradient.
+    """Write gradients of what was mixed, and of the mixing weights in parts, of some columns each, that add up.
 
     Rows of `gradient` are those of the mixtures, and behind them `others`, whose sums over the samples are written.
-    Programs: (at most the blocks of columns,).
+    Programs: (blocks of columns + blocks of others + parts x blocks of samples,).
     """
     kernel = tl.arange(0, BLOCK_KERNELS)
     is_kernel = kernel < kernel_count
-    part = tl.program_id(0)
-    parts = tl.num_programs(0)
     width = columns + others
-    blocks = tl.cdiv(columns, BLOCK_COLUMNS)
-    for block in range(part, blocks + tl.cdiv(others, BLOCK_COLUMNS), parts):
-        is_other = block >= blocks
-        column = block * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-        column = tl.where(is_other, column - blocks * BLOCK_COLUMNS + columns, column)
-        is_column = column < tl.where(is_other, width, columns)
-        total = tl.zeros((BLOCK_KERNELS, BLOCK_COLUMNS), SUM)
-        for first in range(0, samples, BLOCK_SAMPLES):
-            sample = first + tl.arange(0, BLOCK_SAMPLES)
-            received = _rows(gradient, width, sample, samples, column, is_column, SUM)
-            shares = _rows(mixing, kernel_count, sample, samples, kernel, is_kernel, SUM)
-            shares = tl.where(is_other, 1.0, shares)
-            total = tl.dot(tl.trans(shares), received, total, input_precision="ieee", out_dtype=SUM)
-        at = kernel.to(tl.int64)[:, None] * columns + column[None, :]
-        tl.store(weight_gradient + at, total, mask=is_kernel[:, None] & is_column[None, :] & (block < blocks))
-        at = tl.zeros_like(kernel)[:, None] + column[None, :] - columns
-        tl.store(sums + at, total, mask=(kernel == 0)[:, None] & is_column[None, :] & is_other)
+    own_blocks = tl.cdiv(columns, BLOCK_COLUMNS)
+    block = tl.program_id(0)
+    number = block - own_blocks - tl.cdiv(others, BLOCK_COLUMNS)
+    if number >= 0:
+        part = number % parts
+        of_part = number // parts * BLOCK_SAMPLES + tl.arange(0, BLOCK_SAMPLES)
+        product = tl.zeros((BLOCK_SAMPLES, BLOCK_KERNELS), SUM)
+        for of_columns in range(part, own_blocks, parts):
+            index = of_columns * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+            received = _rows(gradient, width, of_part, samples, index, index < columns, SUM)
+            of_kernels = _rows(weight, columns, kernel, kernel_count, index, index < columns, SUM)
+            product = tl.dot(received, tl.trans(of_kernels), product, input_precision="ieee", out_dtype=SUM)
+        place = (part * samples + of_part)[:, None] * kernel_count + kernel[None, :]
+        tl.store(mixing_gradients + place, product, mask=(of_part < samples)[:, None] & is_kernel[None, :])
+        return
+    is_other = block >= own_blocks
+    column = block * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+    column = tl.where(is_other, column - own_blocks * BLOCK_COLUMNS + columns, column)
+    is_column = column < tl.where(is_other, width, columns)
+    total = tl.zeros((BLOCK_KERNELS, BLOCK_COLUMNS), SUM)
     for first in range(0, samples, BLOCK_SAMPLES):
         sample = first + tl.arange(0, BLOCK_SAMPLES)
-        total = tl.zeros((BLOCK_SAMPLES, BLOCK_KERNELS), SUM)
-        for block in range(part, blocks, parts):
-            column = block * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-            received = _rows(gradient, width, sample, samples, column, column < columns, SUM)
-            of_kernels = _rows(weight, columns, kernel, kernel_count, column, column < columns, SUM)
-            total = tl.dot(received, tl.trans(of_kernels), total, input_precision="ieee", out_dtype=SUM)
-        at = (part * samples + sample)[:, None] * kernel_count + kernel[None, :]
-        tl.store(mixing_gradients + at, total, mask=(sample < samples)[:, None] & is_kernel[None, :])
+        seen = _rows(gradient, width, sample, samples, column, is_column, SUM)
+        shares = _rows(mixing, kernel_count, sample, samples, kernel, is_kernel, SUM)
+        shares = tl.where(is_other, 1.0, shares)
+        total = tl.dot(tl.trans(shares), seen, total, input_precision="ieee", out_dtype=SUM)
+    at = kernel.to(tl.int64)[:, None] * columns + column[None, :]
+    tl.store(weight_gradient + at, total, mask=is_kernel[:, None] & is_column[None, :] & (block < own_blocks))
+    at = tl.zeros_like(kernel)[:, None] + column[None, :] - columns
+    tl.store(sums + at, total, mask=(kernel == 0)[:, None] & is_column[None, :] & is_other)
 
 
 @triton.jit
@@ -149,18 +151,26 @@ def _scores_gradient(
     sample,
     samples,
     kernel_count,
-    PARTS: tl.constexpr,
+    parts,
     GAIN: tl.constexpr,
     SUM: tl.constexpr,
     BLOCK: tl.constexpr,
+    BLOCK_PARTS: tl.constexpr,
 ):
     """Gradient of some samples' scores, (samples, kernels)."""
     kernel = tl.arange(0, BLOCK)
     shares = _rows(mixing, kernel_count, sample, samples, kernel, kernel < kernel_count, SUM)
     received = tl.zeros_like(shares)
-    for part in tl.static_range(PARTS):
-        of_part = mixing_gradients + part * samples * kernel_count
-        received += _rows(of_part, kernel_count, sample, samples, kernel, kernel < kernel_count, SUM)
+    at = sample[:, None] * kernel_count + kernel[None, :]
+    is_inside = (sample < samples)[:, None] & (kernel < kernel_count)[None, :]
+    for first in range(0, parts, BLOCK_PARTS):
+        part = (first + tl.arange(0, BLOCK_PARTS))[:, None, None]
+        of_parts = tl.load(
+            mixing_gradients + part * samples * kernel_count + at[None, :, :],
+            mask=(part < parts) & is_inside[None, :, :],
+            other=0.0,
+        )
+        received += tl.sum(of_parts.to(SUM), 0)
     # what was saved are the shares times the gain
     centred = received - tl.sum(shares * received, 1)[:, None] / GAIN
     return shares * centred / tl.load(temperature).to(SUM)
@@ -205,13 +215,14 @@ def differentiate_route(
     channels,
     hidden_units,
     kernel_count,
-    PARTS: tl.constexpr,
+    parts,
     GAIN: tl.constexpr,
     SUM: tl.constexpr,
     BLOCK_SAMPLES: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     BLOCK_HIDDEN: tl.constexpr,
     BLOCK_KERNELS: tl.constexpr,
+    BLOCK_PARTS: tl.constexpr,
 ):
     """Write the router's gradients: those of a block of channels, and in the first program all others.
 
@@ -223,7 +234,17 @@ def differentiate_route(
     for start in range(0, samples, BLOCK_SAMPLES):
         sample = start + tl.arange(0, BLOCK_SAMPLES)
         scores = _scores_gradient(
-            mixing_gradients, mixing, temperature, sample, samples, kernel_count, PARTS, GAIN, SUM, BLOCK_KERNELS
+            mixing_gradients,
+            mixing,
+            temperature,
+            sample,
+            samples,
+            kernel_count,
+            parts,
+            GAIN,
+            SUM,
+            BLOCK_KERNELS,
+            BLOCK_PARTS,
         )
         total = tl.zeros((BLOCK_SAMPLES, BLOCK_CHANNELS), SUM)
         for first in range(0, hidden_units, BLOCK_HIDDEN):
@@ -248,7 +269,17 @@ def differentiate_route(
         for start in range(0, samples, BLOCK_SAMPLES):
             sample = start + tl.arange(0, BLOCK_SAMPLES)
             scores = _scores_gradient(
-                mixing_gradients, mixing, temperature, sample, samples, kernel_count, PARTS, GAIN, SUM, BLOCK_KERNELS
+                mixing_gradients,
+                mixing,
+                temperature,
+                sample,
+                samples,
+                kernel_count,
+                parts,
+                GAIN,
+                SUM,
+                BLOCK_KERNELS,
+                BLOCK_PARTS,
             )
             units_gradient, units = _hidden_gradient(
                 scores, hidden, expand_weight, sample, unit, samples, hidden_units, kernel_count, SUM, BLOCK_KERNELS

@@ -11,7 +11,8 @@ from ecd_deploy.distill.convolution.triton.support import FEWEST, block_for, cou
 
 _SAMPLES, _HIDDEN, _COLUMNS = 64, 32, 128  # of a block, at most
 _MIXED_PARTS = 128  # of the columns, at most: programs that each make the mixing weights anew
-_GRADIENT_PARTS = 64  # of the columns, at most: each has its own part of the mixing weights' gradient
+_PART_COLUMNS, _MOST_PARTS = 8192, 64  # of the columns, for each a gradient of the mixing weights
+_PARTS = 8  # of a block
 
 
 @torch.library.custom_op("ecd_deploy::mix", mutates_args=())
@@ -35,7 +36,7 @@ def mix(
     """
     from ecd_deploy.distill.convolution.triton import mixing as kernels
 
-    results = _empty_mixture(
+    results: tuple[Tensor, Tensor, Tensor] = _empty_mixture(
         pooled, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature, gain, weight, dtype
     )
     (samples, channels), hidden, columns = pooled.shape, len(reduce_weight), weight[0].numel()
@@ -77,14 +78,15 @@ def differentiate_mixing(gradient: Tensor, mixing: Tensor, weight: Tensor) -> tu
     """
     from ecd_deploy.distill.convolution.triton import mixing as kernels
 
-    results = _empty_mixing_gradients(gradient, mixing, weight)
+    results: tuple[Tensor, Tensor, Tensor] = _empty_mixing_gradients(gradient, mixing, weight)
     columns, others, parts = weight[0].numel(), len(results[1]), len(results[2])
-    kernels.differentiate_mixing[parts,](
+    programs = sum(count_blocks(size, _COLUMNS) for size in (columns, others))
+    kernels.differentiate_mixing[programs + parts * count_blocks(len(mixing), FEWEST),](
         *(gradient, mixing, weight),
         *results,
-        *(len(mixing), len(weight), columns, others),
+        *(len(mixing), len(weight), columns, others, parts),
         SUM=sum_dtype(mixing),
-        BLOCK_SAMPLES=_SAMPLES,
+        BLOCK_SAMPLES=FEWEST,
         BLOCK_KERNELS=block_for(len(weight)),
         BLOCK_COLUMNS=_COLUMNS,
     )
@@ -94,7 +96,7 @@ def differentiate_mixing(gradient: Tensor, mixing: Tensor, weight: Tensor) -> tu
 @differentiate_mixing.register_fake
 def _empty_mixing_gradients(gradient: Tensor, mixing: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     columns = weight[0].numel()
-    parts = min(count_blocks(columns, _COLUMNS), _GRADIENT_PARTS)
+    parts = min(count_blocks(columns, _PART_COLUMNS), _MOST_PARTS)
     return (
         torch.empty_like(weight),
         weight.new_empty(gradient.shape[1] - columns),
@@ -119,19 +121,21 @@ def differentiate_route(
     """
     from ecd_deploy.distill.convolution.triton import mixing as kernels
 
-    results = _empty_route_gradients(parts, mixing, pooled, hidden, reduce_weight, expand_weight)
+    results: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _empty_route_gradients(
+        parts, mixing, pooled, hidden, reduce_weight, expand_weight
+    )
     (samples, channels), hidden_units = pooled.shape, hidden.shape[1]
     kernels.differentiate_route[count_blocks(channels, FEWEST),](
         *(parts, mixing, pooled, hidden, reduce_weight, expand_weight, temperature),
         *results,
-        *(samples, channels, hidden_units, mixing.shape[1]),
-        PARTS=len(parts),
+        *(samples, channels, hidden_units, mixing.shape[1], len(parts)),
         GAIN=gain,
         SUM=sum_dtype(pooled),
         BLOCK_SAMPLES=_SAMPLES,
         BLOCK_CHANNELS=FEWEST,
         BLOCK_HIDDEN=block_for(hidden_units, _HIDDEN),
         BLOCK_KERNELS=block_for(mixing.shape[1]),
+        BLOCK_PARTS=_PARTS,
     )
     return results
 

@@ -39,7 +39,9 @@ def convolve_samples(
     """
     from ecd_deploy.distill.convolution.triton import products
 
-    results = _empty_outputs(features, kernels, bias, student, connection, later_student, later_connection, geometry)
+    results: list[Tensor] = _empty_outputs(
+        features, kernels, bias, student, connection, later_student, later_connection, geometry
+    )
     samples, groups = len(features), geometry[-1]
     outputs = kernels.shape[1] // groups
     block = block_for(outputs, _OUT)
@@ -97,7 +99,7 @@ def differentiate_features(
     """
     from ecd_deploy.distill.convolution.triton import gradients
 
-    results = _empty_features(gradient, kernels, pooled_gradient, received, connections, size, geometry)
+    results: list[Tensor] = _empty_features(gradient, kernels, pooled_gradient, received, connections, size, geometry)
     outputs, channels, groups = kernels.shape[1], kernels.shape[2], geometry[-1]
     block = block_for(channels, _OUT)
     places = (size[0] * size[1], *[gradient[0, 0].numel()] * len(received))
@@ -147,7 +149,7 @@ def differentiate_weights(
     """
     from ecd_deploy.distill.convolution.triton import gradients
 
-    result = _empty_weights(gradient, features, received, students, size, geometry)
+    result: Tensor = _empty_weights(gradient, features, received, students, size, geometry)
     samples, outputs, groups = len(gradient), gradient.shape[1], geometry[-1]
     channels = features.shape[1] // groups
     block, inner = block_for(outputs // groups, _OUT), block_for(channels * prod(size), _OUT)

@@ -95,7 +95,7 @@ def mix(
 
 def differentiate_mixing(gradient: Tensor, mixing: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Matrix products; that of the mixing weights is in one part."""
-    of_mixtures, others = gradient.to(mixing.dtype).split([weight[0].numel(), gradient.shape[1] - weight[0].numel()], 1)
+    of_mixtures, others = gradient.to(mixing.dtype).tensor_split([weight[0].numel()], dim=1)
     to_mixing = of_mixtures @ weight.flatten(1).t()
     return (mixing.t() @ of_mixtures).view_as(weight), others.sum(dim=0), to_mixing[None]
 
