@@ -23,6 +23,7 @@ from ecd_deploy.distill import PlainModel
 from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Written, export_formats
 from ecd_deploy.exporters.onnx.session import open_session
 from ecd_deploy.exporters.registry import writable_formats
+from ecd_deploy.measure.device.runner.runtimes import version_of
 from ecd_deploy.measure.latency import Comparison, compare_onnx
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
@@ -41,6 +42,7 @@ def measure() -> Report:
     torch.set_num_threads(1)
     figures: list[Figure] = []
     raw: dict[str, dict[str, object]] = {}
+    runtimes: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         for name, classes, side, least, images in STUDENTS:
             files = _export(name, classes, side, images)
@@ -79,6 +81,7 @@ def measure() -> Report:
                 figures.append(Figure(name=sized, value=size, better="lower", must=0.30 if int8 else None))
                 if written.exporter.runtime not in RUNTIMES:
                     continue
+                runtimes.add(version_of(written.exporter.runtime))
                 compared = compare_onnx(written.data, fp32, _MEASURED)
                 timed = f"{format_name}: speed over fp32 ONNX, {label}"
                 figures.append(_speed(timed, compared, least if int8 else None))
@@ -86,7 +89,13 @@ def measure() -> Report:
     return Report(
         benchmark="artefact_speed",
         figures=figures,
-        setting={"threads": 1, "batch": 1, "int8": Int8Config().model_dump(mode="json"), "rounds": ROUNDS},
+        setting={
+            "threads": 1,
+            "batch": 1,
+            "int8": Int8Config().model_dump(mode="json"),
+            "rounds": ROUNDS,
+            "runtimes": sorted(runtimes),
+        },
         raw=raw,
     )
 
