@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ecd_deploy import models
 from ecd_deploy.data import Normalisation
 from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import RunDirectoryError
@@ -15,9 +14,6 @@ from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.steps.data import recorded_data
 from ecd_deploy.system import usable_cpus
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory) -> StoredPredictions:
@@ -40,14 +36,15 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
         )
     normalisation = Normalisation(metadata.mean, metadata.std)
     batches = normalisation.batches(data.test, directory.recipe.profile.batch_size)
-
-    def build() -> nn.Module:
-        from ecd_deploy.models import build_student  # brings torch, which only formats of other runtimes ask for
-
-        name, channels = baseline.recipe.student.name, metadata.input_shape[0]
-        return build_student(name, num_classes=len(metadata.classes), in_channels=channels)
-
-    opened = open_artefact(exporter, content, build, provider=baseline.recipe.profile.provider)
+    opened = open_artefact(
+        exporter,
+        content,
+        # torch comes with it, which only formats of other runtimes ask for
+        lambda: models.build_student(
+            baseline.recipe.student.name, num_classes=len(metadata.classes), in_channels=metadata.input_shape[0]
+        ),
+        provider=baseline.recipe.profile.provider,
+    )
     at_once = len(usable_cpus()) if exporter.runtime == "onnxruntime" else 1
     predictions = predict(opened.predictor, batches, at_once=at_once)
     return scores_of(predictions, data.classes, digest_of_test(data), columns=data.test_columns)
