@@ -68,14 +68,19 @@ def cli_page() -> str:
 
 
 def _help(command: click.Command) -> list[str]:
-    return inspect.cleandoc(command.help or "").splitlines()
+    return _literal(inspect.cleandoc(command.help or "")).splitlines()
 
 
 def _options(context: click.Context) -> Iterator[str]:
     for parameter in context.command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and record[1] and "--help" not in parameter.opts:
-            yield f"- `{record[0]}`: {record[1]}"
+            yield f"- `{record[0]}`: {_literal(record[1])}"
+
+
+def _literal(text: str) -> str:
+    """Help is no Markdown: what would be emphasis in it is a pattern of paths."""
+    return text.replace("*", r"\*")
 
 
 def recipe_page() -> str:

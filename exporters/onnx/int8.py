@@ -21,6 +21,7 @@ from ecd_deploy.exporters.onnx.session import open_session, session_predictor
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.measure.prediction import predict
 from ecd_deploy.recipe.export import Int8Config
+from ecd_deploy.system import usable_cpus
 
 _BATCH = 128
 
@@ -72,7 +73,8 @@ class Int8OnnxExporter(OnnxFormat):
             images = validation if limit is None else validation.first(limit)
             session = open_session(candidate.SerializeToString(), 1, self.format)
             predictor = session_predictor(session, metadata)
-            return predict(predictor, context.normalisation.batches(images, _BATCH)).logits
+            batches = context.normalisation.batches(images, _BATCH)
+            return predict(predictor, batches, at_once=len(usable_cpus())).logits
 
         with calibrated(model, given, self._config) as quantiser:
             return quantise_within(quantiser, model, logits, validation.labels, calibration.max_drop)

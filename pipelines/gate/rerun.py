@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from ecd_deploy import models
 from ecd_deploy.data import Normalisation
 from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.onnx.provider import open_artefact
 from ecd_deploy.measure.prediction import predict
-from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
@@ -36,12 +36,14 @@ def predict_anew(baseline: RunDirectory, onnx: Artefact, directory: RunDirectory
         )
     normalisation = Normalisation(metadata.mean, metadata.std)
     batches = normalisation.batches(data.test, directory.recipe.profile.batch_size)
-    student, provider = baseline.recipe.student.name, baseline.recipe.profile.provider
     opened = open_artefact(
         exporter,
         content,
-        lambda: build_student(student, num_classes=len(metadata.classes), in_channels=metadata.input_shape[0]),
-        provider=provider,
+        # torch comes with it, which only formats of other runtimes ask for
+        lambda: models.build_student(
+            baseline.recipe.student.name, num_classes=len(metadata.classes), in_channels=metadata.input_shape[0]
+        ),
+        provider=baseline.recipe.profile.provider,
     )
     at_once = len(usable_cpus()) if exporter.runtime == "onnxruntime" else 1
     predictions = predict(opened.predictor, batches, at_once=at_once)

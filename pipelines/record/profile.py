@@ -1,4 +1,4 @@
-"""What was measured of an artefact: latency, memory, and cost by layer where onnxruntime runs it."""
+"""What was measured of an artefact: latency, memory, and cost by layer of an ONNX file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.latency import Latency, Measurement
 from ecd_deploy.measure.layers import LayerCost, layer_costs
+from ecd_deploy.measure.untrusted import is_ort
 from ecd_deploy.records import Record
 
 
@@ -37,5 +38,5 @@ def describe(file: str, model: bytes, measurement: Measurement, place: str) -> P
     digest = sha256_bytes(model)
     if measurement.model.sha256 != digest:
         raise ArtefactError(f"{place} measured another file than {file}: SHA-256 {measurement.model.sha256}")
-    layers = layer_costs(model, measurement) if measurement.operators else ()
+    layers = layer_costs(model, measurement) if measurement.operators and not is_ort(model) else ()
     return Profile(file=file, sha256=digest, place=place, measurement=measurement, layers=layers)

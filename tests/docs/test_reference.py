@@ -29,6 +29,10 @@ def test_every_command_and_option_is_on_the_page() -> None:
         assert [option for option in options if f"`{option}" not in section and f" {option}" not in section] == []
 
 
+def test_patterns_of_paths_are_no_emphasis() -> None:
+    assert r"FOLDER holds train/CLASS/\* and test/CLASS/\*, and" in cli_page()
+
+
 def sections(above: type[Section] = Section) -> Iterator[type[Section]]:
     for section in above.__subclasses__():
         if section.__module__.startswith("ecd_deploy.recipe."):

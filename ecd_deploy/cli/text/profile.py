@@ -47,7 +47,8 @@ def print_profile(profile: Profile, console: Console) -> None:
     table = Table("slowest layers", "time", "MACs", box=None, header_style="bold")
     for layer in slowest:
         table.add_row(layer.name, f"{layer.median_us:.1f} us", f"{layer.macs:,}")
-    console.print(table)
+    if slowest:
+        console.print(table)
 
 
 def _facts(measurement: Measurement) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from ecd_deploy.files import sha256_bytes
+from ecd_deploy.pipelines.record.profile import Profile, describe
 from tests.commands import Ended, run_command
 
 SMALL = (
@@ -87,6 +89,14 @@ def test_the_recommended_one_is_read_and_never_chosen_anew(root: Path, tmp_path:
     assert run_command(["gate", root, "--config", config], cwd=tmp_path).code in {0, 3}
     (shipped,) = read(root, "gate.json")["artefacts"]
     assert (shipped["format"], shipped["sha256"]) == (validation["recommended"], validation["recommended_sha256"])
+
+
+def test_a_profile_of_an_ort_file_has_no_layers(root: Path) -> None:
+    found, data = Profile.from_json((root / "profile.json").read_bytes(), "no profile"), b"\0\0\0\0ORTM"
+    model = found.measurement.model.model_copy(update={"sha256": sha256_bytes(data)})
+    measurement = found.measurement.model_copy(update={"model": model})
+    assert found.layers
+    assert describe("student.ort", data, measurement, "host").layers == ()
 
 
 @pytest.mark.parametrize(
