@@ -160,7 +160,7 @@ def test_repository_holds_text_and_one_picture() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
     files = [path for name in listed.decode().split("\0") if name and (path := ROOT / name).is_file()]
     binaries = [path for path in files if b"\0" in path.read_bytes()]
-    assert [path.relative_to(ROOT).as_posix() for path in binaries] == ["docs/report.png"]  # of a report, for the README
+    assert [path.relative_to(ROOT).as_posix() for path in binaries] == ["docs/report.png"]  # for the README
     assert binaries[0].stat().st_size < 100_000
     assert len(files) > 500
 
