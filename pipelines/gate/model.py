@@ -84,8 +84,6 @@ def remove_verdict(out: Path, *, keep_baseline: bool) -> bool:
     """
     for name in (GATE_NAME, JUNIT_NAME, PROFILE_NAME, HTML_NAME, MARKDOWN_NAME):
         (out / name).unlink(missing_ok=True)
-    for profile in out.glob(f"*/{PROFILE_NAME}"):
-        profile.unlink()
     if not keep_baseline and (out / BASELINE_FOLDER / EVALUATION_NAME).is_file():
         shutil.rmtree(out / BASELINE_FOLDER)
     return (out / EVALUATION_NAME).is_file()

@@ -116,6 +116,15 @@ def test_no_earlier_verdict_is_left_where_none_is_reached(folder: Path) -> None:
     assert "there is no such class" in (folder / "out/junit.xml").read_text()
 
 
+def test_folders_in_that_of_the_results_stay_as_they_are(folder: Path) -> None:
+    assert run_command(COMMAND, cwd=folder).code == 0
+    of_a_run = folder / "out/run/profile.json"
+    of_a_run.parent.mkdir()
+    of_a_run.write_text("of a run")
+    assert run_command(COMMAND, cwd=folder).code == 0
+    assert of_a_run.read_text() == "of a run"
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [("m.onnx", "m-gate"), ("runs/v1.2", "v1.2-gate"), ("x.tar.gz", "x-gate"), (".", f"{Path.cwd().name}-gate")],
