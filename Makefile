@@ -9,6 +9,9 @@ NEWEST := torch torchvision accelerate onnx onnxruntime onnxscript safetensors n
 # serves both: torch alone takes minutes to install.
 INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
+# LiteRT's converter wants other versions of the same libraries: an environment of its own, unless one is named.
+LITERT := $(if $(ECD_DEPLOY_LITERT_PYTHON),,.venv-litert/installed)
+LITERT_PYTHON := $(or $(ECD_DEPLOY_LITERT_PYTHON),$(CURDIR)/.venv-litert/bin/python)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -47,8 +50,13 @@ install-extras: install-dev ## Install the packages of extra formats, trackers a
 	grep -v '^pyarrow==' $(CONSTRAINTS) > $(VENV)/constraints-extras.txt
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints-extras.txt --editable '.[coreml,datasets,executorch,litert,ncnn,openvino,tracking]'
 
-test-extras: install-extras ## Install the packages of extra formats, trackers and data sets, and test these
-	$(BIN)/python -m pytest --timeout 1500 $(addprefix tests/exporters/,coreml executorch litert ncnn openvino) tests/training/test_trackers.py tests/data/sources/test_hugging_face.py
+.venv-litert/installed:
+	$(PYTHON) -m venv --clear .venv-litert
+	.venv-litert/bin/python -m pip install --quiet litert-torch==0.10.0
+	touch $@
+
+test-extras: install-extras $(LITERT) ## Install the packages of extra formats, trackers and data sets, and test these
+	ECD_DEPLOY_LITERT_PYTHON=$(LITERT_PYTHON) $(BIN)/python -m pytest --timeout 1500 $(addprefix tests/exporters/,coreml executorch litert ncnn openvino) tests/training/test_trackers.py tests/data/sources/test_hugging_face.py
 
 coverage: install-dev ## Run all tests and list the lines that none of them reached
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
@@ -77,8 +85,8 @@ bench-scaling: install ## Measure and plot how the step grows with batch, kernel
 bench: install ## Measure the training step against reference and peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
 
-bench-formats: install-extras ## Measure size, speed and bytes of every format; writes benchmarks/results/ and docs/formats.md
-	$(BIN)/python -m benchmarks artefact_speed reproducibility
+bench-formats: install-extras $(LITERT) ## Measure size, speed and bytes of every format; writes benchmarks/results/ and docs/formats.md
+	ECD_DEPLOY_LITERT_PYTHON=$(LITERT_PYTHON) $(BIN)/python -m benchmarks artefact_speed reproducibility
 	$(BIN)/python -m docs.reference.generate
 
 bench-demo: install ## Run the README's demo for three seeds; writes benchmarks/results/digits_demo.json

@@ -24,7 +24,7 @@ from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Written, expor
 from ecd_deploy.exporters.onnx.session import open_session
 from ecd_deploy.exporters.registry import writable_formats
 from ecd_deploy.measure.device.runner.runtimes import version_of
-from ecd_deploy.measure.latency import Comparison, compare_onnx
+from ecd_deploy.measure.latency.measurement import Comparison, compare_onnx
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.recipe.profile import ProfileConfig, Runtime

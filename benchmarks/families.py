@@ -13,7 +13,7 @@ from torch import nn
 
 from ecd_deploy.distill import ECDModel, TeacherOptions, TrainingOutputs, find_structure, training_loss
 from ecd_deploy.exporters import ArtefactMetadata, ExportInput, OnnxExporter
-from ecd_deploy.measure.parity import compare_logits
+from ecd_deploy.measure.scores.parity import compare_logits
 from ecd_deploy.models import build_student
 from ecd_deploy.split import split_student
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from benchmarks import gate_calibration_scores
 from benchmarks.figures import Figure, Report
-from ecd_deploy.measure.drops import paired_drop
-from ecd_deploy.measure.estimates import share
-from ecd_deploy.measure.series import median_bounds
+from ecd_deploy.measure.scores.drops import paired_drop
+from ecd_deploy.measure.scores.estimates import share
 from ecd_deploy.measure.statistics import percentile_upper_bound
+from ecd_deploy.measure.statistics.series import median_bounds
 from ecd_deploy.pipelines.gate.check import Verdict, verdict_of
 
 _TRIALS = 20_000

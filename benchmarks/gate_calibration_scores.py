@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import Figure
-from ecd_deploy.measure import drops, estimates
-from ecd_deploy.measure.classification import (
+from ecd_deploy.measure.scores import drops, estimates
+from ecd_deploy.measure.scores.classification import (
     brier_scores,
     calibration_error,
     calibration_error_interval,
@@ -23,9 +23,9 @@ from ecd_deploy.measure.classification import (
     macro_f1,
     macro_f1_interval,
 )
-from ecd_deploy.measure.drops import Pair
-from ecd_deploy.measure.estimates import Estimate
-from ecd_deploy.measure.scored import ScoredImages, softmax
+from ecd_deploy.measure.scores.drops import Pair
+from ecd_deploy.measure.scores.estimates import Estimate
+from ecd_deploy.measure.scores.scored import ScoredImages, softmax
 from ecd_deploy.pipelines.gate.check import Verdict, verdict_of
 
 TRIALS = 1_000

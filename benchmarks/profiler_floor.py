@@ -18,8 +18,8 @@ import torch
 from benchmarks.figures import Figure, Report
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.exporters import ArtefactMetadata, ExportInput, OnnxExporter
-from ecd_deploy.measure.latency import Latency, compare_onnx, measure_onnx
-from ecd_deploy.measure.steadiness import P50_TOLERANCE, why_not_comparable
+from ecd_deploy.measure.latency.measurement import Latency, compare_onnx, measure_onnx
+from ecd_deploy.measure.latency.steadiness import P50_TOLERANCE, why_not_comparable
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.split import split_student

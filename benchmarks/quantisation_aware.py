@@ -31,7 +31,7 @@ from torch.nn.utils import parametrize
 from benchmarks.figures import Figure, Report
 from ecd_deploy.data import DataSplits, TrainBatches, load_data
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.measure.prediction import predict
+from ecd_deploy.measure.predictors.prediction import predict
 from ecd_deploy.pipelines.run import run_train
 from ecd_deploy.pipelines.steps.export import export_all
 from ecd_deploy.pipelines.steps.train import example_images, student_factory, training_model

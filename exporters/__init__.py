@@ -8,16 +8,16 @@ from ecd_deploy.lazy import names_of
 
 if TYPE_CHECKING:
     from ecd_deploy.exporters.budget import ParityBudget
-    from ecd_deploy.exporters.contents import Contents, FileTensor
     from ecd_deploy.exporters.context import ExportContext
     from ecd_deploy.exporters.contract import Exporter, ExportInput, StudentBuilder
     from ecd_deploy.exporters.derivation import Written, export_formats
-    from ecd_deploy.exporters.metadata import ArtefactMetadata, Quantisation
+    from ecd_deploy.exporters.files.contents import Contents, FileTensor
+    from ecd_deploy.exporters.files.metadata import ArtefactMetadata, Quantisation
+    from ecd_deploy.exporters.files.paths import refuse_local_paths
     from ecd_deploy.exporters.onnx.fp32 import OnnxExporter
-    from ecd_deploy.exporters.paths import refuse_local_paths
     from ecd_deploy.exporters.pytorch.safetensors_file import SafetensorsExporter
     from ecd_deploy.exporters.registry import exporter_for
-    from ecd_deploy.measure.prediction import Predictor
+    from ecd_deploy.measure.predictors.prediction import Predictor
 
 __all__ = [
     "ArtefactMetadata",
@@ -39,22 +39,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ArtefactMetadata": "ecd_deploy.exporters.metadata",
-    "Contents": "ecd_deploy.exporters.contents",
+    "ArtefactMetadata": "ecd_deploy.exporters.files.metadata",
+    "Contents": "ecd_deploy.exporters.files.contents",
     "ExportContext": "ecd_deploy.exporters.context",
     "ExportInput": "ecd_deploy.exporters.contract",
     "Exporter": "ecd_deploy.exporters.contract",
-    "FileTensor": "ecd_deploy.exporters.contents",
+    "FileTensor": "ecd_deploy.exporters.files.contents",
     "OnnxExporter": "ecd_deploy.exporters.onnx.fp32",
     "ParityBudget": "ecd_deploy.exporters.budget",
-    "Predictor": "ecd_deploy.measure.prediction",
-    "Quantisation": "ecd_deploy.exporters.metadata",
+    "Predictor": "ecd_deploy.measure.predictors.prediction",
+    "Quantisation": "ecd_deploy.exporters.files.metadata",
     "SafetensorsExporter": "ecd_deploy.exporters.pytorch.safetensors_file",
     "StudentBuilder": "ecd_deploy.exporters.contract",
     "Written": "ecd_deploy.exporters.derivation",
     "export_formats": "ecd_deploy.exporters.derivation",
     "exporter_for": "ecd_deploy.exporters.registry",
-    "refuse_local_paths": "ecd_deploy.exporters.paths",
+    "refuse_local_paths": "ecd_deploy.exporters.files.paths",
 }
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
-from ecd_deploy.exporters.metadata import ArtefactMetadata
-from ecd_deploy.exporters.paths import refuse_local_paths
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata
+from ecd_deploy.exporters.files.paths import refuse_local_paths
+from ecd_deploy.measure.predictors.prediction import Predictor
 
 _BATCHES = (1, 3)
 

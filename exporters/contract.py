@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ecd_deploy.exporters.budget import ParityBudget
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.context import ExportContext
-from ecd_deploy.exporters.metadata import ArtefactMetadata
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata
+from ecd_deploy.measure.predictors.prediction import Predictor
 from ecd_deploy.recipe.profile import Runtime
 
 if TYPE_CHECKING:

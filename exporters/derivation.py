@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.context import ExportContext
 from ecd_deploy.exporters.contract import Exporter, ExportInput
-from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata
 from ecd_deploy.exporters.registry import exporter_for
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.export import ExportConfig

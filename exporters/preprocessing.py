@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, PROBABILITIES_NAME, ArtefactMetadata
+from ecd_deploy.exporters.files.metadata import INPUT_NAME, OUTPUT_NAME, PROBABILITIES_NAME, ArtefactMetadata
 from ecd_deploy.recipe.sides import both_sides
 
 _PREFIX = "preprocessing"

@@ -10,7 +10,7 @@ import numpy as np
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.measure.device.runner.runtimes import Opened, open_file
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.contract import ExportInput
-from ecd_deploy.exporters.metadata import ArtefactMetadata, describe
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata, describe
 from ecd_deploy.files import sha256_bytes
 
 

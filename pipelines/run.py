@@ -18,7 +18,7 @@ from ecd_deploy.training.progress import ignore
 
 if TYPE_CHECKING:
     from ecd_deploy.data import DataSplits
-    from ecd_deploy.measure.power import Power
+    from ecd_deploy.measure.scores.power import Power
     from ecd_deploy.pipelines.bundle.archive import Bundle
     from ecd_deploy.pipelines.gate.decide import GateReport
     from ecd_deploy.pipelines.record.artefacts import ArtefactList
@@ -231,7 +231,7 @@ def run_model_gate(
 
 def run_power(root: Path, *, baseline: Path | None = None, limits_file: Path | None = None) -> Power:
     """What the test images of a validated run can show, against a baseline of the same ones if there is one."""
-    from ecd_deploy.measure.power import power
+    from ecd_deploy.measure.scores.power import power
     from ecd_deploy.pipelines.gate.limits import limits_of, read_limits
     from ecd_deploy.pipelines.record.predictions import shipped_predictions
 

@@ -15,7 +15,11 @@ import pytest
 from tests.commands import run_command
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("measure/device/runner/command.py", "measure/device/bundle_check.py", "measure/untrusted_runner.py")
+SCRIPTS = (
+    "measure/device/runner/command.py",
+    "measure/device/bundle_check.py",
+    "measure/predictors/untrusted_runner.py",
+)
 """Run by themselves, without this package; what ends them is their answer."""
 
 

@@ -25,9 +25,9 @@ import numpy as np
 from PIL import Image
 import ecd_deploy.cli, ecd_deploy.pipelines.bundle.bundle, ecd_deploy.pipelines.gate.rerun, ecd_deploy.pipelines.run
 import ecd_deploy.pipelines.report.write, ecd_deploy.pipelines.verify.verify, ecd_deploy.pipelines.device.command
-import ecd_deploy.measure.untrusted_runner
+import ecd_deploy.measure.predictors.untrusted_runner
 from ecd_deploy.data import load_data
-from ecd_deploy.measure.latency import measure_onnx
+from ecd_deploy.measure.latency.measurement import measure_onnx
 from ecd_deploy.pipelines.inspect.doctor import diagnose
 from ecd_deploy.pipelines.record.run_directory import create_run
 from ecd_deploy.recipe.data import DataConfig

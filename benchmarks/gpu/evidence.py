@@ -16,7 +16,7 @@ from benchmarks.gpu.packed import read_data
 from benchmarks.gpu.parts import Findings, Frozen, PartRun
 from benchmarks.gpu.schedule import ArmCost, Schedule, choose_schedule
 from ecd_deploy.data import DataSplits, ImageTensors, load_data
-from ecd_deploy.measure.paired import paired_interval
+from ecd_deploy.measure.statistics.paired import paired_interval
 from ecd_deploy.pipelines.steps.train import training_model
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from ecd_deploy.training import EpochRecord, train

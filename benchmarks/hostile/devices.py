@@ -14,7 +14,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from benchmarks.hostile.case import Call, Case, Place
-from ecd_deploy.measure.latency import measure_onnx
+from ecd_deploy.measure.latency.measurement import measure_onnx
 from ecd_deploy.recipe.profile import ProfileConfig
 
 _BAD, _MEASURED = frozenset({4}), frozenset({0, 3})

@@ -9,20 +9,20 @@ from collections.abc import Sequence
 
 import click
 
-from ecd_deploy.cli.comparing import compare
+from ecd_deploy.cli.commands.comparing import compare
+from ecd_deploy.cli.commands.evaluating import evaluate, predict
+from ecd_deploy.cli.commands.explaining import explain
+from ecd_deploy.cli.commands.gating import gate
+from ecd_deploy.cli.commands.inspecting import doctor, inspect, rehearse
+from ecd_deploy.cli.commands.lists import models, recipes, schema, studies
+from ecd_deploy.cli.commands.profiling import profile
+from ecd_deploy.cli.commands.searching import search
+from ecd_deploy.cli.commands.shipping import bundle
+from ecd_deploy.cli.commands.starting import init
+from ecd_deploy.cli.commands.steps import export, report, run, split, train, validate
+from ecd_deploy.cli.commands.verifying import sign, verify
 from ecd_deploy.cli.entry import invoke
-from ecd_deploy.cli.evaluating import evaluate, predict
-from ecd_deploy.cli.explaining import explain
-from ecd_deploy.cli.gating import gate
-from ecd_deploy.cli.inspecting import doctor, inspect, rehearse
-from ecd_deploy.cli.lists import models, recipes, schema, studies
-from ecd_deploy.cli.profiling import profile
-from ecd_deploy.cli.searching import search
 from ecd_deploy.cli.sections import SectionedGroup
-from ecd_deploy.cli.shipping import bundle
-from ecd_deploy.cli.starting import init
-from ecd_deploy.cli.steps import export, report, run, split, train, validate
-from ecd_deploy.cli.verifying import sign, verify
 
 _OBJECTS_BETWEEN_COLLECTIONS = 10_000
 """Imports make many objects and no garbage: with Python's own threshold, a tenth of a short command looks for some."""

@@ -11,11 +11,11 @@ from ecd_deploy.lazy import names_of
 
 if TYPE_CHECKING:
     from ecd_deploy.data.batch import Batch
-    from ecd_deploy.data.batches import Batches, TrainBatches, eval_batches
+    from ecd_deploy.data.batches.loader import LoaderBatches
+    from ecd_deploy.data.batches.memory import Batches, TrainBatches, eval_batches
     from ecd_deploy.data.class_sizes import check_classes, logit_offsets, loss_weights
     from ecd_deploy.data.images import DataSplits, ImageFiles, ImageSet, Normalisation
     from ecd_deploy.data.load import has_validation, load_data
-    from ecd_deploy.data.loader_batches import LoaderBatches
     from ecd_deploy.data.subsets import balanced_subset
     from ecd_deploy.data.tensors import ImageTensors, normalise
 
@@ -41,17 +41,17 @@ __all__ = [
 
 _HOMES = {
     "Batch": "ecd_deploy.data.batch",
-    "Batches": "ecd_deploy.data.batches",
+    "Batches": "ecd_deploy.data.batches.memory",
     "DataSplits": "ecd_deploy.data.images",
     "ImageFiles": "ecd_deploy.data.images",
     "ImageSet": "ecd_deploy.data.images",
     "ImageTensors": "ecd_deploy.data.tensors",
-    "LoaderBatches": "ecd_deploy.data.loader_batches",
+    "LoaderBatches": "ecd_deploy.data.batches.loader",
     "Normalisation": "ecd_deploy.data.images",
-    "TrainBatches": "ecd_deploy.data.batches",
+    "TrainBatches": "ecd_deploy.data.batches.memory",
     "balanced_subset": "ecd_deploy.data.subsets",
     "check_classes": "ecd_deploy.data.class_sizes",
-    "eval_batches": "ecd_deploy.data.batches",
+    "eval_batches": "ecd_deploy.data.batches.memory",
     "has_validation": "ecd_deploy.data.load",
     "load_data": "ecd_deploy.data.load",
     "logit_offsets": "ecd_deploy.data.class_sizes",

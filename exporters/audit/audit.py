@@ -12,9 +12,9 @@ from ecd_deploy.exporters.audit.matching import Match, is_constant, match, scale
 from ecd_deploy.exporters.audit.numbers import number_findings
 from ecd_deploy.exporters.audit.results import ArtefactAudit, AuditedTensor, Origin
 from ecd_deploy.exporters.audit.sources import StudentSources
-from ecd_deploy.exporters.contents import FileTensor
 from ecd_deploy.exporters.contract import Exporter
-from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.files.contents import FileTensor
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ecd_deploy.exporters.audit.results import Origin
 from ecd_deploy.exporters.audit.sources import Source, StudentSources
-from ecd_deploy.exporters.contents import FileTensor
+from ecd_deploy.exporters.files.contents import FileTensor
 from ecd_deploy.files import sha256_bytes
 
 _ROUNDING = 2.0**-24

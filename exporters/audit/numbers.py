@@ -9,7 +9,7 @@ import numpy as np
 
 from ecd_deploy.exporters.audit.matching import Match
 from ecd_deploy.exporters.audit.results import Origin
-from ecd_deploy.exporters.contents import Contents, FileTensor, telling
+from ecd_deploy.exporters.files.contents import Contents, FileTensor, telling
 
 MOST_OTHERS = 4
 """Numbers of a file that neither the student's graph nor a known translation explains: no weight fits into so few."""

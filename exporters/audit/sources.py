@@ -22,7 +22,7 @@ from torch.fx import Node
 
 from ecd_deploy.compat.torch import schema_of, traced_value
 from ecd_deploy.errors import SplitError, reraise_machine_fault
-from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
 from ecd_deploy.split.exported import exported_program, is_literal, tensor_of

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.coreml.layout import CoreMlModel, Operation
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 
 _Taken = SimpleNamespace
 """What an operation takes, by parameter: tensors, numbers, lists of numbers, or texts."""

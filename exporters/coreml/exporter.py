@@ -14,17 +14,17 @@ from uuid import NAMESPACE_URL, uuid5
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.coreml.contents import read_coreml
 from ecd_deploy.exporters.coreml.layout import GRAPH, MANIFEST, WEIGHTS, read_model
-from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.exporters.runtimes import missing_extra
 from ecd_deploy.exporters.source_file import source_file
 from ecd_deploy.files import stored_zip
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
 
 _AUTHOR = "com.apple.CoreML"

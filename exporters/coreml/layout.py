@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.flatbuffer import Span
-from ecd_deploy.exporters.protobuf import Message
-from ecd_deploy.exporters.zip_archive import read_archive
+from ecd_deploy.exporters.files.flatbuffer import Span
+from ecd_deploy.exporters.files.protobuf import Message
+from ecd_deploy.exporters.files.zip_archive import read_archive
 
 _PACKAGE = "student.mlpackage"
 MANIFEST: Final = f"{_PACKAGE}/Manifest.json"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ecd_deploy.exporters.contents import Contents, raw_tensor
 from ecd_deploy.exporters.executorch.layout import read_layout
-from ecd_deploy.exporters.flatbuffer import outside
+from ecd_deploy.exporters.files.contents import Contents, raw_tensor
+from ecd_deploy.exporters.files.flatbuffer import outside
 
 _ALIGNMENT = 128
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
 from ecd_deploy.exporters.executorch.contents import read_pte
 from ecd_deploy.exporters.executorch.layout import read_layout
-from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.exporters.runtimes import missing_extra, one_by_one, opened_in
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
 
 if TYPE_CHECKING:

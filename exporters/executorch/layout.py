@@ -14,7 +14,7 @@ from math import prod
 from flatbuffers import number_types
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.flatbuffer import Node, Span
+from ecd_deploy.exporters.files.flatbuffer import Node, Span
 
 _IDENTIFIER, _HEADER = b"ET12", b"eh00"
 _PROGRAM_HEADER = struct.Struct("<4sIQQQ")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.contents import Affine, Contents, FileTensor, raw_tensor
-from ecd_deploy.exporters.flatbuffer import Span, outside
+from ecd_deploy.exporters.files.contents import Affine, Contents, FileTensor, raw_tensor
+from ecd_deploy.exporters.files.flatbuffer import Span, outside
 from ecd_deploy.exporters.litert.layout import Steps, Tensor, read_layout
 
 _CONVOLUTION = 4

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.files.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ArtefactMetadata
 from ecd_deploy.exporters.litert.layout import read_layout
-from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ArtefactMetadata
 from ecd_deploy.exporters.runtimes import missing_extra
 
 CONVERTER_PYTHON: Final = "ECD_DEPLOY_LITERT_PYTHON"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from ecd_deploy.exporters.checks import checked
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.litert.contents import read_tflite
 from ecd_deploy.exporters.litert.converter import convert, stamp
 from ecd_deploy.exporters.litert.layout import read_layout
-from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.pytorch.pt2 import Pt2Exporter
 from ecd_deploy.exporters.runtimes import one_by_one, opened_in
 from ecd_deploy.exporters.source_file import source_file
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 
 
 class LiteRtFormat:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ecd_deploy.exporters.accuracy_control import Controlled, quantise_within
 from ecd_deploy.exporters.budget import INT8_BUDGET
-from ecd_deploy.exporters.calibration import Calibration, choose_calibration
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contract import ExportInput
 from ecd_deploy.exporters.litert.converter import calibrated, stamp
 from ecd_deploy.exporters.litert.exporter import LiteRtExporter, LiteRtFormat, litert_predictor
+from ecd_deploy.exporters.quantisation.accuracy_control import Controlled, quantise_within
+from ecd_deploy.exporters.quantisation.calibration import Calibration, choose_calibration
 from ecd_deploy.exporters.source_file import source_file
-from ecd_deploy.measure.prediction import predict
+from ecd_deploy.measure.predictors.prediction import predict
 from ecd_deploy.recipe.export import Int8Config
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ecd_deploy.exporters.contents import Contents, raw_tensor, telling
+from ecd_deploy.exporters.files.contents import Contents, raw_tensor, telling
+from ecd_deploy.exporters.files.zip_archive import read_parts
 from ecd_deploy.exporters.ncnn.layout import GRAPH, WEIGHTS, read_layers, read_weights
-from ecd_deploy.exporters.zip_archive import read_parts
 
 _LINE = 256
 """Bytes that a layer's line of the graph takes at most, about."""

@@ -15,17 +15,17 @@ from typing import Final
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.checks import checked
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import INPUT_NAME, OUTPUT_NAME, ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.files.zip_archive import METADATA, read_parts
 from ecd_deploy.exporters.ncnn.contents import read_ncnn
 from ecd_deploy.exporters.ncnn.layout import GRAPH, WEIGHTS, read_layers
 from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
 from ecd_deploy.exporters.runtimes import missing_extra, one_by_one, opened_in
 from ecd_deploy.exporters.source_file import source_file
-from ecd_deploy.exporters.zip_archive import METADATA, read_parts
 from ecd_deploy.files import stored_zip
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 
 _INPUT, _OUTPUT = re.compile(rb"(?<= )in0(?=[ \n])"), re.compile(rb"(?<= )out0(?=[ \n])")
 

@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from ecd_deploy.exporters.contents import Affine, Contents, FileTensor, telling
-from ecd_deploy.exporters.metadata import METADATA_KEY
+from ecd_deploy.exporters.files.contents import Affine, Contents, FileTensor, telling
+from ecd_deploy.exporters.files.metadata import METADATA_KEY
 
 _MOST_NUMBERS = 16
 _MOST_TEXT = 128

@@ -12,11 +12,11 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ecd_deploy.errors import ArtefactError, ExportError, UsageError, reraise_machine_fault
-from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.files.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata, outside_tensors
 from ecd_deploy.exporters.onnx.session import open_session
 from ecd_deploy.files import read_bytes, sha256_bytes, sha256_file
-from ecd_deploy.measure.untrusted import check_untrusted, is_ort
+from ecd_deploy.measure.predictors.untrusted import check_untrusted, is_ort
 
 IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
     onnx.TensorProto.FLOAT: "float32",

@@ -10,14 +10,14 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.checks import checked
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.contents import read_onnx
 from ecd_deploy.exporters.onnx.graph import check_embedded, check_interface, get_metadata, set_metadata
 from ecd_deploy.exporters.onnx.session import open_session, session_predictor
 from ecd_deploy.exporters.source_file import SourceFile, source_file
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 
 
 class OnnxFormat:

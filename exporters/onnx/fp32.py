@@ -8,7 +8,7 @@ import onnx
 
 from ecd_deploy.errors import ExportError, SplitError, reraise_machine_fault
 from ecd_deploy.exporters.contract import ExportInput
-from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, describe
+from ecd_deploy.exporters.files.metadata import INPUT_NAME, OUTPUT_NAME, describe
 from ecd_deploy.exporters.onnx.format import OnnxFormat, finish
 from ecd_deploy.exporters.onnx.graph import check_opset, strip_provenance
 from ecd_deploy.exporters.preprocessing import put_preprocessing_inside

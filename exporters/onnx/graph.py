@@ -10,7 +10,13 @@ import onnx
 
 from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters.budget import FLOAT16_BUDGET, INT8_BUDGET, ParityBudget
-from ecd_deploy.exporters.metadata import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, PROBABILITIES_NAME, ArtefactMetadata
+from ecd_deploy.exporters.files.metadata import (
+    INPUT_NAME,
+    METADATA_KEY,
+    OUTPUT_NAME,
+    PROBABILITIES_NAME,
+    ArtefactMetadata,
+)
 
 _FLOAT32: Final = ParityBudget(relative=1e-3, agreement=1.0)
 _HALF: Final = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})

@@ -9,17 +9,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ecd_deploy.exporters.accuracy_control import Controlled, quantise_within
 from ecd_deploy.exporters.budget import INT8_BUDGET
-from ecd_deploy.exporters.calibration import Calibration, choose_calibration
 from ecd_deploy.exporters.contract import ExportInput
-from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata
 from ecd_deploy.exporters.onnx.format import OnnxFormat, finish, fp32_source, parse_model
 from ecd_deploy.exporters.onnx.graph import strip_provenance
 from ecd_deploy.exporters.onnx.quantisation import calibrated
 from ecd_deploy.exporters.onnx.session import open_session, session_predictor
 from ecd_deploy.exporters.preprocessing import to_pixels
-from ecd_deploy.measure.prediction import predict
+from ecd_deploy.exporters.quantisation.accuracy_control import Controlled, quantise_within
+from ecd_deploy.exporters.quantisation.calibration import Calibration, choose_calibration
+from ecd_deploy.measure.predictors.prediction import predict
 from ecd_deploy.recipe.export import Int8Config
 from ecd_deploy.system import usable_cpus
 

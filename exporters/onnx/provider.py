@@ -9,7 +9,7 @@ from ecd_deploy.exporters.contract import Exporter, StudentBuilder
 from ecd_deploy.exporters.onnx.session import session_predictor
 from ecd_deploy.measure.device.runner.operators import operators_of
 from ecd_deploy.measure.device.runner.sessions import CPU, open_session, providers_of
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from onnxruntime.quantization import (
 )
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
-from ecd_deploy.exporters.metadata import INPUT_NAME
+from ecd_deploy.exporters.files.metadata import INPUT_NAME
 from ecd_deploy.exporters.preprocessing import preprocessing_nodes
 from ecd_deploy.quiet import library_quiet
 from ecd_deploy.recipe.export import Int8Config

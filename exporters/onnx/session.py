@@ -7,9 +7,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
-from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME, ArtefactMetadata
+from ecd_deploy.exporters.files.metadata import INPUT_NAME, OUTPUT_NAME, ArtefactMetadata
 from ecd_deploy.exporters.preprocessing import to_pixels
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 
 _ERRORS_ONLY = 3
 

@@ -7,8 +7,8 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.contents import Contents, FileTensor, raw_tensor
-from ecd_deploy.exporters.zip_archive import read_parts
+from ecd_deploy.exporters.files.contents import Contents, FileTensor, raw_tensor
+from ecd_deploy.exporters.files.zip_archive import read_parts
 
 GRAPH: Final = "student.xml"
 WEIGHTS: Final = "student.bin"

@@ -13,17 +13,17 @@ from typing import Final
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.files.zip_archive import METADATA, read_parts
 from ecd_deploy.exporters.onnx.format import fp32_source
 from ecd_deploy.exporters.openvino.contents import GRAPH, WEIGHTS, read_openvino
 from ecd_deploy.exporters.preprocessing import to_pixels
 from ecd_deploy.exporters.reason import first_cause
 from ecd_deploy.exporters.runtimes import missing_extra, opened_in
-from ecd_deploy.exporters.zip_archive import METADATA, read_parts
 from ecd_deploy.files import stored_zip
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 
 # Layers without a name are called after a counter of the process: here after their own number instead.
 _COUNTED = re.compile(rb'(<layer id="(\d+)" name=")(?:(\w+)_\d+(?=" type="\3")|Constant_\d+(?=" type="Const"))')

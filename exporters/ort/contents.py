@@ -9,7 +9,7 @@ from onnx import helper
 
 from ecd_deploy.compat.onnxruntime import Graph, Tensor, ort_session
 from ecd_deploy.errors import ExportError, reraise_machine_fault
-from ecd_deploy.exporters.contents import Contents, FileTensor, telling
+from ecd_deploy.exporters.files.contents import Contents, FileTensor, telling
 
 
 def read_ort(data: bytes) -> Contents:

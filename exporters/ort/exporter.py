@@ -11,15 +11,15 @@ import onnxruntime as ort
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
 from ecd_deploy.exporters.onnx.format import finish, fp32_source, parse_model
 from ecd_deploy.exporters.onnx.session import open_session, session_options, session_predictor
 from ecd_deploy.exporters.ort.canonical import canonical
 from ecd_deploy.exporters.ort.contents import read_ort
-from ecd_deploy.measure.prediction import Predictor
-from ecd_deploy.measure.untrusted import is_ort
+from ecd_deploy.measure.predictors.prediction import Predictor
+from ecd_deploy.measure.predictors.untrusted import is_ort
 
 
 class OrtExporter:

@@ -6,8 +6,8 @@ import pickletools
 import re
 from collections.abc import Iterator
 
-from ecd_deploy.exporters.contents import Contents, FileTensor, raw_tensor, telling
-from ecd_deploy.exporters.zip_archive import Entry, read_archive
+from ecd_deploy.exporters.files.contents import Contents, FileTensor, raw_tensor, telling
+from ecd_deploy.exporters.files.zip_archive import Entry, read_archive
 
 _GRAPH = re.compile(r"/models/\w+\.json$")
 _LITERAL = re.compile(r"(?<![\w.])\d+(?:\.\d*)?(?:e[+-]?\d+)?")

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata, describe, parse_metadata
 from ecd_deploy.exporters.pytorch.archive import read_text, read_torch_archive
 from ecd_deploy.exporters.reason import first_cause
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
 
 if TYPE_CHECKING:

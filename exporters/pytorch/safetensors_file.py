@@ -9,11 +9,11 @@ import safetensors
 from safetensors import SafetensorError
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.contents import Contents, raw_tensor
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
-from ecd_deploy.exporters.paths import refuse_local_paths
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.exporters.files.contents import Contents, raw_tensor
+from ecd_deploy.exporters.files.metadata import METADATA_KEY, ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.files.paths import refuse_local_paths
+from ecd_deploy.measure.predictors.prediction import Predictor
 
 _LENGTH_BYTES = 8
 
@@ -42,7 +42,7 @@ class SafetensorsExporter:
         """Load the tensors, strictly, into a student built anew; see `Exporter`."""
         from safetensors.torch import load
 
-        from ecd_deploy.measure.torch_predictor import torch_predictor
+        from ecd_deploy.measure.predictors.torch_predictor import torch_predictor
 
         module = build()
         try:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from ecd_deploy.errors import ExportError, reraise_machine_fault
 from ecd_deploy.exporters.checks import checked
-from ecd_deploy.exporters.contents import Contents
 from ecd_deploy.exporters.contract import ExportInput, StudentBuilder
-from ecd_deploy.exporters.metadata import ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.files.contents import Contents
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata, describe, parse_metadata
+from ecd_deploy.exporters.files.zip_archive import read_archive
 from ecd_deploy.exporters.pytorch.archive import read_text, read_torch_archive
 from ecd_deploy.exporters.reason import first_cause
-from ecd_deploy.exporters.zip_archive import read_archive
 from ecd_deploy.files import stored_zip
-from ecd_deploy.measure.prediction import Predictor
+from ecd_deploy.measure.predictors.prediction import Predictor
 from ecd_deploy.quiet import library_quiet
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _cleaned(data: bytes, format_name: str) -> bytes:
 def _predictor(data: bytes) -> Predictor:
     import torch
 
-    from ecd_deploy.measure.torch_predictor import torch_predictor
+    from ecd_deploy.measure.predictors.torch_predictor import torch_predictor
 
     try:
         with library_quiet():

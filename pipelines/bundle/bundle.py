@@ -11,9 +11,9 @@ import numpy as np
 from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import ArtefactError, ExportError, GateFailed, RunDirectoryError, UsageError
 from ecd_deploy.exporters import exporter_for
-from ecd_deploy.exporters.metadata import INPUT_NAME, OUTPUT_NAME
+from ecd_deploy.exporters.files.metadata import INPUT_NAME, OUTPUT_NAME
 from ecd_deploy.exporters.preprocessing import on_canvas
-from ecd_deploy.measure.accuracy import Top1
+from ecd_deploy.measure.scores.accuracy import Top1
 from ecd_deploy.pipelines.bundle.archive import SUFFIX, Bundle, CheckedSamples, archive_path, write_bundle
 from ecd_deploy.pipelines.bundle.description import BundleDescription, largest_drop, latency_conditions
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing

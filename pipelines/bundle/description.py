@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ecd_deploy.measure.latency import runner_arguments
+from ecd_deploy.measure.latency.measurement import runner_arguments
 from ecd_deploy.pipelines.device.budgets import load_device
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.recipe.gate import GateConfig

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ecd_deploy.errors import ArtefactError, EcdDeployError, UsageError
 from ecd_deploy.files import sha256_bytes, write_atomic
-from ecd_deploy.measure.untrusted import Limits, check_untrusted
+from ecd_deploy.measure.predictors.untrusted import Limits, check_untrusted
 from ecd_deploy.pipelines.device.budgets import Device, load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host, measure_on_hosts
 from ecd_deploy.pipelines.record.names import PROFILES_FOLDER, VALIDATION_NAME

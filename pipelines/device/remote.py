@@ -13,7 +13,7 @@ from importlib.resources import files
 from ecd_deploy.errors import ArtefactError, EcdDeployError, ExportError
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.measure.device.archive import RUNNER_NAME, runner_archive
-from ecd_deploy.measure.latency import Measurement, parse_measurement, runner_arguments
+from ecd_deploy.measure.latency.measurement import Measurement, parse_measurement, runner_arguments
 from ecd_deploy.pipelines.device.ssh import Answer, converse
 from ecd_deploy.recipe.profile import ProfileConfig
 

@@ -15,8 +15,8 @@ from ecd_deploy.exporters.onnx.file import OnnxFile, with_sides
 from ecd_deploy.exporters.onnx.session import session_options
 from ecd_deploy.measure.device.runner.operators import operators_of
 from ecd_deploy.measure.device.runner.sessions import providers_of
-from ecd_deploy.measure.untrusted import Limits as ProcessLimits
-from ecd_deploy.measure.untrusted import check_untrusted
+from ecd_deploy.measure.predictors.untrusted import Limits as ProcessLimits
+from ecd_deploy.measure.predictors.untrusted import check_untrusted
 from ecd_deploy.pipelines.evaluate.expectation import Expectation
 from ecd_deploy.system import usable_cpus
 

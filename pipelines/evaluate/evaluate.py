@@ -14,7 +14,7 @@ import onnxruntime as ort
 from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.exporters.onnx.file import read_onnx_file
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.measure.scores.scored import ScoredImages
 from ecd_deploy.pipelines.evaluate.alternatives import better_alternatives
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, open_classifier
 from ecd_deploy.pipelines.evaluate.expectation import ClassesSource

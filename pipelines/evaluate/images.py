@@ -17,7 +17,7 @@ from ecd_deploy.data.imagefolder.listing import list_split, printable
 from ecd_deploy.data.sources.parquet import read_parquet
 from ecd_deploy.data.sources.tables import SPLIT, SPLITS, LabelledRows, read_csv
 from ecd_deploy.errors import DataError, UsageError
-from ecd_deploy.measure.scored import SliceColumn
+from ecd_deploy.measure.scores.scored import SliceColumn
 
 _NAMED = 5
 

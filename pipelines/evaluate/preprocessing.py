@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from ecd_deploy.data.resize import Framing
-from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.sides import Sides, scaling_words
 from ecd_deploy.records import Record

@@ -17,7 +17,7 @@ from safetensors.numpy import load, save
 from ecd_deploy.data.imagefolder.listing import printable
 from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.files import is_partial, read_verified, write_atomic
-from ecd_deploy.measure.classification import (
+from ecd_deploy.measure.scores.classification import (
     TOP,
     chosen_by_class,
     confusion_counts,
@@ -25,7 +25,7 @@ from ecd_deploy.measure.classification import (
     images_by_class,
     in_top,
 )
-from ecd_deploy.measure.scored import ScoredImages, softmax
+from ecd_deploy.measure.scores.scored import ScoredImages, softmax
 from ecd_deploy.pipelines.evaluate.expectation import ClassesSource, Source
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing
 from ecd_deploy.records import Record

@@ -21,7 +21,7 @@ from ecd_deploy.data.imagefolder.progress import map_files
 from ecd_deploy.errors import ArtefactError, DataError
 from ecd_deploy.exporters.budget import COARSE_BATCH_SPREAD
 from ecd_deploy.files import sha256_file
-from ecd_deploy.measure.latency import CPU
+from ecd_deploy.measure.latency.measurement import CPU
 from ecd_deploy.pipelines.evaluate.classifier import SECONDS_OF_A_BATCH, Classifier
 from ecd_deploy.pipelines.evaluate.images import LabelledFiles
 from ecd_deploy.pipelines.evaluate.preprocessing import Preprocessing

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecd_deploy.measure.classification import correct_by_class, images_by_class
-from ecd_deploy.measure.drops import PAIRED, PAIRED_OF_CLASS, Pair, paired_drop
-from ecd_deploy.measure.estimates import OWN, OWN_OF_CLASS, Estimate
-from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.measure.scores.classification import correct_by_class, images_by_class
+from ecd_deploy.measure.scores.drops import PAIRED, PAIRED_OF_CLASS, Pair, paired_drop
+from ecd_deploy.measure.scores.estimates import OWN, OWN_OF_CLASS, Estimate
+from ecd_deploy.measure.scores.scored import ScoredImages
 from ecd_deploy.pipelines.gate.check import Check, Verdict, judge, undecided
 from ecd_deploy.pipelines.record.validation import Validation
 from ecd_deploy.recipe.gate import GateConfig

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ecd_deploy.errors import ArtefactError, RunDirectoryError, SchemaError
-from ecd_deploy.measure.latency import Comparison, compare_onnx
-from ecd_deploy.measure.scored import ScoredImages
-from ecd_deploy.measure.series import median_bounds
+from ecd_deploy.measure.latency.measurement import Comparison, compare_onnx
+from ecd_deploy.measure.scores.scored import ScoredImages
 from ecd_deploy.measure.statistics import mcnemar_p_value, percentile
+from ecd_deploy.measure.statistics.series import median_bounds
 from ecd_deploy.pipelines.gate.check import Check, Verdict, undecided
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import ARTEFACTS_NAME, VALIDATION_NAME

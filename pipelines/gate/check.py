@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-from ecd_deploy.measure.estimates import Estimate
+from ecd_deploy.measure.scores.estimates import Estimate
 from ecd_deploy.records import Record
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from ecd_deploy.errors import DataError, UsageError
 from ecd_deploy.exporters.onnx.graph import budget_of
 from ecd_deploy.files import sha256_bytes, write_atomic
-from ecd_deploy.measure.latency import compare_onnx
-from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.measure.latency.measurement import compare_onnx
+from ecd_deploy.measure.predictors.untrusted import Limits as ProcessLimits
+from ecd_deploy.measure.scores.scored import ScoredImages
 from ecd_deploy.measure.statistics import mcnemar_p_value
-from ecd_deploy.measure.untrusted import Limits as ProcessLimits
 from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate_files
 from ecd_deploy.pipelines.evaluate.images import list_images
 from ecd_deploy.pipelines.evaluate.result import EVALUATION_NAME, write_evaluation

@@ -8,7 +8,7 @@ from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.exporters import exporter_for
 from ecd_deploy.exporters.onnx.provider import open_artefact
-from ecd_deploy.measure.prediction import predict
+from ecd_deploy.measure.predictors.prediction import predict
 from ecd_deploy.pipelines.record.artefacts import Artefact
 from ecd_deploy.pipelines.record.predictions import StoredPredictions, scores_of
 from ecd_deploy.pipelines.record.run_directory import RunDirectory

@@ -6,7 +6,7 @@ from typing import Final
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters.budget import ParityBudget
-from ecd_deploy.measure.latency import CPU
+from ecd_deploy.measure.latency.measurement import CPU
 from ecd_deploy.pipelines.gate.check import Check, Verdict
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport
 from ecd_deploy.pipelines.record.profile import Profile

@@ -14,13 +14,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ecd_deploy.errors import ArtefactError, RunDirectoryError
-from ecd_deploy.measure.scored import ScoredImages, SliceColumn, softmax
+from ecd_deploy.measure.scores.scored import ScoredImages, SliceColumn, softmax
 from ecd_deploy.pipelines.record.names import PREDICTIONS_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
 from ecd_deploy.pipelines.record.validation import Validation
 
 if TYPE_CHECKING:
-    from ecd_deploy.measure.prediction import Predictions
+    from ecd_deploy.measure.predictors.prediction import Predictions
 
 _METADATA_KEY = "ecd_deploy"
 _PROBABILITIES = "probabilities of "

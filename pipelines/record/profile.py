@@ -6,9 +6,9 @@ from typing import Literal
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.measure.latency import Latency, Measurement
-from ecd_deploy.measure.layers import LayerCost, layer_costs
-from ecd_deploy.measure.untrusted import is_ort
+from ecd_deploy.measure.latency.layers import LayerCost, layer_costs
+from ecd_deploy.measure.latency.measurement import Latency, Measurement
+from ecd_deploy.measure.predictors.untrusted import is_ort
 from ecd_deploy.records import Record
 
 

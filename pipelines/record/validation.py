@@ -7,9 +7,9 @@ from typing import Literal
 
 from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.exporters.budget import ParityBudget
-from ecd_deploy.exporters.divergence_result import Divergence
-from ecd_deploy.measure.accuracy import PairedTop1
-from ecd_deploy.measure.parity import Parity
+from ecd_deploy.exporters.divergence.result import Divergence
+from ecd_deploy.measure.scores.accuracy import PairedTop1
+from ecd_deploy.measure.scores.parity import Parity
 from ecd_deploy.records import Record
 
 

@@ -15,8 +15,8 @@ from ecd_deploy.errors import ExportError, StudentError
 from ecd_deploy.exporters import ExportContext, Written, export_formats
 from ecd_deploy.exporters.onnx.provider import open_artefact
 from ecd_deploy.exporters.reason import DATA_DEPENDENT, first_cause
-from ecd_deploy.measure.parity import compare_logits
-from ecd_deploy.measure.torch_predictor import torch_predictor
+from ecd_deploy.measure.predictors.torch_predictor import torch_predictor
+from ecd_deploy.measure.scores.parity import compare_logits
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.rehearse.result import Part
 from ecd_deploy.pipelines.steps.export import artefact_metadata

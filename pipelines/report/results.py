@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecd_deploy.errors import ArtefactError, UsageError
-from ecd_deploy.measure.accuracy import Top1
+from ecd_deploy.measure.scores.accuracy import Top1
 from ecd_deploy.pipelines.gate.decide import GateReport, read_evidence
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.environment import Environment

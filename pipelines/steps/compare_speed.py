@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from ecd_deploy.measure.latency import compare_onnx
+from ecd_deploy.measure.latency.measurement import compare_onnx
 from ecd_deploy.pipelines.record.validation import Help, Speed
 from ecd_deploy.recipe.profile import ProfileConfig
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ecd_deploy.measure.latency import measure_onnx
-from ecd_deploy.measure.untrusted import Limits
+from ecd_deploy.measure.latency.measurement import measure_onnx
+from ecd_deploy.measure.predictors.untrusted import Limits
 from ecd_deploy.pipelines.record.names import PROFILE_NAME, PROFILES_FOLDER
 from ecd_deploy.pipelines.record.profile import Profile, describe
 from ecd_deploy.pipelines.record.run_directory import RunDirectory

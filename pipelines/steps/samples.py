@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecd_deploy.data import ImageSet
-from ecd_deploy.measure.prediction import Predictions
+from ecd_deploy.measure.predictors.prediction import Predictions
 from ecd_deploy.pipelines.record.predictions import Samples
 from ecd_deploy.recipe.gate import GateConfig
 

@@ -16,7 +16,7 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.distill.sites import name_pattern
 from ecd_deploy.errors import ArtefactError, EcdDeployError, RecipeError, StudentError
 from ecd_deploy.exporters import exporter_for
-from ecd_deploy.exporters.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
+from ecd_deploy.exporters.files.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
 from ecd_deploy.files import read_bytes
 from ecd_deploy.models.pretrained import pretrained_weights
 from ecd_deploy.models.weights import StartWeights, fill, head_tensors

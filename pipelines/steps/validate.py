@@ -12,15 +12,15 @@ from ecd_deploy.data.digest import digest_of_test
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters import ArtefactMetadata, exporter_for
 from ecd_deploy.exporters.budget import COARSE_BATCH_SPREAD, ParityBudget
-from ecd_deploy.exporters.divergence import first_divergence
-from ecd_deploy.exporters.divergence_result import Divergence
+from ecd_deploy.exporters.divergence.result import Divergence
+from ecd_deploy.exporters.divergence.search import first_divergence
 from ecd_deploy.exporters.onnx.format import OnnxFormat
 from ecd_deploy.exporters.onnx.provider import Opened, open_artefact
 from ecd_deploy.exporters.preprocessing import to_pixels
-from ecd_deploy.measure.accuracy import paired_top1
-from ecd_deploy.measure.parity import compare_logits
-from ecd_deploy.measure.prediction import Predictions, Predictor, predict
-from ecd_deploy.measure.torch_predictor import reference_predictor
+from ecd_deploy.measure.predictors.prediction import Predictions, Predictor, predict
+from ecd_deploy.measure.predictors.torch_predictor import reference_predictor
+from ecd_deploy.measure.scores.accuracy import paired_top1
+from ecd_deploy.measure.scores.parity import compare_logits
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList
 from ecd_deploy.pipelines.record.names import VALIDATION_NAME

@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from ecd_deploy.errors import TrainingError
-from ecd_deploy.measure.paired import paired_interval
+from ecd_deploy.measure.statistics.paired import paired_interval
 from ecd_deploy.pipelines.report.words import NO_VALIDATION
 from ecd_deploy.pipelines.study.run import ArmRun, HeadBest, HeadBests
 from ecd_deploy.pipelines.study.study import Arm, Study

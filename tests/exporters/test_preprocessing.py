@@ -14,7 +14,7 @@ from ecd_deploy.data import Normalisation
 from ecd_deploy.data.resize import Framing
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.exporters.preprocessing import FRAMING_BOUND, on_canvas, put_preprocessing_inside, to_pixels
-from ecd_deploy.measure.scored import softmax
+from ecd_deploy.measure.scores.scored import softmax
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.recipe.recipe import load_recipe
 from ecd_deploy.recipe.sides import both_sides

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ecd_deploy.measure.latency import ColdStart, Latency, MeasuredModel, Measurement, MeasuringRuntime
+from ecd_deploy.measure.latency.measurement import ColdStart, Latency, MeasuredModel, Measurement, MeasuringRuntime
 from ecd_deploy.pipelines.record.profile import Profile
 
 

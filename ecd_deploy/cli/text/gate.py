@@ -13,7 +13,7 @@ from ecd_deploy.pipelines.gate.decide import Check, GateReport, Verdict
 from ecd_deploy.pipelines.report.words import format_number
 
 if TYPE_CHECKING:
-    from ecd_deploy.measure.power import Power
+    from ecd_deploy.measure.scores.power import Power
 
 _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow", Verdict.WARNING: "yellow"}
 

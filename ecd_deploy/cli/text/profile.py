@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ecd_deploy.measure.latency import CPU, Measurement
-from ecd_deploy.measure.steadiness import why_unsteady
+from ecd_deploy.measure.latency.measurement import CPU, Measurement
+from ecd_deploy.measure.latency.steadiness import why_unsteady
 from ecd_deploy.pipelines.device.budgets import Device
 from ecd_deploy.pipelines.record.profile import Profile
 

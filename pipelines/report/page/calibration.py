@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ecd_deploy.measure.classification import (
+from ecd_deploy.measure.scores.classification import (
     LARGEST_BRIER,
     LARGEST_LOG_LOSS,
     LEAST_PROBABILITY,
@@ -21,7 +21,7 @@ from ecd_deploy.measure.classification import (
     macro_f1_interval,
     reliability,
 )
-from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.measure.scores.scored import ScoredImages
 from ecd_deploy.measure.statistics import accuracy_interval, average_lower_bound, mean_upper_bound
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 from ecd_deploy.pipelines.report.words import format_number

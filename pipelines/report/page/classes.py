@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecd_deploy.measure.classification import (
+from ecd_deploy.measure.scores.classification import (
     Interval,
     chosen_by_class,
     confusion_counts,
     correct_by_class,
     images_by_class,
 )
-from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.measure.scores.scored import ScoredImages
 from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 

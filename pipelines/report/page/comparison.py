@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ecd_deploy.measure.latency import Latency
+from ecd_deploy.measure.latency.measurement import Latency
+from ecd_deploy.measure.latency.steadiness import why_not_comparable
 from ecd_deploy.measure.statistics import accuracy_interval, drop_upper_bound, mcnemar_p_value
-from ecd_deploy.measure.steadiness import why_not_comparable
 from ecd_deploy.pipelines.record.predictions import lost_and_gained
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults

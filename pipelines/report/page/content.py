@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ecd_deploy.measure.latency.steadiness import why_unsteady
 from ecd_deploy.measure.statistics import accuracy_interval
-from ecd_deploy.measure.steadiness import why_unsteady
 from ecd_deploy.pipelines.gate.check import Check, Verdict
 from ecd_deploy.pipelines.gate.ci import baseline_sentences
 from ecd_deploy.pipelines.gate.decide import GateReport

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 
 from jinja2 import Environment, StrictUndefined
 
-from ecd_deploy.measure.latency import Latency
-from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.measure.latency.measurement import Latency
+from ecd_deploy.measure.scores.scored import ScoredImages
 from ecd_deploy.pipelines.report.page.calibration import bins
 from ecd_deploy.pipelines.report.page.charts.latency import latency_distribution
 from ecd_deploy.pipelines.report.page.charts.scores import class_scores, reliability_diagram

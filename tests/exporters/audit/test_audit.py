@@ -24,7 +24,7 @@ from ecd_deploy.exporters.audit.audit import audit_artefact, refuse
 from ecd_deploy.exporters.audit.matching import match
 from ecd_deploy.exporters.audit.results import ArtefactAudit, Origin
 from ecd_deploy.exporters.audit.sources import StudentSources, student_sources
-from ecd_deploy.exporters.contents import FileTensor
+from ecd_deploy.exporters.files.contents import FileTensor
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.recipe.export import ExportConfig, Int8Config
 from ecd_deploy.split import SplitStudent, TensorRecord, split_student

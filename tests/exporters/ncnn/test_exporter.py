@@ -12,11 +12,11 @@ from ecd_deploy.errors import ExportError
 from ecd_deploy.exporters import ExportInput
 from ecd_deploy.exporters.audit.audit import audit_artefact
 from ecd_deploy.exporters.audit.sources import StudentSources, student_sources
-from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata
+from ecd_deploy.exporters.files.zip_archive import METADATA, read_parts
 from ecd_deploy.exporters.ncnn.exporter import NcnnExporter
 from ecd_deploy.exporters.ncnn.layout import GRAPH, WEIGHTS, read_layers, read_weights
 from ecd_deploy.exporters.pytorch.torchscript import TorchScriptExporter
-from ecd_deploy.exporters.zip_archive import METADATA, read_parts
 from ecd_deploy.files import sha256_bytes, stored_zip
 from ecd_deploy.split import SplitStudent, split_student
 from tests.exporters.conftest import fresh_student, make_metadata

@@ -23,8 +23,8 @@ from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, EcdDeployError, RunDirectoryError, UsageError
 from ecd_deploy.files import sha256_file
 from ecd_deploy.measure.device.runner.checks import latency_rows
-from ecd_deploy.measure.prediction import predict
-from ecd_deploy.measure.torch_predictor import torch_predictor
+from ecd_deploy.measure.predictors.prediction import predict
+from ecd_deploy.measure.predictors.torch_predictor import torch_predictor
 from ecd_deploy.pipelines.record.run_directory import open_run, read_run
 from ecd_deploy.pipelines.run import run_bundle
 from ecd_deploy.pipelines.steps.samples import choose_samples

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ecd_deploy.measure.latency import Measurement, measure_onnx
+from ecd_deploy.measure.latency.measurement import Measurement, measure_onnx
 from ecd_deploy.pipelines.device.command import _file_name
 from ecd_deploy.pipelines.device.remote import DeviceError, measure_on_host
 from ecd_deploy.recipe.profile import ProfileConfig

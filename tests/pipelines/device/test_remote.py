@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ecd_deploy.errors import EcdDeployError
-from ecd_deploy.measure.latency import Measurement
+from ecd_deploy.measure.latency.measurement import Measurement
 from ecd_deploy.pipelines.device.remote import DeviceError, measure_on_host, measure_on_hosts
 from ecd_deploy.recipe.profile import ProfileConfig
 from tests.measure.models import convolution_model

@@ -25,7 +25,7 @@ from sklearn.metrics import (
 from ecd_deploy.data.imagefolder.decode import read_whole
 from ecd_deploy.exporters.onnx.file import read_onnx_file
 from ecd_deploy.files import sha256_bytes, sha256_file
-from ecd_deploy.measure.scored import ScoredImages
+from ecd_deploy.measure.scores.scored import ScoredImages
 from ecd_deploy.pipelines.evaluate import evaluate as evaluating
 from ecd_deploy.pipelines.evaluate import stream
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, Input

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ecd_deploy.errors import UsageError
-from ecd_deploy.exporters.metadata import ArtefactMetadata
+from ecd_deploy.exporters.files.metadata import ArtefactMetadata
 from ecd_deploy.exporters.onnx.graph import set_metadata
 from ecd_deploy.exporters.preprocessing import put_preprocessing_inside
 from ecd_deploy.pipelines.bundle.model import bundle_model

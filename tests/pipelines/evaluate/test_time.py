@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters.onnx.file import read_onnx_file
-from ecd_deploy.measure.untrusted import Limits
+from ecd_deploy.measure.predictors.untrusted import Limits
 from ecd_deploy.pipelines.evaluate import classifier as running
 from ecd_deploy.pipelines.evaluate.classifier import Classifier, open_classifier
 from ecd_deploy.pipelines.evaluate.expectation import expect

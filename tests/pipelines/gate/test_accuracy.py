@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load, save
 
 from ecd_deploy.errors import RecipeError
-from ecd_deploy.measure.estimates import Estimate
-from ecd_deploy.measure.scored import ScoredImages, SliceColumn
+from ecd_deploy.measure.scores.estimates import Estimate
+from ecd_deploy.measure.scores.scored import ScoredImages, SliceColumn
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks
 from ecd_deploy.pipelines.gate.check import Check, Verdict, judge, overall
 from ecd_deploy.pipelines.gate.limits import read_limits
@@ -19,7 +19,7 @@ from ecd_deploy.pipelines.record.names import PREDICTIONS_NAME
 from ecd_deploy.pipelines.record.run_directory import open_run
 from ecd_deploy.recipe.gate import GateConfig
 from tests.commands import Ended, run_command
-from tests.measure.scores import scored, with_right
+from tests.measure.scored_images import scored, with_right
 
 PASS, FAIL, UNDECIDED, WARNING = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.WARNING
 

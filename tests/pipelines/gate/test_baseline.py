@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ecd_deploy.errors import ArtefactError, DigestError, EcdDeployError, RunDirectoryError
-from ecd_deploy.measure.accuracy import PairedTop1, Top1
-from ecd_deploy.measure.estimates import Estimate
-from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
-from ecd_deploy.measure.parity import Parity
-from ecd_deploy.measure.prediction import Predictions
+from ecd_deploy.measure.latency.measurement import Comparison, Host, SessionBlocks
+from ecd_deploy.measure.predictors.prediction import Predictions
+from ecd_deploy.measure.scores.accuracy import PairedTop1, Top1
+from ecd_deploy.measure.scores.estimates import Estimate
+from ecd_deploy.measure.scores.parity import Parity
 from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks
 from ecd_deploy.pipelines.gate.baseline import (
     BaselineComparison,
@@ -34,7 +34,7 @@ from ecd_deploy.recipe.gate import GateConfig
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from tests.forging import forge_entry
 from tests.measure.models import convolution_model
-from tests.measure.scores import scored
+from tests.measure.scored_images import scored
 
 ONNX = "exports/student.onnx"
 CLASSES = ("cat", "dog")

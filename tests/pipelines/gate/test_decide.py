@@ -12,11 +12,11 @@ from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, DigestError, RunDirectoryError
 from ecd_deploy.exporters import ParityBudget
 from ecd_deploy.exporters.audit.results import ArtefactAudit
-from ecd_deploy.exporters.divergence_result import Divergence
+from ecd_deploy.exporters.divergence.result import Divergence
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.measure.accuracy import PairedTop1, Top1
-from ecd_deploy.measure.latency import Latency, Percentile
-from ecd_deploy.measure.parity import Parity
+from ecd_deploy.measure.latency.measurement import Latency, Percentile
+from ecd_deploy.measure.scores.accuracy import PairedTop1, Top1
+from ecd_deploy.measure.scores.parity import Parity
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.gate.decide import Check, GateReport, Verdict, gate, read_evidence
 from ecd_deploy.pipelines.record.artefacts import Artefact, ArtefactList, AuditReport
@@ -34,7 +34,7 @@ from ecd_deploy.pipelines.record.validation import ArtefactValidation, Validatio
 from ecd_deploy.recipe.profile import ProfileConfig
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
 from ecd_deploy.split import SplitProof, split_student
-from tests.measure.scores import with_right
+from tests.measure.scored_images import with_right
 from tests.pipelines.profiles import profiled
 
 ONNX = "exports/student.onnx"

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from ecd_deploy.measure.classification import Interval
+from ecd_deploy.measure.scores.classification import Interval
 from ecd_deploy.pipelines.report.page.calibration import Bin
 from ecd_deploy.pipelines.report.page.charts.axes import STUDENT_COLOUR, Scale, scale_of
 from ecd_deploy.pipelines.report.page.charts.latency import latency_distribution

@@ -16,8 +16,8 @@ from PIL import Image
 from ecd_deploy.data import load_data
 from ecd_deploy.errors import DigestError, RunDirectoryError, UsageError
 from ecd_deploy.files import sha256_file
-from ecd_deploy.measure.classification import confusion_counts
-from ecd_deploy.measure.latency import Comparison, Host, SessionBlocks
+from ecd_deploy.measure.latency.measurement import Comparison, Host, SessionBlocks
+from ecd_deploy.measure.scores.classification import confusion_counts
 from ecd_deploy.pipelines.gate.baseline import BaselineComparison, LatencyRatio
 from ecd_deploy.pipelines.gate.limits import LimitsSource
 from ecd_deploy.pipelines.record.predictions import StoredPredictions
@@ -29,7 +29,7 @@ from ecd_deploy.pipelines.report.page.samples import sample_section
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults, read_results
 from ecd_deploy.pipelines.run import run_report
 from tests.commands import Ended
-from tests.measure.scores import scored
+from tests.measure.scored_images import scored
 from tests.pipelines.report.pages import to_html, to_markdown
 
 

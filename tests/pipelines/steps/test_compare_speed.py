@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ecd_deploy.measure.accuracy import PairedTop1, Top1
-from ecd_deploy.measure.parity import Parity
+from ecd_deploy.measure.scores.accuracy import PairedTop1, Top1
+from ecd_deploy.measure.scores.parity import Parity
 from ecd_deploy.pipelines.record.validation import ArtefactValidation, Help, Speed
 from ecd_deploy.pipelines.steps.compare_speed import compare_speed, judge
 from ecd_deploy.pipelines.steps.validate import _recommended

@@ -1,0 +1,1 @@
+"""What the device runner measures, typed, by layer, and whether it can be compared."""

@@ -1,0 +1,1 @@
+"""From images to logits: whatever runs the model, and whoever wrote it."""

@@ -1,0 +1,1 @@
+"""What a classifier scores on labelled images, with its bounds."""

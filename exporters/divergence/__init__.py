@@ -1,0 +1,1 @@
+"""Where an artefact leaves its student."""
