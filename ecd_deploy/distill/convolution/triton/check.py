@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
 from ecd_deploy.distill.convolution.triton import mixing_operators, operators, references, support
-from ecd_deploy.errors import reraise_machine_fault
+from ecd_deploy.errors import first_line, reraise_machine_fault
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _find_fault(shape: LayerShape) -> str | None:
             return _find_difference(shape)
     except Exception as error:  # noqa: BLE001 (whatever a compiler raises: what does not run is not used)
         reraise_machine_fault(error)
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return first_line(error)
 
 
 def _find_difference(shape: LayerShape) -> str | None:
