@@ -120,7 +120,7 @@ class Trainer:
         epoch = len(self.history) + 1
         before, self.running = self.running, None
         started = time.perf_counter() - (before.seconds if before else 0.0)
-        yield from self._batches(epoch, before, started)
+        yield from self._rest_of(epoch, before, started)
         self._require_finite()
         share_buffers(self.model, self.accelerator)
         if self.average is not None:
@@ -155,7 +155,8 @@ class Trainer:
         model.layout = self.model.layout
         return evaluate(model, images, self.data.normalisation, self.accelerator, self.recipe.train.batch_size)
 
-    def _batches(self, epoch: int, before: RunningEpoch | None, started: float) -> Iterator[Batch]:
+    def _rest_of(self, epoch: int, before: RunningEpoch | None, started: float) -> Iterator[Batch]:
+        """Yield an epoch's batches, from where it was left, and save after those steps that the recipe names."""
         steps = len(self.batches)
         losses = self.losses
         losses.begin_epoch(epoch, before.losses if before else ())

@@ -56,8 +56,7 @@ def convolve_samples(
         *(*_two(added, features), *_two(later, features)),
         *(results[0], results[-1]),
         *(kernels.shape[2], outputs),
-        *(*features.shape[2:], *results[0].shape[2:]),
-        *_sides(kernels.shape[3:], geometry),
+        *_sides(features.shape[2:], results[0].shape[2:], kernels.shape[3:], geometry),
         *(bias is not None, bool(added), bool(later)),
         **arithmetic(features),
         BLOCK_OUT=block,
@@ -104,8 +103,7 @@ def differentiate_features(
         *(*_two(received, gradient), *_two(connections, gradient)),
         *(results[0], *_two(results[1:], gradient)),
         *(channels, outputs // groups),
-        *(*size, *gradient.shape[2:]),
-        *_sides(kernels.shape[3:], geometry),
+        *_sides(size, gradient.shape[2:], kernels.shape[3:], geometry),
         **arithmetic(gradient),
         BLOCK_CHANNELS=block,
         BLOCK_PLACES=_PLACES,
@@ -150,8 +148,7 @@ def differentiate_weights(
         *(*_two(received, gradient), *_two(students, gradient)),
         *(result, result.shape[1]),
         *(channels, outputs // groups),
-        *(*features.shape[2:], *gradient.shape[2:]),
-        *_sides(size, geometry),
+        *_sides(features.shape[2:], gradient.shape[2:], size, geometry),
         **arithmetic(gradient),
         BLOCK_OUT=block,
         BLOCK_PLACES=_INNER,
@@ -174,7 +171,7 @@ def _two(tensors: Sequence[Tensor], otherwise: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def _sides(size: Sequence[int], geometry: Sequence[int]) -> tuple[tuple[int, int] | int, ...]:
-    """How Triton is given them: size, stride, padding and dilation, (vertical, horizontal) each, and the groups."""
+def _sides(size: Sequence[int], out_size: Sequence[int], kernel: Sequence[int], geometry: Sequence[int]) -> list[Any]:
+    """How a kernel takes them: heights and widths, then (vertical, horizontal) of each option, and the groups."""
     options = Geometry.of(geometry)
-    return ((size[0], size[1]), options.stride, options.padding, options.dilation, options.groups)
+    return [*size, *out_size, tuple(kernel), options.stride, options.padding, options.dilation, options.groups]
