@@ -30,7 +30,7 @@ def mix(
     from ecd_deploy.distill.convolution.triton import mixing as kernels
 
     results: tuple[Tensor, Tensor, Tensor] = _empty_mixture(pooled, router, gain, weight, dtype)
-    (samples, channels), hidden, columns = pooled.shape, len(router[0]), weight[0].numel()
+    (samples, channels), hidden, columns = pooled.shape, results[2].shape[1], weight[0].numel()
     grid = (count_blocks(samples, _SAMPLES), min(count_blocks(columns, _COLUMNS), _MIXED_PARTS))
     kernels.mix[grid](
         *(pooled, *router, weight),
@@ -51,9 +51,9 @@ def mix(
 def _empty_mixture(
     pooled: Tensor, router: Sequence[Tensor], _gain: float, weight: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    samples = len(pooled)
+    samples, (reduce_weight, *_) = len(pooled), router
     kernels = pooled.new_empty(samples, *weight.shape[1:], dtype=dtype)
-    return kernels, pooled.new_empty(samples, len(weight)), pooled.new_empty(samples, len(router[0]))
+    return kernels, pooled.new_empty(samples, len(weight)), pooled.new_empty(samples, len(reduce_weight))
 
 
 @torch.library.custom_op("ecd_deploy::differentiate_mixing", mutates_args=())
