@@ -223,6 +223,8 @@ def layer_section(profile: Profile) -> Section:
         f"{measurement.macs:,} multiply-accumulates per image, at {rate}; a matrix product reaches "
         f"{measurement.peak_gflops:.0f} GFLOP/s here."
     )
+    if not rows:
+        text += f" {profile.file} has no times by layer: only an ONNX file has a graph that leads back to its layers."
     caption = "Median time by layer, the slowest first"
     return Section("layers", "Time by layer", text, tables=(Table(caption, ("layer", "time", "share", "MACs"), rows),))
 
