@@ -82,7 +82,7 @@ def networks_of(directory: RunDirectory, *, with_teacher: bool) -> tuple[Seen, .
             seen.append(Seen(f"{name}: its trained teacher", teacher, teacher, its_reader, normalisation))
         elif "teacher" in model.auxiliary():
             # the teacher's modules have the student's names
-            title = "teacher, connected" if _is_connected(model) else "teacher"
+            title = "teacher, connected" if "connections" in model.auxiliary() else "teacher"
             inside = model.auxiliary()["teacher"]
             seen.append(Seen(f"{name}: {title}", _Teacher(model), inside, reader, normalisation))
     return tuple(seen)
@@ -98,7 +98,3 @@ def shared_data(directory: RunDirectory, others: tuple[RunDirectory, ...]) -> Da
         if other.manifest.data_digest != directory.manifest.data_digest:
             raise RunDirectoryError(f"--against {other.root}: it was trained on other images than {directory.root}")
     return recorded_data(directory)
-
-
-def _is_connected(model: TrainingModel) -> bool:
-    return "connections" in model.auxiliary()
