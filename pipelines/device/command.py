@@ -85,8 +85,9 @@ def profile_target(
         ArtefactError: the model cannot be read or run.
     """
     if _is_file(target):
-        _check_choice(target, choice)
-        found = [profile_bytes(target.name, _foreign(target, shape), conditions.apply(ProfileConfig()), Limits())]
+        found = [
+            profile_bytes(target.name, _foreign(target, choice, shape), conditions.apply(ProfileConfig()), Limits())
+        ]
     else:
         if shape is not None:
             raise UsageError("--shape: of an ONNX file only; a run's artefacts have their size")
@@ -122,8 +123,7 @@ def profile_hosts(
         ArtefactError: a device failed; the results of the others are kept.
     """
     if _is_file(target):
-        _check_choice(target, choice)
-        model = _foreign(target, shape)
+        model = _foreign(target, choice, shape)
         found, errors = _measure_all(target.name, model, conditions, ProfileConfig(), hosts, console, python, timeout)
     else:
         if shape is not None:
@@ -153,13 +153,10 @@ def _is_file(target: Path) -> bool:
     return target.is_file() or target.suffix in (".onnx", ".ort")
 
 
-def _check_choice(target: Path, choice: str | None) -> None:
-    if choice is not None:
-        raise UsageError(f"--format {choice}: {target} is one file; formats are those of a run directory")
-
-
-def _foreign(path: Path, shape: tuple[int, int] | None) -> bytes:
+def _foreign(path: Path, choice: str | None, shape: tuple[int, int] | None) -> bytes:
     """An ONNX or .ort file with all its weights inside, which was tried where it can do no harm."""
+    if choice is not None:
+        raise UsageError(f"--format {choice}: {path} is one file; formats are those of a run directory")
     from ecd_deploy.exporters.onnx.file import read_onnx_file, with_shape
 
     model = with_shape(read_onnx_file(path), shape)
