@@ -202,11 +202,7 @@ def with_sides(file: OnnxFile, sides: tuple[int, int, int]) -> bytes:
     (port,) = file.inputs
     if all(isinstance(side, int) for side in port.shape[1:]):
         return file.data
-    if is_ort(file.data):
-        raise UsageError(
-            "free height and width of an .ort file cannot be fixed: give the ONNX file that it was made from, or an "
-            f".ort file made from one whose sides are fixed; {file.words()}"
-        )
+    _check_changeable(file)
     model = onnx.load_model_from_string(file.data)
     value = next(value for value in model.graph.input if value.name == port.name)
     for dimension, side in zip(value.type.tensor_type.shape.dim[1:], sides, strict=True):
@@ -224,6 +220,8 @@ def with_shape(file: OnnxFile, shape: tuple[int, int] | None) -> bytes:
         UsageError: they are free and not given, or given otherwise than they are fixed.
     """
     free = [port for port in file.inputs if any(isinstance(side, str) for side in port.shape[1:])]
+    if free:
+        _check_changeable(file)
     if shape is None:
         if free:
             raise UsageError(f"give --shape HEIGHTxWIDTH: only the number of images may be free; {file.words()}")
@@ -239,6 +237,14 @@ def with_shape(file: OnnxFile, shape: tuple[int, int] | None) -> bytes:
     if any(isinstance(side, int) and side != wanted for side, wanted in zip(sides, given, strict=True)):
         raise UsageError(f"--shape {shape[0]}x{shape[1]} is not the model's height and width; {file.words()}")
     return with_sides(file, given)
+
+
+def _check_changeable(file: OnnxFile) -> None:
+    if is_ort(file.data):
+        raise UsageError(
+            "free height and width of an .ort file cannot be fixed: give the ONNX file that it was made from, or an "
+            f".ort file made from one whose sides are fixed; {file.words()}"
+        )
 
 
 def _ports(values: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:
