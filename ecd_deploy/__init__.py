@@ -10,6 +10,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ecd_deploy.lazy import names_of
+
 # onnxruntime reads this once, when it is imported; else it keeps a device id and a database in the user's home, and
 # starts threads and connections of its own. Child processes inherit it.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -96,68 +98,39 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ArtefactList": "ecd_deploy.pipelines.record.artefacts",
-    "AugmentConfig": "ecd_deploy.recipe.augment",
-    "BatchEnded": "ecd_deploy.training.progress",
-    "DataConfig": "ecd_deploy.recipe.data",
-    "DynamicConv2d": "ecd_deploy.distill",
-    "ECDModel": "ecd_deploy.distill",
-    "EpochEnded": "ecd_deploy.training.progress",
-    "Evaluated": "ecd_deploy.pipelines.evaluate.evaluate",
-    "Event": "ecd_deploy.pipelines.record.progress",
-    "ExportConfig": "ecd_deploy.recipe.export",
-    "GateConfig": "ecd_deploy.recipe.gate",
-    "GateReport": "ecd_deploy.pipelines.gate.decide",
-    "InputConfig": "ecd_deploy.recipe.input",
-    "MethodConfig": "ecd_deploy.recipe.method",
-    "Prediction": "ecd_deploy.pipelines.evaluate.predict",
-    "Profile": "ecd_deploy.pipelines.record.profile",
-    "ProfileConfig": "ecd_deploy.recipe.profile",
-    "Recipe": "ecd_deploy.recipe.recipe",
-    "Rehearsal": "ecd_deploy.pipelines.rehearse.result",
-    "Rehearsed": "ecd_deploy.pipelines.record.progress",
-    "RunResults": "ecd_deploy.pipelines.report.results",
-    "SplitProof": "ecd_deploy.split",
-    "SplitStudent": "ecd_deploy.split",
-    "StepEnded": "ecd_deploy.pipelines.record.progress",
-    "StepStarted": "ecd_deploy.pipelines.record.progress",
-    "StoppedEarly": "ecd_deploy.training.progress",
-    "StudentConfig": "ecd_deploy.recipe.student",
-    "TeacherOptions": "ecd_deploy.distill",
-    "TrainConfig": "ecd_deploy.recipe.train",
-    "TrainingOutputs": "ecd_deploy.distill",
-    "TrainingResult": "ecd_deploy.training",
-    "TrainingStarted": "ecd_deploy.training.progress",
-    "Validation": "ecd_deploy.pipelines.record.validation",
-    "build_student": "ecd_deploy.models",
-    "build_teacher": "ecd_deploy.distill",
-    "evaluate": "ecd_deploy.pipelines.evaluate.evaluate",
-    "export": "ecd_deploy.core",
-    "gate": "ecd_deploy.core",
-    "load_recipe": "ecd_deploy.recipe.recipe",
-    "predict": "ecd_deploy.pipelines.evaluate.predict",
-    "profile": "ecd_deploy.core",
-    "rehearse": "ecd_deploy.core",
-    "report": "ecd_deploy.core",
-    "run": "ecd_deploy.core",
-    "split_run": "ecd_deploy.core",
-    "split_student": "ecd_deploy.split",
-    "train": "ecd_deploy.core",
-    "validate": "ecd_deploy.core",
+    "ecd_deploy.core": ["export", "gate", "profile", "rehearse", "report", "run", "split_run", "train", "validate"],
+    "ecd_deploy.distill": ["DynamicConv2d", "ECDModel", "TeacherOptions", "TrainingOutputs", "build_teacher"],
+    "ecd_deploy.models": ["build_student"],
+    "ecd_deploy.pipelines.evaluate.evaluate": ["Evaluated", "evaluate"],
+    "ecd_deploy.pipelines.evaluate.predict": ["Prediction", "predict"],
+    "ecd_deploy.pipelines.gate.decide": ["GateReport"],
+    "ecd_deploy.pipelines.record.artefacts": ["ArtefactList"],
+    "ecd_deploy.pipelines.record.profile": ["Profile"],
+    "ecd_deploy.pipelines.record.progress": ["Event", "Rehearsed", "StepEnded", "StepStarted"],
+    "ecd_deploy.pipelines.record.validation": ["Validation"],
+    "ecd_deploy.pipelines.rehearse.result": ["Rehearsal"],
+    "ecd_deploy.pipelines.report.results": ["RunResults"],
+    "ecd_deploy.recipe.augment": ["AugmentConfig"],
+    "ecd_deploy.recipe.data": ["DataConfig"],
+    "ecd_deploy.recipe.export": ["ExportConfig"],
+    "ecd_deploy.recipe.gate": ["GateConfig"],
+    "ecd_deploy.recipe.input": ["InputConfig"],
+    "ecd_deploy.recipe.method": ["MethodConfig"],
+    "ecd_deploy.recipe.profile": ["ProfileConfig"],
+    "ecd_deploy.recipe.recipe": ["Recipe", "load_recipe"],
+    "ecd_deploy.recipe.student": ["StudentConfig"],
+    "ecd_deploy.recipe.train": ["TrainConfig"],
+    "ecd_deploy.split": ["SplitProof", "SplitStudent", "split_student"],
+    "ecd_deploy.training": ["TrainingResult"],
+    "ecd_deploy.training.progress": ["BatchEnded", "EpochEnded", "StoppedEarly", "TrainingStarted"],
 }
 
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
+    _public = names_of(__name__, _HOMES)
 
     def __getattr__(name: str) -> object:
-        if name == "__version__":
-            value: object = import_module("importlib.metadata").version("ecd-deploy")
-        elif name in _HOMES:
-            value = getattr(import_module(_HOMES[name]), name)
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value
-        return value
+        return import_module("importlib.metadata").version("ecd-deploy") if name == "__version__" else _public(name)
 
 
 def __dir__() -> list[str]:

@@ -39,22 +39,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ArtefactMetadata": "ecd_deploy.exporters.files.metadata",
-    "Contents": "ecd_deploy.exporters.files.contents",
-    "ExportContext": "ecd_deploy.exporters.context",
-    "ExportInput": "ecd_deploy.exporters.contract",
-    "Exporter": "ecd_deploy.exporters.contract",
-    "FileTensor": "ecd_deploy.exporters.files.contents",
-    "OnnxExporter": "ecd_deploy.exporters.onnx.fp32",
-    "ParityBudget": "ecd_deploy.exporters.budget",
-    "Predictor": "ecd_deploy.measure.predictors.prediction",
-    "Quantisation": "ecd_deploy.exporters.files.metadata",
-    "SafetensorsExporter": "ecd_deploy.exporters.pytorch.safetensors_file",
-    "StudentBuilder": "ecd_deploy.exporters.contract",
-    "Written": "ecd_deploy.exporters.derivation",
-    "export_formats": "ecd_deploy.exporters.derivation",
-    "exporter_for": "ecd_deploy.exporters.registry",
-    "refuse_local_paths": "ecd_deploy.exporters.files.paths",
+    "ecd_deploy.exporters.budget": ["ParityBudget"],
+    "ecd_deploy.exporters.context": ["ExportContext"],
+    "ecd_deploy.exporters.contract": ["ExportInput", "Exporter", "StudentBuilder"],
+    "ecd_deploy.exporters.derivation": ["Written", "export_formats"],
+    "ecd_deploy.exporters.files.contents": ["Contents", "FileTensor"],
+    "ecd_deploy.exporters.files.metadata": ["ArtefactMetadata", "Quantisation"],
+    "ecd_deploy.exporters.files.paths": ["refuse_local_paths"],
+    "ecd_deploy.exporters.onnx.fp32": ["OnnxExporter"],
+    "ecd_deploy.exporters.pytorch.safetensors_file": ["SafetensorsExporter"],
+    "ecd_deploy.exporters.registry": ["exporter_for"],
+    "ecd_deploy.measure.predictors.prediction": ["Predictor"],
 }
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name

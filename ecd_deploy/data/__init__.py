@@ -40,23 +40,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Batch": "ecd_deploy.data.batch",
-    "Batches": "ecd_deploy.data.batches.memory",
-    "DataSplits": "ecd_deploy.data.images",
-    "ImageFiles": "ecd_deploy.data.images",
-    "ImageSet": "ecd_deploy.data.images",
-    "ImageTensors": "ecd_deploy.data.tensors",
-    "LoaderBatches": "ecd_deploy.data.batches.loader",
-    "Normalisation": "ecd_deploy.data.images",
-    "TrainBatches": "ecd_deploy.data.batches.memory",
-    "balanced_subset": "ecd_deploy.data.subsets",
-    "check_classes": "ecd_deploy.data.class_sizes",
-    "eval_batches": "ecd_deploy.data.batches.memory",
-    "has_validation": "ecd_deploy.data.load",
-    "load_data": "ecd_deploy.data.load",
-    "logit_offsets": "ecd_deploy.data.class_sizes",
-    "loss_weights": "ecd_deploy.data.class_sizes",
-    "normalise": "ecd_deploy.data.tensors",
+    "ecd_deploy.data.batch": ["Batch"],
+    "ecd_deploy.data.batches.loader": ["LoaderBatches"],
+    "ecd_deploy.data.batches.memory": ["Batches", "TrainBatches", "eval_batches"],
+    "ecd_deploy.data.class_sizes": ["check_classes", "logit_offsets", "loss_weights"],
+    "ecd_deploy.data.images": ["DataSplits", "ImageFiles", "ImageSet", "Normalisation"],
+    "ecd_deploy.data.load": ["has_validation", "load_data"],
+    "ecd_deploy.data.subsets": ["balanced_subset"],
+    "ecd_deploy.data.tensors": ["ImageTensors", "normalise"],
 }
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name

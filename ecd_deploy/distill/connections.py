@@ -57,7 +57,9 @@ class FeatureConnections(nn.Module):
         self.kind = kind
         self.sites = tuple(sites)
         self._places = {site.name: site.place for site in self.sites}
-        self.transforms = nn.ModuleDict({module_key(site.name): _transform(site.channels, kind) for site in self.sites})
+        self.transforms = nn.ModuleDict(
+            {module_key(site.name): transform_of(site.channels, site.channels, kind) for site in self.sites}
+        )
         if self.averages:
             self._start_as_identities()
 
@@ -111,10 +113,9 @@ def module_key(name: str) -> str:
     return name.replace(".", "/")
 
 
-def _transform(channels: int, kind: ConnectionKind) -> nn.Module:
+def transform_of(in_channels: int, out_channels: int, kind: ConnectionKind) -> nn.Module:
+    """A fresh transform (N, in_channels, H, W) -> (N, out_channels, H, W); `direct` leaves the channels as they are."""
     if kind == "direct":
         return nn.Identity()
-    convolution = nn.Conv2d(channels, channels, 1, bias=False)
-    if kind == "conv1x1":
-        return convolution
-    return nn.Sequential(convolution, nn.BatchNorm2d(channels))
+    convolution = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+    return convolution if kind == "conv1x1" else nn.Sequential(convolution, nn.BatchNorm2d(out_channels))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
-from torch import Tensor, nn
+from torch import Tensor
 
-from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections, module_key
+from ecd_deploy.distill.connections import ConnectionKind, FeatureConnections, module_key, transform_of
 from ecd_deploy.distill.hooks import FeatureQueue, FeatureQueues
 from ecd_deploy.errors import StudentError, UsageError
 
@@ -50,10 +50,7 @@ class DenseConnections(FeatureConnections):
         channels = 0
         for site in self.sites:
             channels += site.channels
-            convolution = nn.Conv2d(channels, site.channels, 1, bias=False)
-            self.transforms[module_key(site.name)] = (
-                convolution if kind == "conv1x1" else nn.Sequential(convolution, nn.BatchNorm2d(site.channels))
-            )
+            self.transforms[module_key(site.name)] = transform_of(channels, site.channels, kind)
         if self.averages:
             self._start_as_identities()
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build_student", "student_names"]
 
+_HOMES = {
+    "ecd_deploy.models.resolve": ["build_student", "student_names"],
+}
+
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
-    __getattr__ = names_of(
-        __name__,
-        {"build_student": "ecd_deploy.models.resolve", "student_names": "ecd_deploy.models.resolve"},
-    )
+    __getattr__ = names_of(__name__, _HOMES)

@@ -32,16 +32,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ConstructionResult": "ecd_deploy.split.results",
-    "GraphResult": "ecd_deploy.split.results",
-    "SplitProof": "ecd_deploy.split.results",
-    "SplitStudent": "ecd_deploy.split.student",
-    "TensorRecord": "ecd_deploy.split.records",
-    "load_student": "ecd_deploy.split.store",
-    "plain_state": "ecd_deploy.split.store",
-    "split_student": "ecd_deploy.split.splitter",
-    "state_digest": "ecd_deploy.split.inventory",
-    "student_bytes": "ecd_deploy.split.store",
+    "ecd_deploy.split.inventory": ["state_digest"],
+    "ecd_deploy.split.records": ["TensorRecord"],
+    "ecd_deploy.split.results": ["ConstructionResult", "GraphResult", "SplitProof"],
+    "ecd_deploy.split.splitter": ["split_student"],
+    "ecd_deploy.split.store": ["load_student", "plain_state", "student_bytes"],
+    "ecd_deploy.split.student": ["SplitStudent"],
 }
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,10 +15,10 @@ from torch.export.graph_signature import InputKind
 from ecd_deploy.compat.torch import is_fresh_copy, own_buffers, own_parameters
 from ecd_deploy.errors import SplitError, reraise_machine_fault
 from ecd_deploy.quiet import library_quiet
-from ecd_deploy.split.writes import are_followed, sources
+from ecd_deploy.split.writes import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch.fx import Node
 
@@ -30,38 +30,34 @@ _LITERAL = "ecd_deploy_literal"
 
 
 @dataclass(frozen=True)
-class Reached:
-    """An input of the graph that the outcome depends on.
+class GraphInput:
+    """An input of a graph.
 
     Attributes:
         name: of the parameter, buffer or constant in the model, or of the input.
         kind: as `torch.export` calls it.
         tensor: what stands there; None for an input of the user's.
-        path: operations from the outcome to it.
         literal: whether it is a number or a short list that the forward spells out.
+        path: operations from the outcome to it, where these were followed.
     """
 
     name: str
     kind: InputKind
     tensor: Tensor | None
-    path: tuple[str, ...]
     literal: bool
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Slice:
     """What the first output of a graph depends on, and how many nodes that takes."""
 
-    inputs: tuple[Reached, ...]
+    inputs: tuple[GraphInput, ...]
     nodes: int
 
 
-def exported_program(
-    module: nn.Module, images: Tensor, *, functionalise: bool = True, any_batch: bool = False
-) -> ExportedProgram:
-    """Export a module, not strictly; if `functionalise`, `sources` tells every effect in the graph afterwards.
-
-    The graph is for as many images as are given, or for any number of them.
+def exported_program(module: nn.Module, images: Tensor, *, any_batch: bool = False) -> ExportedProgram:
+    """Export a module, not strictly, for as many images as are given or for any number of them.
 
     Attributes of the modules are what they were afterwards; values and random state are the caller's to keep.
 
@@ -70,13 +66,23 @@ def exported_program(
     """
     with _expressing(type(module).__name__), _attributes_kept(module):
         shapes = ({0: torch.export.Dim("batch")},) if any_batch else None
-        program = torch.export.export(module, (images,), dynamic_shapes=shapes, strict=False)
-    return functional(program) if functionalise and not are_followed(program) else program
+        return torch.export.export(module, (images,), dynamic_shapes=shapes, strict=False)
 
 
 def first_output(program: ExportedProgram) -> Slice:
     """Walk back from the first output that is the user's, also through memory that was written to."""
-    read = sources(program)
+    inputs, origins = graph_inputs(program), walk_back(program, sources(program))
+    reached = (replace(inputs[node], path=_operations(node, origins)) for node in origins if node in inputs)
+    return Slice(tuple(reached), len(origins))
+
+
+def walk_back(program: ExportedProgram, read: Mapping[Node, tuple[Node, ...]]) -> dict[Node, Node | None]:
+    """All that the first output depends on, the nearest first, and for each node the one that it was met from.
+
+    Args:
+        program: the graph.
+        read: `sources` of it.
+    """
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     origins: dict[Node, Node | None] = dict.fromkeys(read[output])
     queue = deque(origins)
@@ -86,20 +92,23 @@ def first_output(program: ExportedProgram) -> Slice:
             if source not in origins:
                 origins[source] = node
                 queue.append(source)
+    return origins
+
+
+def graph_inputs(program: ExportedProgram) -> dict[Node, GraphInput]:
+    """Every input of the graph, in its order."""
     specifications = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
-    inputs = []
-    for node in origins:
-        if node.op != "placeholder":
-            continue
-        spec = specifications[node.name]
-        name = spec.target or node.name
-        tensor = tensor_of(program, spec.kind, name)
-        inputs.append(Reached(name, spec.kind, tensor, _operations(node, origins), is_literal(node, tensor)))
-    return Slice(tuple(inputs), len(origins))
+    inputs = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            spec = specifications[node.name]
+            name = spec.target or node.name
+            tensor = _tensor_of(program, spec.kind, name)
+            inputs[node] = GraphInput(name, spec.kind, tensor, _is_literal(node, tensor))
+    return inputs
 
 
-def tensor_of(program: ExportedProgram, kind: InputKind, name: str) -> Tensor | None:
-    """The tensor that stands at an input of the graph, None for an input of the user's."""
+def _tensor_of(program: ExportedProgram, kind: InputKind, name: str) -> Tensor | None:
     if kind in (InputKind.PARAMETER, InputKind.BUFFER) and name in program.state_dict:
         found: object = program.state_dict[name]
     else:
@@ -134,7 +143,7 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
                 table.update(content)
 
 
-def is_literal(node: Node, tensor: Tensor | None) -> bool:
+def _is_literal(node: Node, tensor: Tensor | None) -> bool:
     """`torch.tensor(...)` in a forward is copied fresh by the tracer; a tensor that is held somewhere is not."""
     if tensor is None or tensor.numel() > LITERAL_ELEMENTS:
         return False
@@ -149,21 +158,14 @@ def functional(program: ExportedProgram) -> ExportedProgram:
     Raises:
         SplitError: torch cannot.
     """
-    literals = {name: tensor for name, node, tensor in _constants(program) if is_literal(node, tensor)}
+    constants = (found for found in graph_inputs(program).values() if found.kind is InputKind.CONSTANT_TENSOR)
+    literals = {found.name: found.tensor for found in constants if found.literal}
     with _expressing("the graph without writes"):
         program = program.run_decompositions({})
-    for name, node, tensor in _constants(program):
-        if name in literals and literals[name] is tensor:
+    for node, found in graph_inputs(program).items():
+        if found.name in literals and literals[found.name] is found.tensor:
             node.meta[_LITERAL] = True
     return program
-
-
-def _constants(program: ExportedProgram) -> Iterator[tuple[str, Node, Tensor | None]]:
-    specifications = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and specifications[node.name].kind is InputKind.CONSTANT_TENSOR:
-            name = specifications[node.name].target or node.name
-            yield name, node, tensor_of(program, InputKind.CONSTANT_TENSOR, name)
 
 
 def _operations(node: Node, origins: dict[Node, Node | None]) -> tuple[str, ...]:

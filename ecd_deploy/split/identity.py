@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 
 from ecd_deploy.compat.torch import innermost_module, schema_of
 from ecd_deploy.files import sha256_bytes
-from ecd_deploy.split.exported import is_literal, tensor_of
+from ecd_deploy.split.exported import GraphInput, graph_inputs, walk_back
 from ecd_deploy.split.inventory import named_tensors, tensor_bytes
 from ecd_deploy.split.writes import sources
 
@@ -69,18 +69,15 @@ class Computation:
 def computation(program: ExportedProgram, student: nn.Module) -> Computation:
     """Describe how the first output is computed; the student's own tensors go by their names in it."""
     names = {id(entry.tensor): entry.name for entry in named_tensors(student) if entry.kind != "attribute"}
-    specifications = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
-    read = sources(program)
+    inputs, read = graph_inputs(program), sources(program)
     digests: dict[Node, str] = {}
     operations: dict[Node, Operation] = {}
     numbers: dict[Node, tuple[float, ...]] = {}
     for node in program.graph.nodes:
-        if node.op == "placeholder":
-            spec = specifications[node.name]
-            tensor = tensor_of(program, spec.kind, spec.target or node.name)
-            digests[node] = _input(spec.kind, tensor, names)
-            if tensor is not None and is_literal(node, tensor):
-                numbers[node] = tuple(float(value) for value in tensor.detach().flatten().tolist())
+        if (found := inputs.get(node)) is not None:
+            digests[node] = _input(found, names)
+            if found.literal and found.tensor is not None:
+                numbers[node] = tuple(float(value) for value in found.tensor.detach().flatten().tolist())
             continue
         if node.op == "output":
             continue
@@ -92,7 +89,7 @@ def computation(program: ExportedProgram, student: nn.Module) -> Computation:
         digests[node] = sha256_bytes("\n".join((text, *written)).encode())
         operations[node] = Operation(digests[node], str(node.target), innermost_module(node))
         numbers[node] = tuple(_numbers_of(node))
-    needed = _needed(program, read)
+    needed = walk_back(program, read)
     spelled = {node: numbers[node] for node in numbers if node in needed}
     return Computation(
         tuple(operation for node, operation in operations.items() if node in needed),
@@ -112,22 +109,12 @@ def _changes(numbers: Mapping[Node, tuple[float, ...]]) -> int:
     return changes
 
 
-def _needed(program: ExportedProgram, read: Mapping[Node, tuple[Node, ...]]) -> dict[Node, None]:
-    (output,) = (node for node in program.graph.nodes if node.op == "output")
-    found, waiting = dict.fromkeys(read[output]), list(read[output])
-    while waiting:
-        for source in read[waiting.pop()]:
-            if source not in found:
-                found[source] = None
-                waiting.append(source)
-    return found
-
-
-def _input(kind: InputKind, tensor: Tensor | None, names: Mapping[int, str]) -> str:
-    if kind is InputKind.USER_INPUT:
+def _input(found: GraphInput, names: Mapping[int, str]) -> str:
+    tensor = found.tensor
+    if found.kind is InputKind.USER_INPUT:
         return "images"
     if tensor is None:
-        return str(kind)
+        return str(found.kind)
     return names.get(id(tensor)) or f"{tensor.dtype} {tuple(tensor.shape)} {sha256_bytes(tensor_bytes(tensor))}"
 
 

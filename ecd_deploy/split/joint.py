@@ -20,20 +20,19 @@ if TYPE_CHECKING:
     from ecd_deploy.distill import TrainingModel
 
 
+_JOINT, _ALONE = "the joint forward", "the student alone"
+
+
 def joint_logits(model: TrainingModel, images: Tensor) -> Tensor:
     """Run the joint model and return the student's logits, (N, classes).
 
     Raises:
         SplitError: the forward fails or returns something else.
     """
-    try:
-        outputs = model(images)
-    except Exception as error:
-        reraise_machine_fault(error)
-        raise SplitError(f"the joint forward fails on images {tuple(images.shape)}: {error}") from error
+    outputs = _output(model, images, _JOINT)
     if not isinstance(outputs, TrainingOutputs):
-        raise SplitError(f"the joint forward returns {type(outputs).__name__}, expected TrainingOutputs")
-    return _checked_logits(outputs.student, images, "the joint forward")
+        raise SplitError(f"{_JOINT} returns {type(outputs).__name__}, expected TrainingOutputs")
+    return _checked_logits(outputs.student, images, _JOINT)
 
 
 def student_logits(student: nn.Module, images: Tensor) -> Tensor:
@@ -42,12 +41,7 @@ def student_logits(student: nn.Module, images: Tensor) -> Tensor:
     Raises:
         SplitError: the forward fails or returns something else.
     """
-    try:
-        output = student(images)
-    except Exception as error:
-        reraise_machine_fault(error)
-        raise SplitError(f"the student alone fails on images {tuple(images.shape)}: {error}") from error
-    return _checked_logits(output, images, "the student alone")
+    return _checked_logits(_output(student, images, _ALONE), images, _ALONE)
 
 
 @contextmanager
@@ -71,6 +65,14 @@ def preserved(model: TrainingModel) -> Iterator[None]:
             module.training = mode
         for parameter, flag in zip(parameters, flags, strict=True):
             parameter.requires_grad_(flag)
+
+
+def _output(module: nn.Module, images: Tensor, origin: str) -> object:
+    try:
+        return module(images)
+    except Exception as error:
+        reraise_machine_fault(error)
+        raise SplitError(f"{origin} fails on images {tuple(images.shape)}: {error}") from error
 
 
 def _checked_logits(output: object, images: Tensor, origin: str) -> Tensor:

@@ -27,7 +27,7 @@ from ecd_deploy.split.results import CheckResult, SplitChecks, SplitProof
 from ecd_deploy.split.student import SplitStudent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from ecd_deploy.distill import TrainingModel
 
@@ -55,44 +55,24 @@ def split_student(
         _refuse_unsteady(model.student, images)
         built = check_construction(model, factory, images.device)
         foreign = auxiliary_values(model)
-        references = check_references(model, foreign)
-        hooks = check_hooks(model, built.module)
-        storage = check_storage(model)
-        values = check_values(model, foreign)
-        dataflow = check_dataflow(model, images, unused)
-        graph = check_graph(model, images, built.module, unused)
-        batch = check_batch(model, images)
-        perturbation = check_perturbation(model, images)
-        train_mode = check_train_mode(model, images, unused)
+        results: dict[str, CheckResult] = {
+            "construction": built.result,
+            "references": check_references(model, foreign),
+            "hooks": check_hooks(model, built.module),
+            "storage": check_storage(model),
+            "values": check_values(model, foreign),
+            "dataflow": check_dataflow(model, images, unused),
+            "graph": check_graph(model, images, built.module, unused),
+            "batch": check_batch(model, images),
+            "perturbation": check_perturbation(model, images),
+            "train_mode": check_train_mode(model, images, unused),
+        }
         # A student that holds the joint model would take it along into the copy.
-        _refuse(
-            construction=built.result,
-            references=references,
-            hooks=hooks,
-            storage=storage,
-            values=values,
-            dataflow=dataflow,
-            graph=graph,
-            batch=batch,
-            perturbation=perturbation,
-            train_mode=train_mode,
-        )
+        _refuse(results)
         module = built.module or plain_copy(model.student)
         copied = check_copy(model, module, images, foreign, attributes=built.module is None)
-        _refuse(copy=copied)
-    checks = SplitChecks(
-        construction=built.result,
-        references=references,
-        hooks=hooks,
-        storage=storage,
-        values=values,
-        dataflow=dataflow,
-        graph=graph,
-        batch=batch,
-        perturbation=perturbation,
-        train_mode=train_mode,
-        copied=copied,
-    )
+        _refuse({"copy": copied})
+    checks = SplitChecks.model_validate({**results, "copied": copied})
     return SplitStudent(module.cpu(), _proof(model, images, checks, tensor_records(module)))
 
 
@@ -112,7 +92,7 @@ def _refuse_unsteady(student: nn.Module, images: Tensor) -> None:
         raise SplitError(f"nothing can be proved of the student: {problem}")
 
 
-def _refuse(**results: CheckResult) -> None:
+def _refuse(results: Mapping[str, CheckResult]) -> None:
     lines = [f"  {name}: {finding}" for name, result in results.items() for finding in result.findings]
     if lines:
         raise SplitError("\n".join(("the student is not separate from what was trained beside it:", *lines)))

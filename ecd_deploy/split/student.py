@@ -60,7 +60,7 @@ class SplitStudent:
         from ecd_deploy.split.exported import exported_program  # loads torch's compiler, which few who read this need
 
         example = torch.zeros(2, *self.example_shape)
-        return exported_program(self.module, example, functionalise=False, any_batch=True)
+        return exported_program(self.module, example, any_batch=True)
 
     def _check_mode(self) -> None:
         training = [name or "the module" for name, child in self.module.named_modules() if child.training]

@@ -14,16 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EpochRecord", "EpochScore", "HeadTop1", "TrainingResult", "build_training_model", "load_weights", "train"]
 
+_HOMES = {
+    "ecd_deploy.training.checkpoints.weights": ["load_weights"],
+    "ecd_deploy.training.loop": ["train"],
+    "ecd_deploy.training.methods": ["build_training_model"],
+    "ecd_deploy.training.scores": ["EpochRecord", "EpochScore", "HeadTop1", "TrainingResult"],
+}
+
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
-    __getattr__ = names_of(
-        __name__,
-        {
-            "EpochRecord": "ecd_deploy.training.scores",
-            "EpochScore": "ecd_deploy.training.scores",
-            "HeadTop1": "ecd_deploy.training.scores",
-            "TrainingResult": "ecd_deploy.training.scores",
-            "build_training_model": "ecd_deploy.training.methods",
-            "load_weights": "ecd_deploy.training.checkpoints.weights",
-            "train": "ecd_deploy.training.loop",
-        },
-    )
+    __getattr__ = names_of(__name__, _HOMES)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ecd_deploy.exporters.audit.results import Origin
 from ecd_deploy.exporters.audit.sources import Source, StudentSources
-from ecd_deploy.exporters.files.contents import FileTensor
+from ecd_deploy.exporters.files.contents import Affine, FileTensor
 from ecd_deploy.files import sha256_bytes
 
 _ROUNDING = 2.0**-24
@@ -46,7 +46,7 @@ def match(tensor: FileTensor, sources: StudentSources) -> Match | None:
     """Find the source of a tensor; None if it has none."""
     array = tensor.array
     if tensor.affine is not None:
-        return _quantised(tensor, sources)
+        return _nearest(_quantised(array.astype(np.float64), tensor.affine, sources))
     content = array.tobytes() if tensor.raw is None else tensor.raw
     if (name := sources.by_digest.get(sha256_bytes(content))) is not None:
         return Match(Origin.EQUAL, name)
@@ -57,9 +57,9 @@ def match(tensor: FileTensor, sources: StudentSources) -> Match | None:
         return Match(Origin.STRUCTURE)
     if array.dtype not in (np.float32, np.float16, np.float64):
         return None
-    best = _within(array.astype(np.float64), array.dtype == np.float16, candidates)
+    best = _nearest(_within(array.astype(np.float64), array.dtype == np.float16, candidates))
     if best is None and tensor.role == "blocked":
-        best = _reordered(array.astype(np.float64), sources)
+        best = _nearest(_reordered(array.astype(np.float64), sources))
     return best
 
 
@@ -161,8 +161,11 @@ def _numbers_of_slices(integers: NDArray[np.int64], axis: int, most: int) -> int
     return total
 
 
-def _within(array: NDArray[np.float64], half: bool, candidates: tuple[Source, ...]) -> Match | None:
-    best: Match | None = None
+def _nearest(matches: Iterator[Match]) -> Match | None:
+    return min(matches, key=lambda found: found.error or 0.0, default=None)
+
+
+def _within(array: NDArray[np.float64], half: bool, candidates: tuple[Source, ...]) -> Iterator[Match]:
     total = array.sum()
     for source in candidates:
         bound = _bound(source, half)
@@ -173,10 +176,8 @@ def _within(array: NDArray[np.float64], half: bool, candidates: tuple[Source, ..
         for value, limit in views:
             error = _excess(array.reshape(-1), value.reshape(-1), limit.reshape(-1))
             if error <= 1:
-                if best is None or best.error is None or error < best.error:
-                    best = Match(Origin.CAST if half else Origin.FOLDED, source.name, error)
+                yield Match(Origin.CAST if half else Origin.FOLDED, source.name, error)
                 break
-    return best
 
 
 def _bound(source: Source, half: bool) -> NDArray[np.float64]:
@@ -191,11 +192,10 @@ def _excess(found: NDArray[np.float64], value: NDArray[np.float64], bound: NDArr
     return float(excess.max(initial=0.0)) if np.isfinite(excess).all() else float("inf")
 
 
-def _reordered(array: NDArray[np.float64], sources: StudentSources) -> Match | None:
+def _reordered(array: NDArray[np.float64], sources: StudentSources) -> Iterator[Match]:
     """In a blocked layout channels are padded with zeros to the width of the vectors; nothing else is changed."""
     ordered = np.sort(array, axis=None)
     filled = ordered[ordered != 0]
-    best: Match | None = None
     for source in sources.sources:
         if source.value.size > array.size:
             continue
@@ -204,28 +204,22 @@ def _reordered(array: NDArray[np.float64], sources: StudentSources) -> Match | N
             continue
         bound = _FOLD_ROUNDINGS * _ROUNDING * float(source.magnitude.max(initial=0.0)) + 1e-37
         error = _excess(filled, values, np.full_like(values, bound))
-        if error <= 1 and (best is None or best.error is None or error < best.error):
-            best = Match(Origin.REORDERED, source.name, error)
-    return best
+        if error <= 1:
+            yield Match(Origin.REORDERED, source.name, error)
 
 
-def _quantised(tensor: FileTensor, sources: StudentSources) -> Match | None:
-    affine = tensor.affine
-    assert affine is not None  # noqa: S101 - for the type checker; `match` has looked
-    array = tensor.array.astype(np.float64)
+def _quantised(array: NDArray[np.float64], affine: Affine, sources: StudentSources) -> Iterator[Match]:
     shape = [1] * array.ndim
     if affine.scale.size > 1:
         shape[affine.axis if array.ndim > 1 else 0] = affine.scale.size
     scale, zero = affine.scale.reshape(shape), affine.zero.reshape(shape if affine.zero.size > 1 else [1] * array.ndim)
     values = (array - zero) * scale
     step = np.broadcast_to(_STEP * scale, array.shape)
-    best: Match | None = None
     for source in sources.by_size.get(array.size, ()):
         for value in (source.value, *_permuted(source.value)):
             wide = value.reshape(array.shape)
             error = _excess(values, wide, step + _bound(source, half=False).max(initial=0.0))
-            if error <= 1 and (best is None or best.error is None or error < best.error):
-                best = Match(Origin.QUANTISED, source.name, error, wide)
+            if error <= 1:
+                yield Match(Origin.QUANTISED, source.name, error, wide)
             if value.shape == array.shape:
                 break
-    return best

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
 from torch.fx import Node
 
 from ecd_deploy.compat.torch import schema_of, traced_value
@@ -25,7 +24,7 @@ from ecd_deploy.errors import SplitError, reraise_machine_fault
 from ecd_deploy.exporters.files.metadata import ArtefactMetadata
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.split import SplitStudent
-from ecd_deploy.split.exported import exported_program, is_literal, tensor_of
+from ecd_deploy.split.exported import exported_program, graph_inputs
 from ecd_deploy.split.identity import computation
 from ecd_deploy.split.inventory import named_tensors
 
@@ -104,7 +103,7 @@ def _program(student: SplitStudent) -> ExportedProgram:
     try:
         return student.program
     except SplitError:  # the formats that take any number of images cannot express it; others may
-        return exported_program(student.module, torch.zeros(2, *student.example_shape), functionalise=False)
+        return exported_program(student.module, torch.zeros(2, *student.example_shape))
 
 
 class _Evaluation:
@@ -117,14 +116,9 @@ class _Evaluation:
         self._labels: dict[Node, str] = {}
         own = {id(entry.tensor) for entry in named_tensors(student.module)}
         self._storages = {entry.tensor.untyped_storage().data_ptr() for entry in named_tensors(student.module)}
-        specifications = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
-        for node in self._nodes:
-            if node.op != "placeholder":
-                continue
-            spec = specifications[node.name]
-            tensor = None if spec.kind is InputKind.USER_INPUT else tensor_of(program, spec.kind, spec.target or "")
-            if tensor is not None and (id(tensor) in own or is_literal(node, tensor)):
-                self._set(node, tensor.detach(), spec.target or node.name)
+        for node, found in graph_inputs(program).items():
+            if found.tensor is not None and (id(found.tensor) in own or found.literal):
+                self._set(node, found.tensor.detach(), found.name)
 
     def sources(self) -> Iterator[Source]:
         for node in self._nodes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ecd_deploy.exporters.coreml.layout import read_model
-from ecd_deploy.exporters.files.contents import Contents, FileTensor, telling
-from ecd_deploy.exporters.files.flatbuffer import outside
+from ecd_deploy.exporters.files.contents import Contents, FileTensor, outside, telling
 
 _HEAD = 4096
 _VALUE_BYTES = 256

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.files.flatbuffer import Span
+from ecd_deploy.exporters.files.contents import Span
 from ecd_deploy.exporters.files.protobuf import Message
 from ecd_deploy.exporters.files.zip_archive import read_archive
 
@@ -32,8 +32,8 @@ _FUNCTIONS, _SPECIALISATIONS, _OUTPUTS, _OPERATIONS = 2, 3, 2, 3
 _KIND, _TAKES, _GIVES, _ATTRIBUTES, _BLOCKS = 1, 2, 3, 5, 4
 _NAME, _VALUE, _TYPE, _IMMEDIATE, _BLOB = 1, 2, 2, 3, 5
 _DATA_TYPE, _DIMENSIONS = 1, 3
-# Types of tensors in the weights, as safetensors and numpy call them; fields of TensorValue, which spells tensors out.
-_TYPES = {10: ("F16", "<f2"), 11: ("F32", "<f4"), 21: ("I8", "i1"), 31: ("U8", "u1")}
+# Types of tensors in the weights, as safetensors calls them; fields of TensorValue, which spells tensors out.
+_TYPES = {10: "F16", 11: "F32", 21: "I8", 31: "U8"}
 _FLOATS, _INTS, _BOOLS, _STRINGS, _LONGS, _DOUBLES = range(1, 7)
 # An entry of the weights: a mark, type, size, and where its bytes begin.
 _ENTRY, _MARK = struct.Struct("<IIQQ"), 0xDEADBEEF
@@ -154,12 +154,12 @@ def _constant(name: str, value: Message, spelled: Message, weights: bytes) -> Co
     tensor = value.message(_TYPE).message(1)
     shape = tuple(size.message(1).number(1) for size in tensor.messages(_DIMENSIONS))
     if value.blobs(_BLOB):
-        blob, (dtype, item) = value.message(_BLOB), _TYPES[tensor.number(_DATA_TYPE)]
+        blob, dtype = value.message(_BLOB), _TYPES[tensor.number(_DATA_TYPE)]
         mark, _, size, start = _ENTRY.unpack_from(weights, blob.number(2))
         if blob.text(1) != _WEIGHTS_NAME or mark != _MARK or start + size > len(weights):
             raise ValueError(f"the constant {name} does not lie in {WEIGHTS}")
         span = Span(name, start, start + size, dtype)
-        return Constant(np.frombuffer(weights[span.start : span.stop], item).reshape(shape), span)
+        return Constant(span.read(weights).array.reshape(shape), span)
     (field,) = spelled.fields or {_INTS}
     if field in (_INTS, _BOOLS, _LONGS):
         return Constant(spelled.message(field).integers(1).reshape(shape))

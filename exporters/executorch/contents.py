@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ecd_deploy.exporters.executorch.layout import read_layout
-from ecd_deploy.exporters.files.contents import Contents, raw_tensor
-from ecd_deploy.exporters.files.flatbuffer import outside
+from ecd_deploy.exporters.files.contents import Contents, outside
 
 _ALIGNMENT = 128
 
@@ -16,7 +15,7 @@ def read_pte(data: bytes) -> Contents:
         ExportError: it is none.
     """
     layout = read_layout(data)
-    tensors = tuple(raw_tensor(span.name, data[span.start : span.stop], span.dtype) for span in layout.tensors)
+    tensors = tuple(span.read(data) for span in layout.tensors)
     # Segments are padded; a node of the delegate takes about 300 bytes, and brings a tensor or two.
     limit = 16_384 + (_ALIGNMENT + 1024) * len(tensors) + 256 * layout.values
     return Contents(tensors, outside(data, layout.tensors), limit, layout.problems)

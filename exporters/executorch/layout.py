@@ -14,7 +14,8 @@ from math import prod
 from flatbuffers import number_types
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.files.flatbuffer import Node, Span
+from ecd_deploy.exporters.files.contents import Span
+from ecd_deploy.exporters.files.flatbuffer import Node
 
 _IDENTIFIER, _HEADER = b"ET12", b"eh00"
 _PROGRAM_HEADER = struct.Struct("<4sIQQQ")

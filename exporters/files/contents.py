@@ -62,6 +62,35 @@ class Contents:
     numbers: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class Span:
+    """Where a tensor's bytes lie, data[start:stop].
+
+    Attributes:
+        name: unique in the file.
+        dtype: as safetensors calls it; '?' where the file does not say.
+    """
+
+    name: str
+    start: int
+    stop: int
+    dtype: str
+
+    def read(self, data: bytes) -> FileTensor:
+        """The tensor, flat."""
+        return raw_tensor(self.name, data[self.start : self.stop], self.dtype)
+
+
+def outside(data: bytes, spans: Iterable[Span]) -> bytes:
+    """What lies in none of the spans."""
+    rest: list[bytes] = []
+    end = 0
+    for start, stop in sorted((span.start, span.stop) for span in spans):
+        rest.append(data[end:start])
+        end = max(end, stop)
+    return b"".join((*rest, data[end:]))
+
+
 def telling(values: Iterable[float]) -> Iterator[float]:
     """Those of an operator's numbers that may say more than a size, a place or an open end does."""
     return (float(value) for value in values if type(value) is not int or _LARGE <= abs(value) < _END)

@@ -2,35 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 from flatbuffers.table import Table
-
-
-@dataclass(frozen=True)
-class Span:
-    """A tensor's bytes, data[start:stop].
-
-    Attributes:
-        name: unique in the file.
-        dtype: as safetensors calls it; '?' where the file does not say.
-    """
-
-    name: str
-    start: int
-    stop: int
-    dtype: str
-
-
-def outside(data: bytes, spans: Iterable[Span]) -> bytes:
-    """What lies in none of the spans."""
-    rest: list[bytes] = []
-    end = 0
-    for start, stop in sorted((span.start, span.stop) for span in spans):
-        rest.append(data[end:start])
-        end = max(end, stop)
-    return b"".join((*rest, data[end:]))
 
 
 class Node:

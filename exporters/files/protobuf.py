@@ -39,10 +39,6 @@ class Message:
         """Bytes; none where the field is absent."""
         return self.blobs(field)[-1] if field in self._blobs else b""
 
-    def texts(self, field: int) -> list[str]:
-        """Each of a repeated field's texts."""
-        return [content.decode() for content in self.blobs(field)]
-
     def text(self, field: int) -> str:
         """A text; empty where the field is absent."""
         return self.blob(field).decode()

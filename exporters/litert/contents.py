@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.files.contents import Affine, Contents, FileTensor, raw_tensor
-from ecd_deploy.exporters.files.flatbuffer import Span, outside
+from ecd_deploy.exporters.files.contents import Affine, Contents, FileTensor, Span, outside
 from ecd_deploy.exporters.litert.layout import Steps, Tensor, read_layout
 
 _CONVOLUTION = 4
@@ -27,7 +26,7 @@ def read_tflite(data: bytes) -> Contents:
     for tensor in layout.tensors:
         spans.append(tensor)
         if tensor.steps is None:
-            tensors.append(raw_tensor(tensor.name, data[tensor.start : tensor.stop], tensor.dtype))
+            tensors.append(tensor.read(data))
         else:
             tensors += _quantised(data, tensor, tensor.steps)
             spans += (tensor.steps.scale, tensor.steps.zero)
@@ -38,10 +37,7 @@ def read_tflite(data: bytes) -> Contents:
 
 def _quantised(data: bytes, tensor: Tensor, steps: Steps) -> Iterator[FileTensor]:
     """The integers, in PyTorch's order of dimensions where they are a convolution's, their scales and zero points."""
-    array = raw_tensor(tensor.name, data[tensor.start : tensor.stop], tensor.dtype).array
-    scale, zero = (
-        raw_tensor(span.name, data[span.start : span.stop], span.dtype).array for span in (steps.scale, steps.zero)
-    )
+    array, scale, zero = (span.read(data).array for span in (tensor, steps.scale, steps.zero))
     try:
         array = array.reshape(tensor.shape)
         channels = array.shape[steps.axis] if array.ndim else 1

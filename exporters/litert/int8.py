@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ecd_deploy.data import ImageSet
 from ecd_deploy.exporters.budget import INT8_BUDGET
 from ecd_deploy.exporters.checks import checked
 from ecd_deploy.exporters.contract import ExportInput
@@ -51,13 +52,10 @@ class Int8LiteRtExporter(LiteRtFormat):
 
 def _quantised(source: bytes, calibration: Calibration) -> Controlled[bytes]:
     context = calibration.context
-    shown, validation = context.normalisation.apply(calibration.images.images), context.validation
+    shown = context.normalisation.apply(calibration.images.images)
+
+    def logits(model: bytes, images: ImageSet) -> NDArray[np.float32]:
+        return predict(litert_predictor(model, 1), context.normalisation.batches(images, 1)).logits
+
     with calibrated(source, shown, per_channel=calibration.config.per_channel) as quantiser:
-        if validation is None:
-            return Controlled(quantiser.quantise(quantiser.nodes))
-
-        def logits(model: bytes, limit: int | None) -> NDArray[np.float32]:
-            images = validation if limit is None else validation.first(limit)
-            return predict(litert_predictor(model, 1), context.normalisation.batches(images, 1)).logits
-
-        return quantise_within(quantiser, source, logits, validation.labels, calibration.max_drop)
+        return quantise_within(quantiser, source, logits, context.validation, calibration.max_drop)

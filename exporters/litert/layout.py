@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from flatbuffers import number_types
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.files.flatbuffer import Node, Span
+from ecd_deploy.exporters.files.contents import Span
+from ecd_deploy.exporters.files.flatbuffer import Node
 
 _IDENTIFIER = b"TFL3"
 # Fields of Model, SubGraph, Tensor, QuantizationParameters, Buffer and Metadata, by their number.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ecd_deploy.exporters.files.contents import Contents, raw_tensor, telling
+from ecd_deploy.exporters.files.contents import Contents, telling
 from ecd_deploy.exporters.files.zip_archive import read_parts
 from ecd_deploy.exporters.ncnn.layout import GRAPH, WEIGHTS, read_layers, read_weights
 
@@ -19,7 +19,7 @@ def read_ncnn(data: bytes) -> Contents:
     parts = read_parts(data, GRAPH, WEIGHTS, "ncnn")
     layers = read_layers(parts.graph)
     found = read_weights(layers, parts.weights)
-    tensors = tuple(raw_tensor(each.name, parts.weights[each.start : each.stop], "F32") for each in found)
+    tensors = tuple(span.read(parts.weights) for span in found)
     read = found[-1].stop if found else 0
     rest = len(parts.weights) - read
     unknown = (f"{rest} bytes of {WEIGHTS} belong to no layer whose weights are known",) if rest else ()

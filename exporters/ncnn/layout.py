@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ecd_deploy.errors import ExportError
+from ecd_deploy.exporters.files.contents import Span
 
 GRAPH: Final = "student.ncnn.param"
 WEIGHTS: Final = "student.ncnn.bin"
@@ -40,15 +41,6 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A tensor's float32 numbers, weights[start:stop] in bytes."""
-
-    name: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
 class _Share:
     """How many numbers a layer takes; `tagged` where a tag before them says their type."""
 
@@ -72,7 +64,7 @@ def read_layers(graph: bytes) -> tuple[Layer, ...]:
         raise ExportError(f"not an ncnn artefact: {error}") from error
 
 
-def read_weights(layers: tuple[Layer, ...], weights: bytes) -> tuple[Weights, ...]:
+def read_weights(layers: tuple[Layer, ...], weights: bytes) -> tuple[Span, ...]:
     """Where each layer's tensors lie, one after the other.
 
     Raises:
@@ -89,7 +81,7 @@ def read_weights(layers: tuple[Layer, ...], weights: bytes) -> tuple[Weights, ..
             stop = place + _FLOAT_BYTES * share.count
             if not place <= stop <= len(weights):
                 raise ExportError(f"not an ncnn artefact: the weights of {layer.name} lie outside {WEIGHTS}")
-            found.append(Weights(f"{layer.name}/{index}", place, stop))
+            found.append(Span(f"{layer.name}/{index}", place, stop, "F32"))
             place = stop
     return tuple(found)
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ecd_deploy.data import ImageSet
 from ecd_deploy.exporters.budget import INT8_BUDGET
 from ecd_deploy.exporters.contract import ExportInput
 from ecd_deploy.exporters.files.metadata import ArtefactMetadata
@@ -64,17 +65,12 @@ class Int8OnnxExporter(OnnxFormat):
         inside = metadata.preprocessing != "outside"
         shown = context.normalisation.apply(calibration.images.images)
         given = to_pixels(shown, metadata) if inside else shown
-        validation = context.validation
-        if validation is None:
-            with calibrated(model, given, self._config) as quantiser:
-                return Controlled(quantiser.quantise(quantiser.nodes))
 
-        def logits(candidate: onnx.ModelProto, limit: int | None) -> NDArray[np.float32]:
-            images = validation if limit is None else validation.first(limit)
+        def logits(candidate: onnx.ModelProto, images: ImageSet) -> NDArray[np.float32]:
             session = open_session(candidate.SerializeToString(), 1, self.format)
             predictor = session_predictor(session, metadata)
             batches = context.normalisation.batches(images, _BATCH)
             return predict(predictor, batches, at_once=len(usable_cpus())).logits
 
         with calibrated(model, given, self._config) as quantiser:
-            return quantise_within(quantiser, model, logits, validation.labels, calibration.max_drop)
+            return quantise_within(quantiser, model, logits, context.validation, calibration.max_drop)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 from xml.etree import ElementTree as ET
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.files.contents import Contents, FileTensor, raw_tensor
+from ecd_deploy.exporters.files.contents import Contents, Span, outside
 from ecd_deploy.exporters.files.zip_archive import read_parts
 
 GRAPH: Final = "student.xml"
@@ -18,16 +17,6 @@ _TYPES = {"f64": "F64", "f32": "F32", "f16": "F16", "i64": "I64", "i32": "I32", 
 _DECLARATION = b"<!"
 
 
-@dataclass(frozen=True)
-class _Constant:
-    """A layer's bytes, weights[start:stop]."""
-
-    name: str
-    dtype: str
-    start: int
-    stop: int
-
-
 def read_openvino(data: bytes) -> Contents:
     """Read an IR and the archive that holds it.
 
@@ -35,22 +24,17 @@ def read_openvino(data: bytes) -> Contents:
         ExportError: a part is missing or too many, the graph is no XML, or a constant lies outside the weights.
     """
     parts = read_parts(data, GRAPH, WEIGHTS, "openvino")
-    weights = parts.weights
-    tensors: list[FileTensor] = []
-    rest = [parts.graph]
-    end = 0
-    for constant in sorted(_constants(parts.graph), key=lambda constant: (constant.start, constant.stop)):
-        if not 0 <= constant.start <= constant.stop <= len(weights):
-            raise ExportError(f"not an openvino artefact: {constant.name} lies outside its weights")
-        tensors.append(raw_tensor(constant.name, weights[constant.start : constant.stop], constant.dtype))
-        rest.append(weights[end : constant.start])
-        end = max(end, constant.stop)
-    rest.append(weights[end:])
+    constants = sorted(_constants(parts.graph), key=lambda span: (span.start, span.stop))
+    for span in constants:
+        if not 0 <= span.start <= span.stop <= len(parts.weights):
+            raise ExportError(f"not an openvino artefact: {span.name} lies outside its weights")
+    tensors = tuple(span.read(parts.weights) for span in constants)
     # A layer takes about 900 bytes of XML; a convolution brings a constant, its bias another.
-    return Contents(tuple(tensors), b"".join(rest), 16_384 + 4096 * len(tensors), parts.problems)
+    limit = 16_384 + 4096 * len(tensors)
+    return Contents(tensors, parts.graph + outside(parts.weights, constants), limit, parts.problems)
 
 
-def _constants(graph: bytes) -> list[_Constant]:
+def _constants(graph: bytes) -> list[Span]:
     if _DECLARATION in graph:
         raise ExportError("not an openvino artefact: its graph has declarations of XML entities")
     try:
@@ -60,11 +44,11 @@ def _constants(graph: bytes) -> list[_Constant]:
         raise ExportError(f"not an openvino artefact: {error}") from error
 
 
-def _constant(layer: ET.Element) -> _Constant:
+def _constant(layer: ET.Element) -> Span:
     data = layer.find("data")
     if data is None:
         raise ValueError(f"the constant {layer.get('name')} has no data")
     start = int(data.get("offset", ""))
     # Names need not be unique: the number is.
     name = f"{layer.get('id')}/{layer.get('name')}"
-    return _Constant(name, _TYPES.get(data.get("element_type", ""), "?"), start, start + int(data.get("size", "")))
+    return Span(name, start, start + int(data.get("size", "")), _TYPES.get(data.get("element_type", ""), "?"))

@@ -13,10 +13,12 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ecd_deploy.data import ImageSet
+
 Model = TypeVar("Model")
 _Model_co = TypeVar("_Model_co", covariant=True)
-Logits = Callable[[Model, int | None], NDArray[np.float32]]
-"""Logits (N, classes) of a model on the validation images: the first so many, or all."""
+Logits = Callable[[Model, ImageSet], NDArray[np.float32]]
+"""Logits (N, classes) of a model on images."""
 
 _SENSITIVITY_IMAGES = 256
 
@@ -50,40 +52,42 @@ class Controlled(Generic[Model]):
 
 
 def quantise_within(
-    quantiser: Quantiser[Model], source: Model, logits: Logits[Model], labels: NDArray[np.int64], max_drop: float
+    quantiser: Quantiser[Model], source: Model, logits: Logits[Model], validation: ImageSet | None, max_drop: float
 ) -> Controlled[Model]:
     """Quantise all nodes, then free the most harmful ones, one by one, until top-1 drops by `max_drop` at most.
 
     Args:
         quantiser: of `source`.
         source: the fp32 model.
-        logits: how a model is run on the validation images.
-        labels: of the validation images, (N,).
+        logits: how a model is run.
+        validation: the images that top-1 is of; None to quantise all nodes, whatever that costs.
         max_drop: a fraction; the observed drop is compared, the gate decides by its bound.
     """
+    model = quantiser.quantise(quantiser.nodes)
+    if validation is None:
+        return Controlled(model)
 
     def top1(model: Model) -> float:
-        found = logits(model, None)
-        correct = np.isfinite(found).all(axis=1) & (found.argmax(axis=1) == labels)
+        found = logits(model, validation)
+        correct = np.isfinite(found).all(axis=1) & (found.argmax(axis=1) == validation.labels)
         return float(correct.mean())
 
     float_top1 = top1(source)
-    model = quantiser.quantise(quantiser.nodes)
     full = reached = top1(model)
     freed: list[str] = []
     order: list[str] | None = None
     while float_top1 - reached > max_drop and len(freed) < len(quantiser.nodes):
-        order = order or rank_by_harm(quantiser, source, logits)
+        order = order or _rank_by_harm(quantiser, source, logits, validation.first(_SENSITIVITY_IMAGES))
         freed.append(order[len(freed)])
         model = quantiser.quantise([node for node in quantiser.nodes if node not in freed])
         reached = top1(model)
     return Controlled(model, tuple(freed), float_top1, full, reached)
 
 
-def rank_by_harm(quantiser: Quantiser[Model], source: Model, logits: Logits[Model]) -> list[str]:
+def _rank_by_harm(quantiser: Quantiser[Model], source: Model, logits: Logits[Model], images: ImageSet) -> list[str]:
     """All nodes, the one whose quantisation alone moves the logits most first."""
-    expected = logits(source, _SENSITIVITY_IMAGES)
-    harm = {node: _error(expected, logits(quantiser.quantise([node]), _SENSITIVITY_IMAGES)) for node in quantiser.nodes}
+    expected = logits(source, images)
+    harm = {node: _error(expected, logits(quantiser.quantise([node]), images)) for node in quantiser.nodes}
     return sorted(quantiser.nodes, key=lambda node: -harm[node])
 
 

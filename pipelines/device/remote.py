@@ -21,18 +21,8 @@ Report = Callable[[str, str], None]
 """Called with a host and what happens there."""
 
 _PACKAGES = ("numpy", "onnxruntime")
-_SSH = (
-    "ssh",
-    "-T",
-    "-o",
-    "BatchMode=yes",
-    "-o",
-    "ConnectTimeout=15",
-    "-o",
-    "ServerAliveInterval=5",
-    "-o",
-    "ServerAliveCountMax=3",
-)
+_SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=5", "ServerAliveCountMax=3")
+_SSH = ("ssh", "-T", *(word for option in _SSH_OPTIONS for word in ("-o", option)))
 _CONNECTION_FAILED = 255
 _NOT_FOUND = 127
 _SECONDS_BETWEEN_LOOKS = 0.5

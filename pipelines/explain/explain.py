@@ -129,9 +129,8 @@ def _heat_maps(networks: Sequence[Seen], own: int, data: DataSplits, order: Tens
     gained = right[own] & ~torch.stack(right).all(dim=0)
     chosen = order[torch.cat([gained.nonzero().flatten(), (~gained).nonzero().flatten()])][:count]
     labels = test.labels[chosen]
-    images = normalise(test.images[chosen], data.normalisation)
     predictions = [_seen_by(seen, data, chosen)[1].tolist() for seen in networks]
-    heats = [heat_maps(seen, images, labels) for seen in networks]
+    heats = [heat_maps(seen, normalise(test.images[chosen], seen.normalisation), labels) for seen in networks]
     rows = [
         Row(
             _pixels(test.images[index]),
@@ -147,7 +146,7 @@ def _heat_maps(networks: Sequence[Seen], own: int, data: DataSplits, order: Tens
 def _seen_by(seen: Seen, data: DataSplits, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings (N, features) and predicted classes (N,) of these test images."""
     images = ImageTensors.of(data.test).images
-    parts = [seen.embeddings(normalise(images[part], data.normalisation)) for part in torch.split(chosen, _BATCH)]
+    parts = [seen.embeddings(normalise(images[part], seen.normalisation)) for part in torch.split(chosen, _BATCH)]
     embeddings, predictions = zip(*parts, strict=True)
     return torch.cat(embeddings), torch.cat(predictions)
 

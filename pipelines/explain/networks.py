@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from ecd_deploy.baselines.distillation import DistilledModel
 from ecd_deploy.baselines.knowledge import KnowledgeReader
-from ecd_deploy.data import DataSplits, load_data
+from ecd_deploy.data import DataSplits, Normalisation
 from ecd_deploy.distill import TrainingModel, TrainingOutputs
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.pipelines.record.names import TRAINING_NAME
 from ecd_deploy.pipelines.record.run_directory import RunDirectory
+from ecd_deploy.pipelines.steps.data import recorded_data
 from ecd_deploy.pipelines.steps.train import example_images, training_model
 from ecd_deploy.training import load_weights
 
@@ -27,12 +28,14 @@ class Seen:
         network: images (N, C, H, W) -> logits (N, classes), in evaluation mode.
         inside: the module whose stages are looked at; the network itself, or a part of it.
         reader: of `inside`.
+        normalisation: of the images that the network takes, which is the run's.
     """
 
     title: str
     network: nn.Module
     inside: nn.Module
     reader: KnowledgeReader
+    normalisation: Normalisation
 
     def embeddings(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the classifier gets, (N, features), and the predicted classes (N,)."""
@@ -63,23 +66,25 @@ def networks_of(directory: RunDirectory, *, with_teacher: bool) -> tuple[Seen, .
     """
     directory.require(TRAINING_NAME)
     recipe = directory.recipe
-    data = load_data(recipe.data, seed=recipe.seed)
-    directory.bind_data(data.digest)
+    data = recorded_data(directory)
     model = training_model(recipe, data)
     load_weights(directory.root, recipe.train.select, model)
     model.eval()
     example = example_images(data)
     reader = KnowledgeReader(model.student, example)
+    normalisation = data.normalisation
     name = f"{recipe.name} ({directory.root.resolve().name})"
-    seen = [Seen(f"{name}: student", model.student, model.student, reader)]
+    seen = [Seen(f"{name}: student", model.student, model.student, reader, normalisation)]
     if with_teacher:
         if isinstance(model, DistilledModel) and "teacher" not in model.auxiliary():
             teacher = model.pretrained.network
-            seen.append(Seen(f"{name}: its trained teacher", teacher, teacher, KnowledgeReader(teacher, example)))
+            its_reader = KnowledgeReader(teacher, example)
+            seen.append(Seen(f"{name}: its trained teacher", teacher, teacher, its_reader, normalisation))
         elif "teacher" in model.auxiliary():
             # the teacher's modules have the student's names
-            title = "teacher, connected" if _is_connected(model) else "teacher"
-            seen.append(Seen(f"{name}: {title}", _Teacher(model), model.auxiliary()["teacher"], reader))
+            title = "teacher, connected" if "connections" in model.auxiliary() else "teacher"
+            inside = model.auxiliary()["teacher"]
+            seen.append(Seen(f"{name}: {title}", _Teacher(model), inside, reader, normalisation))
     return tuple(seen)
 
 
@@ -92,8 +97,4 @@ def shared_data(directory: RunDirectory, others: tuple[RunDirectory, ...]) -> Da
     for other in others:
         if other.manifest.data_digest != directory.manifest.data_digest:
             raise RunDirectoryError(f"--against {other.root}: it was trained on other images than {directory.root}")
-    return load_data(directory.recipe.data, seed=directory.recipe.seed)
-
-
-def _is_connected(model: TrainingModel) -> bool:
-    return "connections" in model.auxiliary()
+    return recorded_data(directory)

@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 
 from ecd_deploy.errors import DataError, UsageError
-from ecd_deploy.exporters.onnx.graph import budget_of
 from ecd_deploy.files import sha256_bytes, write_atomic
 from ecd_deploy.measure.latency.measurement import compare_onnx
 from ecd_deploy.measure.predictors.untrusted import Limits as ProcessLimits
@@ -196,7 +195,7 @@ def _checks(candidate: _Candidate, theirs: Evaluated | None, config: GateConfig,
     file = found.classifier.file
     checks = [
         *accuracy_checks(config, Scores(found.scored, None if theirs is None else _paired(found, theirs))),
-        *(difference_checks(profile, budget_of(file.data)) if entry is None else provider_checks(entry, profile)),
+        *(difference_checks(profile, file.budget) if entry is None else provider_checks(entry, profile)),
         *latency_checks(config, profile, device),
         *size_checks(file.path.name, len(file.data), config.max_size_mb),
     ]

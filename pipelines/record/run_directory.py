@@ -51,7 +51,7 @@ class RunDirectory:
         sources = ORIGINS[name].made_from if name in ORIGINS else ()
         recorded = {source: self._manifest.files[source].sha256 for source in sources if source in self._manifest.files}
         entry = FileEntry(sha256=sha256, bytes=len(data), parents={**recorded, **(parents or {})})
-        self._record({name: entry})
+        self._update(files=dict(sorted({**self._manifest.files, name: entry}.items())))
         return entry
 
     def write_json(self, name: str, content: Record) -> FileEntry:
@@ -97,10 +97,8 @@ class RunDirectory:
 
     def forget(self, name: str) -> None:
         """Take a file off the record and remove it: the step that makes it begins anew."""
-        files = {path: entry for path, entry in self._manifest.files.items() if path != name}
-        if len(files) != len(self._manifest.files):
-            self._manifest = self._manifest.model_copy(update={"files": files})
-            write_manifest(self.root, self._manifest)
+        if name in self._manifest.files:
+            self._update(files={path: entry for path, entry in self._manifest.files.items() if path != name})
         (self.root / name).unlink(missing_ok=True)
 
     def record_folder(self, name: str) -> None:
@@ -110,8 +108,7 @@ class RunDirectory:
             for path, entry in self._manifest.files.items()
             if path != name and not path.startswith(f"{name}/")
         }
-        self._manifest = self._manifest.model_copy(update={"files": kept})
-        self._record(describe_files(self.root, self.root / name))
+        self._update(files=dict(sorted({**kept, **describe_files(self.root, self.root / name)}.items())))
 
     def bind_data(self, digest: str, *, accept_changes: bool = False) -> None:
         """Record the data's digest on first use, and compare it ever after.
@@ -121,19 +118,16 @@ class RunDirectory:
         """
         recorded = self._manifest.data_digest
         if recorded is None or accept_changes:
-            self._manifest = self._manifest.model_copy(update={"data_digest": digest})
-            write_manifest(self.root, self._manifest)
+            self._update(data_digest=digest)
         elif recorded != digest:
             raise DataError(f"the data are not those of {self.root}: digest {digest} instead of {recorded}")
 
     def record_versions(self, versions: dict[str, str]) -> None:
         """Record with which packages the run is made."""
-        self._manifest = self._manifest.model_copy(update={"versions": versions})
-        write_manifest(self.root, self._manifest)
+        self._update(versions=versions)
 
-    def _record(self, entries: dict[str, FileEntry]) -> None:
-        files = dict(sorted({**self._manifest.files, **entries}.items()))
-        self._manifest = self._manifest.model_copy(update={"files": files})
+    def _update(self, **changes: object) -> None:
+        self._manifest = self._manifest.model_copy(update=changes)
         write_manifest(self.root, self._manifest)
 
 
@@ -162,7 +156,7 @@ def holds_run(root: Path, *, resume: bool) -> bool:
     Raises:
         RunDirectoryError: it holds a run that is not to be resumed, or something else.
     """
-    existing = (root / MANIFEST_NAME).is_file()
+    existing = is_run(root)
     if not existing and root.is_dir() and not all(_is_ours(path) for path in root.iterdir()):
         raise RunDirectoryError(f"{root} is not empty and is not a run directory; choose another --out")
     if existing and not resume:
@@ -178,8 +172,7 @@ def open_run(root: Path) -> Iterator[RunDirectory]:
         RunDirectoryError: it does not exist or is in use.
         ArtefactError: its recipe or manifest was changed.
     """
-    if not (root / MANIFEST_NAME).is_file():
-        raise RunDirectoryError(f"{root} is not a run directory: it has no {MANIFEST_NAME}")
+    _require_run(root)
     with _hold(root):
         _sweep(root)
         yield _open(root)
@@ -197,9 +190,13 @@ def read_run(root: Path) -> RunDirectory:
         RunDirectoryError: it does not exist.
         ArtefactError: its recipe or manifest was changed.
     """
-    if not (root / MANIFEST_NAME).is_file():
-        raise RunDirectoryError(f"{root} is not a run directory: it has no {MANIFEST_NAME}")
+    _require_run(root)
     return _open(root)
+
+
+def _require_run(root: Path) -> None:
+    if not is_run(root):
+        raise RunDirectoryError(f"{root} is not a run directory: it has no {MANIFEST_NAME}")
 
 
 def _open(root: Path) -> RunDirectory:

@@ -17,9 +17,9 @@ from ecd_deploy.exporters.onnx.provider import open_artefact
 from ecd_deploy.exporters.reason import DATA_DEPENDENT, first_cause
 from ecd_deploy.measure.predictors.torch_predictor import torch_predictor
 from ecd_deploy.measure.scores.parity import compare_logits
-from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.rehearse.result import Part
 from ecd_deploy.pipelines.steps.export import artefact_metadata
+from ecd_deploy.pipelines.steps.train import student_factory
 from ecd_deploy.pipelines.steps.validate import batch_limit
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.split import SplitStudent
@@ -79,7 +79,7 @@ def _compare(written: Written, student: SplitStudent, images: Tensor, recipe: Re
     opened = open_artefact(
         exporter,
         written.data,
-        lambda: build_student(recipe.student.name, num_classes=len(data.classes), in_channels=data.in_channels),
+        student_factory(recipe, data),
         provider=recipe.profile.provider,
     )
     predictor = opened.predictor

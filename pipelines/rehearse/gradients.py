@@ -12,6 +12,7 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import Objective, TrainingModel
 from ecd_deploy.distill.student.locate import described, watched
 from ecd_deploy.errors import StudentError, first_line
+from ecd_deploy.split.checks.unused import is_listed
 
 _STEPS = 4
 _SHOWN = 3
@@ -62,7 +63,7 @@ def _unused(model: TrainingModel, images: Tensor, reached: set[str], listed: tup
     trainable = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     gradients = torch.autograd.grad(student(images).sum(), tuple(trainable.values()), allow_unused=True)
     without = [name for name, gradient in zip(trainable, gradients, strict=True) if gradient is None]
-    strangers = [name for name in without if not _is_listed(name, listed)]
+    strangers = [name for name in without if not is_listed(name, listed)]
     if strangers:
         if (lost := _where_lost(student, images, strangers)) is not None:
             raise StudentError(
@@ -93,11 +94,6 @@ def _where_lost(student: nn.Module, images: Tensor, names: list[str]) -> str | N
         student(images)
     lost = (name for name, output in seen.calls if output.is_floating_point() and not output.requires_grad)
     return described(student, next(lost, None))
-
-
-def _is_listed(name: str, listed: tuple[str, ...]) -> bool:
-    """Whether a parameter, or a module that holds it, is listed."""
-    return any(f"{name}.".startswith(f"{entry}.") for entry in listed)
 
 
 def _holders(names: list[str]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ecd_deploy.files import write_atomic
-from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.pipelines.gate.model import GatedModel
 from ecd_deploy.pipelines.record.names import HTML_NAME, MARKDOWN_NAME
 from ecd_deploy.pipelines.report.page.calibration import calibration_section
@@ -14,7 +13,7 @@ from ecd_deploy.pipelines.report.page.content import gate_section, latency_secti
 from ecd_deploy.pipelines.report.page.html import latency_chart, page_html, score_charts
 from ecd_deploy.pipelines.report.page.markdown import page_markdown
 from ecd_deploy.pipelines.report.page.page import Page, Tile
-from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
+from ecd_deploy.pipelines.report.page.section import Cell, Section, Table, accuracy_cells
 from ecd_deploy.pipelines.report.words import format_number
 
 
@@ -75,10 +74,7 @@ def _accuracy(gated: GatedModel) -> Section:
 
 
 def _share(name: str, correct: int, images: int) -> tuple[Cell, ...]:
-    low, high = accuracy_interval(correct, images, 0.95)
-    share = correct / images
-    interval = Cell(f"{low:.2%} to {high:.2%}", low)
-    return Cell(name), Cell(f"{share:.2%}", share), interval, Cell(f"{correct} of {images}", correct)
+    return Cell(name), *accuracy_cells(correct, images), Cell(f"{correct} of {images}", correct)
 
 
 def _model(gated: GatedModel) -> Section:

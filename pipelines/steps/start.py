@@ -164,11 +164,8 @@ def _of_file(path: Path) -> StartWeights:
             text = (file.metadata() or {}).get(METADATA_KEY)
     except SafetensorError as error:
         raise ArtefactError(f"student.weights: {path} is no safetensors file: {error}") from error
-    return _described(StartWeights(origin=str(path), tensors=tensors), None if text is None else _metadata(text))
-
-
-def _metadata(text: str) -> ArtefactMetadata:
-    return parse_metadata(text, "safetensors")
+    metadata = None if text is None else parse_metadata(text, "safetensors")
+    return _described(StartWeights(origin=str(path), tensors=tensors), metadata)
 
 
 def _of_run(path: Path) -> StartWeights:

@@ -8,10 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ecd_deploy.data import load_data
 from ecd_deploy.files import sha256_bytes
 from ecd_deploy.pipelines.record.names import EXPORTS_FOLDER
 from ecd_deploy.pipelines.record.run_directory import read_run
+from ecd_deploy.pipelines.steps.data import recorded_data
 from ecd_deploy.pipelines.steps.export import export_all
 from ecd_deploy.pipelines.steps.split import open_student, read_proof
 
@@ -19,15 +19,13 @@ from ecd_deploy.pipelines.steps.split import open_student, read_proof
 def main(root: Path) -> None:
     """Print the SHA-256 of each artefact by its path in the run directory, as one JSON line."""
     directory = read_run(root)
-    recipe = directory.recipe
-    data = load_data(recipe.data, seed=recipe.seed)
-    directory.bind_data(data.digest)
+    data = recorded_data(directory)
     student = open_student(directory, data, read_proof(directory))
     with tempfile.TemporaryDirectory() as elsewhere:
         os.chdir(elsewhere)
         digests = {
             f"{EXPORTS_FOLDER}/{written.exporter.filename}": sha256_bytes(written.data)
-            for written in export_all(recipe, student, data)
+            for written in export_all(directory.recipe, student, data)
         }
         os.chdir("/")
     sys.stdout.write(json.dumps(digests) + "\n")

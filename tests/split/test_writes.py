@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
 
 from ecd_deploy.models import build_student
-from ecd_deploy.split.exported import exported_program, first_output
+from ecd_deploy.split.exported import exported_program, first_output, functional
 from ecd_deploy.split.writes import are_followed
 
 
@@ -28,11 +28,12 @@ class Writing(nn.Module):
 
 
 def names(module: nn.Module, images: Tensor) -> set[str]:
-    return {found.name for found in first_output(exported_program(module, images)).inputs}
+    program = exported_program(module, images)
+    return {found.name for found in first_output(program if are_followed(program) else functional(program)).inputs}
 
 
 def functional_names(module: nn.Module, images: Tensor) -> set[str]:
-    program = exported_program(module, images, functionalise=False).run_decompositions({})
+    program = exported_program(module, images).run_decompositions({})
     return {found.name for found in first_output(program).inputs}
 
 
@@ -68,7 +69,7 @@ def into_a_part(images: Tensor, one: Tensor, two: Tensor) -> Tensor:
 @pytest.mark.parametrize("forward", [through_a_view, from_behind, too_late, returned_view, into_a_part])
 def test_memory_tells_what_the_functional_graph_tells(forward: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     module, images = Writing(forward), torch.ones(4, 4)
-    assert are_followed(exported_program(module, images, functionalise=False))
+    assert are_followed(exported_program(module, images))
     assert names(module, images) == functional_names(module, images)
 
 
@@ -85,14 +86,14 @@ def written_parameter(images: Tensor, one: Tensor, two: Tensor) -> Tensor:
 @pytest.mark.parametrize("forward", [overwritten, written_parameter])
 def test_other_writes_are_left_to_the_functional_graph(forward: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     module, images = Writing(forward), torch.ones(4, 4)
-    assert not are_followed(exported_program(module, images, functionalise=False))
+    assert not are_followed(exported_program(module, images))
     assert names(module, images) == functional_names(module, images)
 
 
 @pytest.mark.parametrize("name", ["resnet8", "wrn-10-1"])
 def test_students_that_write_in_place_need_no_functional_graph(name: str) -> None:
     student, images = build_student(name, num_classes=10).eval(), torch.zeros(2, 3, 8, 8)
-    assert are_followed(exported_program(student, images, functionalise=False))
+    assert are_followed(exported_program(student, images))
     assert names(student, images) == functional_names(student, images)
 
 
@@ -118,11 +119,9 @@ def test_a_number_that_a_forward_spells_out_is_known_in_the_functional_graph(
     forward: Callable[[Tensor, Tensor, Tensor], Tensor], held: int
 ) -> None:
     module, images = Writing(forward), torch.ones(4, 4)
-    assert not are_followed(exported_program(module, images, functionalise=False))
-    constants = [
-        found
-        for found in first_output(exported_program(module, images)).inputs
-        if found.kind is InputKind.CONSTANT_TENSOR
-    ]
+    program = exported_program(module, images)
+    assert not are_followed(program)
+    inputs = first_output(functional(program)).inputs
+    constants = [found for found in inputs if found.kind is InputKind.CONSTANT_TENSOR]
     assert len(constants) == 2
     assert [found.tensor is HELD for found in constants if not found.literal] == [True] * held

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecd_deploy.data.imagefolder.cache import entry_key, locked
-from ecd_deploy.data.imagefolder.preflight import Findings, check_all
+from ecd_deploy.data.imagefolder.preflight import CheckedFiles, check_all
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.files import sha256_bytes, write_atomic
 from ecd_deploy.records import Record
@@ -15,14 +15,6 @@ from ecd_deploy.records import Record
 _KIND = "checked, with fingerprints"
 
 _logger = logging.getLogger(__name__)
-
-
-class CheckedFiles(Record):
-    """The channels of the images that can be used, 1 or 3, and of all files what was found and their fingerprints."""
-
-    channels: int
-    findings: Findings
-    fingerprints: tuple[str, ...]
 
 
 class _Entry(Record):
@@ -46,17 +38,12 @@ def open_checked(root: Path, files: Sequence[Path], folder: Path) -> CheckedFile
         with locked(entry):
             if (found := _read(entry)) is not None:
                 return found
-            checked = _check(files)
+            checked = check_all(files)
             _write(entry, checked)
             return checked
     except OSError as error:
         _logger.warning("images are checked anew, since the cache %s cannot be used: %s", folder, error.strerror)
-    return _check(files)
-
-
-def _check(files: Sequence[Path]) -> CheckedFiles:
-    checked = check_all(files)
-    return CheckedFiles(channels=checked.channels, findings=checked.findings, fingerprints=checked.fingerprints)
+    return check_all(files)
 
 
 def _read(entry: Path) -> CheckedFiles | None:

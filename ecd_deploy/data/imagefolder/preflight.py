@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +106,7 @@ def inspect(files: Sequence[Path], framing: Framing | None) -> tuple[ImageShape,
     return choose_shape(_usable(files, headers), framing), headers
 
 
-@dataclass(frozen=True)
-class Checked:
+class CheckedFiles(Record):
     """What is known of files of which no pixel was kept.
 
     Attributes:
@@ -122,7 +120,7 @@ class Checked:
     fingerprints: tuple[str, ...]
 
 
-def check_all(files: Sequence[Path]) -> Checked:
+def check_all(files: Sequence[Path]) -> CheckedFiles:
     """Decode every file once and keep no pixel.
 
     Raises:
@@ -133,10 +131,10 @@ def check_all(files: Sequence[Path]) -> Checked:
     channels = choose_channels(usable)
     taken = take_fingerprints([header.path for header in usable], channels)
     by_path = {header.path: found for header, found in zip(usable, taken, strict=True) if isinstance(found, str)}
-    return Checked(
-        channels,
-        Findings.of(files, headers, [found for found in taken if isinstance(found, BadImage)]),
-        tuple(by_path.get(path, "") for path in files),
+    return CheckedFiles(
+        channels=channels,
+        findings=Findings.of(files, headers, [found for found in taken if isinstance(found, BadImage)]),
+        fingerprints=tuple(by_path.get(path, "") for path in files),
     )
 
 

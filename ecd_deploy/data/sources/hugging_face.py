@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ecd_deploy.data.imagefolder.listing import printable
-from ecd_deploy.data.sources.tables import LABEL, SPLIT, LabelledRows
+from ecd_deploy.data.sources.tables import LABEL, SPLIT, LabelledRows, class_labels
 from ecd_deploy.data.sources.unpacked import unpack
 from ecd_deploy.errors import DataError, UsageError, first_line, reraise_machine_fault
 
@@ -63,12 +62,7 @@ def _rows(source: Path, load: Callable[[Any], Any], cache: Path) -> LabelledRows
     names = rows[0].columns.keys()
     if any(part.columns.keys() != names for part in rows):
         raise DataError(f"the splits of {source} differ in their columns")
-    return LabelledRows(
-        source,
-        tuple(path for part in rows for path in part.paths),
-        tuple(label for part in rows for label in part.labels),
-        {name: tuple(value for part in rows for value in part.columns[name]) for name in names},
-    )
+    return LabelledRows.joined(source, rows)
 
 
 def _split(library: Any, source: Path, split: str | None, part: Any, cache: Path) -> LabelledRows:
@@ -76,11 +70,7 @@ def _split(library: Any, source: Path, split: str | None, part: Any, cache: Path
     label = _column(source, part, LABEL, library.ClassLabel)
     names = getattr(part.features[label], "names", None)
     where = str(source) if split is None else f"{source}, {split}"
-    labels = []
-    for row, value in enumerate(part[label]):
-        if value is None or (names is not None and not 0 <= value < len(names)):
-            raise DataError(f"{where}, row {row}: label {value!r} is no class")
-        labels.append(unicodedata.normalize("NFC", str(value if names is None else names[value])))
+    labels = class_labels(where, part[label], names)
     single = [name for name, kind in part.features.items() if isinstance(kind, library.Value | library.ClassLabel)]
     columns = {name: tuple(map(str, part[name])) for name in single if name not in (image, label)}
     if split is not None:
@@ -88,7 +78,7 @@ def _split(library: Any, source: Path, split: str | None, part: Any, cache: Path
     encoded = part.select_columns([image]).cast_column(image, library.Image(decode=False))
     files = [Path(entry["filename"]) for entry in part.cache_files]
     paths = tuple(map(str, unpack(files, _contents(where, encoded, image), cache)))
-    return LabelledRows(source, paths, tuple(labels), columns)
+    return LabelledRows(source, paths, labels, columns)
 
 
 def _column(source: Path, part: Any, name: str, kind: Any) -> str:

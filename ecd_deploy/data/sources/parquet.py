@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ecd_deploy.data.imagefolder.listing import printable
-from ecd_deploy.data.sources.tables import LABEL, PATH, SPLIT, SPLITS, LabelledRows
+from ecd_deploy.data.sources.tables import LABEL, PATH, SPLIT, SPLITS, LabelledRows, class_labels
 from ecd_deploy.data.sources.unpacked import unpack
 from ecd_deploy.errors import DataError, UsageError, reraise_machine_fault
 
@@ -40,12 +39,7 @@ def read_parquet(path: Path, cache: Path) -> LabelledRows:
     for file, part in zip(files, parts, strict=True):
         if part.columns.keys() != names:
             raise DataError(f"the columns of {file} are not those of {files[0]}")
-    return LabelledRows(
-        files[0] if path.is_dir() else path,
-        tuple(name for part in parts for name in part.paths),
-        tuple(label for part in parts for label in part.labels),
-        {name: tuple(value for part in parts for value in part.columns[name]) for name in names},
-    )
+    return LabelledRows.joined(files[0], parts)
 
 
 def _read(file: Path, cache: Path, split: str | None) -> LabelledRows:
@@ -73,7 +67,7 @@ def _read(file: Path, cache: Path, split: str | None) -> LabelledRows:
     columns = {name: tuple(map(str, found[name])) for name in others}
     if split is not None:
         columns[SPLIT] = (split,) * len(paths)
-    return LabelledRows(file, paths, _labels(file, found[LABEL], schema.metadata), columns)
+    return LabelledRows(file, paths, class_labels(str(file), found[LABEL], _class_names(schema.metadata)), columns)
 
 
 def _check_columns(file: Path, names: Sequence[str]) -> None:
@@ -83,16 +77,11 @@ def _check_columns(file: Path, names: Sequence[str]) -> None:
             raise DataError(f"{file} has no column '{missing}'; its columns are {found}")
 
 
-def _labels(file: Path, values: Sequence[Any], metadata: dict[bytes, bytes] | None) -> tuple[str, ...]:
+def _class_names(metadata: dict[bytes, bytes] | None) -> Sequence[str] | None:
+    """What Hugging Face's metadata call the numbers of the column label."""
     features = json.loads((metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    names = features.get(LABEL, {}).get("names")
-    labels = []
-    for row, value in enumerate(values):
-        known = value is not None and (names is None or (isinstance(value, int) and 0 <= value < len(names)))
-        if not known:
-            raise DataError(f"{file}, row {row}: label {value!r} is no class")
-        labels.append(unicodedata.normalize("NFC", str(value if names is None else names[value])))
-    return tuple(labels)
+    names: Sequence[str] | None = features.get(LABEL, {}).get("names")
+    return names
 
 
 def _contents(table: Any, file: Path) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -57,6 +57,16 @@ class LabelledRows:
         paths, labels = (tuple(values[place] for place in places) for values in (self.paths, self.labels))
         return LabelledRows(self.source, paths, labels, columns)
 
+    @classmethod
+    def joined(cls, source: Path, parts: Sequence[LabelledRows]) -> LabelledRows:
+        """The rows of parts of one table, which have the same columns."""
+        return cls(
+            source,
+            tuple(path for part in parts for path in part.paths),
+            tuple(label for part in parts for label in part.labels),
+            {name: tuple(value for part in parts for value in part.columns[name]) for name in parts[0].columns},
+        )
+
 
 def read_csv(path: Path) -> LabelledRows:
     """Read a CSV file in UTF-8 whose first line names its columns.
@@ -80,6 +90,21 @@ def read_csv(path: Path) -> LabelledRows:
         ((twice, _),) = Counter(names).most_common(1)
         raise DataError(f"{path} names {printable(twice)} twice")
     return LabelledRows(path, names, tuple(unicodedata.normalize("NFC", label) for label in labels), columns)
+
+
+def class_labels(where: str, values: Sequence[Any], names: Sequence[str] | None) -> tuple[str, ...]:
+    """The labels of a column: its values, or the names that they number.
+
+    Raises:
+        DataError: at `where`, a label is missing or is no number of a name.
+    """
+    labels = []
+    for row, value in enumerate(values):
+        known = value is not None and (names is None or (isinstance(value, int) and 0 <= value < len(names)))
+        if not known:
+            raise DataError(f"{where}, row {row}: label {value!r} is no class")
+        labels.append(unicodedata.normalize("NFC", str(value if names is None else names[value])))
+    return tuple(labels)
 
 
 def list_table(rows: LabelledRows) -> Listings:

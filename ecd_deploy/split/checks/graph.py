@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind
 from ecd_deploy.errors import SplitError
 from ecd_deploy.split.checks.dataflow import shown_path
 from ecd_deploy.split.checks.unused import is_listed, unreached
-from ecd_deploy.split.exported import Reached, Slice, exported_program, first_output, functional
+from ecd_deploy.split.exported import GraphInput, Slice, exported_program, first_output, functional
 from ecd_deploy.split.identity import Computation, computation
 from ecd_deploy.split.inventory import auxiliary_tensors, named_tensors
 from ecd_deploy.split.records import TensorKind
@@ -59,11 +59,11 @@ def check_graph(
     """
     reference = model.student if fresh is None else fresh
     try:
-        expected = exported_program(reference, images, functionalise=False)
+        expected = exported_program(reference, images)
     except SplitError as error:
         return GraphResult(passed=True, findings=(), not_done_reason=str(error))
     try:
-        exported = exported_program(model, images, functionalise=False)
+        exported = exported_program(model, images)
         # The functional form of a graph has other operators: it takes both or none to compare them.
         if not (are_followed(expected) and are_followed(exported)):
             expected, exported = functional(expected), functional(exported)
@@ -144,7 +144,7 @@ def _differences(alone: set[str], joint: set[str]) -> list[str]:
     return lost + [f"alone, the student's logits do not depend on {name}" for name in sorted(joint - alone)]
 
 
-def _stranger(found: Reached, index: StorageIndex) -> str:
+def _stranger(found: GraphInput, index: StorageIndex) -> str:
     if found.tensor is None:
         return f"{found.name}, which is no tensor"
     sharing = index.sharing(found.tensor)

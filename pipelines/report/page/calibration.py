@@ -11,6 +11,7 @@ from ecd_deploy.measure.scores.classification import (
     LARGEST_BRIER,
     LARGEST_LOG_LOSS,
     LEAST_PROBABILITY,
+    TOP,
     Interval,
     brier_scores,
     calibration_error_interval,
@@ -23,6 +24,7 @@ from ecd_deploy.measure.scores.classification import (
 )
 from ecd_deploy.measure.scores.scored import ScoredImages
 from ecd_deploy.measure.statistics import accuracy_interval, average_lower_bound, mean_upper_bound
+from ecd_deploy.pipelines.report.page.classes import share_interval
 from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
 from ecd_deploy.pipelines.report.words import format_number
 
@@ -102,10 +104,7 @@ def _balanced(images: ScoredImages) -> Interval | None:
 
 
 def _top5(images: ScoredImages) -> Interval | None:
-    if len(images.classes) <= 5 or not len(images):
-        return None
-    right = int(in_top(images).sum())
-    return Interval(right / len(images), *accuracy_interval(right, len(images), _CONFIDENCE))
+    return share_interval(int(in_top(images).sum()), len(images)) if len(images.classes) > TOP else None
 
 
 def _mean(values: NDArray[np.float64], largest: float) -> Interval | None:

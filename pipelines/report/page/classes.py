@@ -56,12 +56,15 @@ def class_rows(images: ScoredImages) -> tuple[ClassRow, ...]:
         strict=True,
     )
     return tuple(
-        ClassRow(name, total, _share(right, total), _share(right, chosen), _f1(right, total + chosen - right))
+        ClassRow(
+            name, total, share_interval(right, total), share_interval(right, chosen), _f1(right, total + chosen - right)
+        )
         for name, total, chosen, right in counts
     )
 
 
-def _share(correct: int, images: int) -> Interval | None:
+def share_interval(correct: int, images: int) -> Interval | None:
+    """The share of images that are correct in its exact 95% interval; None where there are no images."""
     if not images:
         return None
     return Interval(correct / images, *accuracy_interval(correct, images, _CONFIDENCE))
@@ -69,7 +72,7 @@ def _share(correct: int, images: int) -> Interval | None:
 
 def _f1(correct: int, either: int) -> Interval | None:
     """F1 is 2 j / (1 + j) of the share j of images correct among those that are of the class or taken for it."""
-    found = _share(correct, either)
+    found = share_interval(correct, either)
     return found and Interval(*(2 * share / (1 + share) for share in (found.value, found.low, found.high)))
 
 

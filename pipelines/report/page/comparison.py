@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ecd_deploy.measure.latency.measurement import Latency
 from ecd_deploy.measure.latency.steadiness import why_not_comparable
-from ecd_deploy.measure.statistics import accuracy_interval, drop_upper_bound, mcnemar_p_value
+from ecd_deploy.measure.statistics import drop_upper_bound, mcnemar_p_value
 from ecd_deploy.pipelines.record.predictions import lost_and_gained
-from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
+from ecd_deploy.pipelines.report.page.section import Cell, Section, Table, accuracy_cells
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.words import format_number
 
@@ -48,15 +48,13 @@ def _doubt(latency: Latency, other: NamedRun) -> str:
 def _row(run: NamedRun) -> tuple[Cell, ...]:
     results = run.results
     top1, latency = results.top1, results.profile.latency
-    low, high = accuracy_interval(top1.correct, top1.images, _CONFIDENCE)
     size, verdict = results.shipped.bytes, results.gate.verdict.value
     p50, p90 = latency.at(0.5).value_ms, latency.at(0.9).upper_bound_ms
     return (
         Cell(run.name),
         Cell(results.recipe.student.name),
         Cell(results.recipe.method.name),
-        Cell(f"{top1.accuracy:.2%}", top1.accuracy),
-        Cell(f"{low:.2%} to {high:.2%}", low),
+        *accuracy_cells(top1.correct, top1.images),
         Cell(f"{size / 1e3:.1f} kB", size),
         *(Cell("invalid") if latency.contended else Cell(format_number(value, "ms"), value) for value in (p50, p90)),
         Cell(verdict, kind=verdict),

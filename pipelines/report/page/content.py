@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ecd_deploy.measure.latency.steadiness import why_unsteady
-from ecd_deploy.measure.statistics import accuracy_interval
 from ecd_deploy.pipelines.gate.check import Check, Verdict
 from ecd_deploy.pipelines.gate.ci import baseline_sentences
 from ecd_deploy.pipelines.gate.decide import GateReport
@@ -16,7 +15,7 @@ from ecd_deploy.pipelines.report.page.classes import class_section
 from ecd_deploy.pipelines.report.page.comparison import comparison_section
 from ecd_deploy.pipelines.report.page.page import Page
 from ecd_deploy.pipelines.report.page.samples import sample_section
-from ecd_deploy.pipelines.report.page.section import Cell, Section, Table
+from ecd_deploy.pipelines.report.page.section import Cell, Section, Table, accuracy_cells
 from ecd_deploy.pipelines.report.results import NamedRun, RunResults
 from ecd_deploy.pipelines.report.words import (
     DEPLOYED_EPOCH,
@@ -106,20 +105,17 @@ def gate_section(gate: GateReport) -> Section:
 
 def _accuracy(results: RunResults) -> Section:
     paired = results.validation.onnx_top1
-    rows = []
-    for name, top1 in (("PyTorch student", paired.reference), ("ONNX student", paired.candidate)):
-        low, high = accuracy_interval(top1.correct, top1.images, 0.95)
-        interval = f"{low:.2%} to {high:.2%}"
-        rows.append(
-            (Cell(name), _percent(top1.accuracy), Cell(interval, low), Cell(f"{top1.correct} of {top1.images}"))
-        )
+    rows = tuple(
+        (Cell(name), *accuracy_cells(top1.correct, top1.images), Cell(f"{top1.correct} of {top1.images}"))
+        for name, top1 in (("PyTorch student", paired.reference), ("ONNX student", paired.candidate))
+    )
     text = (
         f"On the whole test set, which took no part in any choice; the ONNX student was given it "
         f"{results.validation.batches()}, as for its latency. {paired.lost} images are lost by the export and "
         f"{paired.gained} gained. {describe_overlap(results.validation)}."
     )
     header = ("student", "top-1", "95% interval", "correct")
-    return Section("accuracy", "Accuracy", text, tables=(Table("Accuracy on the test set", header, tuple(rows)),))
+    return Section("accuracy", "Accuracy", text, tables=(Table("Accuracy on the test set", header, rows),))
 
 
 def _training(results: RunResults) -> Section:
@@ -223,6 +219,8 @@ def layer_section(profile: Profile) -> Section:
         f"{measurement.macs:,} multiply-accumulates per image, at {rate}; a matrix product reaches "
         f"{measurement.peak_gflops:.0f} GFLOP/s here."
     )
+    if not rows:
+        text += f" {profile.file} has no times by layer: only an ONNX file has a graph that leads back to its layers."
     caption = "Median time by layer, the slowest first"
     return Section("layers", "Time by layer", text, tables=(Table(caption, ("layer", "time", "share", "MACs"), rows),))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ecd_deploy.measure.statistics import accuracy_interval
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -20,6 +22,12 @@ class Cell:
     sort: float | None = None
     kind: str = ""
     shade: float | None = None
+
+
+def accuracy_cells(correct: int, images: int) -> tuple[Cell, Cell]:
+    """The share of images that are correct, and its exact 95% interval."""
+    share, (low, high) = correct / images, accuracy_interval(correct, images, 0.95)
+    return Cell(f"{share:.2%}", share), Cell(f"{low:.2%} to {high:.2%}", low)
 
 
 @dataclass(frozen=True)

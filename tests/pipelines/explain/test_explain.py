@@ -13,11 +13,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ecd_deploy.baselines.knowledge import KnowledgeReader
+from ecd_deploy.data import Normalisation
 from ecd_deploy.errors import RunDirectoryError
 from ecd_deploy.pipelines.explain.explain import explain, heat_maps, project
 from ecd_deploy.pipelines.explain.networks import Seen, networks_of
 from ecd_deploy.pipelines.record.run_directory import open_run
 from tests.commands import Ended
+
+UNCHANGED = Normalisation((0.0,), (1.0,))
 
 
 class Tiny(nn.Module):
@@ -39,7 +42,7 @@ def test_heat_maps_are_grad_cam_plus_plus() -> None:
     network, images, labels = Tiny().eval(), torch.randn(3, 1, 6, 6), torch.tensor([2, 0, 1])
     reader = KnowledgeReader(network, images)
     assert reader.last_block == "layers.1"
-    found = heat_maps(Seen("tiny", network, network, reader), images, labels)
+    found = heat_maps(Seen("tiny", network, network, reader, UNCHANGED), images, labels)
 
     features = network.layers(images).detach().requires_grad_()
     logits = network.fc(features.tanh().mean((2, 3)))
@@ -80,7 +83,8 @@ def test_heat_maps_are_the_same_where_a_block_returns_its_feature_in_a_list() ->
     plain = Tiny().eval()
     plain.load_state_dict(network.state_dict())
     found, expected = (
-        heat_maps(Seen("tiny", one, one, KnowledgeReader(one, images)), images, labels) for one in (network, plain)
+        heat_maps(Seen("tiny", one, one, KnowledgeReader(one, images), UNCHANGED), images, labels)
+        for one in (network, plain)
     )
     np.testing.assert_array_equal(found, expected)
     assert found.any()

@@ -17,6 +17,7 @@ from ecd_deploy.data import DataSplits
 from ecd_deploy.errors import ArtefactError, RecipeError, RunDirectoryError, StudentError
 from ecd_deploy.models import build_student
 from ecd_deploy.models.weights import StartWeights
+from ecd_deploy.pipelines.explain.networks import networks_of
 from ecd_deploy.pipelines.record.run_directory import read_run
 from ecd_deploy.pipelines.run import run_train
 from ecd_deploy.pipelines.steps.data import recorded_data
@@ -90,12 +91,13 @@ def test_a_run_goes_on_from_a_run_to_the_report(source: Path, tmp_path: Path) ->
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
     # later steps read mean and std from the run, not from where the weights were
     assert recorded_data(directory).normalisation.mean == (0.25,)
+    assert [seen.normalisation.mean for seen in networks_of(directory, with_teacher=True)] == [(0.25,), (0.25,)]
     config = recipe(*settings)
     data = load_training_data(config)
     model = training_model(config, data, open_weights(config, data))
     state = safetensors.torch.load_file(source / "split.safetensors")
     assert all(torch.equal(value, state[name]) for name, value in model.student.state_dict().items())
-    verified = run_command(["verify", "next"], cwd=tmp_path)
+    verified = run_command(["verify", "next", "--reproduce"], cwd=tmp_path)
     assert verified.code == 0, verified.out + verified.err
 
 
