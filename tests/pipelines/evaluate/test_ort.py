@@ -57,12 +57,16 @@ def test_it_is_decided_about_against_the_onnx_file_that_it_was_made_from(folder:
     assert "model.ort has no times by layer" in " ".join((out / "report.md").read_text().split())
 
 
-def test_images_are_classified_and_it_is_timed(folder: Path) -> None:
+def test_images_are_classified_as_by_the_onnx_file(folder: Path) -> None:
     said = [
         run_command(["predict", name, "images/red/0.png", "--config", "gate.toml"], cwd=folder)
         for name in ("model.onnx", "model.ort")
     ]
     assert (said[0].code, said[1].code, said[0].out) == (0, 0, said[1].out), said[1].err
+
+
+@pytest.mark.slow
+def test_it_is_timed_without_layers(folder: Path) -> None:
     ended = run_command(["profile", "model.ort", "--json", "found.json"], cwd=folder)
     assert ended.code in {0, 3}, ended.err
     found = json.loads((folder / "found.json").read_text())

@@ -118,6 +118,7 @@ def test_losses_gains_and_classes_are_counted(candidate: RunDirectory, baseline:
     assert before == {path: path.read_bytes() for path in baseline.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "choice", "against", "lost"),
     [
