@@ -183,7 +183,7 @@ def gate(
     """Decide about a validated and profiled run, or about any model on labelled images, as `ecd-deploy gate` does.
 
     Args:
-        target: a run directory, where `gate.json` and `junit.xml` are written; with `data` an ONNX file too.
+        target: a run directory, where `gate.json` and `junit.xml` are written; with `data` an ONNX or .ort file too.
         data: a folder that holds `CLASS/*.jpg`, or a CSV file: the model is evaluated on these and profiled first.
         baseline: another one to compare with, which is only read.
         config: a TOML file whose limits take the place of the recipe's; with `data` it also says what a model expects.
@@ -219,7 +219,7 @@ def profile(
     """Measure latency, memory and throughput on this host, as `ecd-deploy profile` does.
 
     Args:
-        target: a run directory, in which the profile is kept, or an ONNX file.
+        target: a run directory, in which the profile is kept, or an ONNX or .ort file.
         artefact: format of one of the run's; by default what ships.
         device: whose number of threads is taken.
         threads: of onnxruntime; by default the recipe's, or 1.

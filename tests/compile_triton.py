@@ -17,13 +17,12 @@ from ecd_deploy.distill.convolution.triton import gradients, mixing, products
 from ecd_deploy.training.fused import norms
 
 ENDS = ("", "_gradient")
-SIDED = ("KERNEL", "STRIDE", "PADDING", "DILATION")
 BLOCKS = ("OUT", "CHANNELS", "PLACES", "SAMPLES", "INNER", "HIDDEN", "KERNELS")
 POINTERS = (
     *("features", "kernels", "bias", "output", "gradient", "features_gradient", "weights_gradient"),
     *("student", "connection", "later_student", "later_connection", "later", "received", "second_received"),
     *("second_student", "second_connection", "student_gradient", "second_student_gradient"),
-    *("temperature", "pooled", "hidden", "mixing", "mixing_gradients", "sums", "weight", "weight_gradient"),
+    *("temperature", "pooled", "hidden", "mixing", "parts", "sums", "weight", "weight_gradient"),
     *(f"{layer}_{tensor}{end}" for layer in ("reduce", "expand") for tensor in ("weight", "bias") for end in ENDS),
     *("added", "second", "third", "fourth", "beside", "passed", "behind", "total"),
 )
@@ -35,15 +34,15 @@ OPERANDS = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
 
 def compiled(function: Any, element: str, precision: str, capability: int) -> str:
     """The code of a kernel, strided and with everything that can be added to a convolution."""
-    sides = {f"{name}_{side}": 1 + (name == "STRIDE") for name in SIDED for side in "HW"}
     blocks = {f"BLOCK_{name}": 64 if name in ("OUT", "CHANNELS", "PLACES", "SAMPLES") else 32 for name in BLOCKS}
     constants: dict[str, Any] = {
-        **sides,
         **blocks,
         "BLOCK_PARTS": 8,
         "BLOCK_COLUMNS": 128,
-        "KERNEL_H": 3,
-        "KERNEL_W": 3,
+        "KERNEL": (3, 3),
+        "STRIDE": (2, 2),
+        "PADDING": (1, 1),
+        "DILATION": (1, 1),
         "GROUPS": 2,
         "GAIN": 4.0,
         "MOMENTUM": 0.1,

@@ -26,8 +26,8 @@ mean = {list(_MEAN)}
 std = {list(_STD)}
 
 [gate]
-min_top1 = 0.6
-max_baseline_drop = 0.4
+min_top1 = 0.5
+max_baseline_drop = 0.5
 max_p50_ratio = 10.0
 
 [profile]

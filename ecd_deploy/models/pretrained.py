@@ -36,14 +36,18 @@ def pretrained_weights(name: str, in_channels: int) -> StartWeights:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise StudentError(
             f"student.weights: the pretrained weights of '{name}' cannot be had: {type(error).__name__}: "
-            f"{lines[0] if lines else 'no message'}; {_CACHES[library]}, or give a .safetensors file"
+            f"{lines[0] if lines else 'no message'}; without a network, {_way_into_cache(library, model)}, or give a "
+            ".safetensors file"
         ) from error
 
 
-_CACHES = {
-    "torchvision": "without a network, put the file into $TORCH_HOME/hub/checkpoints",
-    "timm": "without a network, fill the cache of the Hugging Face hub, $HF_HOME",
-}
+def _way_into_cache(library: str, model: str) -> str:
+    if library == "timm":
+        return "fill the cache of the Hugging Face hub, $HF_HOME"
+    from torch import hub
+    from torchvision import models
+
+    return f"put {models.get_model_weights(model)['DEFAULT'].url} into {hub.get_dir()}/checkpoints"
 
 
 def _of_torchvision(model: str) -> StartWeights:

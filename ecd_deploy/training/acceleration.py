@@ -20,12 +20,21 @@ from ecd_deploy.compat.torch import growth_tracker, restore_scale
 from ecd_deploy.errors import RecipeError
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.checkpoints.state import ScalerState
+from ecd_deploy.training.steps.allocator import keep_freed_memory
 
 _PROCESSES = DistributedDataParallelKwargs(
     # the first process's buffers are what is kept, and the others get them at the end of an epoch, by `share_buffers`
     broadcast_buffers=False,
     gradient_as_bucket_view=True,  # no second copy of all gradients
 )
+
+
+def prepare_process(config: TrainConfig) -> Accelerator:
+    """Give this process the memory, the threads and the device of a training; raises as `build_accelerator`."""
+    keep_freed_memory()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return build_accelerator(config)
 
 
 def build_accelerator(config: TrainConfig) -> Accelerator:

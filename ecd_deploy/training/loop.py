@@ -4,31 +4,20 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 
 import torch
-from accelerate.accelerator import Accelerator
 from accelerate.utils.operations import gather_object
 
-from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
-from ecd_deploy.data.augmentation import find_augmenter
-from ecd_deploy.data.plan import StepPlan
+from ecd_deploy.data import DataSplits
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.distill.convolution.triton.check import reasons_unused
 from ecd_deploy.recipe.recipe import Recipe
-from ecd_deploy.training.acceleration import build_accelerator, prepared
-from ecd_deploy.training.checkpoints.identity import identify, require_same_training
-from ecd_deploy.training.checkpoints.resume import find_start
-from ecd_deploy.training.checkpoints.state import Checkpoint, TrainingIdentity
-from ecd_deploy.training.checkpoints.store import CheckpointStore
-from ecd_deploy.training.checkpoints.weights import assign_weights
-from ecd_deploy.training.metrics import MetricsLog
-from ecd_deploy.training.names import CHECKPOINTS_FOLDER
+from ecd_deploy.training.acceleration import prepare_process, prepared
+from ecd_deploy.training.begin import begin
 from ecd_deploy.training.progress import OnTrainingEvent, StoppedEarly, TrainingStarted, ignore
 from ecd_deploy.training.scores import DeviceUse, TrainingResult, best_score
-from ecd_deploy.training.steps.allocator import keep_freed_memory
 from ecd_deploy.training.steps.cuda_graph import GraphedWork, graphed
 from ecd_deploy.training.steps.layout import laid_out
 from ecd_deploy.training.steps.optimizer import build_optimizer, optimizer_state
@@ -71,10 +60,7 @@ def train(
         RecipeError: the device cannot train in the recipe's precision.
         DataError: there are too few images for a step, or one cannot be read any more.
     """
-    keep_freed_memory()
-    if recipe.train.threads is not None:
-        torch.set_num_threads(recipe.train.threads)
-    accelerator = build_accelerator(recipe.train)
+    accelerator = prepare_process(recipe.train)
     if not accelerator.is_main_process:
         on_event = ignore
     begun = begin(model, data, recipe, directory, accelerator, resume=resume, accept_changes=accept_changes)
@@ -84,25 +70,17 @@ def train(
         precision_of(recipe.train),
         laid_out(model, recipe, data, accelerator),
         prepared(accelerator, model, optimizer) as (wrapped, wrapped_optimizer),
-        begun.logging(directory, recipe, accelerator) as log,
+        begun.logging() as log,
         heed_signals() as stop,
     ):
         trainer = Trainer(
-            model=model,
+            begun=begun,
             optimizer=wrapped_optimizer,
             optimizer_state=optimizer_state(model, optimizer),
-            accelerator=accelerator,
-            batches=begun.batches,
-            data=data,
-            recipe=recipe,
-            identity=begun.identity,
-            store=begun.store,
             log=log,
             on_event=on_event,
             stop=stop,
         )
-        if begun.start is not None:
-            trainer.go_on_from(begun.start)
         work = graphed(
             StepWork(
                 model=wrapped,
@@ -124,83 +102,6 @@ def train(
         if recipe.train.patience is not None and len(trainer.history) < recipe.train.epochs:
             on_event(StoppedEarly(patience=recipe.train.patience))
         return result_of(trainer, work)
-
-
-@dataclass(frozen=True)
-class Begun:
-    """What a training has before its first step.
-
-    Attributes:
-        batches: of the training split.
-        identity: what every checkpoint says it is of.
-        store: for checkpoints.
-        start: the checkpoint that it goes on from, whose weights the model has; None at the beginning.
-    """
-
-    batches: Batches
-    identity: TrainingIdentity
-    store: CheckpointStore
-    start: Checkpoint | None
-
-    def logging(
-        self, directory: Path, recipe: Recipe, accelerator: Accelerator
-    ) -> AbstractContextManager[MetricsLog | None]:
-        """Open the log of metrics, in the first process."""
-        if not accelerator.is_main_process:
-            return nullcontext()
-        return MetricsLog(directory, () if self.start is None else self.start.state.history, recipe)
-
-
-def begin(
-    model: TrainingModel,
-    data: DataSplits,
-    recipe: Recipe,
-    directory: Path,
-    accelerator: Accelerator,
-    *,
-    resume: bool,
-    accept_changes: bool = False,
-) -> Begun:
-    """Find where a training starts, and give the model the weights that it has there; see `train`."""
-    batches = _train_batches(data, recipe, accelerator)
-    identity = identify(recipe, data, len(batches), accelerator)
-    store = CheckpointStore(directory / CHECKPOINTS_FOLDER)
-    start = find_start(store, accelerator, resume=resume)
-    if start is not None:
-        require_same_training(start.state, identity, accept_changes=accept_changes)
-        assign_weights(model, start.weights)
-    return Begun(batches, identity, store, start)
-
-
-def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> Batches:
-    augmenter = find_augmenter(recipe, data)
-    plan = StepPlan(
-        images=len(data.train_labels),
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        process_index=accelerator.process_index,
-        process_count=accelerator.num_processes,
-        balanced=data.train_labels if recipe.train.sampling == "balanced" else None,
-    )
-    if data.train_files is not None:
-        return LoaderBatches(
-            data.train_files,
-            data.normalisation,
-            plan,
-            recipe.data,
-            image_size=data.image_size,
-            augmenter=augmenter,
-            device=accelerator.device,
-        )
-    return TrainBatches(
-        data.train,
-        data.normalisation,
-        plan,
-        crop_padding=recipe.data.crop_padding,
-        horizontal_flip=recipe.data.horizontal_flip,
-        augmenter=augmenter,
-        device=accelerator.device,
-    )
 
 
 def result_of(trainer: Trainer, work: object) -> TrainingResult:

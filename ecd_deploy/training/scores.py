@@ -72,14 +72,7 @@ class EpochRecord(EpochScore):
 
     def score(self) -> EpochScore:
         """The accuracies alone."""
-        return EpochScore(
-            epoch=self.epoch,
-            step=self.step,
-            validation_top1=self.validation_top1,
-            validation_balanced_accuracy=self.validation_balanced_accuracy,
-            teacher_validation_top1=self.teacher_validation_top1,
-            ensemble_validation_top1=self.ensemble_validation_top1,
-        )
+        return EpochScore(**self.model_dump(include=set(EpochScore.model_fields)))
 
 
 class DeviceUse(Record):

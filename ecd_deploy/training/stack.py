@@ -8,16 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 
-import torch
-
 from ecd_deploy.data import Batch
 from ecd_deploy.errors import EcdDeployError, Interrupted
-from ecd_deploy.training.acceleration import build_accelerator, prepared
-from ecd_deploy.training.loop import begin, result_of
+from ecd_deploy.training.acceleration import prepare_process, prepared
+from ecd_deploy.training.begin import begin
+from ecd_deploy.training.loop import result_of
 from ecd_deploy.training.progress import ignore
 from ecd_deploy.training.scores import TrainingResult
 from ecd_deploy.training.stackable import Member, NotStackedError, find_difference, find_obstacle, try_stack
-from ecd_deploy.training.steps.allocator import keep_freed_memory
 from ecd_deploy.training.steps.cuda_graph import graphed
 from ecd_deploy.training.steps.optimizer import build_optimizer, optimizer_state
 from ecd_deploy.training.steps.precision import precision_of
@@ -45,11 +43,8 @@ def train_stacked(members: Sequence[Member], *, resume: bool) -> list[TrainingRe
         Interrupted: a signal came; everything is saved.
         EcdDeployError: as `train`, before the first step.
     """
-    keep_freed_memory()
     first = members[0].recipe
-    if first.train.threads is not None:
-        torch.set_num_threads(first.train.threads)
-    accelerator = build_accelerator(first.train)
+    accelerator = prepare_process(first.train)
     if obstacle := find_obstacle(first, accelerator):
         raise NotStackedError(obstacle)
     for member in members:
@@ -58,7 +53,7 @@ def train_stacked(members: Sequence[Member], *, resume: bool) -> list[TrainingRe
         begin(member.model, member.data, member.recipe, member.directory, accelerator, resume=resume)
         for member in members
     ]
-    if obstacle := find_difference(members, begun) or try_stack(members, accelerator.device):
+    if obstacle := find_difference(begun) or try_stack(members, accelerator.device):
         raise NotStackedError(obstacle)
     stacked = StackedModel([member.model for member in members])
     optimizer = build_optimizer(stacked.joint, first.train, accelerator.device)
@@ -72,26 +67,17 @@ def train_stacked(members: Sequence[Member], *, resume: bool) -> list[TrainingRe
         now = _Now(stop)
         trainers = [
             Trainer(
-                model=member.model,
+                begun=each,
                 optimizer=wrapped_optimizer,
                 optimizer_state=lane_of(kept, number),
-                accelerator=accelerator,
-                batches=each.batches,
-                data=member.data,
-                recipe=member.recipe,
-                identity=each.identity,
-                store=each.store,
-                log=stack.enter_context(each.logging(member.directory, member.recipe, accelerator)),
+                log=stack.enter_context(each.logging()),
                 on_event=ignore,
                 stop=now,
                 clock=now.clock,
-                stacked_with=tuple(sorted(other.name for other in members if other is not member)),
+                stacked_with=tuple(sorted(other.name for other in members if other is not members[number])),
             )
-            for number, (member, each) in enumerate(zip(members, begun, strict=True))
+            for number, each in enumerate(begun)
         ]
-        for trainer, each in zip(trainers, begun, strict=True):
-            if each.start is not None:
-                trainer.go_on_from(each.start)
         work = graphed(
             StackedWork(
                 model=wrapped,

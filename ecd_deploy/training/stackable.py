@@ -17,7 +17,7 @@ from ecd_deploy.data import Batch, DataSplits
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.errors import first_line, reraise_machine_fault
 from ecd_deploy.recipe.recipe import Recipe
-from ecd_deploy.training.loop import Begun
+from ecd_deploy.training.begin import Begun
 from ecd_deploy.training.methods import training_objective
 from ecd_deploy.training.steps.stacked import StackedModel, stacked_batch
 
@@ -82,16 +82,13 @@ def find_obstacle(recipe: Recipe, accelerator: Accelerator) -> str | None:
     return None
 
 
-def find_difference(members: Sequence[Member], begun: Sequence[Begun]) -> str | None:
+def find_difference(begun: Sequence[Begun]) -> str | None:
     """What keeps these trainings apart from each other."""
-    if len({likeness(member.recipe) for member in members}) > 1:
+    if len({likeness(each.recipe) for each in begun}) > 1:
         return "their recipes differ in more than seed and losses"
-    if len({_architecture(member.model) for member in members}) > 1:
+    if len({_architecture(each.model) for each in begun}) > 1:
         return "their networks differ"
-    if (
-        len({(len(each.batches), len(member.data.train_labels)) for member, each in zip(members, begun, strict=True)})
-        > 1
-    ):
+    if len({(len(each.batches), len(each.data.train_labels)) for each in begun}) > 1:
         return "they train on different numbers of images"
     steps = [0 if each.start is None else each.start.state.step for each in begun]
     if len(set(steps)) > 1:

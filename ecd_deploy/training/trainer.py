@@ -9,18 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from accelerate.accelerator import Accelerator
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from ecd_deploy.data import Batch, Batches, DataSplits, ImageTensors
+from ecd_deploy.data import Batch, ImageTensors
 from ecd_deploy.distill import PlainModel, TrainingModel
 from ecd_deploy.errors import TrainingError
-from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.acceleration import highest, restore_scaler, scaler_state, share_buffers
-from ecd_deploy.training.checkpoints.state import Checkpoint, CheckpointState, RunningEpoch, TrainingIdentity
-from ecd_deploy.training.checkpoints.store import CheckpointStore
+from ecd_deploy.training.begin import Begun
+from ecd_deploy.training.checkpoints.state import Checkpoint, CheckpointState, RunningEpoch
 from ecd_deploy.training.evaluation import Accuracy, evaluate, moved_if_they_fit
 from ecd_deploy.training.methods import training_objective
 from ecd_deploy.training.metrics import MetricsLog
@@ -41,18 +39,15 @@ _STEPS_BETWEEN_AGREEMENTS = 50  # each makes the host wait for the accelerator
 
 @dataclass
 class Trainer:
-    """A training between two steps.
+    """A training between two steps; what it begins with gives it its state.
+
+    Raises:
+        CheckpointError: what it goes on from is of another optimiser.
 
     Attributes:
-        model: what is trained.
+        begun: what it had before its first step; the weights of its start are in its model already.
         optimizer: whose rate is set; of this model, or of several that are trained in one step.
         optimizer_state: what it keeps of this model's parameters, by name; changed in place.
-        accelerator: device and processes.
-        batches: of the training split.
-        data: of the run.
-        recipe: of the run.
-        identity: what every checkpoint says it is of.
-        store: for checkpoints.
         log: for metrics; None in all processes but the first.
         on_event: is told of the progress.
         stop: whether a signal came.
@@ -61,20 +56,15 @@ class Trainer:
         step: optimiser steps done.
         running: of the epoch that a checkpoint left unfinished.
         stacked_with: names of the runs whose steps, or some of them, were also this one's.
+        model, data, recipe, accelerator, batches: of what it had before.
         objective: what is minimised.
         losses: of the running epoch.
         average: of the student's weights, if the recipe wants it.
     """
 
-    model: TrainingModel
+    begun: Begun
     optimizer: Optimizer
     optimizer_state: Mapping[str, Tensor]
-    accelerator: Accelerator
-    batches: Batches
-    data: DataSplits
-    recipe: Recipe
-    identity: TrainingIdentity
-    store: CheckpointStore
     log: MetricsLog | None
     on_event: OnTrainingEvent
     stop: StopRequest
@@ -85,6 +75,9 @@ class Trainer:
     stacked_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        begun = self.begun
+        self.model, self.data, self.recipe = begun.model, begun.data, begun.recipe
+        self.accelerator, self.batches = begun.accelerator, begun.batches
         self._saved = self.clock()
         self._unsaved_best: Checkpoint | None = None
         self.losses = EpochLosses(self.accelerator)
@@ -93,13 +86,10 @@ class Trainer:
         self.average = None if decay is None else WeightAverage(self.model, decay)
         validation = self.data.validation
         self._validation = None if validation is None else moved_if_they_fit(validation, self.accelerator.device)
+        if begun.start is not None:
+            self._go_on_from(begun.start)
 
-    def go_on_from(self, start: Checkpoint) -> None:
-        """Take up a checkpoint's training; the model has its weights already.
-
-        Raises:
-            CheckpointError: it is of another optimiser.
-        """
+    def _go_on_from(self, start: Checkpoint) -> None:
         restore_state(self.optimizer_state, start.optimizer)
         restore_scaler(self.accelerator, start.state.scaler)
         if self.average is not None and start.average:
@@ -130,7 +120,7 @@ class Trainer:
         epoch = len(self.history) + 1
         before, self.running = self.running, None
         started = time.perf_counter() - (before.seconds if before else 0.0)
-        yield from self._batches(epoch, before, started)
+        yield from self._rest_of(epoch, before, started)
         self._require_finite()
         share_buffers(self.model, self.accelerator)
         if self.average is not None:
@@ -165,7 +155,8 @@ class Trainer:
         model.layout = self.model.layout
         return evaluate(model, images, self.data.normalisation, self.accelerator, self.recipe.train.batch_size)
 
-    def _batches(self, epoch: int, before: RunningEpoch | None, started: float) -> Iterator[Batch]:
+    def _rest_of(self, epoch: int, before: RunningEpoch | None, started: float) -> Iterator[Batch]:
+        """Yield an epoch's batches, from where it was left, and save after those steps that the recipe names."""
         steps = len(self.batches)
         losses = self.losses
         losses.begin_epoch(epoch, before.losses if before else ())
@@ -223,14 +214,14 @@ class Trainer:
             unsaved, self._unsaved_best = self._unsaved_best, None
             # what this one calls the best must be there as well, unless it is that itself
             if unsaved is not None and unsaved.state.best == checkpoint.state.best and unsaved.state.step != self.step:
-                self.store.save(unsaved)
-            self.store.save(checkpoint)
+                self.begun.store.save(unsaved)
+            self.begun.store.save(checkpoint)
         self.accelerator.wait_for_everyone()
         self._saved = self.clock()
 
     def _checkpoint(self, running: RunningEpoch | None) -> Checkpoint:
         state = CheckpointState(
-            training=self.identity,
+            training=self.begun.identity,
             step=self.step,
             history=self.history,
             best=best_score(self.history, self.recipe.train.select),

@@ -1,8 +1,7 @@
-"""An ONNX file of any origin: read and parsed, nothing of it run."""
+"""An ONNX file of any origin, read and parsed, or an .ort file, which onnxruntime alone can read."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import Final, Literal
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from ecd_deploy.compat.onnxruntime import ort_session
 from ecd_deploy.errors import ArtefactError, ExportError, UsageError, reraise_machine_fault
+from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.exporters.files.metadata import METADATA_KEY, ArtefactMetadata, parse_metadata
-from ecd_deploy.exporters.onnx.graph import check_embedded, get_metadata, outside_tensors
+from ecd_deploy.exporters.onnx.graph import budget_of, check_embedded, get_metadata, outside_tensors
 from ecd_deploy.exporters.onnx.session import open_session
 from ecd_deploy.files import read_bytes, sha256_bytes, sha256_file
 from ecd_deploy.measure.predictors.untrusted import check_untrusted, is_ort
@@ -25,7 +26,6 @@ IMAGE_TYPES: Final[Mapping[int, Literal["float32", "float16", "uint8"]]] = {
 }
 """The types that an image can have, by their numbers in ONNX."""
 _RUNTIME_TYPES: Final = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
-_INTEGER_OPERATOR: Final = re.compile("Quantize|QLinear|Integer|^QAttention$|^QGemm$")
 CHANNELS: Final = (1, 3)
 """Of images."""
 
@@ -53,7 +53,7 @@ class FilePart:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX file that was parsed.
+    """An ONNX or .ort file that was read.
 
     Attributes:
         path: where it lies.
@@ -63,7 +63,7 @@ class OnnxFile:
         outputs: in their order.
         metadata: where this project wrote the file.
         parts: the files that it was put together from; none where it is one.
-        low_precision: whether it computes with integers or half precision somewhere.
+        budget: how far its scores may be off on another processor or provider.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class OnnxFile:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     metadata: ArtefactMetadata | None
-    low_precision: bool
+    budget: ParityBudget
     parts: tuple[FilePart, ...] = ()
 
     def words(self) -> str:
@@ -82,15 +82,19 @@ class OnnxFile:
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
-    """Read and parse a file, with the weights that it keeps in other files of its folder; nothing of it is run.
+    """Read and parse a file, with the weights that it keeps in other files of its folder.
+
+    Nothing of it is run, but for an .ort file, by onnxruntime alone.
 
     Raises:
         UsageError: there is no such file.
-        ArtefactError: it is no ONNX model, is cut off, or its weights cannot be read or lie outside of its folder.
+        ArtefactError: it is no model, is cut off, or its weights cannot be read or lie outside of its folder.
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     data = read_bytes(path)
+    if is_ort(data):
+        return _described_by_runtime(path, data)
     model = _parsed(path, data)
     try:
         check_embedded(model)
@@ -128,7 +132,7 @@ def _parsed(path: Path, data: bytes) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise ArtefactError(f"{path} is not an ONNX model, or is cut off: it cannot be parsed") from error
+        raise ArtefactError(f"{path} is not an ONNX model or .ort file, or is cut off: it cannot be parsed") from error
     if not model.graph.node or not model.graph.output:
         raise ArtefactError(f"{path} is not an ONNX model: it has no operators or no outputs")
     return model
@@ -156,22 +160,32 @@ def _described(path: Path, data: bytes, model: onnx.ModelProto) -> OnnxFile:
         inputs=_ports(value for value in model.graph.input if value.name not in inside),
         outputs=_ports(model.graph.output),
         metadata=None if text is None else parse_metadata(text, path.name),
-        low_precision=any(_INTEGER_OPERATOR.search(node.op_type) for node in model.graph.node)
-        or any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer),
+        budget=budget_of(
+            (node.op_type for node in model.graph.node), (tensor.data_type for tensor in model.graph.initializer)
+        ),
     )
 
 
 def _described_by_runtime(path: Path, data: bytes) -> OnnxFile:
-    """An .ort file of this project, as onnxruntime opens it, after it was tried in another process."""
-    check_untrusted(data, path.name)
+    """An .ort file as onnxruntime opens it, which checks it, after it was tried in another process."""
+    check_untrusted(data, str(path))
     session = open_session(data, 1, "ort")
     inputs, outputs = (
         tuple(Port(value.name, _RUNTIME_TYPES.get(value.type, value.type), _runtime_shape(value.shape)) for value in of)
         for of in (session.get_inputs(), session.get_outputs())
     )
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    graph = ort_session(data).Model().Graph()
+    nodes = map(graph.Nodes, range(graph.NodesLength()))
+    tensors = map(graph.Initializers, range(graph.InitializersLength()))
     return OnnxFile(
-        path, data, sha256_bytes(data), inputs, outputs, parse_metadata(text, path.name), low_precision=False
+        path=path,
+        data=data,
+        sha256=sha256_bytes(data),
+        inputs=inputs,
+        outputs=outputs,
+        metadata=None if text is None else parse_metadata(text, path.name),
+        budget=budget_of((node.OpType().decode() for node in nodes), (tensor.DataType() for tensor in tensors)),
     )
 
 
@@ -180,10 +194,19 @@ def _runtime_shape(sides: Sequence[int | str | None]) -> tuple[int | str, ...]:
 
 
 def with_sides(file: OnnxFile, sides: tuple[int, int, int]) -> bytes:
-    """The file's bytes, with the sides of its one input after the batch fixed to these where any is free."""
+    """The file's bytes, with the sides of its one input after the batch fixed to these where any is free.
+
+    Raises:
+        UsageError: they are free in an .ort file, which cannot be changed.
+    """
     (port,) = file.inputs
     if all(isinstance(side, int) for side in port.shape[1:]):
         return file.data
+    if is_ort(file.data):
+        raise UsageError(
+            "free height and width of an .ort file cannot be fixed: give the ONNX file that it was made from, or an "
+            f".ort file made from one whose sides are fixed; {file.words()}"
+        )
     model = onnx.load_model_from_string(file.data)
     value = next(value for value in model.graph.input if value.name == port.name)
     for dimension, side in zip(value.type.tensor_type.shape.dim[1:], sides, strict=True):

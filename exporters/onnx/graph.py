@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import onnx
 
 from ecd_deploy.errors import ExportError
-from ecd_deploy.exporters.budget import FLOAT16_BUDGET, INT8_BUDGET, ParityBudget
+from ecd_deploy.exporters.budget import FLOAT16_BUDGET, FLOAT32_BUDGET, INT8_BUDGET, ParityBudget
 from ecd_deploy.exporters.files.metadata import (
     INPUT_NAME,
     METADATA_KEY,
@@ -18,19 +19,20 @@ from ecd_deploy.exporters.files.metadata import (
     ArtefactMetadata,
 )
 
-_FLOAT32: Final = ParityBudget(relative=1e-3, agreement=1.0)
 _HALF: Final = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
-_QUANTISED: Final = frozenset(
-    {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
-)
+_QUANTISED: Final = re.compile("Quantize|QLinear|Integer|^QAttention$|^QGemm$")
 
 
-def budget_of(data: bytes) -> ParityBudget:
-    """How far a model's scores may be off on another processor or provider, by the coarsest numbers in it."""
-    graph = onnx.load_model_from_string(data).graph
-    if _QUANTISED.intersection(node.op_type for node in graph.node):
+def budget_of(operators: Iterable[str], tensors: Iterable[int]) -> ParityBudget:
+    """How far a model's scores may be off on another processor or provider, by the coarsest numbers in it.
+
+    Args:
+        operators: the kinds of its nodes.
+        tensors: the types of what it keeps, by their numbers in ONNX.
+    """
+    if any(map(_QUANTISED.search, operators)):
         return INT8_BUDGET
-    return FLOAT16_BUDGET if _HALF.intersection(tensor.data_type for tensor in graph.initializer) else _FLOAT32
+    return FLOAT32_BUDGET if _HALF.isdisjoint(tensors) else FLOAT16_BUDGET
 
 
 def strip_provenance(model: onnx.ModelProto) -> None:

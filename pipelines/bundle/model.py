@@ -10,8 +10,8 @@ import numpy as np
 
 from ecd_deploy.errors import ArtefactError, UsageError
 from ecd_deploy.exporters.onnx.file import read_onnx_file
-from ecd_deploy.exporters.onnx.graph import budget_of
 from ecd_deploy.files import sha256_bytes
+from ecd_deploy.measure.predictors.untrusted import is_ort
 from ecd_deploy.pipelines.bundle.archive import SUFFIX, Bundle, CheckedSamples, archive_path, write_bundle
 from ecd_deploy.pipelines.bundle.description import BundleDescription, largest_drop, latency_conditions
 from ecd_deploy.pipelines.evaluate.evaluate import evaluate_files
@@ -30,7 +30,7 @@ def bundle_model(
     """Evaluate a model and pack it with what it gave for some of the images; the same call gives the same bytes.
 
     Args:
-        model: an ONNX file.
+        model: an ONNX or .ort file.
         data: labelled images; see `evaluate`.
         config: what the model expects, limits of latency, and how it is measured.
         output: of the archive; by default NAME.tar.gz in the working directory.
@@ -55,12 +55,14 @@ def bundle_model(
     pixels = read_pixels(found.files, places.tolist(), preprocessing).pixels
     images, size = preprocessing.apply(pixels), classifier.batch_size
     scores = np.concatenate([classifier.scores(images[at : at + size]) for at in range(0, len(images), size)])
-    labels, budget = found.scored.labels[places], budget_of(classifier.data)
+    labels, budget = found.scored.labels[places], classifier.file.budget
+    kind = "ort" if is_ort(classifier.data) else "onnx"
     description = BundleDescription(
         name=path.name.removesuffix(SUFFIX),
         student=None,
-        format="onnx",
-        model=model.name,
+        format=kind,
+        # onnxruntime tells its own format by the name of the file.
+        model=model.name if (kind == "ort") == (model.suffix == ".ort") else f"{model.stem}.{kind}",
         model_sha256=sha256_bytes(classifier.data),
         student_digest=None,
         recipe_digest=None,

@@ -1,4 +1,4 @@
-"""`ecd-deploy profile`: a run directory or a bare ONNX file, here or on devices, with the call's own conditions."""
+"""`ecd-deploy profile`: a run directory or a bare model, here or on devices, with the call's own conditions."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def profile_target(
     shape: tuple[int, int] | None = None,
     output: Path | None = None,
 ) -> list[Profile]:
-    """Measure what a run ships, or the artefacts of a choice, or an ONNX file, on this host.
+    """Measure what a run ships, or the artefacts of a choice, or an ONNX or .ort file, on this host.
 
     Where the ONNX file leaves them free, `shape` is height and width of its images.
 
@@ -84,7 +84,7 @@ def profile_target(
         UsageError: the target or a condition cannot be used.
         ArtefactError: the model cannot be read or run.
     """
-    if target.suffix == ".onnx":
+    if _is_file(target):
         found = [
             profile_bytes(target.name, _foreign(target, choice, shape), conditions.apply(ProfileConfig()), Limits())
         ]
@@ -114,7 +114,7 @@ def profile_hosts(
     shape: tuple[int, int] | None = None,
     output: Path | None = None,
 ) -> list[Profile]:
-    """Measure on devices at once, over ssh: what a run ships, an artefact of it, or an ONNX file.
+    """Measure on devices at once, over ssh: what a run ships, an artefact of it, or an ONNX or .ort file.
 
     In a run directory each result is kept in `profiles/`; that of a single host is also where the gate looks for it.
 
@@ -122,7 +122,7 @@ def profile_hosts(
         UsageError: the target or a condition cannot be used.
         ArtefactError: a device failed; the results of the others are kept.
     """
-    if target.suffix == ".onnx":
+    if _is_file(target):
         model = _foreign(target, choice, shape)
         found, errors = _measure_all(target.name, model, conditions, ProfileConfig(), hosts, console, python, timeout)
     else:
@@ -148,8 +148,13 @@ def profile_hosts(
     return list(found.values())
 
 
+def _is_file(target: Path) -> bool:
+    """Whether a model is meant, also one that is not there."""
+    return target.is_file() or target.suffix in (".onnx", ".ort")
+
+
 def _foreign(path: Path, choice: str | None, shape: tuple[int, int] | None) -> bytes:
-    """An ONNX file with all its weights inside, which was tried where it can do no harm."""
+    """An ONNX or .ort file with all its weights inside, which was tried where it can do no harm."""
     if choice is not None:
         raise UsageError(f"--format {choice}: {path} is one file; formats are those of a run directory")
     from ecd_deploy.exporters.onnx.file import read_onnx_file, with_shape

@@ -19,7 +19,7 @@ from ecd_deploy.data.imagefolder.decode import BadImage, ImageHeader, read_heade
 from ecd_deploy.data.imagefolder.preflight import Findings
 from ecd_deploy.data.imagefolder.progress import map_files
 from ecd_deploy.errors import ArtefactError, DataError
-from ecd_deploy.exporters.budget import COARSE_BATCH_SPREAD
+from ecd_deploy.exporters.budget import COARSE_BATCH_SPREAD, FLOAT32_BUDGET
 from ecd_deploy.files import sha256_file
 from ecd_deploy.measure.latency.measurement import CPU
 from ecd_deploy.pipelines.evaluate.classifier import SECONDS_OF_A_BATCH, Classifier
@@ -100,7 +100,7 @@ def check_batches(classifier: Classifier, found: Scored) -> None:
     places = np.linspace(0, len(found.files) - 1, count).astype(np.int64)
     images = preprocessing.apply(read_pixels(found.files, places.tolist(), preprocessing).pixels)
     expected, size = found.scores[places], fixed or max(_FEW, classifier.batch_size)
-    coarse = classifier.file.low_precision or classifier.provider != CPU
+    coarse = classifier.file.budget != FLOAT32_BUDGET or classifier.provider != CPU
     limit = COARSE_BATCH_SPREAD if coarse else _BATCH_SPREAD
     scale = float(np.abs(expected).max()) or 1.0
     order = np.random.default_rng(0).permutation(len(places))

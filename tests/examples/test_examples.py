@@ -8,6 +8,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
 
 from ecd_deploy import ExportConfig, ProfileConfig, Recipe
 from tests.pipelines.evaluate.colours import INPUT, save_images, write_model
@@ -56,12 +57,16 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(
     notebook = json.loads((EXAMPLES / "train_and_gate.ipynb").read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] for cell in cells)
+    plt.close("all")
+    monkeypatch.setattr(plt, "show", lambda: None)  # Jupyter's draws what pyplot holds, and nothing else
     namespace: dict[str, object] = {}
     for cell in cells:
         exec("".join(cell["source"]), namespace)
     epochs = namespace["epochs"]
     assert isinstance(epochs, list)
     assert len(epochs) == 5
+    assert len(plt.get_fignums()) == 1
+    plt.close("all")
     printed = capsys.readouterr().out
     assert printed.startswith("rehearsed resnet8 on 8 images")
     assert "split proof: separate from the teacher, by construction" in printed

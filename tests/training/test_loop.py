@@ -136,7 +136,7 @@ def test_weights_of_another_model_or_none_are_refused(
     with pytest.raises(CheckpointError, match="train first"):
         load_weights(tmp_path, "last", make_model())
     run(make_model(), data, make_recipe("train.epochs=1"), tmp_path)
-    with pytest.raises(CheckpointError, match=r"of another model: at teacher\.0\.bias it has \(4,\), the model has no"):
+    with pytest.raises(CheckpointError, match=r"of another model: at teacher\.0\.bias it has \(4,\), this one has no"):
         load_weights(tmp_path, "last", PlainModel(make_model().student))
 
 

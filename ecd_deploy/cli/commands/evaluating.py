@@ -36,7 +36,10 @@ def evaluate(
     out: Path | None,
     skip_bad: bool,
 ) -> None:
-    """Measure the accuracy of any ONNX classifier on labelled images."""
+    """Measure the accuracy of any ONNX classifier on labelled images.
+
+    MODEL may also be an .ort file, onnxruntime's own format.
+    """
     refuse_other_keys("evaluate", overrides, "input.", "profile.provider=")
     given = (*overrides, *size_override(shape))
     from ecd_deploy.recipe.input import read_model_config
@@ -70,7 +73,10 @@ def predict(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Classify images of any size."""
+    """Classify images of any size.
+
+    MODEL may also be an .ort file, onnxruntime's own format.
+    """
     refuse_other_keys("predict", overrides, "input.")
     given = (*overrides, *size_override(shape))
     from ecd_deploy.recipe.input import read_model_config

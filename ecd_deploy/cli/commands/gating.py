@@ -48,7 +48,7 @@ def gate(
 ) -> None:
     """Pass or fail a run by its limits, or any model on labelled images.
 
-    With --data the model, an ONNX file or that of a run, is evaluated on these images and timed first.
+    With --data the model, an ONNX or .ort file or that of a run, is evaluated on these images and timed first.
     """
     from ecd_deploy.files import check_writable, write_atomic
 

@@ -44,7 +44,7 @@ def profile(
 ) -> None:
     """Measure latency, memory, throughput and time by layer.
 
-    What is measured is the artefact of RUN_DIR that ships, or MODEL.onnx, with its cold start.
+    What is measured is the artefact of RUN_DIR that ships, or an ONNX or .ort file, with its cold start.
     """
     from ecd_deploy.cli.text.profile import print_budget, print_profile
     from ecd_deploy.pipelines.device.command import Conditions, profile_hosts, profile_target

@@ -36,8 +36,8 @@ def bundle(
 ) -> None:
     """Pack an artefact, with images that check it on a device.
 
-    It is a run's, or with --data any model. On the device, the archive's `python run.py` checks files, scores,
-    accuracy on real images and latency.
+    It is a run's, or with --data any ONNX or .ort file. On the device, the archive's `python run.py` checks files,
+    scores, accuracy on real images and latency.
     """
     if data is None:
         refuse_without_data("bundle", target, config=config, shape=shape, overrides=overrides, skip_bad=skip_bad)

@@ -1,4 +1,4 @@
-"""Files that this run did not write: only ONNX and safetensors, and tried first where they can do no harm."""
+"""Files that this run did not write: only ONNX, .ort and safetensors, and tried first where they can do no harm."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def check_untrusted(data: bytes, name: str, limits: Limits = Limits(), *, batch_
             raise ArtefactError(f"{name} is not a safetensors file: {error}") from error
         return
     if not (data.startswith(_ONNX) or is_ort(data)):
-        raise ArtefactError(f"{name} was not written by this run: such files are opened only if ONNX or safetensors")
+        raise ArtefactError(
+            f"{name} was not written by this run: such files are opened only if ONNX, .ort or safetensors"
+        )
     problem = _tried(data, limits, batch_size)
     if problem is not None:
         raise ArtefactError(f"{name} cannot be used: it {problem}")
@@ -82,7 +84,7 @@ def _tried(data: bytes, limits: Limits, batch_size: int) -> str | None:
         except subprocess.TimeoutExpired:
             return f"does not finish within {limits.seconds} s"
     try:
-        problem = json.loads(done.stdout)["problem"]
-    except (ValueError, KeyError, TypeError):
+        problem = json.loads(done.stdout.splitlines()[-1])["problem"]  # onnxruntime may print before
+    except (IndexError, ValueError, KeyError, TypeError):
         return f"makes its process exit with {done.returncode}"
     return None if problem is None else str(problem)

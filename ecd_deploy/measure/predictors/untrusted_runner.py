@@ -18,7 +18,7 @@ resource: Any = import_module("resource") if find_spec("resource") else None
 _MOST_ELEMENTS = 100_000_000
 _BATCHES = (1, 2)
 _ORT = b"ORTM"
-"""Onnxruntime's own format, which keeps its tensors inside where it is opened from memory."""
+"""Onnxruntime's own format, which it opens only with all tensors inside."""
 
 
 def main() -> None:
@@ -35,16 +35,15 @@ def main() -> None:
     except MemoryError:
         answer = {"problem": f"needs more than {memory} bytes"}
     except Exception as error:  # noqa: BLE001 - whatever a hostile file provokes is the answer
-        answer = {"problem": f"{type(error).__name__}: {error}"[:500]}
+        answer = {"problem": f"raises {type(error).__name__}: {error}"[:500]}
     sys.stdout.write(json.dumps(answer))
 
 
 def _described(data: bytes, batch_size: int) -> dict[str, Any]:
     import numpy as np
-    import onnx
     import onnxruntime as ort
 
-    tensors = () if data[4:8] == _ORT else _tensors(onnx.load_model_from_string(data).graph)
+    tensors = () if data[4:8] == _ORT else _tensors(_graph(data))
     outside = [tensor.name for tensor in tensors if tensor.data_location or tensor.external_data]
     if outside:
         return {"problem": f"keeps {outside[0] or 'a constant'} in another file"}
@@ -116,6 +115,12 @@ def _of_type(image: Any, kind: str) -> Any:
     if kind == "tensor(uint8)":
         return (np.clip(image, 0, 1) * 255).astype(np.uint8)
     return image.astype(np.float16 if kind == "tensor(float16)" else np.float32)
+
+
+def _graph(data: bytes) -> Any:
+    import onnx
+
+    return onnx.load_model_from_string(data).graph
 
 
 def _tensors(graph: Any) -> Any:

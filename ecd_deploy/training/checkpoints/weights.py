@@ -53,12 +53,19 @@ def assign_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: a name or a shape differs; the first is named.
     """
-    own = model.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        expected = tuple(own[name].shape) if name in own else "nothing"
-        found = tuple(weights[name].shape) if name in weights else "nothing"
+    require_alike(model.state_dict(), weights, "model")
+    model.load_state_dict(dict(weights))
+
+
+def require_alike(own: Mapping[str, Tensor], kept: Mapping[str, Tensor], owner: str) -> None:
+    """Refuse a checkpoint's tensors where their names or shapes are not those of what they are copied to.
+
+    Raises:
+        CheckpointError: the first is named, and that they are of another `owner`.
+    """
+    for name in sorted(own.keys() | kept.keys()):
+        expected, found = (tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (own, kept))
         if expected != found:
             raise CheckpointError(
-                f"the checkpoint is of another model: at {name} it has {found}, the model has {expected}"
+                f"the checkpoint is of another {owner}: at {name} it has {found}, this one has {expected}"
             )
-    model.load_state_dict(dict(weights))

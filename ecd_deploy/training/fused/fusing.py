@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ecd_deploy.distill.convolution.triton import support
-from ecd_deploy.errors import reraise_machine_fault
+from ecd_deploy.errors import first_line, reraise_machine_fault
 from ecd_deploy.training.fused.chains import fuse
 from ecd_deploy.training.fused.operators import REFERENCES
 from ecd_deploy.training.fused.program import Call, Program, given, perform, record
@@ -47,7 +47,7 @@ def lightened(work: Callable[[], None], state: Sequence[Tensor], forget: Callabl
         fault = _find_lack(lighter) or _find_fault(lighter, state, before)
     except Exception as error:  # noqa: BLE001 (whatever a compiler raises: what does not run is not used)
         reraise_machine_fault(error)
-        fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        fault = first_line(error)
     if fault is None:
         return LighterWork(lighter.run, len(program.calls) - len(lighter.calls))
     _logger.warning("batch norms, sums and ReLUs of a step are launched one by one: %s", fault)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
+from ecd_deploy.distill.convolution.triton.support import sum_dtype
+
 MOST_GRADIENTS = 4
 """That a launch adds up."""
 
@@ -103,8 +105,6 @@ def differentiate_rectified(
 
 
 def _shape(features: Tensor) -> dict[str, Any]:
-    import triton.language as tl
-
     samples, channels = features.shape[:2]
     places = features[0, 0].numel()
     block = min(_MOST_PLACES, 1 << (places - 1).bit_length())
@@ -112,7 +112,7 @@ def _shape(features: Tensor) -> dict[str, Any]:
         "samples": samples,
         "channels": channels,
         "places": places,
-        "SUM": tl.float64 if features.dtype == torch.float64 else tl.float32,
+        "SUM": sum_dtype(features),
         "BLOCK_SAMPLES": _BLOCK // block,
         "BLOCK_PLACES": block,
         "num_warps": _WARPS,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from ecd_deploy.distill import TrainingModel
-from ecd_deploy.errors import CheckpointError
 from ecd_deploy.recipe.train import TrainConfig
+from ecd_deploy.training.checkpoints.weights import require_alike
 
 _SHARE = "share"  # of the learning rate, a key of our own in each of torch's groups
 _SECOND_BETA = 0.999  # torch's default
@@ -88,13 +88,7 @@ def restore_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Non
     Raises:
         CheckpointError: it belongs to other parameters, or to another optimiser.
     """
-    for name in sorted(own.keys() | state.keys()):
-        expected = tuple(own[name].shape) if name in own else "nothing"
-        found = tuple(state[name].shape) if name in state else "nothing"
-        if expected != found:
-            raise CheckpointError(
-                f"the checkpoint is of another optimiser: at {name} it has {found}, this one has {expected}"
-            )
+    require_alike(own, state, "optimiser")
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)

@@ -96,7 +96,7 @@ def gate_section(gate: GateReport) -> Section:
         gate.basis,
         *((f"Not limited: {', '.join(gate.not_limited)}.",) if gate.not_limited else ()),
         f"Bounds are one-sided, at {gate.confidence:.0%} confidence (latency: 99%).",
-        *(baseline_sentences(gate.baseline) if gate.baseline else ()),
+        *(sentence for found in gate.comparisons for sentence in baseline_sentences(found)),
     ]
     text = " ".join(sentences)
     header = ("check", "verdict", "value", "bound", "limit", "reason")
@@ -219,6 +219,8 @@ def layer_section(profile: Profile) -> Section:
         f"{measurement.macs:,} multiply-accumulates per image, at {rate}; a matrix product reaches "
         f"{measurement.peak_gflops:.0f} GFLOP/s here."
     )
+    if not rows:
+        text += f" {profile.file} has no times by layer: only an ONNX file has a graph that leads back to its layers."
     caption = "Median time by layer, the slowest first"
     return Section("layers", "Time by layer", text, tables=(Table(caption, ("layer", "time", "share", "MACs"), rows),))
 

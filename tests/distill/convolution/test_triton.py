@@ -352,8 +352,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.ecd_deploy.convolve_samples.default:
-            self.connected += args[3] is not None
-            self.connected_later += args[5] is not None
+            self.connected += bool(args[3])
+            self.connected_later += bool(args[4])
         return func(*args, **(kwargs or {}))
 
 

@@ -51,7 +51,7 @@ def test_a_provider_that_does_nothing_is_refused(
 
 def test_an_ort_file_says_what_the_onnx_file_says_that_it_was_made_from(artefacts: dict[str, Exported]) -> None:
     ort, onnx = (parse_onnx(Path(f"student.{name}"), artefacts[name].data) for name in ("ort", "onnx"))
-    assert (ort.inputs, ort.outputs, ort.low_precision) == (onnx.inputs, onnx.outputs, onnx.low_precision)
+    assert (ort.inputs, ort.outputs, ort.budget) == (onnx.inputs, onnx.outputs, onnx.budget)
     assert ort.metadata is not None
     assert ort.metadata.model_copy(update={"target": None, "derived_from": None}) == onnx.metadata
     with pytest.raises(ArtefactError, match=r"cut\.ort cannot be used"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from ecd_deploy.exporters.onnx.graph import budget_of
+from ecd_deploy.exporters.onnx.file import read_onnx_file
 from ecd_deploy.pipelines.gate.separation import difference_checks, parity_checks, provider_checks
 from ecd_deploy.pipelines.record.names import PROFILE_NAME, VALIDATION_NAME
 from ecd_deploy.pipelines.record.profile import Profile
@@ -86,7 +86,7 @@ def test_a_latency_of_another_provider_than_that_of_the_accuracy_decides_nothing
 def test_the_scores_of_any_model_on_a_provider_are_held_to_those_of_the_cpu(
     folder: Path, finished_run: tuple[Path, Ended], difference: float, verdict: str
 ) -> None:
-    budget = budget_of((folder / "model.onnx").read_bytes())
+    budget = read_onnx_file(folder / "model.onnx").budget
     profile = read_run(finished_run[0]).read_json(PROFILE_NAME, Profile)
     assert difference_checks(profile, budget) == []
     there = {"provider": "OpenVINOExecutionProvider", "on_cpu": ("softmax",), "provider_difference": difference}

@@ -157,7 +157,7 @@ CASES: list[tuple[Callable[[Path], None], int, str]] = [
     (no_model, 2, "there is no file model.onnx"),
     (another_type, 4, "not an ONNX model"),
     (empty_model, 4, "not an ONNX model"),
-    (cut_off, 4, "is not an ONNX model, or is cut off"),
+    (cut_off, 4, "is not an ONNX model or .ort file, or is cut off"),
     (weights_that_are_absent, 4, "weights that it keeps in another file cannot be read"),
     (weights_outside_of_the_folder, 4, "model.onnx"),
     (eighty_outputs, 4, "80 outputs, and images has images of 3 classes"),

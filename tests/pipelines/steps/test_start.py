@@ -287,7 +287,8 @@ def test_weights_that_cannot_be_had_are_told_with_their_cache(tmp_path: Path, mo
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     config, images = colour("torchvision:squeezenet1_1")
-    with pytest.raises(StudentError, match=r"of 'torchvision:squeezenet1_1' cannot be had: .*TORCH_HOME"):
+    file = rf"https://download\.pytorch\.org/models/squeezenet1_1-\w+\.pth into {tmp_path}/hub/checkpoints,"
+    with pytest.raises(StudentError, match=rf"of 'torchvision:squeezenet1_1' cannot be had: .*, put {file}"):
         open_weights(config, images)
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from ecd_deploy.distill.convolution.sample_convolution import Geometry
 from ecd_deploy.distill.convolution.triton import mixing_operators, operators, references, support
-from ecd_deploy.errors import reraise_machine_fault
+from ecd_deploy.errors import first_line, reraise_machine_fault
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _find_fault(shape: LayerShape) -> str | None:
             return _find_difference(shape)
     except Exception as error:  # noqa: BLE001 (whatever a compiler raises: what does not run is not used)
         reraise_machine_fault(error)
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return first_line(error)
 
 
 def _find_difference(shape: LayerShape) -> str | None:
@@ -123,24 +123,24 @@ def _calls(shape: LayerShape) -> dict[str, tuple[Any, ...]]:
     size = shape.geometry.output_size(places, kernel)
     features, kernels = drawn(*shape.features), drawn(samples, outputs, inputs, *kernel)
     gradient, bias = drawn(samples, outputs, *size), drawn(samples, outputs) if shape.has_bias else None
-    connections = [
-        (drawn(samples, outputs, *size), drawn(outputs, outputs)) if is_connected else (None, None)
+    added, later = (
+        [drawn(samples, outputs, *size), drawn(outputs, outputs)] if is_connected else []
         for is_connected in (shape.connected, shape.connected_later)
-    ]
-    students, matrices = ([one for one in of_each if one is not None] for of_each in zip(*connections, strict=True))
+    )
+    students, matrices = ([one[place] for one in (added, later) if one] for place in (0, 1))
     received = [drawn(samples, outputs, *size) for _ in students]
     weights = of_router(shape.hidden, channels), of_router(mixed, shape.hidden)
     temperature = torch.full((), 0.5, dtype=shape.router_dtype, device=shape.device)
-    router = (weights[0], of_router(shape.hidden), weights[1], of_router(mixed), temperature, 1.0)
+    router = (weights[0], of_router(shape.hidden), weights[1], of_router(mixed), temperature)
     pooled, weight = of_router(samples, channels), drawn(*shape.weight, dtype=shape.router_dtype)
-    _, mixing, hidden = references.mix(pooled, *router, weight, shape.dtype)
+    _, mixing, hidden = references.mix(pooled, router, 1.0, weight, shape.dtype)
     of_samples = references.differentiate_weights(gradient, features, received, students, kernel, geometry)
     parts = of_router(3, samples, mixed)
     return {
-        "convolve_samples": (features, kernels, bias, *connections[0], *connections[1], geometry),
+        "convolve_samples": (features, kernels, bias, added, later, geometry),
         "differentiate_features": (gradient, kernels, pooled, received, matrices, places, geometry),
         "differentiate_weights": (gradient, features, received, students, kernel, geometry),
-        "mix": (pooled, *router, weight, shape.dtype),
+        "mix": (pooled, router, 1.0, weight, shape.dtype),
         "differentiate_mixing": (of_samples, mixing, weight),
         "differentiate_route": (parts, mixing, pooled, hidden, *weights, temperature, 1.0),
     }

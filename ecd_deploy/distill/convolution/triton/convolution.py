@@ -80,18 +80,16 @@ def convolve_by_triton(
     Returns:
         (N, O, H', W').
     """
-    connections = [tensor for one in (added, later) for tensor in _tensors(one)]
-    output, product = _DynamicConvolution.apply(features, weight, bias, *router, *connections, arithmetic)
-    for offer in (added, later):
-        if offer is not None:
-            offer.is_taken = True
-            offer.product = product if offer.is_later else None
+    offers = [offer for offer in (added, later) if offer is not None]
+    connections = [tensor for offer in offers for tensor in (offer.student, offer.weight)]
+    output, product = _DynamicConvolution.apply(
+        features, weight, bias, *router, arithmetic, added is not None, *connections
+    )
+    for offer in offers:
+        offer.is_taken = True
+        offer.product = product if offer.is_later else None
     result: Tensor = output
     return result
-
-
-def _tensors(offer: Offer | None) -> tuple[Tensor | None, Tensor | None]:
-    return (None, None) if offer is None else (offer.student, offer.weight)
 
 
 class _DynamicConvolution(torch.autograd.Function):
@@ -106,44 +104,39 @@ class _DynamicConvolution(torch.autograd.Function):
         expand_weight: Tensor,
         expand_bias: Tensor,
         temperature: Tensor,
-        student: Tensor | None,
-        connection: Tensor | None,
-        later_student: Tensor | None,
-        later_connection: Tensor | None,
         arithmetic: Arithmetic,
+        adds: bool,
+        *connections: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         dtype, geometry = arithmetic.dtype, arithmetic.geometry
         given = features.to(dtype).contiguous()
         pooled = given.mean(dim=(2, 3), dtype=reduce_weight.dtype)
-        router = (reduce_weight, reduce_bias, expand_weight, expand_bias, temperature)
-        kernels, mixing, hidden = mixing_operators.mix(pooled, *router, arithmetic.gain, weight, dtype)
+        router = RouterTensors(reduce_weight, reduce_bias, expand_weight, expand_bias, temperature)
+        kernels, mixing, hidden = mixing_operators.mix(pooled, router, arithmetic.gain, weight, dtype)
         biases = None if bias is None else (mixing @ bias).to(dtype)
-        students = [None if one is None else one.to(dtype).contiguous() for one in (student, later_student)]
-        matrices = [None if one is None else one.flatten(1).to(dtype) for one in (connection, later_connection)]
-        output, *product = operators.convolve_samples(
-            given, kernels, biases, students[0], matrices[0], students[1], matrices[1], geometry.numbers
-        )
+        students = [student.to(dtype).contiguous() for student in connections[::2]]
+        matrices = [connection.flatten(1).to(dtype) for connection in connections[1::2]]
+        added = [students[0], matrices[0]] if adds else []
+        later = [students[-1], matrices[-1]] if len(students) > adds else []
+        output, *product = operators.convolve_samples(given, kernels, biases, added, later, geometry.numbers)
         ctx.save_for_backward(
             *(given, kernels, mixing, pooled, hidden, weight, bias),
             *(reduce_weight, expand_weight, temperature, *students, *matrices),
         )
-        ctx.arithmetic = arithmetic
+        ctx.arithmetic, ctx.adds = arithmetic, adds
         return output, product[0] if product else None
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, later_gradient: Tensor | None) -> tuple[Tensor | None, ...]:
         given, kernels, mixing, pooled, hidden, weight, bias, *rest = ctx.saved_tensors
-        reduce_weight, expand_weight, temperature, student, later_student, connection, later_connection = rest
+        reduce_weight, expand_weight, temperature, *connections = rest
+        students, matrices = connections[: len(connections) // 2], connections[len(connections) // 2 :]
         dtype, geometry = ctx.arithmetic.dtype, ctx.arithmetic.geometry
         gradient = gradient.to(dtype).contiguous()
-        received, students, matrices = list[Tensor](), list[Tensor](), list[Tensor]()
-        if student is not None:
-            received, students, matrices = [gradient], [student], [connection]
-        if later_student is not None and later_gradient is not None:
+        received = [gradient] if ctx.adds else []
+        if later_gradient is not None:
             received.append(later_gradient.to(dtype).contiguous())
-            students.append(later_student)
-            matrices.append(later_connection)
         of_samples = operators.differentiate_weights(
             gradient, given, received, students, weight.shape[3:], geometry.numbers
         )
@@ -162,7 +155,5 @@ class _DynamicConvolution(torch.autograd.Function):
         )
         to_matrices = [one[:, :, None, None] for one in sums.view(len(matrices), *weight.shape[1:2] * 2)]
         to_connections = [gradient for pair in zip(to_students, to_matrices, strict=True) for gradient in pair]
-        if student is None:
-            to_connections = [None, None, *to_connections]
-        to_connections += [None] * (4 - len(to_connections))
-        return features_gradient, weight_gradient, bias_gradient, *router_gradients, None, *to_connections, None
+        of_no_weights = (None, None, None)  # temperature, arithmetic, whether it adds
+        return features_gradient, weight_gradient, bias_gradient, *router_gradients, *of_no_weights, *to_connections

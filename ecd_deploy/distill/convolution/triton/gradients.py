@@ -8,7 +8,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ecd_deploy.distill.convolution.triton.products import add_product
+from ecd_deploy.distill.convolution.triton.products import (
+    add_product,
+    is_within,
+    load_block,
+    load_places,
+    store_block,
+)
 
 
 @triton.jit
@@ -29,14 +35,10 @@ def differentiate_features(
     width,
     out_height,
     out_width,
-    KERNEL_H: tl.constexpr,
-    KERNEL_W: tl.constexpr,
-    STRIDE_H: tl.constexpr,
-    STRIDE_W: tl.constexpr,
-    PADDING_H: tl.constexpr,
-    PADDING_W: tl.constexpr,
-    DILATION_H: tl.constexpr,
-    DILATION_W: tl.constexpr,
+    KERNEL: tl.constexpr,
+    STRIDE: tl.constexpr,
+    PADDING: tl.constexpr,
+    DILATION: tl.constexpr,
     GROUPS: tl.constexpr,
     SUM: tl.constexpr,
     OPERAND: tl.constexpr,
@@ -64,29 +66,23 @@ def differentiate_features(
         outputs = GROUPS * out_channels
         student = tl.program_id(2) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
         out_place = block * BLOCK_PLACES + tl.arange(0, BLOCK_PLACES)
-        product = add_product(
-            tl.zeros((BLOCK_CHANNELS, BLOCK_PLACES), SUM),
+        of_sample = sample * outputs * out_places
+        total = tl.zeros((BLOCK_CHANNELS, BLOCK_PLACES), SUM)
+        total = add_product(
+            total,
             connection,
-            1,
-            outputs,
-            received + sample * outputs * out_places,
-            out_places,
-            1,
+            received + of_sample,
             student,
             outputs,
             outputs,
             out_place,
             out_places,
-            SUM,
             OPERAND,
             PRECISION,
             BLOCK_INNER,
+            LEFT_IS_TRANSPOSED=True,
         )
-        tl.store(
-            student_gradient + (sample * outputs + student)[:, None] * out_places + out_place[None, :],
-            product.to(student_gradient.dtype.element_ty),
-            mask=(student < outputs)[:, None] & (out_place < out_places)[None, :],
-        )
+        store_block(student_gradient + of_sample, total, student, outputs, out_place, out_places)
         return
     place = tl.program_id(1) * BLOCK_PLACES + tl.arange(0, BLOCK_PLACES)
     blocks = tl.cdiv(channels, BLOCK_CHANNELS)
@@ -95,40 +91,35 @@ def differentiate_features(
         return
     channel = (tl.program_id(2) % blocks) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
     places = height * width
-    taps = KERNEL_H * KERNEL_W
+    taps = KERNEL[0] * KERNEL[1]
     inner = out_channels * taps
     gradient += (sample * GROUPS + group) * out_channels * out_height * out_width
     kernels += (sample * GROUPS + group) * out_channels * channels * taps
-    bottom = place // width + PADDING_H
-    right = place % width + PADDING_W
+    bottom = place // width + PADDING[0]
+    right = place % width + PADDING[1]
     total = tl.zeros((BLOCK_CHANNELS, BLOCK_PLACES), SUM)
     for start in range(0, inner, BLOCK_INNER):
         index = start + tl.arange(0, BLOCK_INNER)
         out = index // taps
         tap = index % taps
-        row = bottom[None, :] - (tap // KERNEL_W * DILATION_H)[:, None]
-        column = right[None, :] - (tap % KERNEL_W * DILATION_W)[:, None]
+        row = bottom[None, :] - (tap // KERNEL[1] * DILATION[0])[:, None]
+        column = right[None, :] - (tap % KERNEL[1] * DILATION[1])[:, None]
         # of what is negative the quotient and the rest are not used
-        is_inside = (row >= 0) & (column >= 0) & (row % STRIDE_H == 0) & (column % STRIDE_W == 0)
-        row = row // STRIDE_H
-        column = column // STRIDE_W
-        is_inside &= (row < out_height) & (column < out_width)
-        is_inside &= (index < inner)[:, None] & (place < places)[None, :]
+        is_inside = (row >= 0) & (column >= 0) & (row % STRIDE[0] == 0) & (column % STRIDE[1] == 0)
+        row = row // STRIDE[0]
+        column = column // STRIDE[1]
+        is_inside &= (row < out_height) & (column < out_width) & is_within(index, inner, place, places)
         seen = tl.load(gradient + (out[:, None] * out_height + row) * out_width + column, mask=is_inside, other=0.0)
         kernel = tl.load(
             kernels + (out[None, :] * channels + channel[:, None]) * taps + tap[None, :],
-            mask=(channel < channels)[:, None] & (index < inner)[None, :],
+            mask=is_within(channel, channels, index, inner),
             other=0.0,
         )
         total = tl.dot(kernel.to(OPERAND), seen.to(OPERAND), total, input_precision=PRECISION, out_dtype=SUM)
-    absolute = sample * GROUPS * channels + group * channels + channel
-    of_pooled = tl.load(pooled_gradient + absolute, mask=channel < channels, other=0.0).to(SUM)
+    first = (sample * GROUPS + group) * channels
+    of_pooled = tl.load(pooled_gradient + first + channel, mask=channel < channels, other=0.0).to(SUM)
     total += (of_pooled / places)[:, None]
-    tl.store(
-        features_gradient + absolute[:, None] * places + place[None, :],
-        total.to(features_gradient.dtype.element_ty),
-        mask=(channel < channels)[:, None] & (place < places)[None, :],
-    )
+    store_block(features_gradient + first * places, total, channel, channels, place, places)
 
 
 @triton.jit
@@ -147,14 +138,10 @@ def differentiate_weights(
     width,
     out_height,
     out_width,
-    KERNEL_H: tl.constexpr,
-    KERNEL_W: tl.constexpr,
-    STRIDE_H: tl.constexpr,
-    STRIDE_W: tl.constexpr,
-    PADDING_H: tl.constexpr,
-    PADDING_W: tl.constexpr,
-    DILATION_H: tl.constexpr,
-    DILATION_W: tl.constexpr,
+    KERNEL: tl.constexpr,
+    STRIDE: tl.constexpr,
+    PADDING: tl.constexpr,
+    DILATION: tl.constexpr,
     GROUPS: tl.constexpr,
     SUM: tl.constexpr,
     OPERAND: tl.constexpr,
@@ -171,10 +158,10 @@ def differentiate_weights(
     sample = tl.program_id(0).to(tl.int64)
     outputs = GROUPS * out_channels
     weights_gradient += sample * columns
-    own_blocks = tl.cdiv(channels * KERNEL_H * KERNEL_W, BLOCK_INNER)
+    own_blocks = tl.cdiv(channels * KERNEL[0] * KERNEL[1], BLOCK_INNER)
     block = tl.program_id(1) - own_blocks
     if block >= 0:
-        weights_gradient += outputs * channels * KERNEL_H * KERNEL_W
+        weights_gradient += outputs * channels * KERNEL[0] * KERNEL[1]
         out_places = out_height * out_width
         out_blocks = tl.cdiv(outputs, BLOCK_INNER)
         if block >= out_blocks:
@@ -184,58 +171,44 @@ def differentiate_weights(
             weights_gradient += outputs * outputs
         output = tl.program_id(2) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
         column = block * BLOCK_INNER + tl.arange(0, BLOCK_INNER)
-        product = add_product(
-            tl.zeros((BLOCK_OUT, BLOCK_INNER), SUM),
-            received + sample * outputs * out_places,
-            out_places,
-            1,
-            student + sample * outputs * out_places,
-            1,
-            out_places,
+        of_sample = sample * outputs * out_places
+        total = tl.zeros((BLOCK_OUT, BLOCK_INNER), SUM)
+        total = add_product(
+            total,
+            received + of_sample,
+            student + of_sample,
             output,
             outputs,
             out_places,
             column,
             outputs,
-            SUM,
             OPERAND,
             PRECISION,
             BLOCK_PLACES,
+            RIGHT_IS_TRANSPOSED=True,
         )
-        tl.store(
-            weights_gradient + output[:, None] * outputs + column[None, :],
-            product.to(weights_gradient.dtype.element_ty),
-            mask=(output < outputs)[:, None] & (column < outputs)[None, :],
-        )
+        store_block(weights_gradient, total, output, outputs, column, outputs)
         return
     blocks = tl.cdiv(out_channels, BLOCK_OUT)
     group = tl.program_id(2) // blocks
     out = (tl.program_id(2) % blocks) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     places = out_height * out_width
-    taps = KERNEL_H * KERNEL_W
+    taps = KERNEL[0] * KERNEL[1]
     inner = channels * taps
     index = tl.program_id(1) * BLOCK_INNER + tl.arange(0, BLOCK_INNER)
     tap = index % taps
-    down = tap // KERNEL_W * DILATION_H - PADDING_H
-    across = tap % KERNEL_W * DILATION_W - PADDING_W
+    down = tap // KERNEL[1] * DILATION[0] - PADDING[0]
+    across = tap % KERNEL[1] * DILATION[1] - PADDING[1]
     gradient += (sample * GROUPS + group) * out_channels * places
     features += (sample * GROUPS + group) * channels * height * width
     total = tl.zeros((BLOCK_OUT, BLOCK_INNER), SUM)
     for start in range(0, places, BLOCK_PLACES):
         place = start + tl.arange(0, BLOCK_PLACES)
-        row = (place // out_width * STRIDE_H)[:, None] + down[None, :]
-        column = (place % out_width * STRIDE_W)[:, None] + across[None, :]
-        is_inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        is_inside &= (place < places)[:, None] & (index < inner)[None, :]
-        seen = tl.load(features + ((index // taps)[None, :] * height + row) * width + column, mask=is_inside, other=0.0)
-        of_outputs = tl.load(
-            gradient + out[:, None] * places + place[None, :],
-            mask=(out < out_channels)[:, None] & (place < places)[None, :],
-            other=0.0,
-        )
+        row = (place // out_width * STRIDE[0])[:, None] + down[None, :]
+        column = (place % out_width * STRIDE[1])[:, None] + across[None, :]
+        is_wanted = is_within(place, places, index, inner)
+        seen = load_places(features, (index // taps)[None, :], row, height, column, width, is_wanted)
+        of_outputs = load_block(gradient, out, out_channels, place, places)
         total = tl.dot(of_outputs.to(OPERAND), seen.to(OPERAND), total, input_precision=PRECISION, out_dtype=SUM)
-    tl.store(
-        weights_gradient + (group * out_channels + out)[:, None] * inner + index[None, :],
-        total.to(weights_gradient.dtype.element_ty),
-        mask=(out < out_channels)[:, None] & (index < inner)[None, :],
-    )
+    weights_gradient += group * out_channels * inner
+    store_block(weights_gradient, total, out, out_channels, index, inner)

@@ -92,12 +92,12 @@ def differentiate_mixing(
     weight,
     weight_gradient,
     sums,
-    mixing_gradients,
+    parts,
     samples,
     kernel_count,
     columns,
     others,
-    parts,
+    part_count,
     SUM: tl.constexpr,
     BLOCK_SAMPLES: tl.constexpr,
     BLOCK_KERNELS: tl.constexpr,
@@ -115,16 +115,16 @@ def differentiate_mixing(
     block = tl.program_id(0)
     number = block - own_blocks - tl.cdiv(others, BLOCK_COLUMNS)
     if number >= 0:
-        part = number % parts
-        of_part = number // parts * BLOCK_SAMPLES + tl.arange(0, BLOCK_SAMPLES)
+        part = number % part_count
+        of_part = number // part_count * BLOCK_SAMPLES + tl.arange(0, BLOCK_SAMPLES)
         product = tl.zeros((BLOCK_SAMPLES, BLOCK_KERNELS), SUM)
-        for of_columns in range(part, own_blocks, parts):
+        for of_columns in range(part, own_blocks, part_count):
             index = of_columns * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
             received = _rows(gradient, width, of_part, samples, index, index < columns, SUM)
             of_kernels = _rows(weight, columns, kernel, kernel_count, index, index < columns, SUM)
             product = tl.dot(received, tl.trans(of_kernels), product, input_precision="ieee", out_dtype=SUM)
         place = (part * samples + of_part)[:, None] * kernel_count + kernel[None, :]
-        tl.store(mixing_gradients + place, product, mask=(of_part < samples)[:, None] & is_kernel[None, :])
+        tl.store(parts + place, product, mask=(of_part < samples)[:, None] & is_kernel[None, :])
         return
     is_other = block >= own_blocks
     column = block * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
@@ -145,29 +145,28 @@ def differentiate_mixing(
 
 @triton.jit
 def _scores_gradient(
-    mixing_gradients,
+    parts,
     mixing,
     temperature,
     sample,
+    kernel,
     samples,
     kernel_count,
-    parts,
+    part_count,
     GAIN: tl.constexpr,
     SUM: tl.constexpr,
-    BLOCK: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
 ):
     """Gradient of some samples' scores, (samples, kernels)."""
-    kernel = tl.arange(0, BLOCK)
     shares = _rows(mixing, kernel_count, sample, samples, kernel, kernel < kernel_count, SUM)
     received = tl.zeros_like(shares)
     at = sample[:, None] * kernel_count + kernel[None, :]
     is_inside = (sample < samples)[:, None] & (kernel < kernel_count)[None, :]
-    for first in range(0, parts, BLOCK_PARTS):
+    for first in range(0, part_count, BLOCK_PARTS):
         part = (first + tl.arange(0, BLOCK_PARTS))[:, None, None]
         of_parts = tl.load(
-            mixing_gradients + part * samples * kernel_count + at[None, :, :],
-            mask=(part < parts) & is_inside[None, :, :],
+            parts + part * samples * kernel_count + at[None, :, :],
+            mask=(part < part_count) & is_inside[None, :, :],
             other=0.0,
         )
         received += tl.sum(of_parts.to(SUM), 0)
@@ -182,15 +181,14 @@ def _hidden_gradient(
     hidden,
     expand_weight,
     sample,
+    kernel,
     unit,
     samples,
-    hidden_units,
     kernel_count,
+    hidden_units,
     SUM: tl.constexpr,
-    BLOCK: tl.constexpr,
 ):
     """Gradient of some of the hidden units of some samples before the ReLU, (samples, units), and the units."""
-    kernel = tl.arange(0, BLOCK)
     weight = _rows(expand_weight, hidden_units, kernel, kernel_count, unit, unit < hidden_units, SUM)
     units = _rows(hidden, hidden_units, sample, samples, unit, unit < hidden_units, SUM)
     product = tl.dot(scores_gradient, weight, input_precision="ieee", out_dtype=SUM)
@@ -199,7 +197,7 @@ def _hidden_gradient(
 
 @triton.jit(do_not_specialize=["samples"])  # so that what was checked is what any batch is computed by
 def differentiate_route(
-    mixing_gradients,
+    parts,
     mixing,
     pooled,
     hidden,
@@ -215,7 +213,7 @@ def differentiate_route(
     channels,
     hidden_units,
     kernel_count,
-    parts,
+    part_count,
     GAIN: tl.constexpr,
     SUM: tl.constexpr,
     BLOCK_SAMPLES: tl.constexpr,
@@ -234,23 +232,13 @@ def differentiate_route(
     for start in range(0, samples, BLOCK_SAMPLES):
         sample = start + tl.arange(0, BLOCK_SAMPLES)
         scores = _scores_gradient(
-            mixing_gradients,
-            mixing,
-            temperature,
-            sample,
-            samples,
-            kernel_count,
-            parts,
-            GAIN,
-            SUM,
-            BLOCK_KERNELS,
-            BLOCK_PARTS,
+            parts, mixing, temperature, sample, kernel, samples, kernel_count, part_count, GAIN, SUM, BLOCK_PARTS
         )
         total = tl.zeros((BLOCK_SAMPLES, BLOCK_CHANNELS), SUM)
         for first in range(0, hidden_units, BLOCK_HIDDEN):
             unit = first + tl.arange(0, BLOCK_HIDDEN)
             units_gradient, _ = _hidden_gradient(
-                scores, hidden, expand_weight, sample, unit, samples, hidden_units, kernel_count, SUM, BLOCK_KERNELS
+                scores, hidden, expand_weight, sample, kernel, unit, samples, kernel_count, hidden_units, SUM
             )
             weight = _rows(reduce_weight, channels, unit, hidden_units, channel, channel < channels, SUM)
             total = tl.dot(units_gradient, weight, total, input_precision="ieee", out_dtype=SUM)
@@ -269,20 +257,10 @@ def differentiate_route(
         for start in range(0, samples, BLOCK_SAMPLES):
             sample = start + tl.arange(0, BLOCK_SAMPLES)
             scores = _scores_gradient(
-                mixing_gradients,
-                mixing,
-                temperature,
-                sample,
-                samples,
-                kernel_count,
-                parts,
-                GAIN,
-                SUM,
-                BLOCK_KERNELS,
-                BLOCK_PARTS,
+                parts, mixing, temperature, sample, kernel, samples, kernel_count, part_count, GAIN, SUM, BLOCK_PARTS
             )
             units_gradient, units = _hidden_gradient(
-                scores, hidden, expand_weight, sample, unit, samples, hidden_units, kernel_count, SUM, BLOCK_KERNELS
+                scores, hidden, expand_weight, sample, kernel, unit, samples, kernel_count, hidden_units, SUM
             )
             means = _rows(pooled, channels, sample, samples, channel, channel < channels, SUM)
             to_reduce = tl.dot(tl.trans(units_gradient), means, to_reduce, input_precision="ieee", out_dtype=SUM)

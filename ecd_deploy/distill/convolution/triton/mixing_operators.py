@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,32 +18,22 @@ _PARTS = 8  # of a block
 
 @torch.library.custom_op("ecd_deploy::mix", mutates_args=())
 def mix(
-    pooled: Tensor,
-    reduce_weight: Tensor,
-    reduce_bias: Tensor,
-    expand_weight: Tensor,
-    expand_bias: Tensor,
-    temperature: Tensor,
-    gain: float,
-    weight: Tensor,
-    dtype: torch.dtype,
+    pooled: Tensor, router: Sequence[Tensor], gain: float, weight: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mix kernels by weights from means over the places, two layers and a softmax; `gain` multiplies the weights.
 
-    Shapes: (N, C), (K, C), (K,), (n, K), (n,), (), and (n, O, C/G, h, w) of the kernels, which may be of another dtype.
+    Shapes: (N, C), those of `RouterTensors`, and (n, O, C/G, h, w) of the kernels, which may be of another dtype.
 
     Returns:
         (N, O, C/G, h, w) in the dtype that is given, (N, n) the mixing weights, (N, K) the hidden units.
     """
     from ecd_deploy.distill.convolution.triton import mixing as kernels
 
-    results: tuple[Tensor, Tensor, Tensor] = _empty_mixture(
-        pooled, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature, gain, weight, dtype
-    )
-    (samples, channels), hidden, columns = pooled.shape, len(reduce_weight), weight[0].numel()
+    results: tuple[Tensor, Tensor, Tensor] = _empty_mixture(pooled, router, gain, weight, dtype)
+    (samples, channels), hidden, columns = pooled.shape, results[2].shape[1], weight[0].numel()
     grid = (count_blocks(samples, _SAMPLES), min(count_blocks(columns, _COLUMNS), _MIXED_PARTS))
     kernels.mix[grid](
-        *(pooled, reduce_weight, reduce_bias, expand_weight, expand_bias, temperature, weight),
+        *(pooled, *router, weight),
         *results,
         *(samples, channels, hidden, len(weight), columns),
         GAIN=gain,
@@ -57,14 +48,12 @@ def mix(
 
 
 @mix.register_fake
-def _empty_mixture(pooled: Tensor, reduce_weight: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *_, weight, dtype = others
-    shapes = (weight.shape[1:], weight.shape[:1], reduce_weight.shape[:1])
-    dtypes = (dtype, pooled.dtype, pooled.dtype)
-    kernels, mixing, hidden = (
-        pooled.new_empty(len(pooled), *shape, dtype=one) for shape, one in zip(shapes, dtypes, strict=True)
-    )
-    return kernels, mixing, hidden
+def _empty_mixture(
+    pooled: Tensor, router: Sequence[Tensor], _gain: float, weight: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    samples, (reduce_weight, *_) = len(pooled), router
+    kernels = pooled.new_empty(samples, *weight.shape[1:], dtype=dtype)
+    return kernels, pooled.new_empty(samples, len(weight)), pooled.new_empty(samples, len(reduce_weight))
 
 
 @torch.library.custom_op("ecd_deploy::differentiate_mixing", mutates_args=())
@@ -142,15 +131,9 @@ def differentiate_route(
 
 @differentiate_route.register_fake
 def _empty_route_gradients(
-    parts: Tensor,
-    mixing: Tensor,
-    pooled: Tensor,
-    hidden: Tensor,
-    reduce_weight: Tensor,
-    expand_weight: Tensor,
-    *_others: Any,
+    _parts: Tensor, mixing: Tensor, pooled: Tensor, hidden: Tensor, *others: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    del parts
+    reduce_weight, expand_weight, *_ = others
     return (
         torch.empty_like(pooled),
         torch.empty_like(reduce_weight),

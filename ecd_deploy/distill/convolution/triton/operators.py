@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,37 +25,39 @@ def convolve_samples(
     features: Tensor,
     kernels: Tensor,
     bias: Tensor | None,
-    student: Tensor | None,
-    connection: Tensor | None,
-    later_student: Tensor | None,
-    later_connection: Tensor | None,
+    added: Sequence[Tensor],
+    later: Sequence[Tensor],
     geometry: Sequence[int],
 ) -> list[Tensor]:
-    """Convolve each sample with its kernel, add its bias and, if given, `connection @ student`.
+    """Convolve each sample with its kernel, and add its bias.
 
-    Shapes: (N, C, H, W), (N, O, C/G, h, w), (N, O), twice (N, O, H', W') and (O, O).
+    A connection is given by the student's feature and its own weight; nothing is given for one that is not there.
+
+    Args:
+        features: (N, C, H, W).
+        kernels: (N, O, C/G, h, w).
+        bias: (N, O).
+        added: a connection that is added too, (N, O, H', W') and (O, O).
+        later: one that is not.
+        geometry: of the convolution.
 
     Returns:
-        (N, O, H', W'), and if it is given `later_connection @ later_student`.
+        (N, O, H', W'), and what the later connection gives, likewise.
     """
     from ecd_deploy.distill.convolution.triton import products
 
-    results: list[Tensor] = _empty_outputs(
-        features, kernels, bias, student, connection, later_student, later_connection, geometry
-    )
+    results: list[Tensor] = _empty_outputs(features, kernels, bias, added, later, geometry)
     samples, groups = len(features), geometry[-1]
     outputs = kernels.shape[1] // groups
     block = block_for(outputs, _OUT)
     grid = (samples, count_blocks(results[0][0, 0].numel(), _PLACES), groups * count_blocks(outputs, block))
-    given = (bias, student, connection, later_student, later_connection)
     products.convolve[grid](
-        *(features, kernels),
-        *(features if tensor is None else tensor for tensor in given),
+        *(features, kernels, features if bias is None else bias),
+        *(*_two(added, features), *_two(later, features)),
         *(results[0], results[-1]),
         *(kernels.shape[2], outputs),
-        *(*features.shape[2:], *results[0].shape[2:]),
-        *(*kernels.shape[3:], *geometry),
-        *(bias is not None, student is not None, later_student is not None),
+        *_sides(features.shape[2:], results[0].shape[2:], kernels.shape[3:], geometry),
+        *(bias is not None, bool(added), bool(later)),
         **arithmetic(features),
         BLOCK_OUT=block,
         BLOCK_PLACES=_PLACES,
@@ -64,20 +67,10 @@ def convolve_samples(
 
 
 @convolve_samples.register_fake
-def _empty_outputs(
-    features: Tensor,
-    kernels: Tensor,
-    bias: Tensor | None,
-    student: Tensor | None,
-    connection: Tensor | None,
-    later_student: Tensor | None,
-    later_connection: Tensor | None,
-    geometry: Sequence[int],
-) -> list[Tensor]:
-    del bias, student, connection, later_connection
+def _empty_outputs(features: Tensor, kernels: Tensor, *others: Any) -> list[Tensor]:
+    *_, later, geometry = others
     size = Geometry.of(geometry).output_size(features.shape[2:], kernels.shape[3:])
-    count = 1 if later_student is None else 2
-    return [features.new_empty(*kernels.shape[:2], *size) for _ in range(count)]
+    return [features.new_empty(*kernels.shape[:2], *size) for _ in range(2 if later else 1)]
 
 
 @torch.library.custom_op("ecd_deploy::differentiate_features", mutates_args=())
@@ -110,8 +103,7 @@ def differentiate_features(
         *(*_two(received, gradient), *_two(connections, gradient)),
         *(results[0], *_two(results[1:], gradient)),
         *(channels, outputs // groups),
-        *(*size, *gradient.shape[2:]),
-        *(*kernels.shape[3:], *geometry),
+        *_sides(size, gradient.shape[2:], kernels.shape[3:], geometry),
         **arithmetic(gradient),
         BLOCK_CHANNELS=block,
         BLOCK_PLACES=_PLACES,
@@ -121,16 +113,8 @@ def differentiate_features(
 
 
 @differentiate_features.register_fake
-def _empty_features(
-    gradient: Tensor,
-    kernels: Tensor,
-    pooled_gradient: Tensor,
-    received: Sequence[Tensor],
-    connections: Sequence[Tensor],
-    size: Sequence[int],
-    geometry: Sequence[int],
-) -> list[Tensor]:
-    del kernels, connections, geometry
+def _empty_features(gradient: Tensor, _kernels: Tensor, pooled_gradient: Tensor, *others: Any) -> list[Tensor]:
+    received, _, size, _ = others
     return [gradient.new_empty(*pooled_gradient.shape, *size), *(torch.empty_like(one) for one in received)]
 
 
@@ -164,8 +148,7 @@ def differentiate_weights(
         *(*_two(received, gradient), *_two(students, gradient)),
         *(result, result.shape[1]),
         *(channels, outputs // groups),
-        *(*features.shape[2:], *gradient.shape[2:]),
-        *(*size, *geometry),
+        *_sides(features.shape[2:], gradient.shape[2:], size, geometry),
         **arithmetic(gradient),
         BLOCK_OUT=block,
         BLOCK_PLACES=_INNER,
@@ -175,15 +158,8 @@ def differentiate_weights(
 
 
 @differentiate_weights.register_fake
-def _empty_weights(
-    gradient: Tensor,
-    features: Tensor,
-    received: Sequence[Tensor],
-    students: Sequence[Tensor],
-    size: Sequence[int],
-    geometry: Sequence[int],
-) -> Tensor:
-    del students
+def _empty_weights(gradient: Tensor, features: Tensor, received: Sequence[Tensor], *others: Any) -> Tensor:
+    _, size, geometry = others
     outputs = gradient.shape[1]
     inner = features.shape[1] // geometry[-1] * prod(size)
     return gradient.new_empty(len(gradient), outputs * (inner + outputs * len(received)))
@@ -193,3 +169,9 @@ def _two(tensors: Sequence[Tensor], otherwise: Tensor) -> tuple[Tensor, Tensor]:
     """Both; a kernel does not look at one that is not there."""
     first, second, *_ = (*tensors, otherwise, otherwise)
     return first, second
+
+
+def _sides(size: Sequence[int], out_size: Sequence[int], kernel: Sequence[int], geometry: Sequence[int]) -> list[Any]:
+    """How a kernel takes them: heights and widths, then (vertical, horizontal) of each option, and the groups."""
+    options = Geometry.of(geometry)
+    return [*size, *out_size, tuple(kernel), options.stride, options.padding, options.dilation, options.groups]

@@ -17,38 +17,55 @@ import triton.language as tl
 
 
 @triton.jit
+def is_within(row, rows, column, columns):
+    """Which numbers of a block are of the matrix (rows, columns)."""
+    return (row < rows)[:, None] & (column < columns)[None, :]
+
+
+@triton.jit
+def load_block(matrix, row, rows, column, columns, IS_TRANSPOSED: tl.constexpr = False):
+    """A block of a matrix (rows, columns), which may lie transposed; 0 outside it."""
+    down, across = (1, rows) if IS_TRANSPOSED else (columns, 1)
+    at = matrix + row[:, None] * down + column[None, :] * across
+    return tl.load(at, mask=is_within(row, rows, column, columns), other=0.0)
+
+
+@triton.jit
+def store_block(matrix, block, row, rows, column, columns):
+    """Write a block of a matrix (rows, columns), in its dtype."""
+    at = matrix + row[:, None] * columns + column[None, :]
+    tl.store(at, block.to(matrix.dtype.element_ty), mask=is_within(row, rows, column, columns))
+
+
+@triton.jit
+def load_places(features, channel, row, height, column, width, is_wanted):
+    """Features (channels, height, width) at places that may lie outside the image, where they are 0."""
+    is_inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & is_wanted
+    return tl.load(features + (channel * height + row) * width + column, mask=is_inside, other=0.0)
+
+
+@triton.jit
 def add_product(
     total,
     left,
-    left_row,
-    left_column,
     right,
-    right_row,
-    right_column,
     row,
     rows,
     inner,
     column,
     columns,
-    SUM: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_INNER: tl.constexpr,
+    LEFT_IS_TRANSPOSED: tl.constexpr = False,
+    RIGHT_IS_TRANSPOSED: tl.constexpr = False,
 ):
-    """A block of `total + left @ right`, (rows, inner) times (inner, columns), whose strides are given."""
+    """A block of `total + left @ right`, (rows, inner) times (inner, columns)."""
     for start in range(0, inner, BLOCK_INNER):
         index = start + tl.arange(0, BLOCK_INNER)
-        first = tl.load(
-            left + row[:, None] * left_row + index[None, :] * left_column,
-            mask=(row < rows)[:, None] & (index < inner)[None, :],
-            other=0.0,
-        )
-        second = tl.load(
-            right + index[:, None] * right_row + column[None, :] * right_column,
-            mask=(index < inner)[:, None] & (column < columns)[None, :],
-            other=0.0,
-        )
-        total = tl.dot(first.to(OPERAND), second.to(OPERAND), total, input_precision=PRECISION, out_dtype=SUM)
+        first = load_block(left, row, rows, index, inner, LEFT_IS_TRANSPOSED).to(OPERAND)
+        second = load_block(right, index, inner, column, columns, RIGHT_IS_TRANSPOSED).to(OPERAND)
+        total = tl.dot(first, second, total, input_precision=PRECISION, out_dtype=total.dtype)
     return total
 
 
@@ -69,14 +86,10 @@ def convolve(
     width,
     out_height,
     out_width,
-    KERNEL_H: tl.constexpr,
-    KERNEL_W: tl.constexpr,
-    STRIDE_H: tl.constexpr,
-    STRIDE_W: tl.constexpr,
-    PADDING_H: tl.constexpr,
-    PADDING_W: tl.constexpr,
-    DILATION_H: tl.constexpr,
-    DILATION_W: tl.constexpr,
+    KERNEL: tl.constexpr,
+    STRIDE: tl.constexpr,
+    PADDING: tl.constexpr,
+    DILATION: tl.constexpr,
     GROUPS: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     IS_CONNECTED: tl.constexpr,
@@ -99,71 +112,39 @@ def convolve(
     group = tl.program_id(2) // blocks
     out = (tl.program_id(2) % blocks) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     places = out_height * out_width
-    taps = KERNEL_H * KERNEL_W
+    taps = KERNEL[0] * KERNEL[1]
     inner = channels * taps
     features += (sample * GROUPS + group) * channels * height * width
     kernels += (sample * GROUPS + group) * out_channels * inner
-    top = (place // out_width) * STRIDE_H - PADDING_H
-    left = (place % out_width) * STRIDE_W - PADDING_W
+    top = (place // out_width) * STRIDE[0] - PADDING[0]
+    left = (place % out_width) * STRIDE[1] - PADDING[1]
     total = tl.zeros((BLOCK_OUT, BLOCK_PLACES), SUM)
     for start in range(0, inner, BLOCK_INNER):
         index = start + tl.arange(0, BLOCK_INNER)
         tap = index % taps
-        row = top[None, :] + (tap // KERNEL_W * DILATION_H)[:, None]
-        column = left[None, :] + (tap % KERNEL_W * DILATION_W)[:, None]
-        is_inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        is_inside &= (index < inner)[:, None] & (place < places)[None, :]
-        seen = tl.load(features + ((index // taps)[:, None] * height + row) * width + column, mask=is_inside, other=0.0)
-        kernel = tl.load(
-            kernels + out[:, None] * inner + index[None, :],
-            mask=(out < out_channels)[:, None] & (index < inner)[None, :],
-            other=0.0,
-        )
+        row = top[None, :] + (tap // KERNEL[1] * DILATION[0])[:, None]
+        column = left[None, :] + (tap % KERNEL[1] * DILATION[1])[:, None]
+        is_wanted = is_within(index, inner, place, places)
+        seen = load_places(features, (index // taps)[:, None], row, height, column, width, is_wanted)
+        kernel = load_block(kernels, out, out_channels, index, inner)
         total = tl.dot(kernel.to(OPERAND), seen.to(OPERAND), total, input_precision=PRECISION, out_dtype=SUM)
-    absolute = group * out_channels + out
     outputs = GROUPS * out_channels
+    of_sample = sample * outputs * places
+    out += group * out_channels
+    end = (group + 1) * out_channels
     if IS_CONNECTED:
+        student += of_sample
         total = add_product(
-            total,
-            connection,
-            outputs,
-            1,
-            student + sample * outputs * places,
-            places,
-            1,
-            absolute,
-            (group + 1) * out_channels,
-            outputs,
-            place,
-            places,
-            SUM,
-            OPERAND,
-            PRECISION,
-            BLOCK_INNER,
+            total, connection, student, out, end, outputs, place, places, OPERAND, PRECISION, BLOCK_INNER
         )
     if HAS_BIAS:
-        shift = tl.load(bias + sample * outputs + absolute, mask=out < out_channels, other=0.0)
+        shift = tl.load(bias + sample * outputs + out, mask=out < end, other=0.0)
         total += shift[:, None].to(SUM)
-    at = (sample * outputs + absolute)[:, None] * places + place[None, :]
-    is_inside = (out < out_channels)[:, None] & (place < places)[None, :]
-    tl.store(output + at, total.to(output.dtype.element_ty), mask=is_inside)
+    store_block(output + of_sample, total, out, end, place, places)
     if IS_LATER:
+        later_student += of_sample
+        total = tl.zeros((BLOCK_OUT, BLOCK_PLACES), SUM)
         total = add_product(
-            tl.zeros((BLOCK_OUT, BLOCK_PLACES), SUM),
-            later_connection,
-            outputs,
-            1,
-            later_student + sample * outputs * places,
-            places,
-            1,
-            absolute,
-            (group + 1) * out_channels,
-            outputs,
-            place,
-            places,
-            SUM,
-            OPERAND,
-            PRECISION,
-            BLOCK_INNER,
+            total, later_connection, later_student, out, end, outputs, place, places, OPERAND, PRECISION, BLOCK_INNER
         )
-        tl.store(later + at, total.to(later.dtype.element_ty), mask=is_inside)
+        store_block(later + of_sample, total, out, end, place, places)

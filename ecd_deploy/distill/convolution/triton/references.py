@@ -15,30 +15,25 @@ def convolve_samples(
     features: Tensor,
     kernels: Tensor,
     bias: Tensor | None,
-    student: Tensor | None,
-    connection: Tensor | None,
-    later_student: Tensor | None,
-    later_connection: Tensor | None,
+    added: Sequence[Tensor],
+    later: Sequence[Tensor],
     geometry: Sequence[int],
 ) -> list[Tensor]:
     """Each sample is a set of groups of one image."""
-    flat_bias = None if bias is None else bias.flatten()
     options = Geometry.of(geometry)
     output = F.conv2d(
         _one_image(features),
         kernels.flatten(0, 1),
-        flat_bias,
+        None if bias is None else bias.flatten(),
         options.stride,
         options.padding,
         options.dilation,
         len(features) * options.groups,
     )
     output = output.view(*kernels.shape[:2], *output.shape[2:])
-    if student is not None and connection is not None:
-        output = output + F.conv2d(student, connection[:, :, None, None])
-    if later_student is None or later_connection is None:
-        return [output]
-    return [output, F.conv2d(later_student, later_connection[:, :, None, None])]
+    if added:
+        output = output + _connected(*added)
+    return [output, _connected(*later)] if later else [output]
 
 
 def differentiate_features(
@@ -76,17 +71,10 @@ def differentiate_weights(
 
 
 def mix(
-    pooled: Tensor,
-    reduce_weight: Tensor,
-    reduce_bias: Tensor,
-    expand_weight: Tensor,
-    expand_bias: Tensor,
-    temperature: Tensor,
-    gain: float,
-    weight: Tensor,
-    dtype: torch.dtype,
+    pooled: Tensor, router: Sequence[Tensor], gain: float, weight: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Two layers, softmax, and a matrix product."""
+    reduce_weight, reduce_bias, expand_weight, expand_bias, temperature = router
     hidden = F.linear(pooled, reduce_weight, reduce_bias).relu()
     scores = F.linear(hidden, expand_weight, expand_bias)
     mixing = gain * torch.softmax(scores / temperature, dim=1)
@@ -135,6 +123,11 @@ def _gradients(gradient: Tensor, features: Tensor, kernels: Tensor, geometry: Se
         (True, True, False),
     )
     return to_features.view_as(features), to_kernels.view_as(kernels)
+
+
+def _connected(student: Tensor, connection: Tensor) -> Tensor:
+    """(N, O, H, W) by (O, O)."""
+    return F.conv2d(student, connection[:, :, None, None])
 
 
 def _one_image(features: Tensor) -> Tensor:
