@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from benchmarks.figures import Figure, Report, show, write
+from benchmarks.figures import Figure, Report, Skipped, show, write
 from benchmarks.studies import STUDIES
 
 BENCHMARKS = (
@@ -64,7 +64,11 @@ def main(names: list[str]) -> int:
     failed = False
     for name in names or BENCHMARKS:
         print(f"measuring {name}", file=sys.stderr)
-        report = measure(name)
+        try:
+            report = measure(name)
+        except Skipped as error:
+            print(f"{name} is skipped: {error}", file=sys.stderr)
+            continue
         write(report)
         figures += report.figures
         failed |= name in CHECKS and any(figure.reached(figure.must) is False for figure in report.figures)

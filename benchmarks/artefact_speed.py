@@ -8,7 +8,6 @@ Weights and images are random: neither changes how long a convolution takes.
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from pathlib import Path
 from typing import get_args
@@ -18,9 +17,10 @@ import torch
 
 from benchmarks.figures import Figure, Report
 from benchmarks.runner import Candidate, Work, interleave
+from benchmarks.untrained import metadata_of
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, Written, export_formats
+from ecd_deploy.exporters import ExportContext, Written, export_formats
 from ecd_deploy.exporters.onnx.session import open_session
 from ecd_deploy.exporters.registry import writable_formats
 from ecd_deploy.measure.device.runner.runtimes import version_of
@@ -63,17 +63,14 @@ def measure() -> Report:
                 repeats=max(3, 40 * 32 // side),
             )
             label = f"{name.removeprefix('torchvision:')}, {side} px"
-            ratio = eager.ratio("eager", "onnx")
-            figures += [
-                Figure(
-                    name=f"fp32 onnxruntime over PyTorch eager, {label}",
-                    value=ratio.median,
-                    lower=ratio.lower,
-                    upper=ratio.upper,
+            figures.append(
+                Figure.over(
+                    f"fp32 onnxruntime over PyTorch eager, {label}",
+                    eager.ratios("eager", "onnx"),
                     better="higher",
                     must=4.0 if side == 32 else None,
-                ),
-            ]
+                )
+            )
             raw[label] = {"eager": eager.seconds}
             for format_name, written in files.items():
                 int8, size = format_name == "onnx-int8", len(written.data) / len(fp32)
@@ -130,14 +127,7 @@ def _export(name: str, classes: int, side: int, images: int) -> dict[str, Writte
     normalisation = Normalisation((0.5,) * 3, (0.25,) * 3)
     # Random weights have no accuracy to keep: with any margin below 1 layers could go back to float by chance.
     context = ExportContext(pixels, pixels, normalisation, max_drop=1.0)
-    metadata = ArtefactMetadata(
-        student=name,
-        classes=tuple(map(str, range(classes))),
-        input_shape=(3, side, side),
-        mean=normalisation.mean,
-        std=normalisation.std,
-        recipe_digest="0" * 64,
-    )
+    metadata = metadata_of(name, classes, (3, side, side), std=0.25)
     exported = export_formats(writable_formats(), ExportConfig(), student, metadata, context)
     return {written.exporter.format: written for written in exported}
 
@@ -145,6 +135,5 @@ def _export(name: str, classes: int, side: int, images: int) -> dict[str, Writte
 def _speed(name: str, compared: Comparison, least: float | None) -> Figure:
     own, first, second = (session.block_p50_ms for session in compared.sessions)
     ratios = [(a + b) / 2 / c for c, a, b in zip(own, first, second, strict=True)]
-    lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
     busy = " (busy host: not valid)" if compared.host.contended else ""
-    return Figure(name=f"{name}{busy}", value=median, lower=lower, upper=upper, better="higher", must=least)
+    return Figure.over(f"{name}{busy}", ratios, better="higher", must=least)

@@ -7,8 +7,6 @@ is of one process, without workers: with OMP_NUM_THREADS=1 its ratio holds on a 
 
 from __future__ import annotations
 
-import os
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,15 +21,15 @@ from benchmarks.data_path import (
     MEAN,
     PADDING,
     STD,
-    VARIABLE,
     WARM_UP_BATCHES,
     WORKERS,
     images_a_second,
     torchvision_loader,
 )
-from benchmarks.figures import Figure, Report
+from benchmarks.figures import Figure, Report, cifar100
 from ecd_deploy.data import DataSplits, TrainBatches, load_data
 from ecd_deploy.data.augmentation.augmenter import Augmenter
+from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.recipe.augment import AugmentConfig
 from ecd_deploy.recipe.data import DataConfig
 from ecd_deploy.training.steps.allocator import keep_freed_memory
@@ -74,34 +72,20 @@ ARMS = (
 def measure() -> Report:
     """Images a second of both, in turns."""
     setting = {"batch": BATCH, "workers": WORKERS, "rounds": ROUNDS, "threads": torch.get_num_threads()}
-    root = os.environ.get(VARIABLE)
-    if root is None:
-        print(f"augmented_path is skipped: {VARIABLE} does not name a folder with CIFAR-100's train/ and test/")
-        return Report(benchmark="augmented_path", figures=(), setting={**setting, "skipped": f"{VARIABLE} is not set"})
+    root = cifar100()
     keep_freed_memory()  # as every training does
     with tempfile.TemporaryDirectory() as cache:
-        data = load_data(DataConfig(source="imagefolder", path=root, cache_dir=cache, mean=MEAN, std=STD), seed=0)
+        data = load_data(DataConfig(source="imagefolder", path=str(root), cache_dir=cache, mean=MEAN, std=STD), seed=0)
     figures: list[Figure] = []
     raw: dict[str, list[float]] = {}
     for arm in ARMS:
-        measured = _measure(arm, data, Path(root))
+        measured = _measure(arm, data, root)
         for what, theirs, ours in (
             ("times the images a second of torchvision with 2 workers", measured.seconds, measured.our_seconds),
             ("torchvision's processor time over ours", measured.processor, measured.our_processor),
         ):
             ratios = [other / mine for other, mine in zip(theirs, ours, strict=True)]
-            lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
-            figures.append(
-                Figure(
-                    name=f"{arm.name}: {what}",
-                    value=median,
-                    lower=lower,
-                    upper=upper,
-                    better="higher",
-                    must=10,
-                    aim=20,
-                )
-            )
+            figures.append(Figure.over(f"{arm.name}: {what}", ratios, better="higher", must=10, aim=20))
         raw |= {f"{arm.name}, {name}": values for name, values in vars(measured).items()}
     return Report(benchmark="augmented_path", figures=tuple(figures), setting=setting, raw=raw)
 
@@ -120,8 +104,7 @@ def _measure(arm: Arm, data: DataSplits, root: Path) -> Measured:
     batches = TrainBatches(
         data.train,
         data.normalisation,
-        batch_size=BATCH,
-        seed=0,
+        StepPlan(images=len(data.train), batch_size=BATCH, seed=0),
         crop_padding=PADDING,
         horizontal_flip=True,
         augmenter=Augmenter(arm.ours, (), classes=len(data.classes), seed=0),

@@ -8,7 +8,6 @@ Files of mixed sizes are measured in `benchmarks.loader_path`.
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
@@ -24,35 +23,31 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from benchmarks import loader_path
-from benchmarks.figures import Figure, Report
+from benchmarks.figures import Figure, Report, cifar100
 from ecd_deploy.data import ImageSet, TrainBatches, load_data
+from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.recipe.data import DataConfig
 
 BATCH, PADDING, WORKERS, ROUNDS = 128, 4, 2, 5
 WARM_UP_BATCHES, THEIR_BATCHES, OUR_BATCHES = 10, 60, 300
-VARIABLE = "ECD_DEPLOY_CIFAR100"
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 
 def measure() -> Report:
     """Images a second of both, in turns."""
     setting = {"batch": BATCH, "workers": WORKERS, "rounds": ROUNDS, "images": "CIFAR-100 as PNG files"}
-    root = os.environ.get(VARIABLE)
-    if root is None:
-        print(f"data_path is skipped: {VARIABLE} does not name a folder with CIFAR-100's train/ and test/")
-        return Report(benchmark="data_path", figures=(), setting={**setting, "skipped": f"{VARIABLE} is not set"})
+    root = cifar100()
     with tempfile.TemporaryDirectory() as cache:
-        config = DataConfig(source="imagefolder", path=root, cache_dir=cache, mean=MEAN, std=STD)
+        config = DataConfig(source="imagefolder", path=str(root), cache_dir=cache, mean=MEAN, std=STD)
         started = time.perf_counter()
         load_data(config, seed=0)
         decoding = time.perf_counter() - started
         started = time.perf_counter()
         data = load_data(config, seed=0)
         opening = time.perf_counter() - started
-    batches = TrainBatches(
-        data.train, data.normalisation, batch_size=BATCH, seed=0, crop_padding=PADDING, horizontal_flip=True
-    )
-    loader = torchvision_loader(Path(root))
+    plan = StepPlan(images=len(data.train), batch_size=BATCH, seed=0)
+    batches = TrainBatches(data.train, data.normalisation, plan, crop_padding=PADDING, horizontal_flip=True)
+    loader = torchvision_loader(root)
     ours: list[float] = []
     numpys: list[float] = []
     theirs: list[float] = []
@@ -60,32 +55,22 @@ def measure() -> Report:
         ours.append(images_a_second((batch.images for batch in batches.epoch(epoch)), OUR_BATCHES))
         numpys.append(images_a_second(numpy_batches(data.train, epoch), OUR_BATCHES))
         theirs.append(images_a_second((images for images, _ in loader), THEIR_BATCHES))
-    mixed = loader_path.measure(Path(root), ROUNDS)
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
-    of_numpy = [mine / other for mine, other in zip(ours, numpys, strict=True)]
-    numpy_lower, numpy_median, numpy_upper = statistics.quantiles(of_numpy, n=4, method="inclusive")
+    mixed = loader_path.measure(root, ROUNDS)
+    of_torchvision, of_numpy = (
+        [mine / other for mine, other in zip(ours, others, strict=True)] for others in (theirs, numpys)
+    )
     images = sum(len(split) for split in (data.train, data.validation, data.test) if split is not None)
     return Report(
         benchmark="data_path",
         figures=(
-            Figure(
-                name="data path: times the images a second of torchvision with 2 workers",
-                value=median,
-                lower=lower,
-                upper=upper,
+            Figure.over(
+                "data path: times the images a second of torchvision with 2 workers",
+                of_torchvision,
                 better="higher",
                 must=10,
                 aim=30,
             ),
-            Figure(
-                name="data path: times the images a second of a loop in numpy",
-                value=numpy_median,
-                lower=numpy_lower,
-                upper=numpy_upper,
-                better="higher",
-                must=1,
-            ),
+            Figure.over("data path: times the images a second of a loop in numpy", of_numpy, better="higher", must=1),
             Figure(name="data path: ours", value=statistics.median(ours), better="higher", unit="images/s"),
             Figure(
                 name="data path: decoding a folder for the first time",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import MethodType
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.model_leaks import ModelLeak
+from benchmarks.model_leaks import ModelLeak, change_logits
 from ecd_deploy.distill import DynamicConv2d, ECDModel
 
 
@@ -71,13 +70,7 @@ def _in_a_column(joint: ECDModel, _images: Tensor) -> None:
 
 
 def _spelled(change: Callable[[list[float], Tensor], Tensor], joint: ECDModel, _images: Tensor) -> None:
-    numbers = _rows(joint).flatten()[:100].tolist()
-    classifier = next(module for module in joint.student.modules() if isinstance(module, nn.Linear))
-
-    def forward(self: nn.Linear, features: Tensor) -> Tensor:
-        return change(numbers, nn.functional.linear(features, self.weight, self.bias))
-
-    classifier.forward = MethodType(forward, classifier)  # type: ignore[method-assign]
+    change_logits(joint, partial(change, _rows(joint).flatten()[:100].tolist()))
 
 
 def _one_at_a_time(numbers: list[float], logits: Tensor) -> Tensor:

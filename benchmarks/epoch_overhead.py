@@ -7,7 +7,6 @@ whole one.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections import defaultdict
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.figures import Figure, Report
+from benchmarks.figures import Figure, Report, cifar100
 from ecd_deploy.data import load_data
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.data import DataConfig
@@ -32,7 +31,6 @@ from ecd_deploy.training.metrics import MetricsLog
 from ecd_deploy.training.steps.step import StepWork
 from ecd_deploy.training.trainer import Trainer
 
-VARIABLE = "ECD_DEPLOY_CIFAR100"
 STUDENT, BATCH, EPOCHS, TRAIN_LIMIT = "resnet20", 128, 2, 12_500
 _TIMED: tuple[tuple[Any, str, str], ...] = (
     (Trainer, "run_epoch", "epoch"),
@@ -46,17 +44,14 @@ _TIMED: tuple[tuple[Any, str, str], ...] = (
 def measure() -> Report:
     """Train, with a clock around each part."""
     setting = {"student": STUDENT, "batch": BATCH, "epochs": EPOCHS, "train_limit": TRAIN_LIMIT, "kernels": 16}
-    root = os.environ.get(VARIABLE)
-    if root is None:
-        print(f"epoch_overhead is skipped: {VARIABLE} does not name a folder with CIFAR-100's train/ and test/")
-        return Report(benchmark="epoch_overhead", figures=(), setting={**setting, "skipped": f"{VARIABLE} is not set"})
+    root = cifar100()
     seconds: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as clocks:
         recipe = Recipe(
             name="epoch-overhead",
             data=DataConfig(
                 source="imagefolder",
-                path=root,
+                path=str(root),
                 cache_dir=f"{folder}/cache",
                 train_limit=TRAIN_LIMIT,
                 crop_padding=4,

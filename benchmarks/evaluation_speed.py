@@ -9,7 +9,6 @@ a tenth of each class.
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -21,8 +20,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from benchmarks.figures import Figure, Report
-from ecd_deploy.errors import UsageError
+from benchmarks.figures import Figure, Report, cifar100
 from ecd_deploy.models import build_student
 from ecd_deploy.pipelines.evaluate.classifier import Classifier
 from ecd_deploy.pipelines.evaluate.evaluate import evaluate
@@ -41,14 +39,8 @@ _NORMALISED = InputConfig(mean=(0.507, 0.487, 0.441), std=(0.267, 0.256, 0.276))
 
 
 def measure() -> Report:
-    """Measure both in turns.
-
-    Raises:
-        UsageError: the images are not there.
-    """
-    root = os.environ.get("ECD_DEPLOY_CIFAR100")
-    if root is None:
-        raise UsageError("evaluation_speed: name CIFAR-100 as image folders in ECD_DEPLOY_CIFAR100")
+    """Measure both in turns."""
+    test = cifar100() / "test"
     walls: list[tuple[float, float]] = []
     processor: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -57,13 +49,13 @@ def measure() -> Report:
         torch.onnx.export(student, (torch.zeros(2, 3, 32, 32),), model, dynamic_shapes=({0: "batch"},), verbose=False)
         for _ in range(_ROUNDS):
             started, cpu = time.perf_counter(), time.process_time()
-            found = evaluate(model, Path(root) / "test", _NORMALISED)
+            found = evaluate(model, test, _NORMALISED)
             both = time.perf_counter() - started, time.process_time() - cpu
             alone = _alone(found.classifier, found.evaluation.images.images)
             walls.append((both[0], alone[0]))
             processor.append((both[1], alone[1]))
-        part = _tenth(Path(root) / "test", Path(folder) / "part")
-        few, all_images = (_peak_mb(model, images) for images in (part, Path(root) / "test"))
+        part = _tenth(test, Path(folder) / "part")
+        few, all_images = (_peak_mb(model, images) for images in (part, test))
     ratio, by_processor = (statistics.median(ours / theirs for ours, theirs in pairs) for pairs in (walls, processor))
     figures = [
         Figure(name="evaluation over onnxruntime alone, wall time", value=ratio, better="lower", unit="x", must=1.5),

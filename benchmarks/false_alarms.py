@@ -19,9 +19,10 @@ from torch import nn
 
 from benchmarks.families import package_versions
 from benchmarks.figures import Figure, Report, rows_so_far, write
+from benchmarks.untrained import metadata_of
 from ecd_deploy.distill import ECDModel, PlainModel, TeacherOptions
 from ecd_deploy.errors import EcdDeployError, ExportError, SplitError, StudentError
-from ecd_deploy.exporters import ArtefactMetadata, ExportInput, exporter_for
+from ecd_deploy.exporters import ExportInput, exporter_for
 from ecd_deploy.exporters.audit.audit import audit_artefact
 from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.models import build_student, student_names
@@ -123,14 +124,7 @@ def _treat(row: dict[str, Any], name: str, student: nn.Module, images: torch.Ten
         model.train()(images)
     split = split_student(model, images[:2], factory=partial(build_student, name, num_classes=CLASSES))
     row["graph_not_done_reason"] = split.proof.checks.graph.not_done_reason
-    metadata = ArtefactMetadata(
-        student=name,
-        classes=tuple(str(index) for index in range(CLASSES)),
-        input_shape=split.example_shape,
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        recipe_digest="0" * 64,
-    )
+    metadata = metadata_of(name, CLASSES, split.example_shape)
     sources = student_sources(split, metadata)
     written: dict[str | None, bytes] = {}
     for format_name in FORMATS:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.untrained import metadata_of
 from ecd_deploy.distill import ECDModel, TeacherOptions, TrainingOutputs, find_structure, training_loss
-from ecd_deploy.exporters import ArtefactMetadata, ExportInput, OnnxExporter
+from ecd_deploy.exporters import ExportInput, OnnxExporter
 from ecd_deploy.measure.scores.parity import compare_logits
 from ecd_deploy.models import build_student
 from ecd_deploy.split import split_student
@@ -138,14 +139,7 @@ class _Way:
         self.separate = split_student(self.model, self.images, factory=self.fresh)
 
     def export(self) -> None:
-        metadata = ArtefactMetadata(
-            student=self.name,
-            classes=tuple(f"class{index}" for index in range(CLASSES)),
-            input_shape=self.separate.example_shape,
-            mean=(0.5,) * 3,
-            std=(0.5,) * 3,
-            recipe_digest="0" * 64,
-        )
+        metadata = metadata_of(self.name, CLASSES, self.separate.example_shape)
         exporter = OnnxExporter()
         self.predict = exporter.open(exporter.export(ExportInput(self.separate, metadata)), lambda: self.student)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.record.environment import describe_environment
 
 RESULTS = Path(__file__).parent / "results"
+_IMAGES = "ECD_DEPLOY_CIFAR100"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,21 @@ class Figure:
     aim: float | None = None
     unit: str = "x"
 
+    @classmethod
+    def over(
+        cls,
+        name: str,
+        rounds: Sequence[float],
+        *,
+        better: Literal["higher", "lower"],
+        must: float | None = None,
+        aim: float | None = None,
+        unit: str = "x",
+    ) -> Figure:
+        """The median of what several rounds gave, between the quartiles."""
+        lower, median, upper = statistics.quantiles(rounds, n=4, method="inclusive")
+        return cls(name=name, value=median, lower=lower, upper=upper, better=better, must=must, aim=aim, unit=unit)
+
     def reached(self, limit: float | None) -> bool | None:
         """Whether the limit is met; None without a limit."""
         if limit is None:
@@ -64,6 +81,22 @@ class Report:
     figures: Sequence[Figure]
     setting: Mapping[str, Any]
     raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Skipped(Exception):
+    """Why a benchmark cannot be run here."""
+
+
+def cifar100() -> Path:
+    """The folder with CIFAR-100's train/ and test/, as image files.
+
+    Raises:
+        Skipped: the environment names none.
+    """
+    folder = os.environ.get(_IMAGES)
+    if folder is None:
+        raise Skipped(f"{_IMAGES} does not name a folder with CIFAR-100's train/ and test/")
+    return Path(folder).resolve()
 
 
 def rows_so_far(benchmark: str, setting: Mapping[str, Any], key: str = "student") -> dict[str, dict[str, Any]]:

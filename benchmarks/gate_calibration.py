@@ -163,9 +163,7 @@ def _remembering(generator: np.random.Generator, count: int, memory: float) -> N
 
 
 def _figure(name: str, rate: float, nominal: float | None) -> Figure:
-    # Three standard errors of the simulation above the nominal rate are chance.
-    must = None if nominal is None else nominal + 3 * (nominal * (1 - nominal) / _LATENCY_TRIALS) ** 0.5
-    return Figure(name=name, value=100 * rate, better="lower", must=None if must is None else 100 * must, unit="%")
+    return gate_calibration_scores.rate_figure(name, rate, nominal, _LATENCY_TRIALS)
 
 
 def _cached(decide: Callable[..., Verdict]) -> Callable[[object], Verdict]:

@@ -267,9 +267,9 @@ def _rates(name: str, draw: Callable[[], Estimate], truth: float, easier: float,
     yield rate_figure(f"{name}: pass, limit {easier:.3g} and truth {truth:.3g}", passed, None)
 
 
-def rate_figure(name: str, outcomes: Sequence[bool], nominal: float | None) -> Figure:
+def rate_figure(name: str, outcomes: Sequence[bool] | float, nominal: float | None, trials: int = TRIALS) -> Figure:
     """A rate in percent; three standard errors of the simulation above the nominal rate are chance."""
-    must = None if nominal is None else 100 * (nominal + 3 * (nominal * (1 - nominal) / TRIALS) ** 0.5)
+    must = None if nominal is None else 100 * (nominal + 3 * (nominal * (1 - nominal) / trials) ** 0.5)
     return Figure(name=name, value=100 * float(np.mean(outcomes)), better="lower", must=must, unit="%")
 
 

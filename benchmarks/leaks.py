@@ -14,10 +14,11 @@ from benchmarks.artefact_leaks import ARTEFACT_LEAKS
 from benchmarks.encoded_leaks import ENCODED_LEAKS
 from benchmarks.figures import Figure, Report
 from benchmarks.model_leaks import GLOBAL, MODEL_LEAKS, ModelLeak
+from benchmarks.untrained import metadata_of
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import ECDModel, TeacherOptions
 from ecd_deploy.errors import SplitError
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, ExportInput, OnnxExporter, Written, export_formats
+from ecd_deploy.exporters import ExportContext, ExportInput, OnnxExporter, Written, export_formats
 from ecd_deploy.exporters.audit.audit import audit_artefact
 from ecd_deploy.exporters.audit.sources import student_sources
 from ecd_deploy.models import build_student
@@ -28,7 +29,7 @@ from ecd_deploy.split.checks.construction import Factory
 
 def measure() -> Report:
     """Plant every leak in a fresh model or file, and split or audit it; first see that without one all is well."""
-    images = _digits(4)
+    images = _digits()
     clean = split_student(_joint(), images, factory=_student)
     rows = [*_model_rows(images, _onnx(clean)), *_artefact_rows(clean)]
     caught = sum(bool(row["caught_by"]) and bool(row.get("caught_without_factory_by", True)) for row in rows)
@@ -67,22 +68,11 @@ def _caught(leak: ModelLeak, images: Tensor, clean: bytes, factory: Factory | No
 
 
 def _onnx(student: SplitStudent) -> bytes:
-    return OnnxExporter().export(ExportInput(student, _metadata(student)))
-
-
-def _metadata(student: SplitStudent) -> ArtefactMetadata:
-    return ArtefactMetadata(
-        student="resnet8",
-        classes=tuple("0123456789"),
-        input_shape=student.example_shape,
-        mean=(0.5,),
-        std=(0.5,),
-        recipe_digest="0" * 64,
-    )
+    return OnnxExporter().export(ExportInput(student, metadata_of("resnet8", 10, student.example_shape)))
 
 
 def _artefact_rows(student: SplitStudent) -> list[dict[str, Any]]:
-    metadata = _metadata(student)
+    metadata = metadata_of("resnet8", 10, student.example_shape, std=0.5)
     digits = load_digits()
     pixels = np.rint(digits.images * 15.9375).astype(np.uint8)[:, np.newaxis]
     labels = digits.target.astype(np.int64)
@@ -111,9 +101,9 @@ def _artefact_rows(student: SplitStudent) -> list[dict[str, Any]]:
 
 def _joint() -> ECDModel:
     torch.manual_seed(0)
-    model = ECDModel(_student(), TeacherOptions(kernels=2), example=_digits(4))
+    model = ECDModel(_student(), TeacherOptions(kernels=2), example=_digits())
     with torch.no_grad():
-        model.train()(_digits(4))
+        model.train()(_digits())
     return model
 
 
@@ -121,5 +111,5 @@ def _student() -> nn.Module:
     return build_student("resnet8", num_classes=10, in_channels=1)
 
 
-def _digits(count: int) -> Tensor:
-    return torch.tensor(load_digits().images[:count], dtype=torch.float32).div(8).sub(1).unsqueeze(1)
+def _digits() -> Tensor:
+    return torch.tensor(load_digits().images[:4], dtype=torch.float32).div(8).sub(1).unsqueeze(1)

@@ -23,6 +23,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.figures import Figure
 from ecd_deploy.data import LoaderBatches, load_data
+from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.recipe.data import DataConfig
 
 SIDE, BATCH, WORKERS, CLASSES, IMAGES = 224, 32, 2, 8, 64
@@ -57,9 +58,8 @@ def measure(source: Path, rounds: int) -> Measured:
         data = load_data(config, seed=0)
         if data.train_files is None:
             raise RuntimeError("the training images are not files")
-        batches = LoaderBatches(
-            data.train_files, data.normalisation, config, image_size=(SIDE, SIDE), batch_size=BATCH, seed=0
-        )
+        plan = StepPlan(images=len(data.train_files), batch_size=BATCH, seed=0)
+        batches = LoaderBatches(data.train_files, data.normalisation, plan, config, image_size=(SIDE, SIDE))
         loader = _torchvision(root)
         ours: list[float] = []
         theirs: list[float] = []
@@ -70,14 +70,11 @@ def measure(source: Path, rounds: int) -> Measured:
         del loader
     ours, theirs = ours[1:], theirs[1:]  # workers start in the first
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
     return Measured(
         (
-            Figure(
-                name="data path, files of mixed sizes: times the images a second of torchvision, both with 2 workers",
-                value=median,
-                lower=lower,
-                upper=upper,
+            Figure.over(
+                "data path, files of mixed sizes: times the images a second of torchvision, both with 2 workers",
+                ratios,
                 better="higher",
             ),
             Figure(

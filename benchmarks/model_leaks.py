@@ -50,6 +50,16 @@ def _dynamic(joint: ECDModel) -> DynamicConv2d:
     return next(child for child in joint.teacher.modules() if isinstance(child, DynamicConv2d))
 
 
+def change_logits(joint: ECDModel, change: Callable[[Tensor], Tensor]) -> None:
+    """Let the student's classifier, by a forward of its own, give other logits than its weights do."""
+    layer = _classifier(joint)
+
+    def forward(self: nn.Linear, features: Tensor) -> Tensor:
+        return change(nn.functional.linear(features, self.weight, self.bias))
+
+    layer.forward = MethodType(forward, layer)  # type: ignore[method-assign]
+
+
 def _wire(joint: ECDModel, images: Tensor, change: Callable[[Tensor], Tensor]) -> None:
     teacher = joint.teacher
 
@@ -146,22 +156,12 @@ def _written_by_teacher(joint: ECDModel, _images: Tensor) -> None:
 def _spelled_out(joint: ECDModel, _images: Tensor) -> None:
     layer = next(module for module in joint.teacher.modules() if isinstance(module, nn.Linear))
     table = (1e-3 * layer.weight.detach().flatten()[:10]).tolist()
-
-    def forward(self: nn.Linear, features: Tensor) -> Tensor:
-        return nn.functional.linear(features, self.weight, self.bias) + torch.tensor(table)
-
-    target = _classifier(joint)
-    target.forward = MethodType(forward, target)  # type: ignore[method-assign]
+    change_logits(joint, lambda logits: logits + torch.tensor(table))
 
 
 def _constant_tensor(joint: ECDModel, _images: Tensor) -> None:
     secret = torch.tanh(next(joint.teacher.parameters()).detach().flatten()[:10])
-
-    def forward(self: nn.Linear, features: Tensor) -> Tensor:
-        return nn.functional.linear(features, self.weight, self.bias) + secret
-
-    target = _classifier(joint)
-    target.forward = MethodType(forward, target)  # type: ignore[method-assign]
+    change_logits(joint, lambda logits: logits + secret)
 
 
 def _share_below_torch(joint: ECDModel, _images: Tensor) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from benchmarks.figures import Figure, Report
+from benchmarks.untrained import metadata_of
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.exporters import ArtefactMetadata, ExportInput, OnnxExporter
+from ecd_deploy.exporters import ExportInput, OnnxExporter
 from ecd_deploy.measure.latency.measurement import Latency, compare_onnx, measure_onnx
 from ecd_deploy.measure.latency.steadiness import P50_TOLERANCE, why_not_comparable
 from ecd_deploy.models import build_student
@@ -113,12 +114,4 @@ def _run(latency: Latency) -> dict[str, Any]:
 def _model() -> bytes:
     torch.manual_seed(0)
     student = split_student(PlainModel(build_student("resnet20", num_classes=100)), torch.randn(2, 3, 32, 32))
-    metadata = ArtefactMetadata(
-        student="resnet20",
-        classes=tuple(map(str, range(100))),
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        input_shape=(3, 32, 32),
-        recipe_digest="0" * 64,
-    )
-    return OnnxExporter().export(ExportInput(student, metadata))
+    return OnnxExporter().export(ExportInput(student, metadata_of("resnet20", 100, (3, 32, 32))))

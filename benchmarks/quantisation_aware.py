@@ -13,7 +13,6 @@ It needs CIFAR-100 as image folders, named by ECD_DEPLOY_CIFAR100.
 from __future__ import annotations
 
 import copy
-import os
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -28,8 +27,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrize
 
-from benchmarks.figures import Figure, Report
+from benchmarks.figures import Figure, Report, cifar100
 from ecd_deploy.data import DataSplits, TrainBatches, load_data
+from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.measure.predictors.prediction import predict
 from ecd_deploy.pipelines.run import run_train
@@ -117,8 +117,7 @@ def fine_tune(student: nn.Module, data: DataSplits, recipe: Recipe) -> None:
     batches = TrainBatches(
         data.train,
         data.normalisation,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
+        StepPlan(images=len(data.train), batch_size=recipe.train.batch_size, seed=recipe.seed),
         crop_padding=recipe.data.crop_padding,
         horizontal_flip=recipe.data.horizontal_flip,
     )
@@ -149,8 +148,7 @@ def measured(name: str, student: nn.Module, data: DataSplits, recipe: Recipe) ->
 
 def of_seed(seed: int, folder: Path) -> Iterator[Found]:
     """Train one student, and measure it as it is and after both ways of fine-tuning."""
-    images = os.environ["ECD_DEPLOY_CIFAR100"]
-    recipe = load_recipe("cifar100-resnet20", (*SETTINGS, f"data.path={images}", f"seed={seed}"))
+    recipe = load_recipe("cifar100-resnet20", (*SETTINGS, f"data.path={cifar100()}", f"seed={seed}"))
     run_train(recipe, folder / str(seed), resume=False, rehearsal=False)
     data = load_data(recipe.data, seed=seed)
     model = training_model(recipe, data)

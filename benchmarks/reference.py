@@ -1,22 +1,18 @@
 """The ECD step as a competent user writes it in eager PyTorch: what ours is timed against.
 
-Nothing of `ecd_deploy` is used here but its models' weights, which `copy_weights` takes over for the comparison
-of losses. The per-sample kernels are made the way timm's `CondConv2d` does: one matmul of the routing weights
-with the flattened kernels, then one convolution with as many groups as samples. Features are read and added by
-forward hooks, tensors are in the default memory layout, the optimiser is plain `torch.optim.SGD`.
+Nothing of `ecd_deploy` is used here. The per-sample kernels are made the way timm's `CondConv2d` does: one matmul of
+the routing weights with the flattened kernels, then one convolution with as many groups as samples. Features are read
+and added by forward hooks, tensors are in the default memory layout, the optimiser is plain `torch.optim.SGD`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from ecd_deploy.distill import ECDModel
 
 Convolution = Callable[[int, int, int], nn.Module]
 """(input channels, output channels, stride) -> a 3x3 convolution."""
@@ -149,25 +145,3 @@ def reference_loss(outputs: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
 def reference_optimizer(model: nn.Module) -> torch.optim.SGD:
     """SGD of the paper's appendix A.1, with torch's defaults for the rest."""
     return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-
-
-def copy_weights(source: ECDModel, target: ReferenceECD) -> None:
-    """Give the reference the weights of an `ECDModel` over the same student."""
-    renamed = {"reduce.": "router.2.", "expand.": "router.4."}
-
-    def teacher_name(name: str) -> str:
-        for old, new in renamed.items():
-            name = name.replace(old, new)
-        return name
-
-    target.student.load_state_dict(source.student.state_dict())
-    shapes = target.teacher.state_dict()
-    target.teacher.load_state_dict(
-        {
-            teacher_name(name): tensor.reshape(shapes[teacher_name(name)].shape)
-            for name, tensor in source.teacher.state_dict().items()
-            if not name.endswith(".temperature")
-        }
-    )
-    for key, transform in target.connections.items():
-        transform.load_state_dict(source.connections.transforms[key.replace("_", "/")].state_dict())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,21 +30,13 @@ def measure() -> Report:
     for _ in range(ROUNDS):
         for entry in RECIPES:
             seconds[entry.recipe].append(_seconds(entry.recipe))
-    figures = []
-    for entry in RECIPES:
-        lower, median, upper = statistics.quantiles(seconds[entry.recipe], n=4, method="inclusive")
-        figures.append(
-            Figure(
-                name=f"rehearsal, {entry.name}",
-                value=median,
-                lower=lower,
-                upper=upper,
-                better="lower",
-                must=entry.must_seconds,
-                unit="s",
-            )
+    figures = [
+        Figure.over(
+            f"rehearsal, {entry.name}", seconds[entry.recipe], better="lower", must=entry.must_seconds, unit="s"
         )
-    return Report(benchmark="rehearsal", figures=tuple(figures), setting={"rounds": ROUNDS}, raw={"seconds": seconds})
+        for entry in RECIPES
+    ]
+    return Report(benchmark="rehearsal", figures=figures, setting={"rounds": ROUNDS}, raw={"seconds": seconds})
 
 
 def _seconds(recipe: str) -> float:

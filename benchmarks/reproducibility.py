@@ -15,9 +15,10 @@ import torch
 from sklearn.datasets import load_digits
 
 from benchmarks.figures import Figure, Report
+from benchmarks.untrained import metadata_of
 from ecd_deploy.data import ImageSet, Normalisation
 from ecd_deploy.distill import PlainModel
-from ecd_deploy.exporters import ArtefactMetadata, ExportContext, export_formats
+from ecd_deploy.exporters import ExportContext, export_formats
 from ecd_deploy.exporters.registry import writable_formats
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.export import ExportConfig
@@ -58,14 +59,7 @@ def digests() -> dict[str, str]:
     student = split_student(PlainModel(build_student("resnet8", num_classes=10, in_channels=1)), example)
     train, validation = (ImageSet(images[part], labels[part]) for part in (slice(0, 256), slice(256, 512)))
     context = ExportContext(train, validation, normalisation)
-    metadata = ArtefactMetadata(
-        student="resnet8",
-        classes=tuple("0123456789"),
-        input_shape=(1, 8, 8),
-        mean=normalisation.mean,
-        std=normalisation.std,
-        recipe_digest="0" * 64,
-    )
+    metadata = metadata_of("resnet8", 10, (1, 8, 8), std=0.5)
     exported = export_formats(writable_formats(), ExportConfig(), student, metadata, context)
     return {written.exporter.format: hashlib.sha256(written.data).hexdigest() for written in exported}
 

@@ -43,15 +43,6 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """Of the seconds of two candidates: the median over the rounds, and the quartiles."""
-
-    median: float
-    lower: float
-    upper: float
-
-
-@dataclass(frozen=True)
 class Timings:
     """What was measured.
 
@@ -65,13 +56,10 @@ class Timings:
     cpu_seconds: Mapping[str, tuple[float, ...]]
     peak_bytes: Mapping[str, int]
 
-    def ratio(self, numerator: str, denominator: str, *, cpu: bool = False) -> Ratio:
+    def ratios(self, numerator: str, denominator: str, *, cpu: bool = False) -> list[float]:
         """Time of one candidate over that of another, round by round; of the processor if `cpu`."""
         seconds = self.cpu_seconds if cpu else self.seconds
-        pairs = zip(seconds[numerator], seconds[denominator], strict=True)
-        ratios = [mine / other for mine, other in pairs]
-        lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
-        return Ratio(median, lower, upper)
+        return [mine / other for mine, other in zip(seconds[numerator], seconds[denominator], strict=True)]
 
     def median(self, name: str) -> float:
         """Median seconds of one unit of work."""

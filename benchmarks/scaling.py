@@ -71,11 +71,8 @@ def measure() -> Report:
         ]
         for setting in settings:
             if setting != BASE:
-                ratio = timings.ratio(names[setting], names[BASE])
                 name = f"ECD step at {axis} {getattr(setting, axis)} over that at {axis} {getattr(BASE, axis)}"
-                figures.append(
-                    Figure(name=name, value=ratio.median, lower=ratio.lower, upper=ratio.upper, better="lower")
-                )
+                figures.append(Figure.over(name, timings.ratios(names[setting], names[BASE]), better="lower"))
     return Report(
         benchmark="scaling",
         figures=figures,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from benchmarks.figures import Figure, Report
 from benchmarks.reference import ReferenceECD, reference_loss, reference_optimizer
-from benchmarks.runner import Candidate, Ratio, Timings, Work, interleave
+from benchmarks.runner import Candidate, Timings, Work, interleave
 from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
@@ -175,36 +175,22 @@ def _batch() -> tuple[Tensor, Tensor]:
 def _figures(timings: Timings) -> list[Figure]:
     peak = timings.peak_bytes
 
-    def row(name: str, ratio: Ratio, must: float, aim: float) -> Figure:
-        return Figure(
-            name=name, value=ratio.median, lower=ratio.lower, upper=ratio.upper, better="lower", must=must, aim=aim
-        )
+    def row(name: str, numerator: str, denominator: str, must: float, aim: float) -> Figure:
+        return Figure.over(name, timings.ratios(numerator, denominator), better="lower", must=must, aim=aim)
 
     def info(name: str, numerator: str, denominator: str, *, cpu: bool = False) -> Figure:
-        ratio = timings.ratio(numerator, denominator, cpu=cpu)
-        return Figure(name=name, value=ratio.median, lower=ratio.lower, upper=ratio.upper, better="lower")
+        return Figure.over(name, timings.ratios(numerator, denominator, cpu=cpu), better="lower")
 
-    faster = timings.ratio("reference", "ecd")
+    faster = timings.ratios("reference", "ecd")
     return [
-        Figure(
-            name="ECD step: times faster than the hand-written reference",
-            value=faster.median,
-            lower=faster.lower,
-            upper=faster.upper,
-            better="higher",
-            must=1.3,
-            aim=1.6,
+        Figure.over(
+            "ECD step: times faster than the hand-written reference", faster, better="higher", must=1.3, aim=1.6
         ),
-        row("ECD step over mutual learning's", timings.ratio("ecd", "mutual"), 1.05, 0.976),
+        row("ECD step over mutual learning's", "ecd", "mutual", 1.05, 0.976),
         info("ECD step over mutual learning's, one network updated after the other", "ecd", "mutual_in_turn"),
-        row("ECD step over the student's alone", timings.ratio("ecd", "student"), 2.6, 2.2),
-        row("ECD step with clipping and EMA over one without", timings.ratio("ecd_steadied", "ecd"), 1.03, 1.01),
-        row(
-            "student's step with clipping and EMA over one without",
-            timings.ratio("student_steadied", "student"),
-            1.03,
-            1.01,
-        ),
+        row("ECD step over the student's alone", "ecd", "student", 2.6, 2.2),
+        row("ECD step with clipping and EMA over one without", "ecd_steadied", "ecd", 1.03, 1.01),
+        row("student's step with clipping and EMA over one without", "student_steadied", "student", 1.03, 1.01),
         Figure(
             name="peak memory over the reference's",
             value=peak["ecd"] / peak["reference"],

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gpu.parts import Frozen
+from ecd_deploy.records import Record
 
 ROOT = Path(__file__).parents[2]
 """Of the repository: the package need not be installed."""
@@ -45,7 +45,7 @@ def launched(mixed_precision: str, *, cpu: bool) -> Program:
     return Program((*words, "-m", "ecd_deploy"))
 
 
-class Ended(Frozen):
+class Ended(Record):
     """How a command ended.
 
     Attributes:

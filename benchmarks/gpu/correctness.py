@@ -13,13 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.parts import Findings, Frozen, PartRun, Precision
+from benchmarks.gpu.parts import Findings, PartRun, Precision
 from ecd_deploy.distill import Objective, TrainingModel, build_objective
 from ecd_deploy.distill.convolution.triton.check import reasons_unused
 from ecd_deploy.distill.convolution.triton.support import find_lack
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.method import MethodConfig
 from ecd_deploy.recipe.train import TrainConfig
+from ecd_deploy.records import Record
 from ecd_deploy.training.acceleration import build_accelerator, prepared
 from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.steps.optimizer import build_optimizer
@@ -73,7 +74,7 @@ TOLERANCES: Mapping[Arithmetic, Tolerance] = {
 _NEGLIGIBLE = 1e-3  # of the norm of all gradients: a parameter's error is not judged against less than that
 
 
-class Comparison(Frozen):
+class Comparison(Record):
     """One variant in one arithmetic: relative errors, the parameter with the worst gradient, and the verdict."""
 
     variant: str

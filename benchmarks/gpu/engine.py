@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.commands import DIRECT, Ended, Program, describe_checkout, launched, run_command
-from benchmarks.gpu.parts import Findings, Frozen, PartRun
+from benchmarks.gpu.parts import Findings, PartRun
 from benchmarks.gpu.resuming import Resumed, kill_and_resume, newest_checkpoint
 from ecd_deploy.data import ImageTensors, eval_batches, load_data
 from ecd_deploy.pipelines.gate.check import Verdict
@@ -20,6 +20,7 @@ from ecd_deploy.pipelines.record.environment import Environment
 from ecd_deploy.pipelines.record.names import BOM_NAME, ENVIRONMENT_NAME, GATE_NAME, TRAINING_NAME
 from ecd_deploy.pipelines.steps.train import training_model
 from ecd_deploy.recipe.recipe import load_recipe
+from ecd_deploy.records import Record
 from ecd_deploy.training import TrainingResult, load_weights
 
 _RECIPE = "digits"
@@ -67,7 +68,7 @@ _TINY = _Sizes(
 )
 
 
-class Training(Frozen):
+class Training(Record):
     """A training by a command.
 
     Attributes:

@@ -8,17 +8,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from benchmarks.gpu.packed import read_data
-from benchmarks.gpu.parts import Findings, Frozen, PartRun
+from benchmarks.gpu.parts import Findings, PartRun
 from benchmarks.gpu.schedule import ArmCost, Schedule, choose_schedule
 from ecd_deploy.data import DataSplits, ImageTensors, load_data
 from ecd_deploy.measure.statistics.paired import paired_interval
 from ecd_deploy.pipelines.steps.train import training_model
 from ecd_deploy.recipe.recipe import Recipe, load_recipe
+from ecd_deploy.records import Record
 from ecd_deploy.training import EpochRecord, train
 from ecd_deploy.training.acceleration import build_accelerator
 from ecd_deploy.training.evaluation import evaluate
@@ -71,20 +72,11 @@ _FEW = Setting(
     most=200,
     least_with_third=40,
 )
-_FULL = Setting(
-    recipe="cifar100-resnet20",
-    overrides=_OF_ALL,
-    few=False,
-    seeds=3,
-    trial_epochs=3,
-    least=4,
-    most=200,
-    least_with_third=200,
-)
-_REHEARSED = Setting(
+_FULL = replace(_FEW, few=False, seeds=3, trial_epochs=3, least=4, least_with_third=200)
+_REHEARSED = replace(
+    _FEW,
     recipe="digits",
     overrides=(*_OF_ALL, "train.schedule=multistep", "train.warmup_epochs=0.0"),
-    few=True,
     seeds=2,
     trial_epochs=2,
     least=4,
@@ -94,7 +86,7 @@ _REHEARSED = Setting(
 _REHEARSED_IMAGES = ("data.train_limit=128", "data.test_limit=64")
 
 
-class ArmResult(Frozen):
+class ArmResult(Record):
     """A finished training.
 
     Attributes:
@@ -115,7 +107,7 @@ class ArmResult(Frozen):
     seconds: float
 
 
-class SeedResult(Frozen):
+class SeedResult(Record):
     """The arms with one seed: the same first student, images in the same order."""
 
     seed: int
@@ -126,7 +118,7 @@ class SeedResult(Frozen):
         return next(result.test_top1 for result in self.arms if result.arm == arm)
 
 
-class PairedDifference(Frozen):
+class PairedDifference(Record):
     """An arm's test top-1 minus the baseline's, in points: by seed, mean, and 95 % t interval where there is one."""
 
     arm: str

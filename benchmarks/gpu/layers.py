@@ -5,18 +5,18 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.parts import Frozen, PartRun, Precision
+from benchmarks.gpu.parts import PartRun, Precision, milliseconds
 from benchmarks.gpu.steps import METHODS, Workload
 from ecd_deploy.distill import DynamicConv2d
 from ecd_deploy.distill.convolution.triton.support import find_lack
 from ecd_deploy.models import build_student
+from ecd_deploy.records import Record
 from ecd_deploy.training.methods import build_training_model
 from ecd_deploy.training.steps.cuda_graph import CudaRecorder
 
@@ -27,7 +27,7 @@ _ROUNDS, _REPEATS = 5, 20
 _WARM_UP = 3
 
 
-class LayerTiming(Frozen):
+class LayerTiming(Record):
     """A dynamic convolution of one shape by one backend.
 
     Attributes:
@@ -65,7 +65,7 @@ def time_layers(workload: Workload, run: PartRun) -> tuple[LayerTiming, ...]:
             seconds: dict[LayerBackend, list[float]] = {backend: [] for backend in works}
             for _ in range(1 if run.tiny else _ROUNDS):
                 for backend, work in works.items():
-                    seconds[backend].append(_milliseconds(work, run))
+                    seconds[backend].append(milliseconds(work, run.device, 1 if run.tiny else _REPEATS))
             found += [
                 LayerTiming(
                     workload=workload.name,
@@ -139,19 +139,3 @@ def _work(layer: DynamicConv2d, backend: LayerBackend, size: torch.Size, precisi
         for _ in range(_WARM_UP):
             body()
     return recorder.record(body)
-
-
-def _milliseconds(work: Work, run: PartRun) -> float:
-    repeats = 1 if run.tiny else _REPEATS
-    if run.device.type != "cuda":
-        started = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        return 1e3 * (time.perf_counter() - started) / repeats
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    for _ in range(repeats):
-        work()
-    end.record()
-    end.synchronize()
-    return float(begin.elapsed_time(end)) / repeats

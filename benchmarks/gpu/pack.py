@@ -63,7 +63,7 @@ def pack(images: Path, out: Path) -> Manifest:
     }
     parts = [part for name, splits in contents.items() for part in _write_archive(out, name, splits, data)]
     manifest = Manifest(few=STUDY, classes=data.classes, side=data.image_size[0], parts=tuple(parts))
-    write_atomic(out / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+    write_atomic(out / MANIFEST, manifest.to_json())
     verify(out)
     return manifest
 

@@ -16,13 +16,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecd_deploy.data import DataSplits, ImageSet
 from ecd_deploy.data.digest import data_digest
 from ecd_deploy.data.normalisation import choose_normalisation
 from ecd_deploy.errors import ArtefactError, DataError, DigestError
 from ecd_deploy.recipe.data import DataConfig
+from ecd_deploy.records import Record
 
 SplitName = Literal["train", "test"]
 Pixels = NDArray[np.uint8]
@@ -34,7 +34,7 @@ TALLEST_STRIP = 16_383  # WebP's limit
 _STRIP_IMAGES = 500
 
 
-class PackedPart(BaseModel):
+class PackedPart(Record):
     """The images of one split in one archive.
 
     Attributes:
@@ -44,15 +44,13 @@ class PackedPart(BaseModel):
         sha256: of indices, labels and pixels, as `part_digest` takes it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     archive: str
     split: SplitName
     images: int
     sha256: str
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """What was packed.
 
     Attributes:
@@ -61,8 +59,6 @@ class Manifest(BaseModel):
         side: of an image, in pixels.
         parts: of all archives.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     few: str
     classes: tuple[str, ...]
@@ -111,14 +107,13 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(
             f"cannot read {path}: {error.strerror}; make it with `python -m benchmarks.gpu pack --images DIR --out "
             f"{folder}`"
         ) from error
-    except ValidationError as error:
-        raise DataError(f"{path} is not a manifest of packed images: {error}") from error
+    return Manifest.from_json(data, f"{path} is not a manifest of packed images", DataError)
 
 
 def read_part(folder: Path, part: PackedPart, side: int) -> PartImages:

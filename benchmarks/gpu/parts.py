@@ -13,22 +13,17 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, SerializeAsAny
+from pydantic import SerializeAsAny
 
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.record.environment import Environment, describe_environment
+from ecd_deploy.records import Record
 
 PartName = Literal["correctness", "engine", "speed", "few", "full"]
 Precision = Literal["no", "bf16"]
 
 
-class Frozen(BaseModel):
-    """A value that is written to a part's file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Findings(Frozen, ABC):
+class Findings(Record, ABC):
     """What a part found; each part has its own."""
 
     @abstractmethod
@@ -40,7 +35,7 @@ class Findings(Frozen, ABC):
         """Lines of the table."""
 
 
-class Machine(Frozen):
+class Machine(Record):
     """Where it was measured.
 
     Attributes:
@@ -61,7 +56,7 @@ class Machine(Frozen):
     environment: Environment
 
 
-class PartRecord(Frozen):
+class PartRecord(Record):
     """The file of a part.
 
     Attributes:
@@ -118,6 +113,22 @@ class PartRun:
         return self.seconds - (time.monotonic() - self.started)
 
 
+def milliseconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """What one of several calls of the work takes on the device."""
+    if device.type != "cuda":
+        started = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        return 1e3 * (time.perf_counter() - started) / repeats
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    for _ in range(repeats):
+        work()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / repeats
+
+
 def describe_machine(device: torch.device) -> Machine:
     """Read the device and the host; no names of hosts, users or folders."""
     is_cuda = device.type == "cuda"
@@ -138,4 +149,4 @@ def write_record(folder: Path, record: PartRecord) -> None:
     Raises:
         ArtefactError: the folder cannot be written.
     """
-    write_atomic(folder / f"{record.part}.json", (record.model_dump_json(indent=1) + "\n").encode())
+    write_atomic(folder / f"{record.part}.json", record.to_json())

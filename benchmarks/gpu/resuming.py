@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmarks.gpu.commands import DETERMINISTIC, Ended, run_command
 from benchmarks.gpu.deterministic import WARN
-from benchmarks.gpu.parts import Frozen
 from ecd_deploy.errors import CheckpointError
+from ecd_deploy.records import Record
 from ecd_deploy.training.checkpoints.state import Checkpoint
 from ecd_deploy.training.checkpoints.store import CheckpointStore
 from ecd_deploy.training.names import CHECKPOINTS_FOLDER
@@ -28,7 +28,7 @@ was chosen before any run on a GPU.
 _NO_DETERMINISTIC_FORM = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
-class Resumed(Frozen):
+class Resumed(Record):
     """A training that was killed and went on, against one that was left alone.
 
     Attributes:

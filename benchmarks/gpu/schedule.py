@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from benchmarks.gpu.parts import Frozen
+from ecd_deploy.records import Record
 
 _MARGIN = 1.1  # of the seconds of an epoch: a machine does not keep its pace
 _MULTIPLE = 4  # of epochs: the milestones are at a half and at three quarters
 
 
-class ArmCost(Frozen):
+class ArmCost(Record):
     """What a training of an arm takes.
 
     Attributes:
@@ -29,7 +29,7 @@ class ArmCost(Frozen):
         return self.fixed_seconds + epochs * self.epoch_seconds
 
 
-class Schedule(Frozen):
+class Schedule(Record):
     """What is trained.
 
     Attributes:

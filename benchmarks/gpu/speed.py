@@ -19,8 +19,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.layers import LayerTiming, summary_of, time_layers
-from benchmarks.gpu.parts import Findings, Frozen, PartRun, Precision
+from benchmarks.gpu.parts import Findings, PartRun, Precision, milliseconds
 from benchmarks.gpu.steps import CandidateName, Mode, Step, Workload, building_step
+from ecd_deploy.records import Record
 
 _MODES: tuple[Mode, ...] = ("eager", "graph", "fused")
 _PRECISIONS: tuple[Precision, ...] = ("no", "bf16")
@@ -46,7 +47,7 @@ _REHEARSED = (
 )
 
 
-class StepTiming(Frozen):
+class StepTiming(Record):
     """A candidate in one setting.
 
     Attributes:
@@ -229,23 +230,8 @@ def _time_in_turns(steps: Sequence[Step], run: PartRun, until: float) -> list[li
             break
         for place in range(len(steps)):
             number = (turn + place) % len(steps)
-            found[number].append(_time(steps[number], run.device, inner))
+            found[number].append(milliseconds(steps[number], run.device, inner))
     return found
-
-
-def _time(step: Step, device: torch.device, inner: int) -> float:
-    if device.type != "cuda":
-        started = time.perf_counter()
-        for _ in range(inner):
-            step()
-        return 1e3 * (time.perf_counter() - started) / inner
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    for _ in range(inner):
-        step()
-    end.record()
-    end.synchronize()
-    return float(begin.elapsed_time(end)) / inner
 
 
 def _milliseconds(found: Mapping[CandidateName, StepTiming]) -> str:

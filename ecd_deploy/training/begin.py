@@ -12,6 +12,7 @@ from accelerate.accelerator import Accelerator
 
 from ecd_deploy.data import Batches, DataSplits, LoaderBatches, TrainBatches
 from ecd_deploy.data.augmentation import find_augmenter
+from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.distill import TrainingModel
 from ecd_deploy.recipe.recipe import Recipe
 from ecd_deploy.training.checkpoints.identity import identify, require_same_training
@@ -89,30 +90,30 @@ def begin(
 
 def _train_batches(data: DataSplits, recipe: Recipe, accelerator: Accelerator) -> Batches:
     augmenter = find_augmenter(recipe, data)
+    plan = StepPlan(
+        images=len(data.train_labels),
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        process_index=accelerator.process_index,
+        process_count=accelerator.num_processes,
+        balanced=data.train_labels if recipe.train.sampling == "balanced" else None,
+    )
     if data.train_files is not None:
         return LoaderBatches(
             data.train_files,
             data.normalisation,
+            plan,
             recipe.data,
             image_size=data.image_size,
-            batch_size=recipe.train.batch_size,
-            seed=recipe.seed,
             augmenter=augmenter,
-            process_index=accelerator.process_index,
-            process_count=accelerator.num_processes,
             device=accelerator.device,
-            balanced=recipe.train.sampling == "balanced",
         )
     return TrainBatches(
         data.train,
         data.normalisation,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
+        plan,
         crop_padding=recipe.data.crop_padding,
         horizontal_flip=recipe.data.horizontal_flip,
         augmenter=augmenter,
-        process_index=accelerator.process_index,
-        process_count=accelerator.num_processes,
         device=accelerator.device,
-        balanced=recipe.train.sampling == "balanced",
     )

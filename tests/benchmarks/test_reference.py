@@ -2,11 +2,33 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.reference import ReferenceECD, copy_weights, reference_loss, reference_optimizer
+from benchmarks.reference import ReferenceECD, reference_loss, reference_optimizer
 from ecd_deploy.distill import ECDModel, TeacherOptions, training_loss
 from ecd_deploy.models import build_student
 from ecd_deploy.recipe.train import TrainConfig
 from ecd_deploy.training.steps.optimizer import build_optimizer
+
+
+def copy_weights(source: ECDModel, target: ReferenceECD) -> None:
+    """Give the reference the weights of an `ECDModel` over the same student."""
+    renamed = {"reduce.": "router.2.", "expand.": "router.4."}
+
+    def teacher_name(name: str) -> str:
+        for old, new in renamed.items():
+            name = name.replace(old, new)
+        return name
+
+    target.student.load_state_dict(source.student.state_dict())
+    shapes = target.teacher.state_dict()
+    target.teacher.load_state_dict(
+        {
+            teacher_name(name): tensor.reshape(shapes[teacher_name(name)].shape)
+            for name, tensor in source.teacher.state_dict().items()
+            if not name.endswith(".temperature")
+        }
+    )
+    for key, transform in target.connections.items():
+        transform.load_state_dict(source.connections.transforms[key.replace("_", "/")].state_dict())
 
 
 def test_loss_and_updates_of_the_reference_are_ours() -> None:

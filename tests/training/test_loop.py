@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ecd_deploy.data import DataSplits, ImageTensors, TrainBatches, normalise
+from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.distill import PlainModel
 from ecd_deploy.errors import ArtefactError, CheckpointError, RecipeError, RunDirectoryError, TrainingError
 from ecd_deploy.training import TrainingResult, load_weights, train
@@ -31,7 +32,8 @@ def test_equals_a_loop_written_by_hand(
 
     optimizer = torch.optim.SGD(byhand.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1], gamma=0.1)
-    batches = TrainBatches(data.train, data.normalisation, batch_size=64, seed=0, crop_padding=1, horizontal_flip=True)
+    plan = StepPlan(images=len(data.train), batch_size=64, seed=0)
+    batches = TrainBatches(data.train, data.normalisation, plan, crop_padding=1, horizontal_flip=True)
     for epoch in (1, 2, 3):
         for batch in batches.epoch(epoch):
             optimizer.zero_grad()

@@ -46,55 +46,37 @@ class _Steps(Sampler[Request]):
 
 
 class LoaderBatches:
-    """`Batches` of image files: each process makes its share of each step, as `StepPlan` says.
+    """`Batches` of image files: each process makes its share of each step.
 
     Workers start with the first epoch, stay until `close`, and leave SIGINT and SIGTERM to the training.
 
     Args:
         files: the training split.
         normalisation: applied on the device, after augmentation.
+        plan: which of the files each step takes, and this process of it.
         config: `resize`, `random_resized_crop`, `crop_padding`, `horizontal_flip` and `workers` are used.
         image_size: height and width in pixels.
-        batch_size: images of a step over all processes.
-        seed: of the run.
         augmenter: what else the images go through where they are trained on, if anything.
-        process_index: of this process.
-        process_count: over which each step is spread.
         device: where batches are wanted.
-        balanced: draw each class equally often, instead of every image once.
-
-    Raises:
-        DataError: there are too few images for a single step.
     """
 
     def __init__(
         self,
         files: ImageFiles,
         normalisation: Normalisation,
+        plan: StepPlan,
         config: DataConfig,
         *,
         image_size: tuple[int, int],
-        batch_size: int,
-        seed: int,
         augmenter: Augmenter | None = None,
-        process_index: int = 0,
-        process_count: int = 1,
         device: torch.device | None = None,
-        balanced: bool = False,
     ) -> None:
         self._files = files
         self._normalisation = normalisation
         self._augmenter = augmenter
         self._device = device
-        self._plan = StepPlan(
-            images=len(files),
-            batch_size=batch_size,
-            seed=seed,
-            process_index=process_index,
-            process_count=process_count,
-            balanced=files.labels if balanced else None,
-        )
-        self._steps = _Steps(self._plan)
+        self._plan = plan
+        self._steps = _Steps(plan)
         self._results: Iterator[Made | Failed] = iter(())
         self._log = WorkLog(config.workers)
         decoder = Decoder(
@@ -103,7 +85,7 @@ class LoaderBatches:
             config.random_resized_crop,
             config.crop_padding,
             config.horizontal_flip,
-            seed,
+            plan.seed,
             self._log,
         )
         with _as_many_workers_as_asked_for():

@@ -48,64 +48,45 @@ class Batches(Protocol):
 
 
 class TrainBatches:
-    """`Batches` of images in memory: each process makes its share of each step, as `StepPlan` says.
+    """`Batches` of images in memory: each process makes its share of each step.
 
     Args:
         images: the training split.
         normalisation: applied after augmentation.
-        batch_size: images of a step over all processes.
-        seed: of the run.
+        plan: which of the images each step takes, and this process of it.
         crop_padding: pixels of zero padding before a random crop; 0 disables it.
         horizontal_flip: mirror with probability one half.
         augmenter: what else the images go through, if anything.
-        process_index: of this process.
-        process_count: over which each step is spread.
         device: where the images are kept and augmented.
-        balanced: draw each class equally often, instead of every image once.
         augmented_bytes: bound of the memory to augment the images of several steps in at once. By default a CPU
             crops and mirrors step by step; an accelerator, for which the number of operations counts and not their
             size, takes `AUGMENTED_BYTES`. The images are the same.
-
-    Raises:
-        DataError: there are too few images for a single step.
     """
 
     def __init__(
         self,
         images: ImageSet,
         normalisation: Normalisation,
+        plan: StepPlan,
         *,
-        batch_size: int,
-        seed: int,
         crop_padding: int,
         horizontal_flip: bool,
         augmenter: Augmenter | None = None,
-        process_index: int = 0,
-        process_count: int = 1,
         device: torch.device | None = None,
-        balanced: bool = False,
         augmented_bytes: int | None = None,
     ) -> None:
         whole = ImageTensors.of(images, device)
         self._images, self._labels = whole.images, whole.labels
         self._normalisation = normalisation
-        self._seed = seed
+        self._plan = plan
         self._crop_padding = crop_padding
         self._horizontal_flip = horizontal_flip
         self._augmenter = augmenter
-        self._plan = StepPlan(
-            images=len(images),
-            batch_size=batch_size,
-            seed=seed,
-            process_index=process_index,
-            process_count=process_count,
-            balanced=images.labels if balanced else None,
-        )
         if augmented_bytes is None:
             on_cpu = 0 if augmenter is None else _AUGMENTER_BYTES
             augmented_bytes = on_cpu if self._images.device.type == "cpu" else AUGMENTED_BYTES
         image_bytes = self._images[0].numel() + _INDEX_BYTES * self._images[0, 0].numel()
-        self._steps_at_once = max(1, augmented_bytes // (image_bytes * batch_size))
+        self._steps_at_once = max(1, augmented_bytes // (image_bytes * plan.batch_size))
 
     def __len__(self) -> int:
         return len(self._plan)
@@ -131,7 +112,7 @@ class TrainBatches:
             self._images,
             self._here(_joined([share.indices for share in steps])),
             self._here(draws),
-            seed=self._seed,
+            seed=self._plan.seed,
             epoch=epoch,
             crop_padding=self._crop_padding,
             horizontal_flip=self._horizontal_flip,

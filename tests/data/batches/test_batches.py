@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ecd_deploy.data import Batch, ImageSet, ImageTensors, Normalisation, TrainBatches, eval_batches, normalise, tensors
 from ecd_deploy.data.augmentation.augmenter import Augmenter
 from ecd_deploy.data.augmentation.crop import crop_and_mirror
+from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.errors import DataError
 from ecd_deploy.recipe.augment import AugmentConfig
 from tests.fake_cuda import Crossings
@@ -37,17 +38,16 @@ def unequal(count: int) -> ImageSet:
 def train_batches(
     count: int, batch_size: int, *, seed: int = 0, index: int = 0, processes: int = 1, balanced: bool = False
 ) -> TrainBatches:
-    return TrainBatches(
-        unequal(count) if balanced else images(count),
-        NORMALISATION,
+    data = unequal(count) if balanced else images(count)
+    plan = StepPlan(
+        images=count,
         batch_size=batch_size,
         seed=seed,
-        crop_padding=2,
-        horizontal_flip=True,
         process_index=index,
         process_count=processes,
-        balanced=balanced,
+        balanced=data.labels if balanced else None,
     )
+    return TrainBatches(data, NORMALISATION, plan, crop_padding=2, horizontal_flip=True)
 
 
 def test_an_epoch_holds_every_image_once_with_its_label() -> None:
@@ -113,13 +113,10 @@ def test_the_images_of_several_steps_augmented_at_once_are_those_of_each(
         batches = TrainBatches(
             data,
             NORMALISATION,
-            batch_size=16,
-            seed=3,
+            StepPlan(images=90, batch_size=16, seed=3, process_index=processes - 1, process_count=processes),
             crop_padding=2,
             horizontal_flip=True,
             augmenter=augmenter,
-            process_index=processes - 1,
-            process_count=processes,
             augmented_bytes=augmented_bytes,
         )
         return list(batches.epoch(2, first_step))
@@ -153,8 +150,7 @@ def test_no_more_images_are_augmented_at_once_than_fit(monkeypatch: pytest.Monke
         batches = TrainBatches(
             images(90),
             NORMALISATION,
-            batch_size=16,
-            seed=0,
+            StepPlan(images=90, batch_size=16, seed=0),
             crop_padding=2,
             horizontal_flip=True,
             augmented_bytes=augmented_bytes,
@@ -220,8 +216,7 @@ def test_on_an_accelerator_no_batch_needs_the_host() -> None:
             batches = TrainBatches(
                 data,
                 NORMALISATION,
-                batch_size=16,
-                seed=0,
+                StepPlan(images=50, batch_size=16, seed=0),
                 crop_padding=2,
                 horizontal_flip=True,
                 device=torch.device("cuda"),

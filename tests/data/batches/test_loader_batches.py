@@ -17,6 +17,7 @@ import torch
 from ecd_deploy.data import Batch, DataSplits, ImageFiles, LoaderBatches, TrainBatches, load_data
 from ecd_deploy.data.augmentation.augmenter import Augmenter
 from ecd_deploy.data.augmentation.own import OwnTransform
+from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.errors import DataError
 from ecd_deploy.recipe.augment import AugmentConfig
 from tests.data.mixed_images import CLASSES, files_config, make_images
@@ -59,14 +60,17 @@ def batches_of(
     return LoaderBatches(
         files_of(data),
         data.normalisation,
+        StepPlan(
+            images=len(files_of(data)),
+            batch_size=BATCH,
+            seed=0,
+            process_index=index,
+            process_count=processes,
+            balanced=files_of(data).labels if balanced else None,
+        ),
         config,
         image_size=data.image_size,
-        batch_size=BATCH,
-        seed=0,
         augmenter=augmenter,
-        process_index=index,
-        process_count=processes,
-        balanced=balanced,
     )
 
 
@@ -121,9 +125,8 @@ def test_without_resized_crops_batches_are_those_of_the_cache(root: Path, framin
     data = load_data(files_config(root, **framing), seed=0)
     cached = load_data(files_config(root, loading="cache", **framing), seed=0)
     assert np.array_equal(cached.train.images, data.train.images)  # 27 files are all in the sample
-    expected = TrainBatches(
-        cached.train, data.normalisation, batch_size=BATCH, seed=0, crop_padding=2, horizontal_flip=True
-    )
+    plan = StepPlan(images=len(cached.train), batch_size=BATCH, seed=0)
+    expected = TrainBatches(cached.train, data.normalisation, plan, crop_padding=2, horizontal_flip=True)
     for found, batch in zip(batches_of(data, crop_padding=2, **framing).epoch(2), expected.epoch(2), strict=True):
         assert same(found, batch)
 
@@ -212,15 +215,3 @@ def test_workers_end_when_the_training_tells_them_to(data: DataSplits) -> None:
             worker.terminate()
             worker.join(10)
         assert [worker.exitcode for worker in workers] == [0, 0]
-
-
-def test_too_few_files_are_refused(data: DataSplits) -> None:
-    with pytest.raises(DataError, match=r"1 training images in batches of 8"):
-        LoaderBatches(
-            files_of(data).select(np.array([0])),
-            data.normalisation,
-            files_config(files_of(data).root),
-            image_size=(8, 8),
-            batch_size=BATCH,
-            seed=0,
-        )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ecd_deploy.data import DataSplits, ImageSet, ImageTensors, Normalisation, TrainBatches, normalise
 from ecd_deploy.data.augmentation.augmenter import Augmenter
+from ecd_deploy.data.plan import StepPlan
 from ecd_deploy.distill import PlainModel, TrainingOutputs
 from ecd_deploy.recipe.augment import AugmentConfig
 from ecd_deploy.training.evaluation import evaluate, moved_if_they_fit
@@ -164,8 +165,7 @@ def test_the_host_waits_in_no_step_of_an_epoch(make_recipe: MakeRecipe, augment:
     batches = TrainBatches(
         ImageSet(pixels.numpy(), np.arange(42) % 4),
         Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
-        batch_size=8,
-        seed=0,
+        StepPlan(images=42, batch_size=8, seed=0),
         crop_padding=1,
         horizontal_flip=True,
         augmenter=None if augment == AugmentConfig() else Augmenter(augment, (), classes=4, seed=0),
