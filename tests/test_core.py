@@ -176,7 +176,7 @@ def test_the_functions_for_python_need_no_torch(copy: Path) -> None:
     code = """
 import ecd_deploy
 report = ecd_deploy.gate("run", baseline="run", config="gate.toml")
-print(report.verdict, report.baseline.images)
+print(report.verdict, report.comparisons[0].images)
 found = ecd_deploy.profile("run/exports/student.onnx", threads=1, cpus=[0])
 print(found.file, found.measurement.cpus, found.latency.threads)
 try:

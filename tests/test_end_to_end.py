@@ -179,7 +179,8 @@ def test_gate_against_a_baseline_writes_what_ci_reads(run_copy: Path, finished_r
     report = json.loads((run_copy / "gate.json").read_text())
     drop = next(check for check in report["checks"] if check["name"] == "max_baseline_drop")
     assert drop["value"] == 0
-    assert report["baseline"]["lost"] == report["baseline"]["gained"] == 0
+    (compared,) = report["comparisons"]
+    assert compared["lost"] == compared["gained"] == 0
     suite = ET.parse(run_copy / "junit.xml").getroot()
     assert len(suite) == len(report["checks"])
     absent = run_command(["gate", run_copy, "--baseline", "absent"], cwd=run_copy.parent)

@@ -24,7 +24,7 @@ class GateConfig(AccuracyLimits):
     artefact: str = Field(
         default="recommended",
         description="Which artefact the limits on accuracy, latency, memory and size are of: the one that `validate` "
-        "recommends, a format's, or `all` that onnxruntime runs.",
+        "recommends, a format's, or `all` that a runtime of profile.runtimes runs.",
     )
     max_drop: Fraction | None = Field(
         default=None, description="Largest top-1 loss of an artefact against the PyTorch student, paired by image."
@@ -41,7 +41,9 @@ class GateConfig(AccuracyLimits):
     max_p50_ratio: Annotated[float, Field(ge=1)] | None = Field(
         default=None, description="Largest p50 latency over the baseline's, in interleaved blocks; needs --baseline."
     )
-    max_size_mb: PositiveFloat | None = Field(default=None, description="Largest ONNX file in MB (1e6 bytes).")
+    max_size_mb: PositiveFloat | None = Field(
+        default=None, description="Largest file of an artefact in MB (1e6 bytes)."
+    )
     classes: Mapping[str, ClassLimits] = Field(default={}, description="Limits for single classes, by name.")
     slices: Mapping[str, ColumnLimits] = Field(
         default={}, description="Limits for parts of the test images, by a column such as the camera."

@@ -96,6 +96,16 @@ def read_shipped(target: Path, artefact: str) -> tuple[Target, ...]:
     return tuple(_of_run(directory, entry.file) for entry in shipped)
 
 
+def read_counterpart(baseline: Path, format_name: str | None) -> Target:
+    """Read what an artefact of this format is compared with; see `Validation.counterpart` and `read_target`."""
+    if format_name is None or not is_run(baseline):
+        return read_target(baseline)
+    directory = read_run(baseline)
+    validation = directory.read_json(VALIDATION_NAME, Validation)
+    found = validation.counterpart(format_name, directory.recipe.gate.artefact)
+    return _of_run(directory, found.file) if _by_onnxruntime(directory, found.format) else read_target(baseline)
+
+
 def _of_run(directory: RunDirectory, file: str) -> Target:
     return Target(parse_onnx(directory.root / file, directory.read(file)))
 

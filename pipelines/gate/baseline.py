@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -54,8 +55,11 @@ class LatencyRatio(Record):
 
 
 class BaselineComparison(Record):
-    """Everything that was found against the baseline; part of `gate.json`."""
+    """Everything that was found of one artefact against the baseline; part of `gate.json`."""
 
+    file: str
+    """That is decided about."""
+    baseline_file: str
     recipe_digest: str | None
     """Of the baseline's run; None where it is a file."""
     model_sha256: str
@@ -75,6 +79,17 @@ class BaselineComparison(Record):
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """A run to compare with, which is only read."""
+
+    directory: RunDirectory
+    artefacts: ArtefactList
+    validation: Validation
+    predictions: Mapping[str, StoredPredictions]
+    """By the format of the artefact."""
+
+
+@dataclass(frozen=True)
 class Compared:
     """A comparison, and the test images of the candidate with the baseline's probabilities."""
 
@@ -82,27 +97,49 @@ class Compared:
     images: StoredPredictions
 
 
+def read_baseline(root: Path) -> Baseline:
+    """Read what a run is compared with.
+
+    Raises:
+        RunDirectoryError: it is missing, not validated, or of another schema.
+        ArtefactError: a file was changed.
+    """
+    try:
+        directory = read_run(root)
+        return Baseline(
+            directory=directory,
+            predictions=read_predictions(directory),
+            validation=directory.read_json(VALIDATION_NAME, Validation),
+            artefacts=directory.read_json(ARTEFACTS_NAME, ArtefactList),
+        )
+    except SchemaError as error:
+        raise RunDirectoryError(f"{root} cannot be compared with: {error}") from error
+
+
 def compare_with_baseline(
-    directory: RunDirectory, shipped: ArtefactValidation, root: Path, confidence: float
+    directory: RunDirectory, entry: ArtefactValidation, own: StoredPredictions, given: Baseline, config: GateConfig
 ) -> Compared:
-    """Compare what a run ships with what a baseline run ships, whose folder is only read.
+    """Compare an artefact of a run with what a baseline ships, or where all are, with the baseline's of its format.
 
     If their test images differ, the baseline's artefact is evaluated anew on those of the run.
 
+    Args:
+        directory: of the run.
+        entry: the artefact.
+        own: its predictions.
+        given: the baseline.
+        config: which artefacts are decided about, and the confidence of the ratio's bounds.
+
     Raises:
-        RunDirectoryError: the baseline is missing, of another schema, or of other classes or shapes of images.
+        RunDirectoryError: the baseline is of other classes or shapes of images.
         DataError: the run's test images, which the baseline is evaluated on, cannot be read.
         ArtefactError: a file of either was changed.
     """
-    try:
-        baseline = read_run(root)
-        kept = read_predictions(baseline)
-        validation = baseline.read_json(VALIDATION_NAME, Validation)
-        artefact = _artefact(baseline, validation.shipping(baseline.recipe.gate.artefact)[0].format)
-    except SchemaError as error:
-        raise RunDirectoryError(f"{root} cannot be compared with: {error}") from error
-    own, theirs = read_predictions(directory)[shipped.format], kept[artefact.format]
-    _check_classes(root, own.classes, theirs.classes)
+    baseline = given.directory
+    alike = entry.format if config.artefact == "all" else None
+    artefact = given.artefacts.find(given.validation.counterpart(alike, baseline.recipe.gate.artefact).format)
+    theirs = given.predictions[artefact.format]
+    _check_classes(baseline.root, own.classes, theirs.classes)
     own_images = len(theirs.labels)
     paired = lost_and_gained(own, theirs)
     evaluated_anew = paired is None
@@ -112,9 +149,10 @@ def compare_with_baseline(
     if paired is None:
         raise ArtefactError(f"{directory.root}: its predictions are not of its test images: run `validate` again")
     lost, gained = paired
-    candidate = directory.read(shipped.file)
-    comparison = compare_onnx(candidate, baseline.read(artefact.file), directory.recipe.profile)
+    comparison = compare_onnx(directory.read(entry.file), baseline.read(artefact.file), directory.recipe.profile)
     found = BaselineComparison(
+        file=PurePosixPath(entry.file).name,
+        baseline_file=PurePosixPath(artefact.file).name,
         recipe_digest=baseline.manifest.recipe_digest,
         model_sha256=artefact.sha256,
         images=len(own.labels),
@@ -124,7 +162,7 @@ def compare_with_baseline(
         gained=gained,
         mcnemar_p=mcnemar_p_value(lost, gained),
         regressions=class_changes(own, theirs),
-        latency=latency_ratio(comparison, confidence),
+        latency=latency_ratio(comparison, config.confidence),
     )
     return Compared(found, theirs)
 
@@ -206,7 +244,3 @@ def _predict_anew(baseline: RunDirectory, artefact: Artefact, directory: RunDire
     from ecd_deploy.pipelines.gate.rerun import predict_anew
 
     return predict_anew(baseline, artefact, directory)
-
-
-def _artefact(directory: RunDirectory, format_name: str) -> Artefact:
-    return directory.read_json(ARTEFACTS_NAME, ArtefactList).find(format_name)

@@ -63,7 +63,7 @@ def append_step_summary(markdown: str) -> None:
 def summary_markdown(
     verdict: Verdict,
     checks: Sequence[Check],
-    baseline: BaselineComparison | None,
+    comparisons: Sequence[BaselineComparison],
     *,
     limits: str = "",
     warning: str | None = None,
@@ -75,15 +75,15 @@ def summary_markdown(
     if limits:
         lines += [escape(limits), ""]
     lines += _table(checks)
-    if baseline is not None:
-        lines += ["", *map(escape, baseline_lines(baseline))]
+    for found in comparisons:
+        lines += ["", *map(escape, baseline_lines(found))]
     return "\n".join(lines) + "\n"
 
 
 def comment_markdown(
     verdict: Verdict,
     checks: Sequence[Check],
-    baseline: BaselineComparison | None,
+    comparisons: Sequence[BaselineComparison],
     *,
     limits: str,
     warning: str | None,
@@ -94,7 +94,7 @@ def comment_markdown(
     """
     passed = [check for check in checks if check.verdict is Verdict.PASS]
     others = [check for check in checks if check.verdict is not Verdict.PASS]
-    text = summary_markdown(verdict, others, baseline, limits=limits, warning=warning)
+    text = summary_markdown(verdict, others, comparisons, limits=limits, warning=warning)
     if not others:
         text = text.replace("\n".join(_table([])), "Every check passed.")
     if passed:
@@ -129,7 +129,8 @@ def baseline_lines(found: BaselineComparison) -> list[str]:
 def baseline_sentences(found: BaselineComparison) -> list[str]:
     """What was found against the baseline over all classes, and on which images."""
     accuracy = (
-        f"Against the baseline, {found.images} test images: {found.lost} lost, {found.gained} gained; "
+        f"{found.file} against the baseline's {found.baseline_file}, {found.images} test images: {found.lost} lost, "
+        f"{found.gained} gained; "
         f"exact McNemar p = {found.mcnemar_p:.3g}, which never shows that nothing was lost."
     )
     latency = f"p50 ratio {found.latency.text}, same model against itself {found.latency.same_model:.3f}."

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ecd_deploy.errors import ArtefactError
-from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
-from ecd_deploy.pipelines.gate.baseline import BaselineComparison, Compared, compare_with_baseline, ratio_checks
+from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks
+from ecd_deploy.pipelines.gate.baseline import BaselineComparison, compare_with_baseline, ratio_checks, read_baseline
 from ecd_deploy.pipelines.gate.check import Check, Verdict, named, overall, size_checks
 from ecd_deploy.pipelines.gate.ci import append_step_summary, comment_markdown, junit, summary_markdown
 from ecd_deploy.pipelines.gate.latency import latency_checks
 from ecd_deploy.pipelines.gate.limits import NO_ACCURACY_LIMIT, Limits, LimitsSource, limits_of, read_limits
-from ecd_deploy.pipelines.gate.separation import audit_check, parity_checks, provider_checks, split_check
+from ecd_deploy.pipelines.gate.separation import checks_of_run, provider_checks
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport, read_artefacts
 from ecd_deploy.pipelines.record.names import (
     AUDIT_NAME,
@@ -47,7 +47,7 @@ class Shipped(Record):
 class GateReport(Record):
     """Written to `gate.json`."""
 
-    schema_version: Literal[5] = 5
+    schema_version: Literal[6] = 6
     verdict: Verdict
     confidence: float
     checks: tuple[Check, ...]
@@ -60,7 +60,8 @@ class GateReport(Record):
     """Whether any limit is on accuracy; without one, a pass says nothing about it."""
     profile_sha256: str | None = None
     """Of the `profile.json` that holds the raw latencies."""
-    baseline: BaselineComparison | None = None
+    comparisons: tuple[BaselineComparison, ...] = ()
+    """With a baseline: of each artefact or model that is decided about."""
     not_proved: str | None = None
     """What a run made here proves besides, and this gate does not; None if nothing."""
 
@@ -77,6 +78,29 @@ class GateReport(Record):
     def warning(self) -> str | None:
         """What a reader of the verdict could take it for, though it is not; None if nothing."""
         return None if self.limits_accuracy else NO_ACCURACY_LIMIT
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What was found of an artefact of a run, or of a model, that is decided about.
+
+    Attributes:
+        format: of the artefact; empty for a model.
+        file: its name.
+        bytes: its size.
+        scores: on the test images, with the baseline's.
+        profile: latency and memory.
+        on_provider: checks of the execution provider that it was measured on.
+        compared: with the baseline; None without one.
+    """
+
+    format: str
+    file: str
+    bytes: int
+    scores: Scores
+    profile: Profile
+    on_provider: Sequence[Check]
+    compared: BaselineComparison | None
 
 
 @dataclass(frozen=True)
@@ -141,28 +165,34 @@ def gate(
     """
     limits = limits_of(directory) if limits_file is None else read_limits(limits_file)
     config = limits.config
-    device = directory.recipe.profile.device
     validation, artefacts = evidence.validation, evidence.artefacts
     for artefact in artefacts.artefacts:
         directory.read(artefact.file)
-    check_measured_bytes(artefacts, validation)
+    of_all = checks_of_run(config, evidence.proof, artefacts, evidence.audit, validation)
     shipped = validation.shipping(config.artefact)
-    compared = None if baseline is None else compare_with_baseline(directory, shipped[0], baseline, config.confidence)
-    found = None if compared is None else compared.found
-    checks = [
-        split_check(evidence.proof),
-        audit_check(artefacts, evidence.audit),
-        *parity_checks(config, validation),
-        *drop_checks(config, validation),
-        *(check for entry in shipped for check in _checks_of(entry, config, evidence, compared, device)),
-        *ratio_checks(config, found, device),
-    ]
+    profiles = [_profile_of(entry, evidence) for entry in shipped]
+    theirs = None if baseline is None else read_baseline(baseline)
+    decided = []
+    for entry, profile in zip(shipped, profiles, strict=True):
+        own = evidence.predictions[entry.format]
+        compared = None if theirs is None else compare_with_baseline(directory, entry, own, theirs, config)
+        decided.append(
+            Decided(
+                format=entry.format,
+                file=PurePosixPath(entry.file).name,
+                bytes=artefacts.find(entry.format).bytes,
+                scores=Scores(own, None if compared is None else compared.images),
+                profile=profile,
+                on_provider=provider_checks(entry, profile),
+                compared=None if compared is None else compared.found,
+            )
+        )
     report = make_report(
-        checks,
+        [*of_all, *checks_of(decided, config, directory.recipe.profile.device)],
         limits,
+        decided,
         artefacts=tuple(Shipped(format=entry.format, file=entry.file, sha256=entry.sha256) for entry in shipped),
         profile_sha256=directory.manifest.entry(PROFILE_NAME).sha256,
-        baseline=found,
     )
     directory.write_json(GATE_NAME, report)
     directory.write(JUNIT_NAME, junit(report.checks))
@@ -170,10 +200,8 @@ def gate(
     return report
 
 
-def _checks_of(
-    entry: ArtefactValidation, config: GateConfig, evidence: Evidence, compared: Compared | None, device: str | None
-) -> list[Check]:
-    """The checks of one artefact, with its format in their names where all are decided about.
+def _profile_of(entry: ArtefactValidation, evidence: Evidence) -> Profile:
+    """What was measured of an artefact.
 
     Raises:
         ArtefactError: it was exported again after it was profiled, or was not profiled.
@@ -182,29 +210,35 @@ def _checks_of(
     if profile is None or profile.sha256 != entry.sha256:
         before = "was not profiled" if profile is None else "was exported again after `profile`"
         raise ArtefactError(f"{entry.file} {before}: run `profile` again, with --format {entry.format}")
-    checks = [
-        *accuracy_checks(
-            config, Scores(evidence.predictions[entry.format], None if compared is None else compared.images)
-        ),
-        *provider_checks(entry, profile),
-        *latency_checks(config, profile, device),
-        *size_checks(entry.file, evidence.artefacts.find(entry.format).bytes, config.max_size_mb),
-    ]
-    if config.artefact != "all":
-        return checks
-    return [named(check, entry.format) for check in checks]
+    return profile
+
+
+def checks_of(decided: Sequence[Decided], config: GateConfig, device: str | None) -> list[Check]:
+    """The checks of each artefact or model, with its format in their names where all of a run are decided about."""
+    found = []
+    for one in decided:
+        checks = [
+            *accuracy_checks(config, one.scores),
+            *one.on_provider,
+            *latency_checks(config, one.profile, device),
+            *size_checks(one.file, one.bytes, config.max_size_mb),
+            *ratio_checks(config, one.compared, device),
+        ]
+        found += checks if config.artefact != "all" else [named(check, one.format) for check in checks]
+    return found
 
 
 def make_report(
     checks: Sequence[Check],
     limits: Limits,
+    decided: Sequence[Decided],
     *,
     profile_sha256: str,
-    baseline: BaselineComparison | None,
     artefacts: tuple[Shipped, ...] = (),
     not_proved: str | None = None,
 ) -> GateReport:
     """Put the checks together with the limits that they are of, and with the verdict over all."""
+    comparisons = tuple(one.compared for one in decided if one.compared is not None)
     usual = ("min_top1", "max_drop", "max_abs_diff", "p90_ms_max", "max_size_mb")
     against_student = ("max_drop", "max_abs_diff")
     return GateReport(
@@ -218,9 +252,9 @@ def make_report(
             for name in usual
             if getattr(limits.config, name) is None and (not_proved is None or name not in against_student)
         ),
-        limits_accuracy=baseline is not None or limits.config.limits_accuracy(),
+        limits_accuracy=bool(comparisons) or limits.config.limits_accuracy(),
         profile_sha256=profile_sha256,
-        baseline=baseline,
+        comparisons=comparisons,
         not_proved=not_proved,
     )
 
@@ -228,22 +262,12 @@ def make_report(
 def summarise(report: GateReport) -> None:
     """Add the verdict to the summary of the CI step, if there is one."""
     append_step_summary(
-        summary_markdown(report.verdict, report.checks, report.baseline, limits=report.basis, warning=report.warning)
+        summary_markdown(report.verdict, report.checks, report.comparisons, limits=report.basis, warning=report.warning)
     )
 
 
 def comment(report: GateReport) -> str:
     """The verdict as the comment of a pull request: what needs a reader first, what passed folded away."""
-    return comment_markdown(report.verdict, report.checks, report.baseline, limits=report.basis, warning=report.warning)
-
-
-def check_measured_bytes(artefacts: ArtefactList, validation: Validation) -> None:
-    """Check that what was validated is what was exported.
-
-    Raises:
-        ArtefactError: it is not.
-    """
-    exported = {artefact.file: artefact.sha256 for artefact in artefacts.artefacts}
-    measured = {entry.file: entry.sha256 for entry in validation.artefacts}
-    if exported != measured:
-        raise ArtefactError("the artefacts were exported again after `validate`: run `validate` again")
+    return comment_markdown(
+        report.verdict, report.checks, report.comparisons, limits=report.basis, warning=report.warning
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,21 +19,14 @@ from ecd_deploy.measure.statistics import mcnemar_p_value
 from ecd_deploy.pipelines.evaluate.evaluate import Evaluated, evaluate_files
 from ecd_deploy.pipelines.evaluate.images import list_images
 from ecd_deploy.pipelines.evaluate.result import EVALUATION_NAME, write_evaluation
-from ecd_deploy.pipelines.evaluate.target import Target, read_shipped, read_target
-from ecd_deploy.pipelines.gate.accuracy import Scores, accuracy_checks, drop_checks
-from ecd_deploy.pipelines.gate.baseline import BaselineComparison, class_changes, latency_ratio, ratio_checks
-from ecd_deploy.pipelines.gate.check import Check, Verdict, named, size_checks
+from ecd_deploy.pipelines.evaluate.target import Target, read_counterpart, read_shipped
+from ecd_deploy.pipelines.gate.accuracy import Scores
+from ecd_deploy.pipelines.gate.baseline import BaselineComparison, class_changes, latency_ratio
+from ecd_deploy.pipelines.gate.check import Check, Verdict
 from ecd_deploy.pipelines.gate.ci import junit
-from ecd_deploy.pipelines.gate.decide import GateReport, Shipped, check_measured_bytes, make_report, summarise
-from ecd_deploy.pipelines.gate.latency import latency_checks
+from ecd_deploy.pipelines.gate.decide import Decided, GateReport, Shipped, checks_of, make_report, summarise
 from ecd_deploy.pipelines.gate.limits import ModelSettings
-from ecd_deploy.pipelines.gate.separation import (
-    audit_check,
-    difference_checks,
-    parity_checks,
-    provider_checks,
-    split_check,
-)
+from ecd_deploy.pipelines.gate.separation import checks_of_run, difference_checks, provider_checks
 from ecd_deploy.pipelines.record.artefacts import AuditReport, read_artefacts
 from ecd_deploy.pipelines.record.names import (
     AUDIT_NAME,
@@ -121,7 +115,10 @@ def gate_model(
     if config.artefact != GateConfig().artefact and directory is None:
         raise UsageError(f"gate.artefact = {config.artefact!r}: only of a run directory")
     given, files = read_shipped(target, config.artefact), list_images(data)
-    other = None if baseline is None else read_target(baseline)
+    entries = [None if directory is None else _entry(directory, model) for model in given]
+    formats = [entry.format if entry is not None and config.artefact == "all" else None for entry in entries]
+    others = [] if baseline is None else [read_counterpart(baseline, name) for name in formats]
+    olds = list({other.file.path: other for other in others}.values())
     conditions = settings.profile
 
     def evaluated(model: Target, said: InputConfig, reuse: Path) -> Evaluated:
@@ -135,71 +132,69 @@ def gate_model(
             reuse=reuse,
         )
 
-    places = (out, *(out / model.file.path.name for model in given[1:]))
+    places, old_places = _places(out, given), _places(out / BASELINE_FOLDER, olds)
     found = [
-        evaluated(model, settings.input if other is None else _input_of(model, settings), place)
+        evaluated(model, settings.input if baseline is None else _input_of(model, settings), place)
         for model, place in zip(given, places, strict=True)
     ]
-    theirs = None
-    if other is not None:
-        theirs = evaluated(other, _input_of(other, settings, optional=True), out / BASELINE_FOLDER)
-    candidates = [
-        _Candidate(one, _profile(one, conditions), place, None if directory is None else _entry(directory, one))
-        for one, place in zip(found, places, strict=True)
+    found_of = {
+        old.file.path: evaluated(old, _input_of(old, settings, optional=True), place)
+        for old, place in zip(olds, old_places, strict=True)
+    }
+    theirs = [found_of.get(other.file.path) for other in others] or [None] * len(found)
+    decided = [
+        _decided(one, before, entry, conditions, config.confidence)
+        for one, before, entry in zip(found, theirs, entries, strict=True)
     ]
-    first = candidates[0]
-    compared = None if theirs is None else _compare(first.evaluated, theirs, conditions, config.confidence)
     checks = [
         *([] if directory is None else _run_checks(directory, config)),
-        *(check for candidate in candidates for check in _checks(candidate, theirs, config, conditions.device)),
-        *_warnings(first.evaluated, theirs),
-        *ratio_checks(config, compared, conditions.device),
+        *checks_of(decided, config, conditions.device),
+        *_warnings(found[0], theirs[0]),
     ]
     report = make_report(
         checks,
         settings.limits,
+        decided,
         artefacts=tuple(
-            Shipped(format=entry.format, file=entry.file, sha256=entry.sha256)
-            for entry in (candidate.entry for candidate in candidates)
-            if entry is not None
+            Shipped(format=entry.format, file=entry.file, sha256=entry.sha256) for entry in entries if entry is not None
         ),
-        baseline=compared,
-        profile_sha256=sha256_bytes(first.profile.to_json()),
+        profile_sha256=sha256_bytes(decided[0].profile.to_json()),
         not_proved=NOT_MADE_HERE if directory is None else None,
     )
-    for candidate in candidates:
-        own = candidate.evaluated
-        write_evaluation(candidate.out, own.evaluation, own.files.names, own.scored)
-        write_atomic(candidate.out / PROFILE_NAME, candidate.profile.to_json())
-    if theirs is not None:
-        write_evaluation(out / BASELINE_FOLDER, theirs.evaluation, theirs.files.names, theirs.scored)
+    for one, place in zip((*found, *found_of.values()), (*places, *old_places), strict=True):
+        write_evaluation(place, one.evaluation, one.files.names, one.scored)
+    for measured, place in zip(decided, places, strict=True):
+        write_atomic(place / PROFILE_NAME, measured.profile.to_json())
     write_atomic(out / JUNIT_NAME, junit(report.checks))
     write_atomic(out / GATE_NAME, report.to_json())
     summarise(report)
-    return GatedModel(first.evaluated, first.profile, report)
+    return GatedModel(found[0], decided[0].profile, report)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A model that is decided about: what was found of it, where that goes, and its entry of `validate` in a run."""
-
-    evaluated: Evaluated
-    profile: Profile
-    out: Path
-    entry: ArtefactValidation | None
+def _places(out: Path, models: Sequence[Target]) -> tuple[Path, ...]:
+    """Where the results of each go: those of the first into the folder itself."""
+    return tuple(out / model.file.path.name if at else out for at, model in enumerate(models))
 
 
-def _checks(candidate: _Candidate, theirs: Evaluated | None, config: GateConfig, device: str | None) -> list[Check]:
-    """The checks of one model, with its format in their names where all artefacts of a run are decided about."""
-    found, profile, entry = candidate.evaluated, candidate.profile, candidate.entry
-    file = found.classifier.file
-    checks = [
-        *accuracy_checks(config, Scores(found.scored, None if theirs is None else _paired(found, theirs))),
-        *(difference_checks(profile, file.budget) if entry is None else provider_checks(entry, profile)),
-        *latency_checks(config, profile, device),
-        *size_checks(file.path.name, len(file.data), config.max_size_mb),
-    ]
-    return checks if entry is None or config.artefact != "all" else [named(check, entry.format) for check in checks]
+def _decided(
+    found: Evaluated,
+    theirs: Evaluated | None,
+    entry: ArtefactValidation | None,
+    conditions: ProfileConfig,
+    confidence: float,
+) -> Decided:
+    """What is decided about of one model, timed here; `entry` is what `validate` found of it in a run."""
+    file, paired = found.classifier.file, None if theirs is None else _paired(found, theirs)
+    profile = profile_bytes(file.path.name, found.classifier.data, _profiling(found, conditions), ProcessLimits())
+    return Decided(
+        format="" if entry is None else entry.format,
+        file=file.path.name,
+        bytes=len(file.data),
+        scores=Scores(found.scored, paired),
+        profile=profile,
+        on_provider=difference_checks(profile, file.budget) if entry is None else provider_checks(entry, profile),
+        compared=None if theirs is None else _compare(found, theirs, conditions, confidence),
+    )
 
 
 def _input_of(target: Target, settings: ModelSettings, *, optional: bool = False) -> InputConfig:
@@ -220,11 +215,6 @@ def _profiling(found: Evaluated, config: ProfileConfig) -> ProfileConfig:
     return config if fixed is None else config.model_copy(update={"batch_size": fixed})
 
 
-def _profile(found: Evaluated, config: ProfileConfig) -> Profile:
-    file, model = found.classifier.file.path.name, found.classifier.data
-    return profile_bytes(file, model, _profiling(found, config), ProcessLimits())
-
-
 def _paired(found: Evaluated, theirs: Evaluated) -> ScoredImages:
     """The baseline's probabilities on the same images, its classes in the candidate's order.
 
@@ -243,6 +233,8 @@ def _compare(found: Evaluated, theirs: Evaluated, config: ProfileConfig, confide
     lost, gained = int((before.correct & ~own.correct).sum()), int((own.correct & ~before.correct).sum())
     comparison = compare_onnx(found.classifier.data, theirs.classifier.data, _profiling(found, config))
     return BaselineComparison(
+        file=found.classifier.file.path.name,
+        baseline_file=theirs.classifier.file.path.name,
         recipe_digest=None,
         model_sha256=theirs.classifier.file.sha256,
         images=len(own),
@@ -258,19 +250,18 @@ def _compare(found: Evaluated, theirs: Evaluated, config: ProfileConfig, confide
 
 def _run_checks(directory: RunDirectory, config: GateConfig) -> list[Check]:
     """What a run made here proves besides, and its limits against the PyTorch student."""
-    artefacts, validation = read_artefacts(directory), directory.read_json(VALIDATION_NAME, Validation)
-    check_measured_bytes(artefacts, validation)
-    return [
-        split_check(directory.read_json(SPLIT_NAME, SplitProof)),
-        audit_check(artefacts, directory.read_json(AUDIT_NAME, AuditReport)),
-        *parity_checks(config, validation),
-        *drop_checks(config, validation),
-    ]
+    return checks_of_run(
+        config,
+        directory.read_json(SPLIT_NAME, SplitProof),
+        read_artefacts(directory),
+        directory.read_json(AUDIT_NAME, AuditReport),
+        directory.read_json(VALIDATION_NAME, Validation),
+    )
 
 
-def _entry(directory: RunDirectory, found: Evaluated) -> ArtefactValidation:
+def _entry(directory: RunDirectory, model: Target) -> ArtefactValidation:
     """What `validate` found of an artefact."""
-    file = found.classifier.file.path.relative_to(directory.root).as_posix()
+    file = model.file.path.relative_to(directory.root).as_posix()
     entries = directory.read_json(VALIDATION_NAME, Validation).artefacts
     return next(entry for entry in entries if entry.file == file)
 

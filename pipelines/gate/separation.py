@@ -7,6 +7,7 @@ from typing import Final
 from ecd_deploy.errors import ArtefactError
 from ecd_deploy.exporters.budget import ParityBudget
 from ecd_deploy.measure.latency.measurement import CPU
+from ecd_deploy.pipelines.gate.accuracy import drop_checks
 from ecd_deploy.pipelines.gate.check import Check, Verdict
 from ecd_deploy.pipelines.record.artefacts import ArtefactList, AuditReport
 from ecd_deploy.pipelines.record.profile import Profile
@@ -16,6 +17,25 @@ from ecd_deploy.split import SplitProof
 
 _PROVIDER: Final = "ExecutionProvider"
 """What the names of onnxruntime's providers end with; other runtimes say their own name and version."""
+
+
+def checks_of_run(
+    config: GateConfig, proof: SplitProof, artefacts: ArtefactList, audit: AuditReport, validation: Validation
+) -> list[Check]:
+    """Check the proof, and what every artefact of a run contains, gives, and loses against the PyTorch student.
+
+    Raises:
+        ArtefactError: other artefacts were validated or audited.
+    """
+    exported = {artefact.file: artefact.sha256 for artefact in artefacts.artefacts}
+    if exported != {entry.file: entry.sha256 for entry in validation.artefacts}:
+        raise ArtefactError("the artefacts were exported again after `validate`: run `validate` again")
+    return [
+        split_check(proof),
+        audit_check(artefacts, audit),
+        *parity_checks(config, validation),
+        *drop_checks(config, validation),
+    ]
 
 
 def split_check(proof: SplitProof) -> Check:

@@ -122,6 +122,16 @@ class Validation(Record):
             raise ArtefactError(f"{found[0].file} is not the file that `validate` recommended: run `validate` again")
         return found
 
+    def counterpart(self, format_name: str | None, choice: str) -> ArtefactValidation:
+        """What an artefact of another run is compared with: one of this format, or else the first that ships.
+
+        Args:
+            format_name: None where it is what ships in any case.
+            choice: as `shipping` takes it.
+        """
+        alike = (entry for entry in self.artefacts if entry.top1 is not None and entry.format == format_name)
+        return next(alike, None) or self.shipping(choice)[0]
+
     def batches(self) -> str:
         """How the artefacts were given the images, for people."""
         return "one image at a time" if self.batch_size == 1 else f"in batches of {self.batch_size}"

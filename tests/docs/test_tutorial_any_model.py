@@ -49,7 +49,7 @@ def test_every_command_runs_in_its_order(tmp_path: Path) -> None:
     gate = json.loads((folder / "gated/gate.json").read_text())
     verdicts = {check["name"]: check["verdict"] for check in gate["checks"]}
     assert {verdicts[name] for name in ("min_top1", "min_class_recall", "max_baseline_drop")} == {"pass"}
-    assert gate["baseline"]["images"] == 1000
+    assert [compared["images"] for compared in gate["comparisons"]] == [1000]
     assert (folder / "gated/report.html").is_file()
 
 

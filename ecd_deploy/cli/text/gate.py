@@ -29,8 +29,8 @@ def print_gate(report: GateReport, console: Console) -> None:
         console.print(report.basis, soft_wrap=True)
     if report.not_limited:
         console.print(f"not limited: {', '.join(report.not_limited)}")
-    if report.baseline is not None:
-        for line in baseline_lines(report.baseline):
+    for found in report.comparisons:
+        for line in baseline_lines(found):
             console.print(line)
     if report.warning:
         console.print(report.warning, style="bold yellow")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from ecd_deploy.measure.latency.measurement import Latency
 from ecd_deploy.measure.latency.steadiness import why_not_comparable
@@ -84,10 +85,11 @@ def _difference(results: RunResults, other: NamedRun) -> tuple[Cell, ...]:
 
 
 def _ratio(results: RunResults, other: NamedRun) -> Cell:
-    baseline = results.gate.baseline
-    if baseline is None or baseline.model_sha256 != other.results.shipped.sha256:
+    own, theirs = PurePosixPath(results.shipped.file).name, other.results.shipped.sha256
+    measured = (entry for entry in results.gate.comparisons if (entry.file, entry.model_sha256) == (own, theirs))
+    if (compared := next(measured, None)) is None:
         return Cell("not measured")
-    found = baseline.latency
+    found = compared.latency
     if found.comparison.host.contended:
         return Cell("invalid")
     return Cell(found.text, found.ratio)

@@ -96,7 +96,7 @@ def gate_section(gate: GateReport) -> Section:
         gate.basis,
         *((f"Not limited: {', '.join(gate.not_limited)}.",) if gate.not_limited else ()),
         f"Bounds are one-sided, at {gate.confidence:.0%} confidence (latency: 99%).",
-        *(baseline_sentences(gate.baseline) if gate.baseline else ()),
+        *(sentence for found in gate.comparisons for sentence in baseline_sentences(found)),
     ]
     text = " ".join(sentences)
     header = ("check", "verdict", "value", "bound", "limit", "reason")

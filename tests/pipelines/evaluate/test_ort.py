@@ -10,7 +10,6 @@ import tarfile
 from pathlib import Path
 
 import flatbuffers
-import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
@@ -54,8 +53,7 @@ def test_it_is_decided_about_against_the_onnx_file_that_it_was_made_from(folder:
     assert checks["max_baseline_drop"].value == 0
     assert checks["max_size_mb"].value == (folder / "model.ort").stat().st_size / 1e6
     assert checks["max_p50_ratio"].value is not None
-    found = [np.genfromtxt(path / "predictions.csv", delimiter=",", dtype=str) for path in (out, out / "baseline")]
-    np.testing.assert_array_equal(*found)
+    assert (out / "predictions.csv").read_bytes() == (out / "baseline/predictions.csv").read_bytes()
     assert "model.ort has no times by layer" in " ".join((out / "report.md").read_text().split())
 
 

@@ -81,6 +81,27 @@ def test_a_file_of_limits_names_another_artefact_which_is_then_profiled(root: Pa
     assert [found[f"max_size_mb {name}"]["verdict"] for name in ("onnx", "onnx-int8")] == ["fail", "pass"]
 
 
+def test_each_artefact_is_held_to_every_limit_and_to_the_baselines_of_its_format(
+    root: Path, pinned: Path, tmp_path: Path
+) -> None:
+    config, formats = tmp_path / "gate.toml", ("onnx", "onnx-int8")
+    config.write_text('artefact = "all"\nmax_p50_ratio = 1000.0\n')
+    assert run_command(["profile", root, "--format", "all"], cwd=tmp_path).code in {0, 3}
+    assert run_command(["gate", root, "--config", config], cwd=tmp_path).code == 3
+    found = checks(root)
+    assert [found[f"max_p50_ratio {name}"]["reason"] for name in formats] == ["no baseline was given"] * 2
+    ended = run_command(["gate", root, "--config", config, "--baseline", pinned], cwd=tmp_path)
+    assert ended.code in {0, 3}, ended.err  # 60 images are few for the drop
+    found, files = checks(root), ["student.onnx", "student.int8.onnx"]
+    ratios = [found[f"max_p50_ratio {name}"]["value"] for name in formats]
+    compared = read(root, "gate.json")["comparisons"]
+    assert ratios == [entry["latency"]["ratio"] for entry in compared]
+    assert [found[f"max_baseline_drop {name}"]["value"] for name in formats] == [0, 0]
+    assert [(entry["file"], entry["baseline_file"]) for entry in compared] == list(zip(files, files, strict=True))
+    said = " ".join(ended.out.split())
+    assert all(f"{file} against the baseline's {file}, 60 test images: 0 lost, 0 gained" in said for file in files)
+
+
 def test_the_recommended_one_is_read_and_never_chosen_anew(root: Path, tmp_path: Path) -> None:
     config = tmp_path / "gate.toml"
     config.write_text("max_size_mb = 100.0\n")

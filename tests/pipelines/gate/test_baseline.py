@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -22,6 +22,7 @@ from ecd_deploy.pipelines.gate.baseline import (
     compare_with_baseline,
     latency_ratio,
     ratio_checks,
+    read_baseline,
 )
 from ecd_deploy.pipelines.gate.check import Check, Verdict, judge, overall
 from ecd_deploy.pipelines.gate.ci import append_step_summary, comment_markdown, junit, junit_error, summary_markdown
@@ -55,22 +56,35 @@ def stored(predictions: Predictions, classes: tuple[str, ...] = CLASSES) -> Stor
     return scores_of(predictions, classes, "digest of the test images")
 
 
-def fill(directory: RunDirectory, wrong: set[int], classes: tuple[str, ...] = CLASSES, data: str = "data") -> None:
-    entry = directory.write(ONNX, convolution_model())
-    artefact = Artefact(format="onnx", file=ONNX, sha256=entry.sha256, bytes=entry.bytes)
-    artefacts = ArtefactList(student_digest="0" * 64, image_shape=(2, 8, 8), artefacts=(artefact,))
-    directory.write_json(ARTEFACTS_NAME, artefacts)
+def fill(
+    directory: RunDirectory,
+    wrong: set[int],
+    classes: tuple[str, ...] = CLASSES,
+    data: str = "data",
+    *,
+    more: Mapping[str, set[int]] = {},
+) -> None:
+    """What `validate` leaves of a run whose fp32 ONNX file errs about some images, and `more` formats about others."""
+    mistakes, top1 = {"onnx": wrong, **more}, PairedTop1(reference=TOP1, candidate=TOP1, lost=0, gained=0)
+    artefacts, validated = [], []
+    for name in mistakes:
+        file = ONNX.replace("onnx", f"{name}.onnx") if name in more else ONNX
+        entry = directory.write(file, convolution_model())
+        artefacts.append(Artefact(format=name, file=file, sha256=entry.sha256, bytes=entry.bytes))
+        validated.append(ArtefactValidation(format=name, file=file, sha256=entry.sha256, parity=PARITY, top1=top1))
+    listed = ArtefactList(student_digest="0" * 64, image_shape=(2, 8, 8), artefacts=tuple(artefacts))
+    directory.write_json(ARTEFACTS_NAME, listed)
     directory.bind_data(data)
-    write_predictions(directory, {"onnx": stored(chosen(wrong), classes)})
-    top1 = PairedTop1(reference=TOP1, candidate=TOP1, lost=0, gained=0)
-    validated = ArtefactValidation(format="onnx", file=ONNX, sha256=entry.sha256, parity=PARITY, top1=top1)
-    validation = Validation(artefacts=(validated,), onnx_top1=top1, batch_size=1, overlapping_test_images=0)
+    write_predictions(directory, {name: stored(chosen(images), classes) for name, images in mistakes.items()})
+    validation = Validation(artefacts=tuple(validated), onnx_top1=top1, batch_size=1, overlapping_test_images=0)
     directory.write_json(VALIDATION_NAME, validation)
 
 
-def compare(directory: RunDirectory, baseline: Path) -> Compared:
-    (shipped,) = directory.read_json(VALIDATION_NAME, Validation).artefacts
-    return compare_with_baseline(directory, shipped, baseline, 0.95)
+def compare(directory: RunDirectory, baseline: Path, name: str = "onnx", choice: str = "recommended") -> Compared:
+    entries = directory.read_json(VALIDATION_NAME, Validation).artefacts
+    (entry,) = (entry for entry in entries if entry.format == name)
+    own, given = read_predictions(directory)[name], read_baseline(baseline)
+    return compare_with_baseline(directory, entry, own, given, GateConfig(artefact=choice))
 
 
 @pytest.fixture
@@ -102,6 +116,26 @@ def test_losses_gains_and_classes_are_counted(candidate: RunDirectory, baseline:
     ]
     assert len(found.latency.comparison.sessions[0].block_p50_ms) >= 40
     assert before == {path: path.read_bytes() for path in baseline.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "against", "lost"),
+    [
+        ("onnx", "all", "student.onnx", 1),
+        ("onnx-int8", "all", "student.onnx-int8.onnx", 2),
+        ("ort", "all", "student.onnx", 3),  # of which the baseline has none: it is compared with what ships
+        ("onnx-int8", "onnx-int8", "student.onnx", 4),
+    ],
+)
+def test_where_all_artefacts_are_decided_about_like_is_compared_with_like(
+    tmp_path: Path, recipe: Recipe, name: str, choice: str, against: str, lost: int
+) -> None:
+    with create_run(tmp_path / "old", recipe, resume=False) as directory:
+        fill(directory, set(), more={"onnx-int8": {10, 11}})
+    with create_run(tmp_path / "new", recipe, resume=False) as directory:
+        fill(directory, {1}, more={"onnx-int8": {10, 11, 12, 13}, "ort": {1, 2, 3}})
+        found = compare(directory, tmp_path / "old", name, choice).found
+    assert (found.file.startswith("student."), found.baseline_file, found.lost) == (True, against, lost)
 
 
 def test_a_missing_baseline_is_a_wrong_call(candidate: RunDirectory, tmp_path: Path) -> None:
@@ -182,6 +216,8 @@ def comparison(
 
 def found(latency: Comparison, lost: int = 0, gained: int = 0, images: int = 2_000) -> BaselineComparison:
     return BaselineComparison(
+        file="new.onnx",
+        baseline_file="old.onnx",
         recipe_digest="0",
         model_sha256="0",
         images=images,
@@ -278,7 +314,7 @@ def test_a_step_summary_that_cannot_be_written_is_a_warning(
 def test_names_in_the_step_summary_are_shown_as_they_are() -> None:
     change = ClassChange(name="a|b\n<script>[x](y)", baseline_correct=2, candidate_correct=1, images=2)
     compared = found(comparison(1.0)).model_copy(update={"regressions": (change,)})
-    text = summary_markdown(Verdict.FAIL, [check(Verdict.FAIL)], compared)
+    text = summary_markdown(Verdict.FAIL, [check(Verdict.FAIL)], [compared])
     assert "- class a\\|b &lt;script&gt;[x\\](y): 2 to 1 of 2\n" in text
 
 
@@ -286,18 +322,18 @@ def test_a_comment_shows_what_did_not_pass_first_and_mentions_nobody() -> None:
     change = ClassChange(name="@team|<b>", baseline_correct=2, candidate_correct=1, images=2)
     compared = found(comparison(1.0)).model_copy(update={"regressions": (change,)})
     checks = [check(Verdict.PASS, "was fine"), check(Verdict.FAIL, "@octocat")]
-    text = comment_markdown(Verdict.FAIL, checks, compared, limits="", warning="low")
+    text = comment_markdown(Verdict.FAIL, checks, [compared], limits="", warning="low")
     assert text.index("> low") < text.index("octocat") < text.index("<details>") < text.index("was fine")
     assert "@octocat" not in text
     assert "- class @<!-- -->team\\|&lt;b&gt;: 2 to 1 of 2\n" in text
-    passed = comment_markdown(Verdict.PASS, checks[:1], None, limits="", warning=None)
+    passed = comment_markdown(Verdict.PASS, checks[:1], [], limits="", warning=None)
     assert "Every check passed." in passed
     assert passed.count("| check |") == 1
 
 
 def test_a_comment_stays_within_the_platforms_limit() -> None:
     for verdicts in ([Verdict.FAIL] * 2000, [Verdict.PASS] * 2000):
-        text = comment_markdown(verdicts[0], [check(verdict) for verdict in verdicts], None, limits="", warning=None)
+        text = comment_markdown(verdicts[0], [check(verdict) for verdict in verdicts], [], limits="", warning=None)
         assert 50_000 < len(text) < 65_536
         assert text.count("<details>") == text.count("</details>")
         assert text.endswith("`gate.json` has all of it.\n")
@@ -306,7 +342,7 @@ def test_a_comment_stays_within_the_platforms_limit() -> None:
 def test_step_summary_stays_within_githubs_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "summary"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
-    append_step_summary(summary_markdown(Verdict.FAIL, [check(Verdict.FAIL)], found(comparison(1.0))))
+    append_step_summary(summary_markdown(Verdict.FAIL, [check(Verdict.FAIL)], [found(comparison(1.0))]))
     assert "ecd-deploy gate: fail" in path.read_text()
     append_step_summary("é" * (1 << 20))
     assert path.stat().st_size <= 1 << 20

@@ -72,11 +72,11 @@ def test_a_baseline_is_paired_by_image_whatever_the_order_of_its_classes(folder:
     ended = run_command([*COMMAND, "--baseline", "old.onnx"], cwd=folder)
     assert ended.code == 1, ended.err
     report = report_of(folder)
-    assert report.baseline is not None
-    assert report.baseline.lost == 16
-    assert report.baseline.gained == 2
-    assert report.baseline.model_sha256 == sha256_file(folder / "old.onnx")
-    assert {change.name for change in report.baseline.regressions} == {"blue", "red"}
+    (compared,) = report.comparisons
+    assert (compared.file, compared.baseline_file) == ("model.onnx", "old.onnx")
+    assert (compared.lost, compared.gained) == (16, 2)
+    assert compared.model_sha256 == sha256_file(folder / "old.onnx")
+    assert {change.name for change in compared.regressions} == {"blue", "red"}
     checks = {check.name: check for check in report.checks}
     assert checks["max_baseline_drop"].verdict == "fail"
     assert "max_p50_ratio" in checks
@@ -183,9 +183,8 @@ def test_a_run_keeps_its_proof_and_takes_its_recipes_limits(finished_run: tuple[
     student = run / "exports/student.onnx"
     ended = run_command(["gate", student, "--data", "images", "--baseline", run, "--out", "out"], cwd=tmp_path)
     assert ended.code in {0, 1, 3}, ended.err
-    report = report_of(tmp_path)
-    assert report.baseline is not None
-    assert (report.baseline.lost, report.baseline.gained) == (0, 0)
+    (compared,) = report_of(tmp_path).comparisons
+    assert (compared.baseline_file, compared.lost, compared.gained) == ("student.onnx", 0, 0)
 
 
 @pytest.mark.slow
@@ -199,7 +198,7 @@ def test_each_artefact_that_onnxruntime_runs_is_decided_about(tmp_path: Path) ->
     for artefact, formats_of in (("ort", ["ort"]), ("all", ["onnx", "onnx-int8", "ort"])):
         (tmp_path / "gate.toml").write_text(f'{PROFILE}[gate]\nartefact = "{artefact}"\nmin_top1 = 0.001\n')
         command = ["gate", "run", "--data", "images", "--config", "gate.toml", "--out", f"out-{artefact}"]
-        ended = run_command(command, cwd=tmp_path)
+        ended = run_command([*command, "--baseline", "run"], cwd=tmp_path)
         assert ended.code in {0, 1, 3}, ended.err
         out = tmp_path / f"out-{artefact}"
         report = GateReport.from_json((out / "gate.json").read_bytes(), "no report")
@@ -207,7 +206,14 @@ def test_each_artefact_that_onnxruntime_runs_is_decided_about(tmp_path: Path) ->
         values = {check.name: check.value for check in report.checks if check.name.startswith("min_top1")}
         names = ["min_top1"] if artefact != "all" else [f"min_top1 {name}" for name in formats_of]
         assert list(values) == names
+        ratios = [check.name for check in report.checks if check.name.startswith("max_p50_ratio")]
+        assert ratios == [name.replace("min_top1", "max_p50_ratio") for name in names]
     assert values["min_top1 ort"] == values["min_top1 onnx"]
+    assert [(entry.file, entry.lost, entry.gained) for entry in report.comparisons] == [
+        (Path(entry.file).name, 0, 0) for entry in report.artefacts
+    ]
+    assert all(entry.file == entry.baseline_file for entry in report.comparisons)
+    assert json.loads((out / "baseline/student.ort/evaluation.json").read_text())["model"]["file"] == "student.ort"
     assert json.loads((out / "student.ort/evaluation.json").read_text())["model"]["file"] == "student.ort"
 
 

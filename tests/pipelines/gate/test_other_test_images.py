@@ -55,7 +55,7 @@ def test_another_seed_and_cut_leave_the_test_images_and_the_pairing(
     baseline = tiny_run(tmp_path / "baseline", "seed=1", "data.validation_fraction=0.3")
     ended, run = gated(finished_run[0], baseline, tmp_path)
     assert ended.code in {0, 3}, ended.err
-    found = json.loads((run / "gate.json").read_text())["baseline"]
+    (found,) = json.loads((run / "gate.json").read_text())["comparisons"]
     assert (found["images"], found["own_images"], found["evaluated_anew"]) == (500, 500, False)
     own, theirs = (read_predictions(read_run(root))["onnx"] for root in (run, baseline))
     assert found["lost"] == int((theirs.correct & ~own.correct).sum())
@@ -68,7 +68,7 @@ def test_a_baseline_with_other_test_images_is_evaluated_anew(
     before = {path: path.read_bytes() for path in fewer.rglob("*") if path.is_file()}
     ended, run = gated(finished_run[0], fewer, tmp_path)
     assert ended.code in {0, 3}, ended.err
-    found = json.loads((run / "gate.json").read_text())["baseline"]
+    (found,) = json.loads((run / "gate.json").read_text())["comparisons"]
     assert (found["images"], found["own_images"], found["evaluated_anew"]) == (500, 100, True)
     directory = read_run(run)
     test = load_data(directory.recipe.data, seed=directory.recipe.seed).test

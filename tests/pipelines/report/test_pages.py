@@ -197,6 +197,8 @@ def test_a_latency_ratio_is_that_of_the_gate_or_none(results: RunResults) -> Non
         comparison=Comparison(schema_version=1, threads=1, sessions=sessions, host=host),
     )
     baseline = BaselineComparison(
+        file="student.onnx",
+        baseline_file="student.onnx",
         recipe_digest="0",
         model_sha256=results.artefacts.find("onnx").sha256,
         images=1,
@@ -208,7 +210,7 @@ def test_a_latency_ratio_is_that_of_the_gate_or_none(results: RunResults) -> Non
         regressions=(),
         latency=ratio,
     )
-    gated = results.gate.model_copy(update={"baseline": baseline})
+    gated = results.gate.model_copy(update={"comparisons": (baseline,)})
     assert compared(RunResults(**{**results.__dict__, "gate": gated}), results)[0][-1] == "1.020 [1.010, 1.040]"
 
 
