@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -65,7 +66,10 @@ def prepared(
     On the way out the casts of mixed precision, which accelerate puts around `forward`, are taken off again.
     """
     had_own_forward = "forward" in vars(model)
-    wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
+    with warnings.catch_warnings():
+        # of torch 2.14, about a name that accelerate gives it and older torch has no other for
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
     try:
         yield wrapped, wrapped_optimizer
     finally:

@@ -29,6 +29,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "broadcast_buffers" not in done.stderr
     runpy.run_path(str(SCRIPT))["main"](tmp_path / "one")
 
     first, second, alone = (
