@@ -77,7 +77,7 @@ def judge(name: str, estimate: Estimate, limit: float, *, at_least: bool) -> Che
 def _would_decide(estimate: Estimate, limit: float, *, at_least: bool) -> str:
     sign = 1.0 if at_least else -1.0
     if estimate.value == limit:
-        return "the value is just the limit: no number would be enough"
+        return "the value is exactly the limit: no number would be enough"
     if sign * estimate.value < sign * limit:
         return "the value misses the limit, and more are needed to show that this is not by chance"
     enough = estimate.images_that_decide(limit, at_least=at_least)

@@ -81,7 +81,7 @@ def test_what_is_undecided_says_how_many_images_would_decide() -> None:
     assert check.reason == "1500 images are too few to decide; at these rates about 4754 would"
     (check,) = decided(GOOD, min_top1=0.96)
     too_few = "images are too few to decide; the value"
-    assert check.reason == f"1500 {too_few} is just the limit: no number would be enough"
+    assert check.reason == f"1500 {too_few} is exactly the limit: no number would be enough"
     (check,) = decided(GOOD, min_class_recall=0.945)
     assert check.verdict is UNDECIDED
     missed = f"{too_few} misses the limit, and more are needed to show that this is not by chance"
