@@ -20,7 +20,7 @@ from ecd_deploy.errors import Interrupted, Terminated, TrainingError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.device.budgets import load_device
 from ecd_deploy.pipelines.device.remote import measure_on_host
-from ecd_deploy.pipelines.gate.check import Check, Verdict, overall, size_checks
+from ecd_deploy.pipelines.gate.check import Check, Verdict, named, overall, size_checks
 from ecd_deploy.pipelines.gate.decide import GateReport
 from ecd_deploy.pipelines.gate.latency import latency_checks
 from ecd_deploy.pipelines.record.names import GATE_NAME, METRICS_NAME, RECIPE_NAME
@@ -36,6 +36,8 @@ from ecd_deploy.split import split_student
 
 CANDIDATE_NAME = "candidate.json"
 RUN_FOLDER = "run"
+_COSTED = "onnx"
+"""The format that is measured before the training."""
 _POLL_SECONDS = 0.5
 _FINISHED = (0, 1, 3)
 
@@ -135,10 +137,16 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, pyth
     torch.manual_seed(recipe.seed)
     factory = student_factory(recipe, data)
     module = factory()
-    only_onnx = recipe.model_copy(update={"export": recipe.export.model_copy(update={"formats": ("onnx",)})})
+    only_onnx = recipe.model_copy(update={"export": recipe.export.model_copy(update={"formats": (_COSTED,)})})
     student = split_student(PlainModel(module), example_images(data), factory=factory, unused=recipe.student.unused)
     (written,) = export_all(only_onnx, student, data)
     profile = _measured(written.exporter.filename, written.data, recipe, host, python)
+    checks = [
+        *size_checks(written.exporter.filename, len(written.data), recipe.gate.max_size_mb),
+        *latency_checks(recipe.gate, profile, recipe.profile.device),
+    ]
+    if recipe.gate.artefact == "all":
+        checks = [named(check, _COSTED) for check in checks]
     return Cost(
         student=recipe.student.name,
         recipe_digest=recipe.digest(),
@@ -146,12 +154,7 @@ def measure_cost(recipe: Recipe, data: DataSplits, host: str | None = None, pyth
         onnx_bytes=len(written.data),
         place=profile.place,
         p90_ms=profile.latency.at(0.9).value_ms,
-        checks=(
-            *size_checks(written.exporter.filename, len(written.data), recipe.gate.max_size_mb),
-            *latency_checks(recipe.gate, profile, recipe.profile.device),
-        )
-        if _ships_fp32(recipe)
-        else (),
+        checks=tuple(checks) if _ships_fp32(recipe) else (),
     )
 
 
@@ -189,16 +192,16 @@ def train_candidate(recipe: Recipe, cost: Cost, folder: Path, rule: EarlyStop | 
         raise TrainingError(f"{cost.student} ended with {child.returncode}: {' '.join(words)}; see {folder}/run.log")
     with open_run(root) as directory:
         report = directory.read_json(GATE_NAME, GateReport)
-    return _decided(cost, report, epochs)
+    return decided(cost, report, epochs)
 
 
-def _decided(cost: Cost, report: GateReport, epochs: int) -> Candidate:
+def decided(cost: Cost, report: GateReport, epochs: int) -> Candidate:
     """Put the gate's checks together with those made before, which count where they decided."""
     before = {check.name: check for check in cost.checks if check.verdict is not Verdict.INCONCLUSIVE}
     checks = tuple(before.get(check.name, check) for check in report.checks)
     verdict = overall(checks)
     wanting = [f"{check.name}: {check.reason}" for check in checks if check.verdict is verdict]
-    accuracy = next((check.value for check in checks if check.name == "min_top1"), None)
+    accuracy = next((check.value for check in checks if check.name in {"min_top1", f"min_top1 {_COSTED}"}), None)
     reason = "every limit is met" if verdict is Verdict.PASS else "; ".join(wanting)
     return Candidate(cost=cost, state=State(verdict), reason=reason, checks=checks, top1=accuracy, epochs=epochs)
 

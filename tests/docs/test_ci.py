@@ -95,7 +95,7 @@ def test_the_workflow_for_github_gates_a_model_and_comments(checkout: Path) -> N
     assert ended.code in {0, 3}, ended.err
     assert (checkout / "output").read_text() in {"verdict=pass\n", "verdict=inconclusive\n"}
     assert (checkout / "gate.md").read_text().startswith("## ecd-deploy gate: ")
-    assert "Against the baseline, 30 test images: 0 lost" in (checkout / "gate.md").read_text()
+    assert "against the baseline's model.onnx, 30 test images: 0 lost" in (checkout / "gate.md").read_text()
     assert (checkout / "gated/report.html").is_file()
     assert shell(by_name["Comment"]["run"], checkout, **variables).code == 0
     comment = ["--body-file", "gate.md", "--edit-last", "--create-if-none"]

@@ -10,11 +10,23 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ecd_deploy.data import load_data
 from ecd_deploy.errors import RunDirectoryError, StudentError, UsageError
 from ecd_deploy.files import write_atomic
 from ecd_deploy.pipelines.gate.check import Check, Verdict
+from ecd_deploy.pipelines.gate.decide import GateReport
+from ecd_deploy.pipelines.gate.limits import LimitsSource
 from ecd_deploy.pipelines.record.recipe_file import recipe_to_toml
-from ecd_deploy.pipelines.search.candidate import Candidate, Cost, EarlyStop, State, folder_of, recipe_of
+from ecd_deploy.pipelines.search.candidate import (
+    Candidate,
+    Cost,
+    EarlyStop,
+    State,
+    decided,
+    folder_of,
+    measure_cost,
+    recipe_of,
+)
 from ecd_deploy.pipelines.search.result import SearchReport
 from ecd_deploy.pipelines.search.search import search
 from ecd_deploy.pipelines.search.table import front, pareto, to_markdown
@@ -92,6 +104,29 @@ def test_the_verdict(
     record(recipe, tmp_path, resnet8=small, resnet20=middle)
     report = run(recipe, tmp_path)
     assert (report.found, report.verdict) == (found, verdict)
+
+
+@pytest.mark.parametrize(("artefact", "suffix"), [("onnx", ""), ("all", " onnx")])
+def test_what_was_measured_before_the_training_takes_the_place_of_the_same_check_of_the_gate(
+    artefact: str, suffix: str
+) -> None:
+    recipe = load_recipe("digits", (f"gate.artefact={artefact}", "gate.max_size_mb=0.001", "student.name=resnet8"))
+    cost = measure_cost(recipe, load_data(recipe.data, seed=0))
+    assert [check.name for check in cost.checks if check.verdict is Verdict.FAIL] == [f"max_size_mb{suffix}"]
+    of_gate = tuple(
+        Check(name=name + suffix, value=0.9, bound=None, limit=0.5, unit="", verdict=Verdict.PASS, reason="")
+        for name in ("min_top1", "max_size_mb")
+    )
+    report = GateReport(
+        verdict=Verdict.PASS,
+        confidence=0.95,
+        checks=of_gate,
+        limits=LimitsSource(file="recipe.toml", sha256="0" * 64, replaces_recipe=False),
+        not_limited=(),
+        limits_accuracy=True,
+    )
+    candidate = decided(cost, report, epochs=1)
+    assert (candidate.state, candidate.top1) == (State.FAIL, 0.9)
 
 
 def test_a_search_of_another_gate_or_in_a_full_folder_is_refused(recipe: Recipe, tmp_path: Path) -> None:
