@@ -41,6 +41,10 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
 
 
+def test_the_first_page_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])
 def test_commands_exist(page: Path) -> None:
     text = "\n".join(blocks(page, "sh", "console", "text"))
