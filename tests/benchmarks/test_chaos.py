@@ -16,7 +16,7 @@ RECIPE = (
     *("augment.policy=randaugment", "augment.random_erasing=0.5", "augment.mixup=0.2", "augment.cutmix=1.0"),
     *("train.sampling=balanced", "train.select=balanced_accuracy"),
 )
-MOST_KILLS = 8
+MOST_KILLS = 24
 
 
 def test_a_training_that_is_killed_gives_the_bits_of_one_that_is_not(tmp_path: Path) -> None:
