@@ -65,8 +65,8 @@ def test_a_model_is_tried_with_the_batch_that_is_used(tmp_path: Path, monkeypatc
 
 def test_a_run_without_an_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = opened(hang_above(tmp_path / "model.onnx", 2), most=2)
-    monkeypatch.setattr(running, "_LIMITS", Limits(seconds=1))
-    with pytest.raises(ArtefactError, match="does not finish 3 image"):
+    monkeypatch.setattr(running, "SECONDS_OF_A_BATCH", 1)
+    with pytest.raises(ArtefactError, match=r"does not finish 3 image\(s\) within 1 s"):
         classifier.scores(np.zeros((3, 3, 8, 8), dtype=np.float32))
 
 
