@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,24 +56,25 @@ def split_student(
         _refuse_unsteady(model.student, images)
         built = check_construction(model, factory, images.device)
         foreign = auxiliary_values(model)
-        results: dict[str, CheckResult] = {
-            "construction": built.result,
-            "references": check_references(model, foreign),
-            "hooks": check_hooks(model, built.module),
-            "storage": check_storage(model),
-            "values": check_values(model, foreign),
-            "dataflow": check_dataflow(model, images, unused),
-            "graph": check_graph(model, images, built.module, unused),
-            "batch": check_batch(model, images),
-            "perturbation": check_perturbation(model, images),
-            "train_mode": check_train_mode(model, images, unused),
-        }
+        checked = partial(
+            SplitChecks,
+            construction=built.result,
+            references=check_references(model, foreign),
+            hooks=check_hooks(model, built.module),
+            storage=check_storage(model),
+            values=check_values(model, foreign),
+            dataflow=check_dataflow(model, images, unused),
+            graph=check_graph(model, images, built.module, unused),
+            batch=check_batch(model, images),
+            perturbation=check_perturbation(model, images),
+            train_mode=check_train_mode(model, images, unused),
+        )
         # A student that holds the joint model would take it along into the copy.
-        _refuse(results)
+        _refuse(checked.keywords)
         module = built.module or plain_copy(model.student)
         copied = check_copy(model, module, images, foreign, attributes=built.module is None)
         _refuse({"copy": copied})
-    checks = SplitChecks.model_validate({**results, "copied": copied})
+    checks = checked(copied=copied)
     return SplitStudent(module.cpu(), _proof(model, images, checks, tensor_records(module)))
 
 
